@@ -1,0 +1,41 @@
+"""What must be known of a face model beside its weights; it travels with the model so that nobody has to guess."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+CROP_SIZE = 112
+"""Height and width in pixels of the aligned crop that every source delivers (the usual five-point template)."""
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """The facts of a face model: what it eats, what it returns and where it comes from.
+
+    `input_size` is (height, width) in pixels; `mean` and `std` are per channel, in the order of `color`, on the
+    scale 0..255, so that the network is fed (pixel - mean) / std.
+    """
+
+    name: str
+    input_size: tuple[int, int]
+    embedding_size: int
+    mean: tuple[float, float, float] = (127.5, 127.5, 127.5)
+    std: tuple[float, float, float] = (127.5, 127.5, 127.5)
+    color: Literal["rgb", "bgr"] = "rgb"
+    license: str = "unknown"
+    origin: str = "unknown"
+
+    def preprocess(self, crops: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """Turn aligned RGB crops, uint8 [N, 112, 112, 3], into the network's input, float32 [N, 3, height, width].
+
+        A network that eats less than the whole crop gets the middle of it.
+        """
+        height, width = self.input_size
+        top, left = (CROP_SIZE - height) // 2, (CROP_SIZE - width) // 2
+        pixels = crops[:, top : top + height, left : left + width, :].astype(np.float32)
+        if self.color == "bgr":
+            pixels = pixels[..., ::-1]
+        scaled = (pixels - np.float32(self.mean)) / np.float32(self.std)
+        return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))
