@@ -37,5 +37,5 @@ class ModelSpec:
         pixels = crops[:, top : top + height, left : left + width, :].astype(np.float32)
         if self.color == "bgr":
             pixels = pixels[..., ::-1]
-        scaled = (pixels - np.float32(self.mean)) / np.float32(self.std)
+        scaled = (pixels - np.asarray(self.mean, np.float32)) / np.asarray(self.std, np.float32)
         return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))

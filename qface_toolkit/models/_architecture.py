@@ -1,0 +1,64 @@
+"""What a family file puts into `ENTRIES`: how to read a network's plan off a checkpoint's shapes, and build it.
+
+To add an architecture, write one file: a plain nn.Module whose state-dict keys are those of the public
+checkpoints, a plan (a frozen dataclass with the numbers that vary: widths, block counts, embedding size), a
+function that reads the plan off keys and shapes, and `ENTRIES`. `iresnet.py` is the shortest example.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import nn
+
+from qface_toolkit.registry import Registry
+
+Shapes = Mapping[str, tuple[int, ...]]
+"""The keys of a state dict and the shapes of their tensors."""
+
+
+class Plan(Protocol):
+    """The numbers that tell one network of a layout from another."""
+
+    @property
+    def name(self) -> str:
+        """The architecture's name, the same as in `ENTRIES` when the network is a published one."""
+        ...
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """Height and width of the input, in pixels."""
+        ...
+
+    @property
+    def embedding_size(self) -> int:
+        """How many numbers the embedding has."""
+        ...
+
+    def build(self) -> nn.Module:
+        """Return the network with fresh weights; its state-dict keys are exactly the checkpoint's."""
+        ...
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A published network and the way to recognise it and its narrower or shorter relatives.
+
+    `read` may index the shapes freely: a LookupError or ValueError means "not this layout". `mean` and `std` are the
+    preprocessing the network was published with (RGB, 0..255); `source` is the paper or the repository.
+    """
+
+    published: Plan
+    read: Callable[[Shapes], Plan]
+    source: str
+    mean: tuple[float, float, float] = (127.5, 127.5, 127.5)
+    std: tuple[float, float, float] = (127.5, 127.5, 127.5)
+
+
+ARCHITECTURES: Registry[Architecture] = Registry("architecture", "qface_toolkit.models")
+
+
+def count_children(shapes: Shapes, prefix: str) -> int:
+    """Return how many numbered modules stand under `prefix`, so that a plan never outgrows the checkpoint's keys."""
+    rests = (key[len(prefix) :] for key in shapes if key.startswith(prefix))
+    return len({rest.partition(".")[0] for rest in rests if rest[:1].isdecimal()})

@@ -1,0 +1,80 @@
+"""From a checkpoint on disk to a float network with its facts: recognised, complete, or refused with the reason."""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from qface_toolkit.errors import CheckpointError
+from qface_toolkit.models._archive import read_weights
+from qface_toolkit.models._match import Match, differing_error, match
+from qface_toolkit.models._model import FloatModel, override
+from qface_toolkit.models._spec import ModelSpec
+from qface_toolkit.models._state import State, drop_heads, flatten_state, to_float32
+
+DEMO = "demo"
+"""The word that stands for the embedded model."""
+
+_DEMO_FILE = Path(__file__).with_name("demo.safetensors")
+_METADATA_FACTS = ("license", "origin")
+
+
+def load_model(path: str | Path, *, name: str | None = None, overrides: Mapping[str, Any] | None = None) -> FloatModel:
+    """Load a checkpoint (.pth, .pt, .ckpt, .safetensors, or the word `demo`) as a float32 network in eval mode.
+
+    No code of the file is run. The architecture is recognised from keys and shapes unless `name` gives it; every
+    weight of the network comes from the file. `overrides` replaces facts of the spec: mean, std,
+    color, license, origin.
+
+    Raises:
+        CheckpointError: if the file cannot be read, trusted or recognised, or its weights are incomplete.
+        RecipeError: listing the overrides that are wrong.
+        UnknownName: if nobody knows the architecture `name`.
+    """
+    file = _DEMO_FILE if str(path) == DEMO else Path(path)
+    loaded, metadata = read_weights(file)
+    state = flatten_state(loaded, where=str(file), size_bytes=file.stat().st_size)
+    found, state = _complete_match(state, name)
+    state = to_float32(state)
+    facts = {key: metadata[key] for key in _METADATA_FACTS if key in metadata}
+    spec = override(_published_spec(found), {**facts, **(overrides or {})})
+    return FloatModel(_build(found, state), spec, _sha256(file), state.notes)
+
+
+def _complete_match(state: State, name: str | None) -> tuple[Match, State]:
+    found = match(state.shapes(), name)
+    state = drop_heads(state, found.difference.unexpected, found.plan.embedding_size)
+    found = match(state.shapes(), found.plan.name if name else None)
+    if len(found.difference):
+        error = differing_error("the state dict is not complete and exact", found)
+        raise CheckpointError(error.what, where=state.where, fix=error.fix)
+    return found, state
+
+
+def _published_spec(found: Match) -> ModelSpec:
+    return ModelSpec(
+        name=found.plan.name,
+        input_size=found.plan.input_size,
+        embedding_size=found.plan.embedding_size,
+        mean=found.architecture.mean,
+        std=found.architecture.std,
+    )
+
+
+def _build(found: Match, state: State) -> torch.nn.Module:
+    """Build the network without memory of its own and give it the state's tensors: no weight can be left random."""
+    with torch.device("meta"):
+        network = found.plan.build()
+    counters = {key: torch.zeros((), dtype=torch.int64) for key in network.state_dict() if key not in state.tensors}
+    network.load_state_dict({**counters, **state.tensors}, strict=True, assign=True)
+    return network.eval()
+
+
+def _sha256(file: Path) -> str:
+    digest = hashlib.sha256()
+    with file.open("rb") as stream:
+        while chunk := stream.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()

@@ -1,0 +1,117 @@
+"""Which architecture a state dict belongs to, decided by keys and shapes alone, and what differs where none fits."""
+
+from dataclasses import dataclass
+
+import torch
+
+from qface_toolkit.errors import CheckpointError
+from qface_toolkit.models._architecture import ARCHITECTURES, Architecture, Plan, Shapes
+
+_SHOWN = 12
+_OPTIONAL = "num_batches_tracked"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What a state dict lacks, has too much, and has in another shape than a network needs."""
+
+    missing: tuple[str, ...]
+    unexpected: tuple[str, ...]
+    misshaped: tuple[str, ...]
+
+    def __len__(self) -> int:
+        """Return how many keys differ."""
+        return len(self.missing) + len(self.unexpected) + len(self.misshaped)
+
+    def __str__(self) -> str:
+        """Return one paragraph for each kind of difference, the first dozen keys of it."""
+        kinds = (("missing", self.missing), ("unexpected", self.unexpected), ("of another shape", self.misshaped))
+        return "\n".join(f"{len(keys)} {kind}: {_first(keys)}" for kind, keys in kinds if keys)
+
+
+@dataclass(frozen=True)
+class Match:
+    """An architecture, the plan read for it, and how far the state dict is from the network of that plan."""
+
+    architecture: Architecture
+    plan: Plan
+    difference: Difference
+
+
+def match(shapes: Shapes, name: str | None = None) -> Match:
+    """Return the architecture these shapes belong to, the nearest one where several could read them.
+
+    The difference of the match may hold unexpected keys: classifier heads are for the caller to judge.
+
+    Raises:
+        CheckpointError: naming the closest architecture and what differs from it.
+        UnknownName: if `name` is given and nobody knows it.
+    """
+    candidates = [ARCHITECTURES.get(name)] if name else list(ARCHITECTURES.entries().values())
+    readers = {architecture.read: architecture for architecture in candidates}
+    matches = [found for architecture in readers.values() if (found := _read(architecture, shapes))]
+    if not matches:
+        raise _unknown(shapes, candidates)
+    best = min(matches, key=lambda found: len(found.difference))
+    if name and best.plan.name != name:
+        raise CheckpointError(
+            f"the state dict is not of a {name}, it looks like {best.plan.name}",
+            fix=f"use --model {best.plan.name}, or none to have it recognised",
+        )
+    return best
+
+
+def needed_shapes(plan: Plan) -> dict[str, tuple[int, ...]]:
+    """Return the keys and shapes of the plan's network, made without memory for its weights."""
+    with torch.device("meta"):
+        network = plan.build()
+    return {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
+
+
+def differing_error(what: str, found: Match) -> CheckpointError:
+    """Return the error that lists every kind of difference from the architecture of `found`."""
+    return CheckpointError(
+        f"{what}; the closest is {found.plan.name}, from which it differs in {len(found.difference)} keys\n"
+        f"{found.difference}",
+        fix="check that the file is complete and of a supported network (`qface list models`), "
+        "or pass the network itself to the Python API",
+    )
+
+
+def _read(architecture: Architecture, shapes: Shapes) -> Match | None:
+    try:
+        plan = architecture.read(shapes)
+        needed = needed_shapes(plan)
+    except (LookupError, ValueError, ArithmeticError):
+        return None
+    published = ARCHITECTURES.entries().get(plan.name, architecture)
+    return Match(published, plan, _compare(shapes, needed))
+
+
+def _unknown(shapes: Shapes, candidates: list[Architecture]) -> CheckpointError:
+    published = [(entry, needed_shapes(entry.published)) for entry in candidates]
+    entry, needed = max(published, key=lambda pair: _likeness(shapes, pair[1]))
+    found = Match(entry, entry.published, _compare(shapes, needed))
+    return differing_error("the state dict is of no architecture known here", found)
+
+
+def _likeness(shapes: Shapes, needed: Shapes) -> tuple[float, int]:
+    shared = shapes.keys() & needed.keys()
+    alike = sum(shapes[key] == needed[key] for key in shared)
+    return len(shared) / len(shapes.keys() | needed.keys()), alike
+
+
+def _compare(shapes: Shapes, needed: Shapes) -> Difference:
+    shared = [key for key in needed if key in shapes]
+    return Difference(
+        missing=tuple(key for key in needed if key not in shapes and not key.endswith(_OPTIONAL)),
+        unexpected=tuple(key for key in shapes if key not in needed),
+        misshaped=tuple(
+            f"{key} {list(shapes[key])} instead of {list(needed[key])}" for key in shared if shapes[key] != needed[key]
+        ),
+    )
+
+
+def _first(keys: tuple[str, ...]) -> str:
+    shown = ", ".join(key if len(key) <= 120 else f"{key[:117]}..." for key in keys[:_SHOWN])
+    return shown if len(keys) <= _SHOWN else f"{shown} and {len(keys) - _SHOWN} more"

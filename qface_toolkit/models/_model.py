@@ -1,0 +1,128 @@
+"""A float network together with its facts: what every later step takes, wherever the network came from."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal, get_args, get_type_hints
+
+import torch
+from torch import nn
+
+from qface_toolkit.errors import CheckpointError, RecipeError
+from qface_toolkit.models._spec import ModelSpec
+
+Triple = tuple[float, float, float]
+
+_OVERRIDABLE = ("mean", "std", "color", "license", "origin")
+_COLORS = get_args(get_type_hints(ModelSpec)["color"])
+
+
+@dataclass(frozen=True)
+class FloatModel:
+    """A float32 network in eval mode, its facts, the SHA-256 of where it came from, and what loading it involved."""
+
+    network: nn.Module
+    spec: ModelSpec
+    source_sha256: str
+    notes: tuple[str, ...] = ()
+
+
+def from_module(
+    network: nn.Module,
+    *,
+    input_size: tuple[int, int] = (112, 112),
+    embedding_size: int | None = None,
+    mean: float | Triple = 127.5,
+    std: float | Triple = 127.5,
+    color: Literal["rgb", "bgr"] = "rgb",
+    name: str | None = None,
+) -> FloatModel:
+    """Take any network that maps images [N, 3, height, width] to embeddings [N, D]; it is put into eval mode.
+
+    `mean` and `std` are on the scale 0..255, one number or one a channel in the order of `color`. `embedding_size` is
+    found by running the network once on zeros; given, it is checked.
+
+    Raises:
+        CheckpointError: if the network does not return one embedding an image, or one of another size.
+        RecipeError: if mean, std or color are not usable.
+    """
+    size = _run_on_zeros(network.eval(), input_size)
+    if embedding_size not in (None, size):
+        raise CheckpointError(
+            f"the network returns embeddings of {size} numbers, not {embedding_size}", fix=f"give embedding_size={size}"
+        )
+    spec = ModelSpec(name=name or type(network).__name__, input_size=input_size, embedding_size=size)
+    spec = override(spec, {"mean": mean, "std": std, "color": color})
+    return FloatModel(network, spec, weights_sha256(network), ("given as an nn.Module",))
+
+
+def weights_sha256(network: nn.Module) -> str:
+    """Return the SHA-256 over the keys, types, shapes and bytes of the network's state dict."""
+    digest = hashlib.sha256()
+    for key, tensor in sorted(network.state_dict().items()):
+        digest.update(f"{key} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def override(spec: ModelSpec, facts: Mapping[str, Any]) -> ModelSpec:
+    """Return the spec with some facts replaced; `mean` and `std` are a number or three.
+
+    Raises:
+        RecipeError: listing every mistake with its key path.
+    """
+    checked: dict[str, Any] = {}
+    mistakes: list[str] = []
+    for key, value in facts.items():
+        try:
+            checked[key] = _checked(key, value)
+        except ValueError as error:
+            mistakes.append(f"model.{key}: {error}")
+    if mistakes:
+        raise RecipeError(
+            "\n".join(("the model's facts hold mistakes:", *mistakes)), fix="correct each of the lines above"
+        )
+    return replace(spec, **checked)
+
+
+def _checked(key: str, value: object) -> object:
+    if key not in _OVERRIDABLE:
+        raise ValueError(f"there is no such fact to override; there are {', '.join(_OVERRIDABLE)}")
+    if key in ("mean", "std"):
+        return _triple(value, positive=key == "std")
+    if key == "color" and value not in _COLORS:
+        raise ValueError(f"{value!r} is not one of {', '.join(_COLORS)}")
+    if not isinstance(value, str):
+        raise ValueError(f"{value!r} is not a text")
+    return value
+
+
+def _triple(value: object, *, positive: bool) -> Triple:
+    values = tuple(value) if isinstance(value, list | tuple) else (value,) * 3
+    if len(values) != 3 or not all(_is_number(number) for number in values):
+        raise ValueError(f"{value!r} is neither a number nor three of them")
+    if positive and min(values) <= 0:
+        raise ValueError(f"{value!r} is not above zero")
+    return float(values[0]), float(values[1]), float(values[2])
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < float("inf")
+
+
+def _run_on_zeros(network: nn.Module, input_size: tuple[int, int]) -> int:
+    try:
+        with torch.no_grad():
+            embeddings = network(torch.zeros(2, 3, *input_size))
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        raise CheckpointError(
+            f"the network cannot take a float image batch [2, 3, {input_size[0]}, {input_size[1]}]: {error}",
+            fix="give its input_size, and a network whose only input is the image",
+        ) from error
+    if not isinstance(embeddings, torch.Tensor) or embeddings.dim() != 2 or embeddings.shape[0] != 2:
+        got = list(embeddings.shape) if isinstance(embeddings, torch.Tensor) else type(embeddings).__name__
+        raise CheckpointError(
+            f"the network returns {got} for two images, not one embedding [D] each",
+            fix="wrap it in an nn.Module that returns the embedding alone, [N, D]",
+        )
+    return int(embeddings.shape[1])
