@@ -33,7 +33,7 @@ def load_model(path: str | Path, *, name: str | None = None, overrides: Mapping[
         RecipeError: listing the overrides that are wrong.
         UnknownName: if nobody knows the architecture `name`.
     """
-    file = _DEMO_FILE if str(path) == DEMO else Path(path)
+    file = _demo_file() if str(path) == DEMO else Path(path)
     loaded, metadata = read_weights(file)
     state = flatten_state(loaded, where=str(file), size_bytes=file.stat().st_size)
     found, state = _complete_match(state, name)
@@ -43,13 +43,20 @@ def load_model(path: str | Path, *, name: str | None = None, overrides: Mapping[
     return FloatModel(_build(found, state), spec, _sha256(file), state.notes)
 
 
+def _demo_file() -> Path:
+    if not _DEMO_FILE.is_file():
+        raise CheckpointError(
+            "this installation lacks the embedded model", where=str(_DEMO_FILE), fix="install the package again"
+        )
+    return _DEMO_FILE
+
+
 def _complete_match(state: State, name: str | None) -> tuple[Match, State]:
-    found = match(state.shapes(), name)
+    found = match(state.shapes(), name=name, where=state.where)
     state = drop_heads(state, found.difference.unexpected, found.plan.embedding_size)
-    found = match(state.shapes(), found.plan.name if name else None)
-    if len(found.difference):
-        error = differing_error("the state dict is not complete and exact", found)
-        raise CheckpointError(error.what, where=state.where, fix=error.fix)
+    found = match(state.shapes(), name=name, where=state.where)
+    if found.difference:
+        raise differing_error("the state dict is not complete and exact", found, where=state.where)
     return found, state
 
 

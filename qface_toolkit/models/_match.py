@@ -38,7 +38,7 @@ class Match:
     difference: Difference
 
 
-def match(shapes: Shapes, name: str | None = None) -> Match:
+def match(shapes: Shapes, *, name: str | None = None, where: str | None = None) -> Match:
     """Return the architecture these shapes belong to, the nearest one where several could read them.
 
     The difference of the match may hold unexpected keys: classifier heads are for the caller to judge.
@@ -51,11 +51,12 @@ def match(shapes: Shapes, name: str | None = None) -> Match:
     readers = {architecture.read: architecture for architecture in candidates}
     matches = [found for architecture in readers.values() if (found := _read(architecture, shapes))]
     if not matches:
-        raise _unknown(shapes, candidates)
+        raise _unknown(shapes, candidates, name=name, where=where)
     best = min(matches, key=lambda found: len(found.difference))
     if name and best.plan.name != name:
         raise CheckpointError(
-            f"the state dict is not of a {name}, it looks like {best.plan.name}",
+            f"the state dict is not that of {name}; it looks like {best.plan.name}",
+            where=where,
             fix=f"use --model {best.plan.name}, or none to have it recognised",
         )
     return best
@@ -68,11 +69,12 @@ def needed_shapes(plan: Plan) -> dict[str, tuple[int, ...]]:
     return {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
 
 
-def differing_error(what: str, found: Match) -> CheckpointError:
+def differing_error(what: str, found: Match, *, where: str | None) -> CheckpointError:
     """Return the error that lists every kind of difference from the architecture of `found`."""
     return CheckpointError(
         f"{what}; the closest is {found.plan.name}, from which it differs in {len(found.difference)} keys\n"
         f"{found.difference}",
+        where=where,
         fix="check that the file is complete and of a supported network (`qface list models`), "
         "or pass the network itself to the Python API",
     )
@@ -88,11 +90,12 @@ def _read(architecture: Architecture, shapes: Shapes) -> Match | None:
     return Match(published, plan, _compare(shapes, needed))
 
 
-def _unknown(shapes: Shapes, candidates: list[Architecture]) -> CheckpointError:
+def _unknown(shapes: Shapes, candidates: list[Architecture], *, name: str | None, where: str | None) -> CheckpointError:
     published = [(entry, needed_shapes(entry.published)) for entry in candidates]
     entry, needed = max(published, key=lambda pair: _likeness(shapes, pair[1]))
     found = Match(entry, entry.published, _compare(shapes, needed))
-    return differing_error("the state dict is of no architecture known here", found)
+    what = f"the state dict is not that of {name}" if name else "the state dict is of no architecture known here"
+    return differing_error(what, found, where=where)
 
 
 def _likeness(shapes: Shapes, needed: Shapes) -> tuple[float, int]:

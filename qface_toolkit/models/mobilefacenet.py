@@ -33,7 +33,10 @@ class Bottleneck:
 
 @dataclass(frozen=True)
 class MobileFaceNetPlan:
-    """What varies between MobileFaceNets; `kernel` is the global depthwise convolution's (height, width)."""
+    """What varies between MobileFaceNets; `kernel` is the global depthwise convolution's (height, width).
+
+    `stem_groups` is for layouts whose second convolution is grouped rather than depthwise.
+    """
 
     name: str
     network: Callable[["MobileFaceNetPlan"], nn.Module]
@@ -42,6 +45,7 @@ class MobileFaceNetPlan:
     head: int
     embedding_size: int
     kernel: tuple[int, int] = (7, 7)
+    stem_groups: int = 1
 
     @property
     def input_size(self) -> tuple[int, int]:
