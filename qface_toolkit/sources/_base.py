@@ -8,6 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel
 
+from qface_toolkit.registry import Registry
+
 Crop = npt.NDArray[np.uint8]
 """One aligned RGB crop, uint8 [112, 112, 3]."""
 
@@ -61,7 +63,12 @@ class Source(Protocol):
     options: type[BaseModel]
     contains_no_real_face_data: bool | None
 
-    def open(self, options: Any, *, count: int, seed: int) -> ImageSet:
+    def warnings(self) -> tuple[str, ...]:
+        """Return what the reader of a manifest must know, one line each; nothing in most cases."""
+        ...
+
+    # Each source has options of its own; they were read by its own schema.
+    def open(self, options: Any, *, count: int, seed: int) -> ImageSet:  # noqa: ANN401
         """Return a set of `count` images.
 
         Raises:
@@ -70,13 +77,22 @@ class Source(Protocol):
         ...
 
 
+SOURCES: Registry[Source] = Registry("calibration source", __package__)
+
+
 def describe(source: Source, kind: str, options: BaseModel, *, crops: Crop, seed: int) -> Manifest:
     """Return the manifest of the crops that `source` delivered with these options."""
+    return manifest_of(source, kind, options, seed=seed, count=len(crops), sha256=pixel_sha256(crops))
+
+
+def manifest_of(source: Source, kind: str, options: BaseModel, *, seed: int, count: int, sha256: str) -> Manifest:
+    """Return the manifest of a set whose pixels were hashed while they went by."""
     return Manifest(
         kind=kind,
         parameters=options.model_dump(mode="json"),
         seed=seed,
-        count=len(crops),
-        sha256=pixel_sha256(crops),
+        count=count,
+        sha256=sha256,
         contains_no_real_face_data=source.contains_no_real_face_data,
+        warnings=source.warnings(),
     )
