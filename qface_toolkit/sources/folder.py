@@ -1,0 +1,125 @@
+"""The user's own crops, for example from a face generator, read from a folder that may hold anything."""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field
+
+from qface_toolkit.errors import CalibrationError
+from qface_toolkit.sources._base import Crop
+from qface_toolkit.sources._shapes import SIZE
+
+SUFFIXES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".bmp": "BMP", ".webp": "WEBP"}
+ALIGN = f"align the faces to {SIZE}x{SIZE} on the usual five-point template, or remove the file"
+
+
+class FolderOptions(BaseModel):
+    """Where the images are."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    path: Path = Field(description=f"a folder of {SIZE}x{SIZE} crops: PNG, JPEG, BMP or WebP")
+
+
+class FolderCrops:
+    """Files of a folder as a set of crops; see ImageSet."""
+
+    def __init__(self, files: list[Path]) -> None:
+        self._files = files
+
+    def __len__(self) -> int:
+        """Return how many crops there are."""
+        return len(self._files)
+
+    def crop(self, index: int) -> Crop:
+        """Decode one file, uint8 [112, 112, 3], RGB.
+
+        Raises:
+            CalibrationError: if the file cannot be decoded.
+        """
+        return _decoded(self._files[index])
+
+
+class Folder:
+    """The calibration source of the user's own crops; see Source."""
+
+    options: type[BaseModel] = FolderOptions
+    contains_no_real_face_data: bool | None = None
+
+    def warnings(self) -> tuple[str, ...]:
+        """Return nothing: whose faces these are is recorded as unknown."""
+        return ()
+
+    def open(self, options: Any, *, count: int, seed: int) -> FolderCrops:  # noqa: ANN401  see Source
+        """Return `count` of the folder's files, sorted by name and spread evenly over it; the seed changes nothing.
+
+        Raises:
+            CalibrationError: if there are too few files, or one is unreadable or of the wrong size.
+        """
+        files = _image_files(options.path)
+        if len(files) < count:
+            raise CalibrationError(
+                f"{count} calibration images were asked for and the folder holds {len(files)}",
+                where=str(options.path),
+                fix=f"ask for {len(files)} images or add more",
+            )
+        chosen = [files[place * len(files) // count] for place in range(count)]
+        for file in chosen:
+            _check_header(file)
+        return FolderCrops(chosen)
+
+
+def _image_files(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        raise CalibrationError("there is no such folder of calibration images", where=str(folder), fix="check the path")
+    try:
+        files = sorted(file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES and file.is_file())
+    except OSError as error:
+        raise CalibrationError(f"the folder cannot be read: {error.strerror}", where=str(folder)) from error
+    if not files:
+        raise CalibrationError(
+            "the folder holds no calibration images",
+            where=str(folder),
+            fix=f"put {SIZE}x{SIZE} PNG or JPEG crops there",
+        )
+    return files
+
+
+def _check_header(file: Path) -> None:
+    with _opened(file) as image:
+        width, height = image.size
+    if (width, height) != (SIZE, SIZE):
+        raise CalibrationError(
+            f"a calibration image is {width}x{height}, not {SIZE}x{SIZE}", where=str(file), fix=ALIGN
+        )
+
+
+def _opened(file: Path) -> Image.Image:
+    try:
+        with warnings.catch_warnings():
+            # Pillow only warns of an image of absurd size, which nobody wants decoded.
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            return Image.open(file, formats=sorted(set(SUFFIXES.values())))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise _unreadable(file, error) from error
+
+
+def _decoded(file: Path) -> Crop:
+    _check_header(file)
+    with _opened(file) as image:
+        try:
+            return np.array(image.convert("RGB"))
+        except (OSError, ValueError, SyntaxError) as error:
+            raise _unreadable(file, error) from error
+
+
+def _unreadable(file: Path, error: Exception) -> CalibrationError:
+    return CalibrationError(
+        f"a calibration image cannot be read: {error}", where=str(file), fix="replace the file or remove it"
+    )
+
+
+ENTRIES = {"folder": Folder()}
