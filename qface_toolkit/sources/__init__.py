@@ -1,8 +1,21 @@
 """Where calibration images come from: one file a kind. Nothing in this folder imports torch."""
 
-from qface_toolkit.registry import Registry
-from qface_toolkit.sources._base import Crop, ImageSet, Manifest, Source, describe, load_crops, pixel_sha256
+from qface_toolkit.sources._base import SOURCES, Crop, ImageSet, Manifest, Source, describe, load_crops, pixel_sha256
+from qface_toolkit.sources._contact_sheet import contact_sheet
+from qface_toolkit.sources._sets import NamedSet, find_set, set_names, write_set
 
-SOURCES: Registry[Source] = Registry("calibration source", __name__)
-
-__all__ = ["SOURCES", "Crop", "ImageSet", "Manifest", "Source", "describe", "load_crops", "pixel_sha256"]
+__all__ = [
+    "SOURCES",
+    "Crop",
+    "ImageSet",
+    "Manifest",
+    "NamedSet",
+    "Source",
+    "contact_sheet",
+    "describe",
+    "find_set",
+    "load_crops",
+    "pixel_sha256",
+    "set_names",
+    "write_set",
+]

@@ -1,0 +1,169 @@
+"""Named calibration sets: everything that fixes a set's pixels in one small file, and the writing of a set to disk."""
+
+import hashlib
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from qface_toolkit.errors import ArtifactError, QFaceError, RecipeError
+from qface_toolkit.registry import unknown_name
+from qface_toolkit.sources._base import SOURCES, Crop, ImageSet, Manifest, Source, manifest_of
+from qface_toolkit.sources._contact_sheet import contact_sheet
+
+PACKAGE = Path(__file__).resolve().parent.parent
+SHEET_CROPS = 64
+
+
+class NamedSet(BaseModel):
+    """A calibration set: what to draw or read, how much of it, and what its pixels hash to.
+
+    `checksum` is the SHA-256 of the decoded pixels of exactly `count` images of this `seed`.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: str
+    parameters: dict[str, Any] = Field(default_factory=dict)
+    count: int = Field(ge=1)
+    seed: int = Field(default=0, ge=0)
+    checksum: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    licence: str = "unknown"
+
+    def source(self) -> Source:
+        """Return the source that this set comes from."""
+        return SOURCES.get(self.kind)
+
+    def options(self) -> BaseModel:
+        """Return the parameters as the source's own schema reads them."""
+        return self.source().options.model_validate(self.parameters)
+
+    def open(self, count: int | None = None, seed: int | None = None) -> ImageSet:
+        """Return the images, as many and with the seed asked for, or as the file says.
+
+        Raises:
+            CalibrationError: if the images cannot be had.
+        """
+        return self.source().open(self.options(), count=count or self.count, seed=self.seed if seed is None else seed)
+
+
+def set_names() -> tuple[str, ...]:
+    """Return the names of the sets that come with the package."""
+    return tuple(sorted(file.stem for file in _folder().glob("*.yaml")))
+
+
+def find_set(name_or_path: str) -> NamedSet:
+    """Return the set of this name, or the one that a YAML file of the user's describes.
+
+    Raises:
+        UnknownName: if it is neither.
+        RecipeError: listing every mistake in the file.
+    """
+    path = Path(name_or_path)
+    if path.suffix not in {".yaml", ".yml"}:
+        if name_or_path not in set_names():
+            raise unknown_name("calibration set", name_or_path, set_names())
+        path = _folder() / f"{name_or_path}.yaml"
+    return read_set(_yaml(path), where=str(path))
+
+
+def _folder() -> Path:
+    inside = PACKAGE / "calibration"
+    return inside if inside.is_dir() else PACKAGE.parent / "calibration"
+
+
+def _yaml(path: Path) -> object:
+    try:
+        return yaml.safe_load(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise RecipeError(f"the calibration set cannot be read: {error}", where=str(path)) from error
+
+
+def read_set(values: object, *, where: str) -> NamedSet:
+    """Check plain values, as YAML gives them, and return the set they describe.
+
+    Raises:
+        RecipeError: listing every mistake with the path of its key.
+    """
+    mistakes = _mistakes(NamedSet, values, "")
+    if isinstance(values, dict) and isinstance(values.get("kind"), str):
+        mistakes += _parameter_mistakes(values["kind"], values.get("parameters", {}))
+    if mistakes:
+        listed = "".join(f"\n  {mistake}" for mistake in mistakes)
+        raise RecipeError(f"the calibration set has {len(mistakes)} mistake(s):{listed}", where=where, fix="mend them")
+    return NamedSet.model_validate(values)
+
+
+def _parameter_mistakes(kind: str, parameters: object) -> list[str]:
+    try:
+        return _mistakes(SOURCES.get(kind).options, parameters, "parameters.")
+    except QFaceError as error:
+        return [f"kind: {error.what}; {error.fix}"]
+
+
+def _mistakes(schema: type[BaseModel], values: object, prefix: str) -> list[str]:
+    try:
+        schema.model_validate(values)
+    except ValidationError as error:
+        return [f"{prefix}{'.'.join(map(str, one['loc'])) or '(file)'}: {one['msg']}" for one in error.errors()]
+    return []
+
+
+def write_set(named_set: NamedSet, out: Path, count: int | None = None, seed: int | None = None) -> Manifest:
+    """Write the set as PNG files in `out`/images with a manifest and a contact sheet; `out` is complete or absent.
+
+    Raises:
+        ArtifactError: if `out` exists or cannot be written.
+        CalibrationError: if the images cannot be had.
+    """
+    if out.exists():
+        raise ArtifactError("the output folder exists", where=str(out), fix="give another one or remove it")
+    used = named_set.model_copy(
+        update={"count": count or named_set.count, "seed": named_set.seed if seed is None else seed}
+    )
+    images = used.open()
+    partial = out.with_name(out.name + ".partial")
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        (partial / "images").mkdir(parents=True)
+        manifest = _written(used, images, partial, named_set.checksum if used == named_set else None)
+        partial.rename(out)
+    except OSError as error:
+        raise ArtifactError(f"the set cannot be written: {error.strerror}", where=str(out)) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return manifest
+
+
+def _written(named_set: NamedSet, images: ImageSet, folder: Path, checksum: str | None) -> Manifest:
+    digest, shown = hashlib.sha256(), []
+    for index in range(len(images)):
+        crop = images.crop(index)
+        digest.update(np.ascontiguousarray(crop).tobytes())
+        Image.fromarray(crop).save(folder / "images" / f"{index:06d}.png")
+        if index < SHEET_CROPS:
+            shown.append(crop)
+    manifest = _manifest(named_set, digest.hexdigest(), checksum)
+    text = json.dumps(manifest.as_json(), indent=2) + "\n"
+    (folder / "manifest.json").write_text(text, "utf-8")
+    _sheet(shown).save(folder / "contact_sheet.png")
+    return manifest
+
+
+def _sheet(shown: list[Crop]) -> Image.Image:
+    return contact_sheet(np.stack(shown))
+
+
+def _manifest(used: NamedSet, sha256: str, checksum: str | None) -> Manifest:
+    manifest = manifest_of(used.source(), used.kind, used.options(), seed=used.seed, count=used.count, sha256=sha256)
+    if checksum in (None, sha256):
+        return manifest
+    return replace(
+        manifest, warnings=(*manifest.warnings, "these are not the pixels that the set's checksum stands for")
+    )
