@@ -1,0 +1,60 @@
+"""A lean ONNX graph under construction: short names, equal constants stored once."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+OPSET = 13
+"""The lowest opset whose DequantizeLinear knows per-channel scales."""
+IR_VERSION = 7
+INPUT = "input"
+OUTPUT = "embedding"
+
+
+class GraphBuilder:
+    """Collects nodes and constants; names are short because a small network's text is a good part of its file."""
+
+    def __init__(self) -> None:
+        self._nodes: list[onnx.NodeProto] = []
+        self._constants: dict[tuple[str, tuple[int, ...], bytes], str] = {}
+        self._initializers: list[onnx.TensorProto] = []
+        self._count = 0
+
+    def _name(self) -> str:
+        self._count += 1
+        return f"t{self._count}"
+
+    def constant(self, value: npt.ArrayLike, dtype: Any) -> str:  # noqa: ANN401 - whatever numpy takes for a dtype
+        """Store an array unless an equal one is there, and return its name."""
+        array = np.asarray(value, dtype=dtype)
+        key = (array.dtype.str, array.shape, array.tobytes())
+        if key not in self._constants:
+            self._constants[key] = self._name()
+            self._initializers.append(numpy_helper.from_array(array, self._constants[key]))
+        return self._constants[key]
+
+    def node(self, operator: str, inputs: Sequence[str], **attributes: Any) -> str:  # noqa: ANN401 - ONNX attributes
+        """Add a node with one output and return the output's name."""
+        output = self._name()
+        self._nodes.append(helper.make_node(operator, list(inputs), [output], **attributes))
+        return output
+
+    def model(self, output: str, input_shape: Sequence[int], embedding_size: int) -> onnx.ModelProto:
+        """Return the finished model; `output` becomes the embedding, and the batch may have any size."""
+        for node in self._nodes:
+            node.output[:] = [OUTPUT if name == output else name for name in node.output]
+            node.input[:] = [OUTPUT if name == output else name for name in node.input]
+        graph = helper.make_graph(
+            self._nodes,
+            "qface",
+            [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["batch", *input_shape])],
+            [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["batch", embedding_size])],
+            self._initializers,
+        )
+        return helper.make_model(
+            graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="qface_toolkit"
+        )

@@ -1,0 +1,81 @@
+"""The integer constants of a convolution or linear layer, as small as they can be stored."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from onnx import TensorProto
+from torch import nn
+
+from qface_toolkit.backends.onnx_qdq._builder import GraphBuilder
+from qface_toolkit.quantize.scheme import (
+    SMALLEST_SCALE,
+    bias_codes,
+    scales_that_hold_bias,
+    weight_codes,
+    weight_scales,
+)
+
+
+@dataclass(frozen=True)
+class LayerConstants:
+    """The names of a layer's codes and scales in the graph: weight int8, bias int32, one scale a channel each."""
+
+    weight_codes: str
+    weight_scales: str
+    bias_codes: str
+    bias_scales: str
+    channels: int
+
+
+def layer_constants(graph: GraphBuilder, layer: nn.Conv2d | nn.Linear, input_scale: np.float32) -> LayerConstants:
+    """Store a layer's constants. The bias scale is made in the graph: the runtime folds the product at load."""
+    weight = layer.weight.detach().numpy()
+    bias = layer.bias.detach().numpy() if layer.bias is not None else np.zeros(len(weight), np.float32)
+    scales = scales_that_hold_bias(weight_scales(weight), bias, input_scale)
+    stored = graph.constant(scales, np.float32)
+    return LayerConstants(
+        weight_codes=graph.constant(weight_codes(weight, scales), np.int8),
+        weight_scales=stored,
+        bias_codes=graph.constant(bias_codes(bias, scales * input_scale), np.int32),
+        bias_scales=_times_input_scale(graph, stored, input_scale),
+        channels=len(weight),
+    )
+
+
+def scaled_constants(
+    graph: GraphBuilder, layer: LayerConstants, slopes: npt.NDArray[np.float32], input_scale: np.float32
+) -> LayerConstants:
+    """Return the constants of the same layer with each output channel multiplied by its slope.
+
+    Nothing is stored but the slopes: the codes of a*W are the codes of W, negated where a < 0, under |a| times the
+    scale. The operators that say so have constant inputs, so the runtime folds them at load.
+    """
+    stored = graph.constant(slopes, np.float32)
+    signs = graph.node("Cast", [graph.node("Sign", [stored])], to=TensorProto.INT32)
+    smallest = graph.constant(SMALLEST_SCALE, np.float32)
+    product = graph.node("Mul", [layer.weight_scales, graph.node("Abs", [stored])])
+    scales = graph.node("Max", [product, smallest])
+    by_channel = graph.node("Reshape", [signs, graph.constant([-1, 1, 1, 1], np.int64)])
+    wide = graph.node("Cast", [layer.weight_codes], to=TensorProto.INT32)
+    return LayerConstants(
+        weight_codes=graph.node("Cast", [graph.node("Mul", [wide, by_channel])], to=TensorProto.INT8),
+        weight_scales=scales,
+        bias_codes=graph.node("Mul", [layer.bias_codes, signs]),
+        bias_scales=_times_input_scale(graph, scales, input_scale),
+        channels=layer.channels,
+    )
+
+
+def _times_input_scale(graph: GraphBuilder, scales: str, input_scale: np.float32) -> str:
+    """Return scales * input_scale: to the bit what the runtime multiplies, or it would leave the layer in float."""
+    return graph.node("Mul", [scales, graph.constant(input_scale, np.float32)])
+
+
+def dequantized(graph: GraphBuilder, layer: LayerConstants) -> tuple[str, str]:
+    """Return the float names of a layer's weight and bias."""
+    zeros = graph.constant(np.zeros(layer.channels), np.int8)
+    weight = graph.node("DequantizeLinear", [layer.weight_codes, layer.weight_scales, zeros], axis=0)
+    wide_zeros = graph.constant(np.zeros(layer.channels), np.int32)
+    bias = graph.node("DequantizeLinear", [layer.bias_codes, layer.bias_scales, wide_zeros], axis=0)
+    return weight, bias

@@ -1,0 +1,183 @@
+"""Write a quantized model as a QDQ ONNX graph: int8 weights, int32 biases, uint8 activations, integers throughout.
+
+ONNX Runtime turns DequantizeLinear -> op -> QuantizeLinear into an integer kernel only if the pattern is exact, so
+each operation is written with the pattern in mind. PReLU, which has no integer kernel, becomes the maximum of two
+convolutions that share the output's scale: rounding and saturation are monotonic, so Max over codes is exact.
+"""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import onnx
+from torch import fx
+
+from qface_toolkit.backends.onnx_qdq._builder import INPUT, GraphBuilder
+from qface_toolkit.backends.onnx_qdq._layer import LayerConstants, dequantized, layer_constants, scaled_constants
+from qface_toolkit.quantize.graph import inputs, module, operation
+from qface_toolkit.quantize.model import QuantizedModel
+from qface_toolkit.quantize.plan import ONNX
+from qface_toolkit.quantize.scheme import activation_qparams
+
+
+def write_qdq(model: QuantizedModel) -> onnx.ModelProto:
+    """Return the ONNX form of a model whose ranges are set: input [N, 3, H, W] float32, embedding [N, D] float32."""
+    writer = _Writer(model)
+    for node in model.network.graph.nodes:
+        if operation(node) == "output":
+            return writer.graph.model(
+                writer.values[inputs(node)[0].name], (3, *model.spec.input_size), model.spec.embedding_size
+            )
+        writer.write(node)
+    raise AssertionError("a network without an output")
+
+
+class _Writer:
+    """Walks the canonical network; `values` maps each tensor to the float name that its readers shall read."""
+
+    def __init__(self, model: QuantizedModel) -> None:
+        self.model = model
+        self.graph = GraphBuilder()
+        self.values: dict[str, str] = {}
+
+    def write(self, node: fx.Node) -> None:
+        """Write one operation; a convolution with a PReLU behind it is written together with that."""
+        if not (operation(node) == "conv" and _is_read_by(node, "prelu")):
+            self.values[node.name] = _OPERATIONS[str(operation(node))](self, node)
+
+    def read(self, node: fx.Node) -> str:
+        """Return the name of a node's first input."""
+        return self.values[inputs(node)[0].name]
+
+    def scale_and_zero(self, tensor: str) -> list[str]:
+        """Return the names of a tensor's scale and zero point."""
+        scale, zero_point = activation_qparams(self.model.range_of(tensor), ONNX.levels)
+        return [self.graph.constant(scale, np.float32), self.graph.constant(zero_point, np.uint8)]
+
+    def rounded(self, node: fx.Node, value: str) -> str:
+        """Return a float tensor after its trip through codes, or as it is where the plan leaves it float."""
+        if not self.model.plan.quantized(node.name, ONNX.family):
+            return value
+        return self.restored(self.codes(node, value), node)
+
+    def codes(self, node: fx.Node, value: str) -> str:
+        """Return the codes of a float tensor on the grid of `node`."""
+        return self.graph.node("QuantizeLinear", [value, *self.scale_and_zero(node.name)])
+
+    def restored(self, codes: str, node: fx.Node) -> str:
+        """Return the float tensor behind codes on the grid of `node`."""
+        return self.graph.node("DequantizeLinear", [codes, *self.scale_and_zero(node.name)])
+
+    def input_scale(self, node: fx.Node) -> np.float32:
+        """Return the scale of the tensor that a layer reads."""
+        return activation_qparams(self.model.range_of(inputs(node)[0].name), ONNX.levels)[0]
+
+    def convolution(self, node: fx.Node, layer: LayerConstants) -> str:
+        """Write a convolution with these constants and the geometry of `node`."""
+        conv = module(node)
+        return self.graph.node(
+            "Conv",
+            [self.read(node), *dequantized(self.graph, layer)],
+            kernel_shape=list(conv.kernel_size),
+            strides=list(conv.stride),
+            pads=[*conv.padding, *conv.padding],
+            dilations=list(conv.dilation),
+            group=conv.groups,
+        )
+
+
+def _is_read_by(node: fx.Node, name: str) -> bool:
+    return len(node.users) == 1 and operation(next(iter(node.users))) == name
+
+
+def _input(writer: _Writer, node: fx.Node) -> str:
+    return writer.rounded(node, INPUT)
+
+
+def _conv(writer: _Writer, node: fx.Node) -> str:
+    layer = layer_constants(writer.graph, module(node), writer.input_scale(node))
+    return writer.rounded(node, writer.convolution(node, layer))
+
+
+def _prelu(writer: _Writer, node: fx.Node) -> str:
+    """Write max(conv(x; W), conv(x; a*W)) over codes: for slopes up to 1 that is the PReLU, negative ones included."""
+    conv = inputs(node)[0]
+    scale = writer.input_scale(conv)
+    layer = layer_constants(writer.graph, module(conv), scale)
+    scaled = scaled_constants(writer.graph, layer, module(node).weight.detach().numpy(), scale)
+    branches = [writer.codes(node, writer.convolution(conv, constants)) for constants in (layer, scaled)]
+    return writer.restored(writer.graph.node("Max", branches), node)
+
+
+def _linear(writer: _Writer, node: fx.Node) -> str:
+    layer = layer_constants(writer.graph, module(node), writer.input_scale(node))
+    gemm = writer.graph.node("Gemm", [writer.read(node), *dequantized(writer.graph, layer)], transB=1)
+    return writer.rounded(node, gemm)
+
+
+def _relu(writer: _Writer, node: fx.Node) -> str:
+    """Behind a layer that it is fused with, the output's zero point of 0 is the ReLU; elsewhere it is written."""
+    fused = inputs(node)[0].name not in writer.model.plan.tensors
+    return writer.rounded(node, writer.read(node) if fused else writer.graph.node("Relu", [writer.read(node)]))
+
+
+def _relu6(writer: _Writer, node: fx.Node) -> str:
+    """Nothing to write where the range that it shares with its input is clamped to its own interval."""
+    if writer.model.plan.tensors[node.name].owner in writer.model.plan.clamps:
+        return writer.read(node)
+    limits = [writer.graph.constant(limit, np.float32) for limit in (0.0, 6.0)]
+    return writer.rounded(node, writer.graph.node("Clip", [writer.read(node), *limits]))
+
+
+def _max_pool(writer: _Writer, node: fx.Node) -> str:
+    return writer.rounded(node, writer.graph.node("MaxPool", [writer.read(node)], **_window(node)))
+
+
+def _average_pool(writer: _Writer, node: fx.Node) -> str:
+    counted = int(module(node).count_include_pad)
+    pool = writer.graph.node("AveragePool", [writer.read(node)], count_include_pad=counted, **_window(node))
+    return writer.rounded(node, pool)
+
+
+def _window(node: fx.Node) -> dict[str, list[int] | int]:
+    pool = module(node)
+    kernel, stride, padding = (_pair(value) for value in (pool.kernel_size, pool.stride, pool.padding))
+    return {
+        "kernel_shape": kernel, "strides": stride, "pads": padding + padding, "ceil_mode": int(pool.ceil_mode)
+    }  # fmt: skip
+
+
+def _pair(value: int | tuple[int, int]) -> list[int]:
+    return [value, value] if isinstance(value, int) else list(value)
+
+
+def _global_average_pool(writer: _Writer, node: fx.Node) -> str:
+    return writer.rounded(node, writer.graph.node("GlobalAveragePool", [writer.read(node)]))
+
+
+def _flatten(writer: _Writer, node: fx.Node) -> str:
+    return writer.rounded(node, writer.graph.node("Flatten", [writer.read(node)]))
+
+
+def _add(writer: _Writer, node: fx.Node) -> str:
+    return writer.rounded(node, writer.graph.node("Add", [writer.values[part.name] for part in inputs(node)]))
+
+
+def _concat(writer: _Writer, node: fx.Node) -> str:
+    parts = [writer.values[part.name] for part in inputs(node)]
+    return writer.rounded(node, writer.graph.node("Concat", parts, axis=1))
+
+
+_OPERATIONS: Mapping[str, Callable[[_Writer, fx.Node], str]] = {
+    "input": _input,
+    "conv": _conv,
+    "linear": _linear,
+    "prelu": _prelu,
+    "relu": _relu,
+    "relu6": _relu6,
+    "max_pool": _max_pool,
+    "average_pool": _average_pool,
+    "global_average_pool": _global_average_pool,
+    "flatten": _flatten,
+    "add": _add,
+    "concat": _concat,
+}

@@ -1,0 +1,39 @@
+"""What a method is: a step of a recipe, with options of its own, that turns one QuantizedModel into another."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel
+
+from qface_toolkit.quantize.model import QuantizedModel
+from qface_toolkit.quantize.plan import Target
+
+Inputs = npt.NDArray[np.float32]
+"""Preprocessed calibration images, float32 [N, 3, height, width]."""
+
+Progress = Callable[[int, int], None]
+"""Called with (work done, work in all) so that somebody can draw a bar."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """What every method is given beside the model: data, the target to simulate, a seed and somebody to tell."""
+
+    inputs: Inputs
+    target: Target
+    seed: int
+    batch_size: int
+    progress: Progress
+
+
+class Method(Protocol):
+    """One kind of step: what a file of this folder puts into `ENTRIES`."""
+
+    options: type[BaseModel]
+
+    def run(self, model: QuantizedModel, options: Any, context: Context) -> QuantizedModel:
+        """Return the model after the step; the one given is left alone."""
+        ...

@@ -1,0 +1,74 @@
+"""Set the range of every tensor from what calibration images make it do; nothing is trained."""
+
+from typing import Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+
+from qface_toolkit.errors import CalibrationError
+from qface_toolkit.methods._base import Context
+from qface_toolkit.methods._observers import OBSERVERS, Observer
+from qface_toolkit.quantize.fx import prepare
+from qface_toolkit.quantize.input_range import input_range
+from qface_toolkit.quantize.model import QuantizedModel
+from qface_toolkit.quantize.plan import LoweringPlan
+from qface_toolkit.quantize.scheme import Range
+
+
+class Options(BaseModel):
+    """Options of `calibrate`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    observer: Literal["minmax", "mse"] = "mse"
+    """minmax: everything seen. mse: the interval with the least squared rounding and clipping error."""
+    bins: int = Field(2048, ge=256, le=65536)
+    """Histogram bins of the mse observer."""
+
+
+class Calibrate:
+    """Run calibration images through the float network and fix a range for every owner in the plan."""
+
+    options = Options
+
+    def run(self, model: QuantizedModel, options: Options, context: Context) -> QuantizedModel:
+        """Return the model with ranges.
+
+        Raises:
+            CalibrationError: without images, or if an image makes a tensor infinite or not a number.
+        """
+        if len(context.inputs) == 0:
+            raise CalibrationError("there are no calibration images", fix="ask for at least one: calibration.count")
+        observers = _observe(model, options, context)
+        ranges = {owner: _clamped(owner, seen.range(), model.plan) for owner, seen in observers.items()}
+        return model.with_ranges(ranges | {_input_owner(model): input_range(model.spec)})
+
+
+def _observe(model: QuantizedModel, options: Options, context: Context) -> dict[str, Observer]:
+    """Run the float network; min-max takes one pass, an observer that needs limits first takes another."""
+    simulation = prepare(model.with_ranges({}), context.target)
+    simulation.round_weights(False)
+    observers = {owner: OBSERVERS[options.observer](options.bins) for owner in model.plan.owners()}
+    passes = OBSERVERS[options.observer].passes
+    total = passes * len(context.inputs)
+    for number in range(passes):
+        for owner, seen in observers.items():
+            simulation.ranges[owner].observer = seen.passes_over(number)
+        for start in range(0, len(context.inputs), context.batch_size):
+            with torch.no_grad():
+                simulation(torch.from_numpy(context.inputs[start : start + context.batch_size]))
+            done = number * len(context.inputs) + start + context.batch_size
+            context.progress(min(done, total), total)
+    return observers
+
+
+def _input_owner(model: QuantizedModel) -> str:
+    return model.plan.owners()[0]
+
+
+def _clamped(owner: str, seen: Range, plan: LoweringPlan) -> Range:
+    low, high = plan.clamps.get(owner, (float("-inf"), float("inf")))
+    return Range(max(seen.low, low), min(seen.high, high))
+
+
+ENTRIES = {"calibrate": Calibrate()}

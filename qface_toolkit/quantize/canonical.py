@@ -1,0 +1,47 @@
+"""Turn any float network into one small set of operations, so that methods and backends meet no surprises.
+
+The canonical form computes the same function. It holds no BatchNorm (a statistic that does not exist cannot move
+while fine-tuning), no slope outside [-1, 1], and each PReLU stands behind a convolution of its own:
+
+    Conv2d  Linear  PReLU  ReLU  ReLU6  MaxPool2d  AvgPool2d  AdaptiveAvgPool2d(1)  add  cat  flatten
+"""
+
+import copy
+
+from torch import fx, nn
+
+from qface_toolkit.errors import UnsupportedModel
+from qface_toolkit.quantize import _fold, _normalise, _prelu
+from qface_toolkit.quantize._edit import propagate_shapes
+from qface_toolkit.quantize.graph import check_operations
+
+
+def canonicalise(network: nn.Module, input_size: tuple[int, int]) -> fx.GraphModule:
+    """Return the canonical form of a float network that eats [N, 3, height, width]; the network is left alone.
+
+    Raises:
+        UnsupportedModel: naming the node if the network cannot be traced or holds an operation outside the set.
+    """
+    graph_module = _trace(copy.deepcopy(network).eval().float())
+    propagate_shapes(graph_module, input_size)
+    for rewrite in (*_normalise.PASSES, *_fold.PASSES, *_prelu.PASSES):
+        rewrite(graph_module)
+        graph_module.graph.eliminate_dead_code()
+        graph_module.delete_all_unused_submodules()
+        graph_module.recompile()
+        propagate_shapes(graph_module, input_size)
+    check_operations(graph_module)
+    for parameter in graph_module.parameters():
+        parameter.requires_grad_(True)
+    return graph_module
+
+
+def _trace(network: nn.Module) -> fx.GraphModule:
+    try:
+        return fx.symbolic_trace(network)
+    except (fx.proxy.TraceError, TypeError, AttributeError, RuntimeError) as error:
+        raise UnsupportedModel(
+            f"the network's forward cannot be traced: {error}",
+            where=type(network).__name__,
+            fix="remove control flow that depends on tensor values, or pass the backbone alone",
+        ) from error

@@ -1,0 +1,238 @@
+"""The only file that imports torch.ao: QAT observers go in through FX graph mode, and int8 modules come out.
+
+Stock FX is wrong about PReLU (its output is not fake-quantized, and the kernel multiplies positive activations by
+the slope grid's idea of 1.0), so PReLU gets a qconfig of its own: a slope grid that holds 1.0 exactly, and the same
+activation quantizer as every other tensor.
+"""
+
+import copy
+import warnings
+from collections.abc import Callable
+from typing import Any, cast
+
+import torch
+from torch import fx, nn
+from torch.ao.quantization import FakeQuantizeBase, QConfig, QConfigMapping
+from torch.ao.quantization.quantize_fx import convert_fx, prepare_qat_fx
+
+from qface_toolkit.errors import BackendUnavailable
+from qface_toolkit.quantize.model import QuantizedModel
+from qface_toolkit.quantize.plan import Target
+from qface_toolkit.quantize.scheme import (
+    ACTIVATION_MAX,
+    SLOPE_SCALE,
+    SLOPE_ZERO_POINT,
+    SMALLEST_SCALE,
+    WEIGHT_MAX,
+    Range,
+    activation_qparams,
+)
+
+QParams = tuple[torch.Tensor, torch.Tensor]
+
+
+class _Quantizer(FakeQuantizeBase):
+    """What torch.ao asks of every fake-quantizer; `activation_post_process` is where it looks for the observer."""
+
+    dtype: torch.dtype
+    qscheme: torch.qscheme
+    quant_min: int
+    quant_max: int
+    is_dynamic = False
+
+    def __init__(self, factory_kwargs: dict[str, Any] | None = None) -> None:
+        super().__init__()
+
+    @property
+    def activation_post_process(self) -> "_Quantizer":
+        """Return the observer behind this quantizer: itself."""
+        return self
+
+
+class SharedRange:
+    """The range of one owner: what its tensors are quantized over, once fixed, and who watches them."""
+
+    def __init__(self) -> None:
+        self.scale = torch.ones(1)
+        self.zero_point = torch.zeros(1, dtype=torch.int32)
+        self.fixed = False
+        self.observer: Callable[[torch.Tensor], None] | None = None
+
+    def fix(self, interval: Range, levels: int) -> None:
+        """Quantize over this interval from now on."""
+        scale, zero_point = activation_qparams(interval, levels)
+        self.scale = torch.tensor([float(scale)])
+        self.zero_point = torch.tensor([zero_point], dtype=torch.int32)
+        self.fixed = True
+
+
+class ActivationQuantizer(_Quantizer):
+    """Per-tensor affine fake-quantization of one tensor over a range that it may share with others.
+
+    `quantizes` is False for a tensor that the target does not quantize; `observes` for one whose values matter
+    only behind a clamp.
+    """
+
+    dtype, qscheme = torch.quint8, torch.per_tensor_affine
+    quant_min, quant_max = 0, ACTIVATION_MAX
+
+    def __init__(self, factory_kwargs: dict[str, Any] | None = None) -> None:
+        super().__init__()
+        self.range = SharedRange()
+        self.quantizes = True
+        self.observes = True
+
+    def calculate_qparams(self) -> QParams:  # type: ignore[override]  # the base class returns nothing
+        """Return (scale, zero point)."""
+        return self.range.scale, self.range.zero_point
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Show the tensor to the observer, if there is one, and round it to codes once the range is fixed."""
+        if self.observes and self.range.observer is not None:
+            self.range.observer(x.detach())
+        if self.quantizes and self.range.fixed:
+            return torch.fake_quantize_per_tensor_affine(x, self.range.scale, self.range.zero_point, 0, ACTIVATION_MAX)
+        return x
+
+
+class WeightQuantizer(_Quantizer):
+    """Per-channel symmetric fake-quantization of weights; scales follow the weights."""
+
+    dtype, qscheme = torch.qint8, torch.per_channel_symmetric
+    quant_min, quant_max = -WEIGHT_MAX, WEIGHT_MAX
+    ch_axis = 0
+
+    def forward(self, weight: torch.Tensor) -> torch.Tensor:
+        """Round a weight to codes, if that is on."""
+        self.scale = _weight_scales(weight)
+        if self.fake_quant_enabled[0]:
+            zero_points = torch.zeros(len(weight), dtype=torch.int32)
+            return torch.fake_quantize_per_channel_affine(weight, self.scale, zero_points, 0, -WEIGHT_MAX, WEIGHT_MAX)
+        return weight
+
+    def calculate_qparams(self) -> QParams:  # type: ignore[override]  # the base class returns nothing
+        """Return (scales, zero points) of the weight seen last."""
+        return self.scale, torch.zeros(len(self.scale), dtype=torch.int32)
+
+
+def _weight_scales(weight: torch.Tensor) -> torch.Tensor:
+    """Return what `scheme.weight_scales` returns, as a tensor."""
+    return (weight.detach().flatten(1).abs().amax(1) / WEIGHT_MAX).clamp_min(float(SMALLEST_SCALE))
+
+
+class SlopeQuantizer(_Quantizer):
+    """The fixed grid of PReLU slopes that `quantized::prelu` computes with."""
+
+    dtype, qscheme = torch.quint8, torch.per_tensor_affine
+    quant_min, quant_max = 0, ACTIVATION_MAX
+
+    def forward(self, slopes: torch.Tensor) -> torch.Tensor:
+        """Return the slopes as they are: the grid does not depend on them."""
+        return slopes
+
+    def calculate_qparams(self) -> QParams:  # type: ignore[override]  # the base class returns nothing
+        """Return (scale, zero point) of the grid."""
+        return torch.tensor([SLOPE_SCALE]), torch.tensor([SLOPE_ZERO_POINT], dtype=torch.int32)
+
+
+def _qconfig_mapping() -> QConfigMapping:
+    everywhere = QConfig(activation=ActivationQuantizer, weight=WeightQuantizer)
+    return QConfigMapping().set_global(everywhere).set_object_type(
+        nn.PReLU, QConfig(activation=ActivationQuantizer, weight=SlopeQuantizer)
+    )  # fmt: skip
+
+
+class Simulation(nn.Module):
+    """A network as one target will run it, in float arithmetic: what methods observe, fine-tune and compare with.
+
+    `ranges` holds one SharedRange for each owner of a range.
+    """
+
+    def __init__(self, prepared: fx.GraphModule, ranges: dict[str, SharedRange]) -> None:
+        super().__init__()
+        self.prepared = prepared
+        self.ranges = ranges
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the simulated embeddings of a batch."""
+        return cast(torch.Tensor, self.prepared(x))
+
+    def round_weights(self, on: bool) -> None:
+        """Switch the rounding of weights, which is on from the start."""
+        for module in self.prepared.modules():
+            if isinstance(module, WeightQuantizer):
+                module.enable_fake_quant(on)
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """Return the float weights under their names in the canonical network."""
+        return {name: parameter.detach().clone() for name, parameter in self.prepared.named_parameters()}
+
+
+def prepare(model: QuantizedModel, target: Target) -> Simulation:
+    """Insert QAT observers into a copy of the model's network by `prepare_qat_fx`, bound to the model's plan.
+
+    Tensors whose owner has a range, and which the target quantizes, are rounded; all others pass. Weights are always
+    rounded. Slopes are rounded to the grid of targets that have one.
+    """
+    network = copy.deepcopy(model.network)
+    probe = torch.zeros(1, 3, *model.spec.input_size)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", (DeprecationWarning, FutureWarning))
+        prepared = prepare_qat_fx(network.train(), _qconfig_mapping(), (probe,))
+    ranges = {owner: SharedRange() for owner in model.plan.owners()}
+    for owner, interval in model.ranges.items():
+        ranges[owner].fix(interval, target.levels)
+    _bind(prepared, model, target, ranges)
+    if target.family == "torch":
+        _round_slopes(prepared)
+    return Simulation(prepared.eval(), ranges)
+
+
+def _bind(prepared: fx.GraphModule, model: QuantizedModel, target: Target, ranges: dict[str, SharedRange]) -> None:
+    """Tie each quantizer that FX inserted to the plan's entry for its tensor."""
+    bound = set()
+    for node in prepared.graph.nodes:
+        if node.op == "call_module" and type(prepared.get_submodule(node.target)) is ActivationQuantizer:
+            tensor = _tensor_behind(model, node.args[0])
+            quantizer = ActivationQuantizer()
+            quantizer.range = ranges[model.plan.tensors[tensor].owner]
+            quantizer.quantizes = model.plan.quantized(tensor, target.family)
+            quantizer.observes = model.plan.tensors[tensor].observed
+            prepared.add_submodule(node.target, quantizer)
+            bound.add(tensor)
+    if bound != set(model.plan.tensors):
+        raise AssertionError(f"FX and the plan differ on {sorted(bound ^ set(model.plan.tensors))}")
+
+
+def _tensor_behind(model: QuantizedModel, node: fx.Node) -> str:
+    """Return the canonical tensor that a prepared node makes: FX names a fused pair by its first half."""
+    original = next(other for other in model.network.graph.nodes if other.name == node.name)
+    return original.name if original.name in model.plan.tensors else next(iter(original.users)).name
+
+
+def _round_slopes(prepared: fx.GraphModule) -> None:
+    for module in prepared.modules():
+        if isinstance(module, nn.PReLU):
+            codes = torch.round(module.weight.detach() / SLOPE_SCALE)
+            module.weight = nn.Parameter(codes.clamp(-SLOPE_ZERO_POINT, WEIGHT_MAX) * SLOPE_SCALE, requires_grad=False)
+
+
+def convert(simulation: Simulation, engine: str) -> fx.GraphModule:
+    """Return torch's int8 form of a simulation for one engine, by `convert_fx`; the simulation is left alone.
+
+    The engine is set while weights are packed and put back afterwards.
+
+    Raises:
+        BackendUnavailable: if this build of torch has no such engine.
+    """
+    known = torch.backends.quantized.supported_engines
+    if engine not in known:
+        raise BackendUnavailable(f"this build of torch has no engine {engine!r}", fix=f"it has: {', '.join(known)}")
+    before = torch.backends.quantized.engine
+    torch.backends.quantized.engine = engine
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", (DeprecationWarning, FutureWarning))
+            return convert_fx(copy.deepcopy(simulation.prepared))
+    finally:
+        torch.backends.quantized.engine = before

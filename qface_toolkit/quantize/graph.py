@@ -1,0 +1,145 @@
+"""The closed set of canonical operations, and a canonical network as plain values that travel in a JSON file.
+
+Weights stay in the module's state dict; what is written here is the structure alone, so that a result can be
+lowered again without the code that built the network.
+"""
+
+import operator
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from qface_toolkit.errors import ArtifactError, UnsupportedModel
+
+_CONV_OPTIONS = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups")
+_POOL_OPTIONS = ("kernel_size", "stride", "padding", "ceil_mode")
+
+MODULES: Mapping[str, tuple[type[nn.Module], tuple[str, ...]]] = {
+    "conv": (nn.Conv2d, _CONV_OPTIONS),
+    "linear": (nn.Linear, ("in_features", "out_features")),
+    "prelu": (nn.PReLU, ("num_parameters",)),
+    "relu": (nn.ReLU, ()),
+    "relu6": (nn.ReLU6, ()),
+    "max_pool": (nn.MaxPool2d, _POOL_OPTIONS),
+    "average_pool": (nn.AvgPool2d, (*_POOL_OPTIONS, "count_include_pad")),
+    "global_average_pool": (nn.AdaptiveAvgPool2d, ("output_size",)),
+}
+"""Operation name -> the module that computes it and the constructor's arguments that describe it."""
+
+FUNCTIONS: Mapping[str, Callable[..., Any]] = {"add": operator.add, "concat": torch.cat, "flatten": torch.flatten}
+"""Operation name -> the function that computes it. concat joins channels, flatten makes [N, C*H*W]."""
+
+_OPERATION_OF_TYPE = {kind: name for name, (kind, _) in MODULES.items()}
+_OPERATION_OF_FUNCTION = {function: name for name, function in FUNCTIONS.items()}
+_BOUNDS = {"placeholder": "input", "output": "output"}
+
+
+def operation(node: fx.Node) -> str | None:
+    """Return the canonical name of what a node does ("input" and "output" for the ends), or None if it has none."""
+    if node.op == "call_module" and node.graph.owning_module is not None:
+        return _OPERATION_OF_TYPE.get(type(node.graph.owning_module.get_submodule(str(node.target))))
+    if node.op == "call_function":
+        return _OPERATION_OF_FUNCTION.get(node.target)
+    return _BOUNDS.get(node.op)
+
+
+def inputs(node: fx.Node) -> list[fx.Node]:
+    """Return the tensors that a node reads, in order."""
+    return list(node.all_input_nodes) if operation(node) != "add" else [a for a in node.args if isinstance(a, fx.Node)]
+
+
+def module(node: fx.Node) -> Any:  # noqa: ANN401 - each caller knows which module its operation has
+    """Return the module that a node calls."""
+    assert node.graph.owning_module is not None
+    return node.graph.owning_module.get_submodule(str(node.target))
+
+
+def check_operations(network: fx.GraphModule) -> None:
+    """Check that a network is canonical.
+
+    Raises:
+        UnsupportedModel: listing every node that is not, with what it does.
+    """
+    strangers = [f"{node.name}: {reason}" for node in network.graph.nodes if (reason := _objection(network, node))]
+    if strangers:
+        raise UnsupportedModel(
+            "the network holds operations that no lowering knows",
+            where="; ".join(strangers[:12]),
+            fix="cut them off the network (a final normalisation, for instance), or replace them",
+        )
+
+
+def _objection(network: fx.GraphModule, node: fx.Node) -> str | None:
+    name = operation(node)
+    if name is None:
+        if node.op == "call_module":
+            return type(network.get_submodule(str(node.target))).__name__
+        return getattr(node.target, "__name__", str(node.target))
+    if name == "add" and len(inputs(node)) != 2:
+        return "addition of a constant"
+    if name == "concat" and (node.args[1:] or node.kwargs.get("dim", 0)) not in ((1,), (-3,), 1, -3):
+        return "concatenation along another axis than the channels"
+    if name == "conv":
+        conv = module(node)
+        if conv.padding_mode != "zeros" or isinstance(conv.padding, str):
+            return f"convolution with padding {conv.padding_mode}/{conv.padding}"
+    if name == "global_average_pool" and module(node).output_size not in (1, (1, 1)):
+        return "adaptive pooling to more than one pixel"
+    return None
+
+
+def to_plain(network: fx.GraphModule) -> list[dict[str, Any]]:
+    """Return the structure of a canonical network: one plain dictionary a node, in order of execution."""
+    return [_plain_node(node) for node in network.graph.nodes]
+
+
+def _plain_node(node: fx.Node) -> dict[str, Any]:
+    name = operation(node)
+    plain: dict[str, Any] = {"name": node.name, "operation": name, "inputs": [source.name for source in inputs(node)]}
+    if name in MODULES:
+        plain["module"] = str(node.target)
+        plain["options"] = {key: getattr(module(node), key) for key in MODULES[name][1]}
+    return plain
+
+
+def from_plain(nodes: list[dict[str, Any]]) -> fx.GraphModule:
+    """Build the canonical network, weights unset, from what `to_plain` returned.
+
+    Raises:
+        ArtifactError: if the description holds anything that `to_plain` does not write.
+    """
+    root, graph, made = nn.Module(), fx.Graph(), dict[str, fx.Node]()
+    try:
+        for plain in nodes:
+            made[plain["name"]] = _built_node(root, graph, plain, [made[name] for name in plain["inputs"]])
+        graph.lint()
+    except (KeyError, TypeError, ValueError, IndexError, RuntimeError) as error:
+        raise ArtifactError(f"the description of the network is damaged: {error}", fix="compress again") from error
+    return fx.GraphModule(root, graph)
+
+
+def _built_node(root: nn.Module, graph: fx.Graph, plain: dict[str, Any], sources: list[fx.Node]) -> fx.Node:
+    name = plain["operation"]
+    if name == "input":
+        return graph.placeholder(plain["name"])
+    if name == "output":
+        return graph.output(sources[0])
+    if name in FUNCTIONS:
+        arguments = {"add": tuple(sources), "concat": (sources, 1), "flatten": (*sources, 1)}[name]
+        return graph.create_node("call_function", FUNCTIONS[name], arguments, name=plain["name"])
+    kind, known = MODULES[name]
+    options = {key: tuple(v) if isinstance(v := plain["options"][key], list) else v for key in known}
+    with torch.device("meta"):
+        _add_module(root, plain["module"], kind(**options))
+    return graph.create_node("call_module", plain["module"], tuple(sources), name=plain["name"])
+
+
+def _add_module(root: nn.Module, path: str, child: nn.Module) -> None:
+    *parents, last = path.split(".")
+    for name in parents:
+        if name not in root._modules:
+            root.add_module(name, nn.Module())
+        root = root._modules[name]  # type: ignore[assignment]  # just added, so not None
+    root.add_module(last, child)

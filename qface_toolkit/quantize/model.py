@@ -1,0 +1,136 @@
+"""The value that methods hand on to backends: a canonical float network, its facts, its plan and its ranges."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import fx
+
+from qface_toolkit.errors import ArtifactError
+from qface_toolkit.models._spec import ModelSpec
+from qface_toolkit.quantize.graph import from_plain, to_plain
+from qface_toolkit.quantize.plan import LoweringPlan, make_plan
+from qface_toolkit.quantize.scheme import Range, Scheme, TensorScheme
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class QuantizedModel:
+    """A canonical network with the ranges of its tensors; weights are float and quantize the same way everywhere.
+
+    `ranges` maps a range's owner (LoweringPlan.owners) to its interval.
+    """
+
+    network: fx.GraphModule
+    spec: ModelSpec
+    plan: LoweringPlan
+    ranges: Mapping[str, Range] = field(default_factory=dict)
+    scheme: Scheme = Scheme()
+
+    def range_of(self, tensor: str) -> Range:
+        """Return the interval that a tensor's codes span."""
+        return self.ranges[self.plan.tensors[tensor].owner]
+
+    def with_ranges(self, ranges: Mapping[str, Range]) -> "QuantizedModel":
+        """Return the same network with other ranges."""
+        return replace(self, ranges=dict(ranges))
+
+    def embed(self, inputs: npt.NDArray[np.float32], batch_size: int = 32) -> npt.NDArray[np.float32]:
+        """Return the float network's embeddings, float32 [N, embedding], of inputs [N, 3, height, width]."""
+        return embed(self.network, inputs, batch_size)
+
+
+def embed(network: torch.nn.Module, inputs: npt.NDArray[np.float32], batch_size: int = 32) -> npt.NDArray[np.float32]:
+    """Run a torch network over inputs [N, 3, height, width] in batches and return its outputs as one array."""
+    with torch.no_grad():
+        parts = [
+            network(torch.from_numpy(inputs[i : i + batch_size])).numpy() for i in range(0, len(inputs), batch_size)
+        ]
+    return np.concatenate(parts)
+
+
+def new_model(network: fx.GraphModule, spec: ModelSpec, scheme: Scheme | None = None) -> QuantizedModel:
+    """Return a model without ranges yet, from a canonical network."""
+    return QuantizedModel(network, spec, make_plan(network), {}, scheme or Scheme())
+
+
+def weights_bytes(model: QuantizedModel) -> bytes:
+    """Return the float weights as a safetensors file."""
+    tensors = {name: tensor.detach().contiguous() for name, tensor in model.network.state_dict().items()}
+    return save(tensors, metadata={"format": "pt"})
+
+
+def description(model: QuantizedModel) -> dict[str, Any]:
+    """Return everything about a model except its weights, as plain values for quantization.json."""
+    return {
+        "version": FORMAT_VERSION,
+        "spec": asdict(model.spec),
+        "scheme": asdict(model.scheme),
+        "network": to_plain(model.network),
+        "plan": {
+            "tensors": {
+                name: {"owner": plan.owner, "families": sorted(plan.families), "observed": plan.observed}
+                for name, plan in model.plan.tensors.items()
+            },
+            "clamps": {owner: list(bounds) for owner, bounds in model.plan.clamps.items()},
+        },
+        "ranges": {owner: [interval.low, interval.high] for owner, interval in model.ranges.items()},
+    }
+
+
+def load_quantized(description_file: Path, weights_file: Path) -> QuantizedModel:
+    """Read a model back from quantization.json and model.safetensors.
+
+    Raises:
+        ArtifactError: if either file is missing, damaged, of another version, or does not fit the other.
+    """
+    plain = _read_json(description_file)
+    if plain.get("version") != FORMAT_VERSION:
+        raise ArtifactError(
+            f"quantization format version {plain.get('version')!r} is not {FORMAT_VERSION}",
+            where=str(description_file),
+            fix="compress again with this version",
+        )
+    try:
+        network = from_plain(plain["network"])
+        network.load_state_dict(load_file(weights_file), strict=True, assign=True)
+        model = new_model(network.eval(), _spec(plain["spec"]), _scheme(plain["scheme"]))
+        ranges = {owner: Range(*map(float, bounds)) for owner, bounds in plain["ranges"].items()}
+    except (KeyError, TypeError, ValueError, RuntimeError, OSError, SafetensorError) as error:
+        raise ArtifactError(
+            f"the saved model is damaged: {error}", where=str(description_file.parent), fix="compress again"
+        ) from error
+    missing = [owner for owner in model.plan.owners() if owner not in ranges]
+    if missing or description(model)["plan"] != plain["plan"]:
+        raise ArtifactError(
+            f"the saved plan does not fit the saved network (ranges missing: {missing[:5]})",
+            where=str(description_file),
+            fix="compress again",
+        )
+    return model.with_ranges(ranges)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        plain = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"cannot read {path.name}: {error}", where=str(path), fix="compress again") from error
+    if not isinstance(plain, dict):
+        raise ArtifactError("not a quantization description", where=str(path), fix="compress again")
+    return plain
+
+
+def _spec(plain: dict[str, Any]) -> ModelSpec:
+    return ModelSpec(**{key: tuple(value) if isinstance(value, list) else value for key, value in plain.items()})
+
+
+def _scheme(plain: dict[str, Any]) -> Scheme:
+    return Scheme(**{key: TensorScheme(**value) for key, value in plain.items()})

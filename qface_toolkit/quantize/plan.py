@@ -1,0 +1,115 @@
+"""Which tensors carry a range, for which target: made once from a canonical network, read by methods and backends alike.
+
+torch's engines quantize every tensor that passes between two operations. The ONNX form fuses a convolution with the
+PReLU behind it and leaves the embedding float. One plan holds both; simulation switches what the target has not.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import fx
+
+from qface_toolkit.quantize.graph import inputs, operation
+from qface_toolkit.quantize.scheme import ACTIVATION_MAX
+
+_KEEPS_VALUES = ("max_pool", "average_pool", "global_average_pool", "flatten", "relu6")
+"""Operations whose output needs no other range than their input's."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a runtime does to activations, as far as simulation must know.
+
+    `levels` is the number of steps over a range; codes saturate at ACTIVATION_MAX even where the range spans fewer,
+    as fbgemm's kernels do. `family` selects the tensors that are quantized at all.
+    """
+
+    name: str
+    family: str
+    levels: int = ACTIVATION_MAX
+
+
+ONNX = Target("onnx", family="onnx")
+TORCH = Target("torch", family="torch")
+TORCH_7BIT = Target("torch-7bit", family="torch", levels=127)
+TARGETS: Mapping[str, Target] = {target.name: target for target in (ONNX, TORCH, TORCH_7BIT)}
+
+
+@dataclass(frozen=True)
+class TensorPlan:
+    """One tensor that carries a range.
+
+    `owner` names the tensor whose range this one shares (itself, if none). `families` are the target families that
+    quantize it. `observed` is False where the values that matter are seen further on, behind a clamp.
+    """
+
+    owner: str
+    families: frozenset[str]
+    observed: bool = True
+
+
+@dataclass(frozen=True)
+class LoweringPlan:
+    """Every tensor that carries a range, by the name of the node that makes it, and the clamps on shared ranges."""
+
+    tensors: Mapping[str, TensorPlan]
+    clamps: Mapping[str, tuple[float, float]]
+
+    def quantized(self, tensor: str, family: str) -> bool:
+        """Tell whether a target of this family quantizes a tensor."""
+        return tensor in self.tensors and family in self.tensors[tensor].families
+
+    def owners(self) -> tuple[str, ...]:
+        """Return the tensors that own a range, in order of execution."""
+        return tuple(dict.fromkeys(plan.owner for plan in self.tensors.values()))
+
+
+def make_plan(network: fx.GraphModule) -> LoweringPlan:
+    """Plan the ranges of a canonical network."""
+    tensors: dict[str, TensorPlan] = {}
+    owners = _owners(network)
+    clamps: dict[str, tuple[float, float]] = {}
+    for node in network.graph.nodes:
+        if operation(node) == "output" or _runs_into_relu(node):
+            continue
+        clamped = _reads_only(node, "relu6")
+        if clamped:
+            clamps[owners[node.name]] = (0.0, 6.0)
+        tensors[node.name] = TensorPlan(owners[node.name], _families(node), observed=not clamped)
+    return LoweringPlan(tensors, clamps)
+
+
+def _reads_only(node: fx.Node, name: str) -> bool:
+    """Tell whether the one and only reader of a node's output is this operation."""
+    return len(node.users) == 1 and operation(next(iter(node.users))) == name
+
+
+def _runs_into_relu(node: fx.Node) -> bool:
+    """Tell whether a tensor never exists, because every engine fuses its producer with the ReLU behind it."""
+    return operation(node) in ("conv", "linear", "add") and _reads_only(node, "relu")
+
+
+def _families(node: fx.Node) -> frozenset[str]:
+    fused_in_onnx = operation(node) == "conv" and _reads_only(node, "prelu")
+    embedding = _reads_only(node, "output")
+    return frozenset({"torch"} if fused_in_onnx or embedding else {"torch", "onnx"})
+
+
+def _owners(network: fx.GraphModule) -> dict[str, str]:
+    """Return for each tensor the one whose range it shares: torch's engines move codes through some operations."""
+    owner = {node.name: node.name for node in network.graph.nodes}
+    for node in network.graph.nodes:
+        if operation(node) in _KEEPS_VALUES:
+            _join(owner, inputs(node)[0].name, node.name)
+        elif operation(node) == "concat":
+            for part in inputs(node):
+                _join(owner, inputs(node)[0].name, part.name)
+            _join(owner, inputs(node)[0].name, node.name)
+    return owner
+
+
+def _join(owner: dict[str, str], first: str, second: str) -> None:
+    kept, lost = owner[first], owner[second]
+    for name, current in owner.items():
+        if current == lost:
+            owner[name] = kept
