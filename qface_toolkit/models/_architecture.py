@@ -5,7 +5,7 @@ checkpoints, a plan (a frozen dataclass with the numbers that vary: widths, bloc
 function that reads the plan off keys and shapes, and `ENTRIES`. `iresnet.py` is the shortest example.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -17,7 +17,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 """The keys of a state dict and the shapes of their tensors."""
 
 
-class Plan(Protocol):
+class Plan(Hashable, Protocol):
     """The numbers that tell one network of a layout from another."""
 
     @property

@@ -88,11 +88,9 @@ def _read_zip(path: Path) -> object:
             if len(pickles) != 1:
                 raise _not_a_checkpoint(path)
             folder = pickles[0].removesuffix("data.pkl")
-            if f"{folder}constants.pkl" in sizes:
-                raise CheckpointError("the file is a TorchScript program", where=str(path), fix=_RESAVE)
             with archive.open(pickles[0]) as stream:
                 claims = _claims_of(path, stream)
-    except (zipfile.BadZipFile, NotImplementedError, EOFError, RuntimeError) as error:
+    except (zipfile.BadZipFile, OSError, EOFError, RuntimeError, ValueError, struct.error) as error:
         raise _damaged(path, error) from error
     for storage in claims.storages:
         held = sizes.get(f"{folder}data/{storage.key}", 0)
@@ -104,6 +102,8 @@ def _read_zip(path: Path) -> object:
 def _record_sizes(archive: zipfile.ZipFile, path: Path) -> dict[str, int]:
     """Return the size of every record; torch stores them uncompressed, so anything else is not its work."""
     records = archive.infolist()
+    if any(record.filename.endswith("constants.pkl") for record in records):
+        raise CheckpointError("the file is a TorchScript program", where=str(path), fix=_RESAVE)
     sizes = {record.filename: record.file_size for record in records}
     compressed = any(record.compress_type != zipfile.ZIP_STORED for record in records)
     claimed, held = sum(record.file_size for record in records), path.stat().st_size

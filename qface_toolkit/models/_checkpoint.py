@@ -56,7 +56,7 @@ def _complete_match(state: State, name: str | None) -> tuple[Match, State]:
     state = drop_heads(state, found.difference.unexpected, found.plan.embedding_size)
     found = match(state.shapes(), name=name, where=state.where)
     if found.difference:
-        raise differing_error("the state dict is not complete and exact", found, where=state.where)
+        raise differing_error(found, name=name, where=state.where)
     return found, state
 
 

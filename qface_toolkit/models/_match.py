@@ -1,5 +1,6 @@
 """Which architecture a state dict belongs to, decided by keys and shapes alone, and what differs where none fits."""
 
+import functools
 from dataclasses import dataclass
 
 import torch
@@ -62,15 +63,17 @@ def match(shapes: Shapes, *, name: str | None = None, where: str | None = None) 
     return best
 
 
-def needed_shapes(plan: Plan) -> dict[str, tuple[int, ...]]:
+@functools.lru_cache(maxsize=32)
+def needed_shapes(plan: Plan) -> Shapes:
     """Return the keys and shapes of the plan's network, made without memory for its weights."""
     with torch.device("meta"):
         network = plan.build()
     return {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
 
 
-def differing_error(what: str, found: Match, *, where: str | None) -> CheckpointError:
-    """Return the error that lists every kind of difference from the architecture of `found`."""
+def differing_error(found: Match, *, name: str | None, where: str | None) -> CheckpointError:
+    """Return the error that lists every kind of difference from the architecture of `found`, `name` if it was given."""
+    what = f"the state dict is not that of {name}" if name else "the state dict fits no architecture known here"
     return CheckpointError(
         f"{what}; the closest is {found.plan.name}, from which it differs in {len(found.difference)} keys\n"
         f"{found.difference}",
@@ -94,8 +97,7 @@ def _unknown(shapes: Shapes, candidates: list[Architecture], *, name: str | None
     published = [(entry, needed_shapes(entry.published)) for entry in candidates]
     entry, needed = max(published, key=lambda pair: _likeness(shapes, pair[1]))
     found = Match(entry, entry.published, _compare(shapes, needed))
-    what = f"the state dict is not that of {name}" if name else "the state dict is of no architecture known here"
-    return differing_error(what, found, where=where)
+    return differing_error(found, name=name, where=where)
 
 
 def _likeness(shapes: Shapes, needed: Shapes) -> tuple[float, int]:

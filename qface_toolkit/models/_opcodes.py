@@ -83,10 +83,16 @@ class _Reader:
         elif name == "TUPLE":
             self._top, self._items = None if self._items is None else tuple(self._items), None
         elif name == "BINPERSID":
-            self.storages.append(_storage_claim(self._top))
+            self._refer(self._top)
             self._top = None
         else:
             self._push(name, argument)
+
+    def _refer(self, reference: object) -> None:
+        if isinstance(reference, tuple) and len(reference) > 1 and reference[0] == "module":
+            self.foreign.add(str(reference[1]))
+        else:
+            self.storages.append(_storage_claim(reference))
 
     def _push(self, name: str, argument: object) -> None:
         if name in ("GLOBAL", "INST") and argument not in _KNOWN:

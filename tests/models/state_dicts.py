@@ -1,0 +1,44 @@
+"""Key and shape lists of public checkpoints, and state dicts made after them: facts that our modules did not make."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+FACTS = Path(__file__).with_name("facts")
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One list: its shapes, and the parameter and entry counts that its first line gives."""
+
+    shapes: dict[str, tuple[int, ...]]
+    parameters: int
+    entries: int
+
+
+def read_fact(name: str) -> Fact:
+    first, *lines = (FACTS / f"{name}.tsv").read_text().splitlines()
+    pairs = (line.split("\t") for line in lines)
+    shapes = {key: tuple(int(size) for size in shape.split("x") if size.strip()) for key, shape in pairs}
+    counts = {word: int(re.search(rf"{word} (\d+)", first)[1]) for word in ("parameters", "entries")}
+    return Fact(shapes, **counts)
+
+
+def random_state(shapes: dict[str, tuple[int, ...]], *, seed: int = 0) -> dict[str, Tensor]:
+    """Return tensors of these shapes that make a network whose activations neither die nor explode."""
+    generator = torch.Generator().manual_seed(seed)
+    return {key: _random(key, shape, generator) for key, shape in shapes.items()}
+
+
+def _random(key: str, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    if key.endswith("num_batches_tracked"):
+        return torch.tensor(1000)
+    if key.endswith("running_var"):
+        return 0.5 + torch.rand(shape, generator=generator)
+    if len(shape) > 1:
+        fan_in = torch.Size(shape[1:]).numel()
+        return torch.randn(shape, generator=generator) * (2 / fan_in) ** 0.5
+    return 0.25 + 0.1 * torch.randn(shape, generator=generator)
