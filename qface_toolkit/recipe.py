@@ -1,0 +1,266 @@
+"""A recipe: what is done to a model, in one small YAML file that is checked as a whole before anything heavy is read.
+
+Whoever got five things wrong learns of all five at once, each with the path of its key. The options of a step belong
+to its method: their schema is handed in, so that this file knows no method. `_yaml.py` reads the text, `_settings.py`
+applies what `--set` says.
+"""
+
+import difflib
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializeAsAny,
+    StrictBool,
+    StrictInt,
+    ValidationError,
+    field_validator,
+)
+
+from qface_toolkit._settings import apply_setting
+from qface_toolkit._yaml import as_written, read_text, read_yaml
+from qface_toolkit.errors import RecipeError
+from qface_toolkit.registry import unknown_name
+
+PACKAGE = Path(__file__).resolve().parent
+SHOWN_VALUE_CHARACTERS = 60
+
+Schemas = Mapping[str, type[BaseModel]]
+"""The options schema of each method, by the method's name."""
+
+
+class _Block(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class Calibration(_Block):
+    """Which images set the ranges: a named set or a YAML file, how many, and how many at a time."""
+
+    set: str = "drawings"
+    count: StrictInt = Field(default=512, ge=1)
+    batch_size: StrictInt = Field(default=32, ge=1)
+
+
+class _TensorScheme(_Block):
+    bits: StrictInt = 8
+
+    @field_validator("bits")
+    @classmethod
+    def _eight(cls, bits: int) -> int:
+        if bits != 8:
+            raise ValueError(f"only 8 bits are supported so far, not {bits}")
+        return bits
+
+
+class WeightScheme(_TensorScheme):
+    """How weights are quantized; the formulas exist for this one kind so far."""
+
+    symmetric: Literal[True] = True
+    per: Literal["channel"] = "channel"
+
+
+class ActivationScheme(_TensorScheme):
+    """How activations are quantized; the formulas exist for this one kind so far."""
+
+    symmetric: Literal[False] = False
+    per: Literal["tensor"] = "tensor"
+
+
+class Scheme(_Block):
+    """How weights and activations are quantized."""
+
+    weights: WeightScheme = WeightScheme()
+    activations: ActivationScheme = ActivationScheme()
+
+
+class Target(_Block):
+    """The machine that will run the result: 8-bit dot products in the CPU, and the oldest ONNX Runtime there."""
+
+    vnni: StrictBool = True
+    onnxruntime: Annotated[str, BeforeValidator(as_written), Field(pattern=r"^\d+\.\d+(\.\d+)?$")] = "1.24"
+
+
+class Step(_Block):
+    """One step: a method and its options, already checked by the method's own schema."""
+
+    method: str
+    options: SerializeAsAny[BaseModel]
+
+
+class Recipe(_Block):
+    """A whole recipe. `model` holds facts of the model to override (mean, std, color, license, origin)."""
+
+    version: Literal[1]
+    calibration: Calibration = Calibration()
+    scheme: Scheme = Scheme()
+    steps: tuple[Step, ...]
+    target: Target = Target()
+    backends: tuple[str, ...] = Field(default=("onnx-x86", "torch-x86", "torch-qnnpack"), min_length=1)
+    model: dict[str, Any] = Field(default_factory=dict)
+
+    def as_plain(self, full: bool = True) -> dict[str, Any]:
+        """Return plain values that JSON can hold and `read_recipe` takes; without `full`, only what was written."""
+        values = self.model_dump(mode="json", exclude={"steps"}, exclude_unset=not full)
+        dumped = [step.options.model_dump(mode="json", exclude_unset=not full) for step in self.steps]
+        values["steps"] = [{step.method: options} for step, options in zip(self.steps, dumped, strict=True)]
+        return {key: values[key] for key in type(self).model_fields if key in values}
+
+
+def list_recipes() -> dict[str, str]:
+    """Return the names of the recipes that come with the package, each with the first line of its header comment."""
+    files = sorted(_folder().glob("*.yaml"))
+    return {file.stem: read_text(file).partition("\n")[0].lstrip("# ").rstrip() for file in files}
+
+
+def find_recipe(name_or_path: str) -> Path:
+    """Return the file of the recipe of this name, or the user's own file if it is a path that ends in .yaml.
+
+    Raises:
+        UnknownName: naming the closest recipe.
+        RecipeError: if the user's file is not there.
+    """
+    path = Path(name_or_path)
+    if path.suffix in {".yaml", ".yml"}:
+        if not path.is_file():
+            raise RecipeError("there is no such recipe file", where=str(path), fix="run `qface list recipes` for names")
+        return path
+    names = tuple(file.stem for file in _folder().glob("*.yaml"))
+    if name_or_path not in names:
+        raise unknown_name("recipe", name_or_path, names)
+    return _folder() / f"{name_or_path}.yaml"
+
+
+def _folder() -> Path:
+    inside = PACKAGE / "recipes"
+    return inside if inside.is_dir() else PACKAGE.parent / "recipes"
+
+
+def load_recipe(
+    name_or_path: str, sets: Sequence[str] = (), *, methods: Schemas, backends: Collection[str] = ()
+) -> Recipe:
+    """Return the recipe of this name or file, changed by `sets` (KEY=VALUE, later ones win) and checked.
+
+    A key is a path: `calibration.count=64`, `model.color=bgr`, `steps.0.epochs=2` for an option of the first step. A
+    value is YAML. `methods` and `backends` are what the plug-in folders know; without `backends`, their names pass.
+
+    Raises:
+        UnknownName: if there is no recipe of this name.
+        RecipeError: listing every mistake with the path of its key.
+    """
+    path = find_recipe(name_or_path)
+    values = read_yaml(read_text(path), where=str(path))
+    if not isinstance(values, dict):
+        raise RecipeError(
+            "a recipe is a mapping of keys to values", where=str(path), fix="start from a copy of int8.yaml"
+        )
+    mistakes = [mistake for text in sets for mistake in apply_setting(values, text)]
+    return read_recipe(values, methods=methods, backends=backends, where=str(path), mistakes=mistakes)
+
+
+def read_recipe(
+    values: Mapping[str, Any],
+    *,
+    methods: Schemas,
+    backends: Collection[str] = (),
+    where: str = "recipe",
+    mistakes: Sequence[str] = (),
+) -> Recipe:
+    """Check plain values, as YAML or a manifest gives them, and return the recipe they describe.
+
+    `mistakes` are those already known; they are reported together with what is found here.
+
+    Raises:
+        RecipeError: listing every mistake with the path of its key.
+    """
+    steps, found = _read_steps(values.get("steps"), methods)
+    found = [*mistakes, *found, *_backend_mistakes(values.get("backends"), backends)]
+    try:
+        recipe = Recipe.model_validate({**values, "steps": steps})
+    except ValidationError as error:
+        found += _worded(error, Recipe)
+    if found:
+        listed = "".join(f"\n  {mistake}" for mistake in found)
+        count = "one mistake" if len(found) == 1 else f"{len(found)} mistakes"
+        fix = "correct each of the lines above; `qface recipes show int8 --full` prints every key"
+        raise RecipeError(f"the recipe holds {count}:{listed}", where=where, fix=fix)
+    return recipe
+
+
+def _read_steps(value: object, methods: Schemas) -> tuple[list[Step], list[str]]:
+    if not isinstance(value, list) or not value:
+        return [], ["steps: a recipe needs a list of at least one step, such as - calibrate"]
+    steps: list[Step] = []
+    mistakes: list[str] = []
+    for index, item in enumerate(value):
+        step, found = _read_step(f"steps.{index}", item, methods)
+        steps += step
+        mistakes += found
+    return steps, mistakes
+
+
+def _read_step(path: str, item: object, methods: Schemas) -> tuple[list[Step], list[str]]:
+    """Return the step, if it has no mistakes, and its mistakes."""
+    named = {item: {}} if isinstance(item, str) else item
+    if not isinstance(named, dict) or len(named) != 1:
+        return [], [f"{path}: a step is one method name with its options, not {_shown(item)}"]
+    ((method, options),) = named.items()
+    if method not in methods:
+        return [], [f"{path}: there is no method called {_shown(method)}{_closest(method, methods)}"]
+    try:
+        checked = methods[method].model_validate({} if options is None else options)
+    except ValidationError as error:
+        return [], _worded(error, methods[method], path, method)
+    return [Step(method=method, options=checked)], []
+
+
+def _backend_mistakes(value: object, known: Collection[str]) -> list[str]:
+    names = [name for name in value if isinstance(name, str)] if isinstance(value, list) else []
+    unknown = [name for name in names if known and name not in known]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    return [
+        *(f"backends: there is no backend called {_shown(name)}{_closest(name, known)}" for name in unknown),
+        *(f"backends: {_shown(name)} is named twice" for name in twice),
+    ]
+
+
+def _worded(error: ValidationError, schema: type[BaseModel], *prefix: str) -> list[str]:
+    mistakes = []
+    for one in error.errors(include_url=False):
+        path = ".".join(map(str, (*prefix, *one["loc"]))) or "(recipe)"
+        if one["type"] == "extra_forbidden":
+            mistakes.append(
+                f"{path}: there is no such key{_closest(one['loc'][-1], _keys_at(schema, one['loc'][:-1]))}"
+            )
+        elif one["type"] == "missing":
+            mistakes.append(f"{path}: this key is missing")
+        else:
+            what = one["msg"].removeprefix("Value error, ").removeprefix("Input ")
+            mistakes.append(f"{path}: {what} (it is {_shown(one['input'])})")
+    return mistakes
+
+
+def _keys_at(schema: type[BaseModel], path: Sequence[int | str]) -> Collection[str]:
+    """Return the keys that the block at this path knows, as far as plain nesting goes."""
+    for part in path:
+        field = schema.model_fields.get(str(part))
+        if field is None or not isinstance(field.annotation, type) or not issubclass(field.annotation, BaseModel):
+            return ()
+        schema = field.annotation
+    return schema.model_fields
+
+
+def _closest(name: object, known: Collection[str]) -> str:
+    close = difflib.get_close_matches(str(name), known, n=1)
+    if close:
+        return f"; did you mean {close[0]}?"
+    return f"; there are: {', '.join(sorted(known))}" if known else ""
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= SHOWN_VALUE_CHARACTERS else text[:SHOWN_VALUE_CHARACTERS] + "…"
