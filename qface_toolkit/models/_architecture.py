@@ -9,6 +9,7 @@ from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from torch import nn
 
 from qface_toolkit.registry import Registry
@@ -53,6 +54,12 @@ class Architecture:
     source: str
     mean: tuple[float, float, float] = (127.5, 127.5, 127.5)
     std: tuple[float, float, float] = (127.5, 127.5, 127.5)
+
+    def count_parameters(self) -> int:
+        """Return how many trainable numbers the published network has, without making them."""
+        with torch.device("meta"):
+            network = self.published.build()
+        return sum(parameter.numel() for parameter in network.parameters())
 
 
 ARCHITECTURES: Registry[Architecture] = Registry("architecture", "qface_toolkit.models")

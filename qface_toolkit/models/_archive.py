@@ -62,6 +62,8 @@ def _check_file(path: Path) -> None:
 
 def _not_a_checkpoint(path: Path) -> CheckpointError:
     fix = "give a state dict saved by torch.save (.pth, .pt, .ckpt) or a .safetensors file"
+    if path.suffix == ".onnx":
+        fix = "ONNX files are not read; give the checkpoint that the file was exported from"
     return CheckpointError("the file is not a checkpoint", where=str(path), fix=fix)
 
 

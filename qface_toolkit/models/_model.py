@@ -13,6 +13,8 @@ from qface_toolkit.models._spec import ModelSpec
 
 Triple = tuple[float, float, float]
 
+_ABSURD = 1e6
+
 _OVERRIDABLE = ("mean", "std", "color", "license", "origin")
 _COLORS = get_args(get_type_hints(ModelSpec)["color"])
 
@@ -107,7 +109,7 @@ def _triple(value: object, *, positive: bool) -> Triple:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < float("inf")
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _ABSURD
 
 
 def _run_on_zeros(network: nn.Module, input_size: tuple[int, int]) -> int:
@@ -124,5 +126,9 @@ def _run_on_zeros(network: nn.Module, input_size: tuple[int, int]) -> int:
         raise CheckpointError(
             f"the network returns {got} for two images, not one embedding [D] each",
             fix="wrap it in an nn.Module that returns the embedding alone, [N, D]",
+        )
+    if not bool(torch.isfinite(embeddings).all()):
+        raise CheckpointError(
+            "the network returns NaN or infinity for an image of zeros", fix="check its weights: they look damaged"
         )
     return int(embeddings.shape[1])

@@ -34,6 +34,9 @@ _KNOWN = {
 }
 """All that a state dict, and the plain numbers saved beside it, need."""
 
+_MOST_OPCODES = 2_000_000
+"""A PocketNet with its optimizer's state takes a tenth of this; without a limit a file could keep us busy for hours."""
+
 _PLAIN = {"BINUNICODE", "BININT", "BININT1", "BININT2", "LONG1", "SHORT_BINSTRING", "NONE", "GLOBAL"}
 
 
@@ -57,10 +60,12 @@ def read_claims(stream: IO[bytes]) -> Claims:
     """Read one pickle off the stream, up to and including its STOP, and return what it claims.
 
     Raises:
-        ValueError: if it is no pickle, or refers to storages otherwise than torch.save does.
+        ValueError: if it is no pickle, or refers to storages otherwise than torch.save does, or never seems to end.
     """
     reader = _Reader()
-    for opcode, argument, _ in pickletools.genops(stream):
+    for count, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
+        if count > _MOST_OPCODES:
+            raise ValueError("the pickle is too long for a state dict")
         reader.step(opcode.name, argument)
     return Claims(tuple(reader.storages), frozenset(reader.foreign))
 

@@ -164,7 +164,7 @@ def test_wrong_overrides_are_all_listed(state, save):
         assert f"model.{key}: " in str(caught.value)
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), True, "127.5", None, [1, 2, "3"]])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 10**400, True, "127.5", None, [1, 2, "3"]])
 def test_mean_must_be_numbers(value, state, save):
     with pytest.raises(RecipeError, match="model.mean"):
         load_model(save(state), overrides={"mean": value})

@@ -162,6 +162,11 @@ def test_storage_named_otherwise_than_torch_does():
         read_claims(stream)
 
 
+def test_pickle_that_goes_on_and_on():
+    with pytest.raises(ValueError, match="too long"):
+        read_claims(io.BytesIO(b"\x80\x02" + b"N" * 2_500_000 + b"."))
+
+
 @pytest.mark.parametrize("kept", [0.2, 0.5, 0.9, 0.999])
 @pytest.mark.parametrize("kind", ["zip", "legacy", "safetensors"])
 def test_truncated_file(kind, kept, tmp_path):
