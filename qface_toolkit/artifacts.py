@@ -1,0 +1,287 @@
+"""The output folder: absent or complete, whatever happens meanwhile, and work that was paid for is not done twice.
+
+Everything is written to OUT.partial. Each finished step is noted in progress.json there, with the hashes of the files
+it wrote, so that the same job can go on after a kill. The folder gets its name last, when its manifest is in it.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from qface_toolkit._disk import disk_errors, lock_folder, read_json, remove_all_but, replacing, sync, write_json
+from qface_toolkit._manifest import (
+    LARGEST_JSON_BYTES,
+    MANIFEST,
+    NAME,
+    SIGNATURE,
+    WORK,
+    FileName,
+    FileRecord,
+    Manifest,
+    damaged,
+    is_intact,
+    read_manifest,
+    record_of,
+    verify_files,
+)
+from qface_toolkit.errors import ArtifactError
+
+__all__ = [
+    "MANIFEST",
+    "PROGRESS",
+    "WORK",
+    "Manifest",
+    "OutputFolder",
+    "fingerprint_of",
+    "read_manifest",
+    "verify_files",
+]
+
+PROGRESS = "progress.json"
+
+
+class _DoneStep(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    name: str
+    files: dict[FileName, FileRecord]
+    notes: dict[str, Any]
+
+
+class _Progress(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    version: Literal[1] = 1
+    made_by: Literal["qface_toolkit"] = "qface_toolkit"
+    fingerprint: str
+    steps: list[_DoneStep] = Field(default_factory=list)
+
+    def files(self) -> dict[str, FileRecord]:
+        """Return what every file must be now: a later step may have written an earlier one's file again."""
+        return {name: record for step in self.steps for name, record in step.files.items()}
+
+
+def fingerprint_of(**inputs: object) -> str:
+    """Return a hash of plain values (source sha256, recipe, seed, version…): the same inputs, the same fingerprint."""
+    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
+
+
+class OutputFolder:
+    """A folder in the making; used in a `with` block, which keeps other processes out of it.
+
+    Leaving the block before `finish` leaves OUT.partial for `resume`, or nothing if no step was done yet.
+    """
+
+    def __init__(self, out: Path, *, fingerprint: str, force: bool = False, resume: bool = False) -> None:
+        """Open OUT.partial: a new one, or with `resume` the one that the same job left.
+
+        `force` allows replacing a finished folder and throwing unfinished work away (unless `resume` is given too).
+
+        Raises:
+            ArtifactError: if there is something in the way, or the place cannot be written.
+        """
+        self.out = out.resolve()
+        if not self.out.name:
+            raise ArtifactError("this cannot be an output folder", where=str(out), fix="name a folder inside it")
+        self.partial = self.out.with_name(f"{self.out.name}.partial")
+        self._aside = self.out.with_name(f".{self.out.name}.replaced")
+        self._force = force
+        self._progress = _Progress(fingerprint=fingerprint)
+        self._unmarked: dict[str, FileRecord] = {}
+        self._lock: int | None = None
+        with disk_errors(self.out):
+            self._check_out()
+            self._open_partial(resume)
+
+    def __enter__(self) -> "OutputFolder":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let other processes have the folder; take unfinished work away if no step of it is done."""
+        if self._lock is None:
+            return
+        if not self._progress.steps and self.partial.exists():
+            shutil.rmtree(self.partial, ignore_errors=True)
+        os.close(self._lock)
+        self._lock = None
+
+    def path(self, name: str) -> Path:
+        """Return where a file of this name stands until the folder is finished; for reading.
+
+        Raises:
+            ValueError: if it is not a plain file name, with or without `work/` before it.
+        """
+        if not NAME.fullmatch(name) or name in (MANIFEST, PROGRESS):
+            raise ValueError(f"{name!r} cannot be the name of an artifact")
+        return self.partial / name
+
+    def write(self, name: str, data: bytes) -> Path:
+        """Write a file, whole or not at all.
+
+        Raises:
+            ArtifactError: if the disk is full or does not let us.
+        """
+        with self.writing(name) as temporary:
+            temporary.write_bytes(data)
+        return self.path(name)
+
+    @contextlib.contextmanager
+    def writing(self, name: str) -> Iterator[Path]:
+        """Give the block a path to write to, for libraries that want one; the file is there when the block ends.
+
+        Raises:
+            ArtifactError: if the disk is full or does not let us.
+        """
+        path = self.path(name)
+        with disk_errors(path):
+            path.parent.mkdir(exist_ok=True)
+            with replacing(path) as temporary:
+                yield temporary
+            self._unmarked[name] = record_of(path)
+
+    def done(self, step: str) -> bool:
+        """Tell whether a step was done, now or before the job was resumed."""
+        return any(step == one.name for one in self._progress.steps)
+
+    def mark(self, step: str, notes: Mapping[str, Any] | None = None) -> None:
+        """Note that a step is done, with every file written since the last one and plain values worth keeping.
+
+        Raises:
+            ArtifactError: if the disk is full or does not let us.
+            ValueError: if the step was done before.
+        """
+        if self.done(step):
+            raise ValueError(f"the step {step!r} was done before")
+        self._progress.steps.append(_DoneStep(name=step, files=self._unmarked, notes=dict(notes or {})))
+        self._unmarked = {}
+        with disk_errors(self.partial):
+            self._save()
+
+    def notes(self, step: str) -> dict[str, Any]:
+        """Return what was noted with a step that is done."""
+        return {one.name: one.notes for one in self._progress.steps}[step]
+
+    def finish(self, manifest: Mapping[str, Any]) -> Path:
+        """Write manifest.json with these values and every file's hash, give the folder its name and return it.
+
+        Raises:
+            ArtifactError: if the disk is full or does not let us; the work stays in OUT.partial.
+        """
+        with disk_errors(self.out):
+            kept = [name for name in (*self._progress.files(), *self._unmarked) if not name.startswith(WORK)]
+            remove_all_but(self.partial, {*kept, PROGRESS})
+            files = {name: record_of(self.partial / name).model_dump() for name in sorted(set(kept))}
+            write_json(self.partial / MANIFEST, _manifest_values(manifest, files))
+            (self.partial / PROGRESS).unlink()
+            try:
+                self._give_name()
+            except (OSError, ArtifactError):
+                self._save()
+                raise
+        self.close()
+        return self.out
+
+    def _check_out(self) -> None:
+        if self._aside.exists() and not self.out.exists():
+            # A kill between the two renames of `_give_name`: nothing was lost, put it back.
+            self._aside.rename(self.out)
+        if not self.out.exists():
+            return
+        if not self._force:
+            fix = "choose another --out, or --force to replace it"
+            raise ArtifactError("the output folder exists", where=str(self.out), fix=fix)
+        _refuse_strangers(self.out)
+
+    def _open_partial(self, resume: bool) -> None:
+        if not self.partial.exists():
+            self.partial.mkdir(parents=True)
+        elif not (resume or self._force):
+            fix = "--resume to go on with it, --force to start over"
+            raise ArtifactError("there is unfinished work for this folder", where=str(self.partial), fix=fix)
+        else:
+            _refuse_strangers(self.partial)
+        self._lock = lock_folder(self.partial)
+        try:
+            if resume:
+                self._resume()
+            remove_all_but(self.partial, {*self._progress.files(), PROGRESS})
+            self._save()
+        except BaseException:
+            os.close(self._lock)
+            self._lock = None
+            raise
+
+    def _resume(self) -> None:
+        path = self.partial / PROGRESS
+        # Without it, the job ended before its first step did, or in the instant before the folder got its name.
+        if path.exists():
+            found = _read_progress(path)
+            if found.fingerprint != self._progress.fingerprint:
+                fix = (
+                    "give the same model, recipe, seed and version to go on, or --force without --resume to start over"
+                )
+                raise ArtifactError("the unfinished work is that of another job", where=str(self.partial), fix=fix)
+            self._progress = found
+        while not all(is_intact(self.partial / name, record) for name, record in self._progress.files().items()):
+            self._progress.steps.pop()
+
+    def _save(self) -> None:
+        write_json(self.partial / PROGRESS, self._progress.model_dump(mode="json"))
+
+    def _give_name(self) -> None:
+        if not self.out.exists():
+            self.partial.rename(self.out)
+        else:
+            self._check_out()
+            shutil.rmtree(self._aside, ignore_errors=True)
+            self.out.rename(self._aside)
+            try:
+                self.partial.rename(self.out)
+            except OSError:
+                self._aside.rename(self.out)
+                raise
+        sync(self.out.parent)
+        shutil.rmtree(self._aside, ignore_errors=True)
+
+
+def _manifest_values(manifest: Mapping[str, Any], files: Mapping[str, Any]) -> dict[str, Any]:
+    reserved = {"version": 1, "made_by": SIGNATURE}
+    if taken := manifest.keys() & {*reserved, "files"}:
+        raise ValueError(f"a manifest has keys of its own called {sorted(taken)}")
+    return {**reserved, **manifest, "files": files}
+
+
+def _read_progress(path: Path) -> _Progress:
+    try:
+        return _Progress.model_validate(read_json(path, LARGEST_JSON_BYTES))
+    except ValidationError as error:
+        raise damaged(path, error) from error
+
+
+def _refuse_strangers(folder: Path) -> None:
+    """Raise unless a folder is one of ours or holds nothing, so that no --force deletes somebody's home."""
+    if folder.is_dir() and all(entry.name.startswith(".writing-") for entry in folder.iterdir()):
+        return
+    for name in (PROGRESS, MANIFEST):
+        if (folder / name).is_file() and _is_signed(folder / name):
+            return
+    raise ArtifactError("this was not made by qface and is not replaced", where=str(folder), fix="choose another --out")
+
+
+def _is_signed(path: Path) -> bool:
+    with contextlib.suppress(ArtifactError):
+        return read_json(path, LARGEST_JSON_BYTES).get("made_by") == SIGNATURE
+    return False
