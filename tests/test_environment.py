@@ -1,0 +1,93 @@
+"""The record of machine and software, and the seeds that make runs repeat."""
+
+import importlib.metadata
+import random
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from qface_toolkit import __version__, environment
+from qface_toolkit.environment import Environment, read_cpu, record_environment, set_determinism
+
+X86 = """processor	: 0
+vendor_id	: GenuineIntel
+model name	: Intel(R) Xeon(R) Platinum 8481C CPU @ 2.70GHz
+flags		: fpu avx2 avx512f avx512_vnni avx_vnni amx_int8 sse
+bugs		:
+
+processor	: 1
+model name	: another
+"""
+ARM = """processor	: 0
+Features	: fp asimd asimddp i8mm
+CPU implementer	: 0x41
+CPU part	: 0xd4f
+"""
+
+
+@pytest.fixture
+def cpuinfo(tmp_path, monkeypatch):
+    def write(text):
+        path = tmp_path / "cpuinfo"
+        path.write_text(text)
+        monkeypatch.setattr(environment, "CPUINFO", path)
+        read_cpu.cache_clear()
+
+    yield write
+    read_cpu.cache_clear()
+
+
+def test_x86_name_and_flags_come_from_the_kernel(cpuinfo):
+    cpuinfo(X86)
+    name, flags = read_cpu()
+    assert name == "Intel(R) Xeon(R) Platinum 8481C CPU @ 2.70GHz"
+    assert flags == ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8")
+
+
+def test_arm_is_named_by_its_codes(cpuinfo, monkeypatch):
+    cpuinfo(ARM)
+    monkeypatch.setattr(environment.platform, "machine", lambda: "aarch64")
+    assert read_cpu() == ("aarch64 implementer 0x41 part 0xd4f", ("asimd", "asimddp", "i8mm"))
+
+
+def test_a_system_without_the_kernels_text_is_asked_otherwise(tmp_path, monkeypatch, cpuinfo):
+    cpuinfo("")
+    monkeypatch.setattr(environment, "CPUINFO", tmp_path / "absent")
+    answer = {"brand_raw": "Apple M9", "flags": ["asimd", "fp"]}
+    monkeypatch.setattr("cpuinfo.get_cpu_info", lambda: answer)
+    assert read_cpu() == ("Apple M9", ("asimd",))
+
+
+def test_record_names_versions_and_survives_json():
+    record = record_environment(seed=3, threads=2)
+    assert (record.seed, record.threads) == (3, 2)
+    assert record.versions["qface_toolkit"] == __version__
+    assert record.versions["torch"] == importlib.metadata.version("torch")
+    assert record.cpu
+    assert Environment.model_validate_json(record.model_dump_json()) == record
+
+
+def test_packages_that_are_not_there_are_left_out(monkeypatch):
+    monkeypatch.setattr(environment, "PACKAGES", ("numpy", "qface-no-such-package"))
+    assert set(record_environment(0, 1).versions) == {"qface_toolkit", "numpy"}
+
+
+def test_recording_imports_no_torch():
+    program = "import sys; from qface_toolkit.environment import record_environment; record_environment(0, 1); "
+    program += "sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_determinism_repeats_torch_and_python():
+    threads = torch.get_num_threads()
+    try:
+        drawn = []
+        for _ in range(2):
+            set_determinism(seed=5, threads=1)
+            drawn.append((random.random(), torch.rand(3).tolist()))
+        assert drawn[0] == drawn[1]
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(threads)
