@@ -23,15 +23,6 @@ def pairs():
     return read_pairs(SHARED / "faces" / "pairs.bin")
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Small batches on one thread: two threads that wait for each other take six times as long on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def embed(model, crops):
     images = torch.from_numpy(model.spec.preprocess(crops))
     with torch.no_grad():

@@ -14,6 +14,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from safetensors.torch import save as safetensors_bytes
 from safetensors.torch import save_file
 
 from qface_toolkit.errors import CheckpointError, QFaceError
@@ -238,21 +239,26 @@ def test_bombs_do_not_fill_the_memory(tmp_path):
     assert int(done.stdout) < 100_000, f"{done.stdout} KiB more"
 
 
-def _saved(*, legacy):
+def _saved(kind):
     memory = io.BytesIO()
     state = {"a.weight": torch.ones(3, 4), "b": torch.ones(5)}
-    torch.save(state, memory, _use_new_zipfile_serialization=not legacy)
+    if kind == "safetensors":
+        return safetensors_bytes(state)
+    torch.save(state, memory, _use_new_zipfile_serialization=kind == "zip")
     return memory.getvalue()
 
 
-SOUND = {legacy: _saved(legacy=legacy) for legacy in (False, True)}
+KINDS = ("zip", "legacy", "safetensors")
+SOUND = {kind: _saved(kind) for kind in KINDS}
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol", "ignore:.*byteorder")
-@given(legacy=st.booleans(), place=st.floats(0, 1, exclude_max=True), value=st.integers(0, 255), cut=st.booleans())
-def test_damaged_bytes_never_cause_another_error(legacy, place, value, cut, tmp_path):
-    data = bytearray(SOUND[legacy])
+@given(
+    kind=st.sampled_from(KINDS), place=st.floats(0, 1, exclude_max=True), value=st.integers(0, 255), cut=st.booleans()
+)
+def test_damaged_bytes_never_cause_another_error(kind, place, value, cut, tmp_path):
+    data = bytearray(SOUND[kind])
     data[int(place * len(data))] = value
     (tmp_path / "w.pth").write_bytes(data[: int(place * len(data)) + 1] if cut else data)
     with pytest.raises(QFaceError):
