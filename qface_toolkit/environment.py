@@ -23,7 +23,7 @@ CPUINFO = Path("/proc/cpuinfo")
 
 
 class Environment(BaseModel):
-    """The machine and software of one run: `cpu_flags` are those of FLAGS that the CPU has, `cores` those we may use."""
+    """The machine and software of one run: `cpu_flags` are those of FLAGS that are there, `cores` those we may use."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
