@@ -66,7 +66,7 @@ def _vignetted(picture: Picture, camera: Camera) -> Picture:
 
 
 def _exposed(picture: Picture, camera: Camera) -> Picture:
-    gain = 0.5 + 0.75 * camera.exposure * camera.exposure + 0.5 * camera.exposure
+    gain = 0.5 + 0.5 * camera.exposure * camera.exposure + 0.42 * camera.exposure
     return picture * gain + camera.haze * (0.35 if camera.haze > 0 else 0.12)
 
 

@@ -45,7 +45,7 @@ class Face:
     half_width: float = spans(33.5, 44.0)
     chin: float = spans(35.5, 48.5)
     jaw: float = spans(-0.15, 0.85)
-    forehead: float = spans(0.88, 1.02)
+    forehead: float = spans(0.92, 1.06)
     hairline: float = spans(-58.0, -40.0)
     widow_peak: float = spans(-6.0, 7.0)
     ear_size: float = spans(0.75, 1.3)
@@ -93,6 +93,7 @@ class Face:
     freckles: float = spans(0.0, 1.0)
     tone: float = spans(0.0, 1.0)
     undertone: float = spans(-1.0, 1.0)
+    hair_tone: float = spans(0.0, 1.0)
     beard: float = spans(0.0, 1.0)
     marks: float = spans(0.0, 1.0)
 

@@ -34,11 +34,12 @@ EYE_ROW = -20.3
 
 
 def hair_colour(scene: Scene) -> Colour:
-    """Return the hair colour of the day: natural, grey or, now and then, dyed."""
+    """Return the hair colour of the day: the person's own, another natural one or, now and then, any."""
     outfit = scene.shot.outfit
-    if outfit.dye > 0.94:
+    if outfit.dye > 0.95:
         return any_colour(scene.rng)
-    place = outfit.hair_tone * (len(HAIRS) - 1.001)
+    tone = outfit.hair_tone if outfit.dye > 0.6 else scene.identity.face.hair_tone
+    place = tone * (len(HAIRS) - 1.001)
     return mixed(HAIRS[int(place)], HAIRS[int(place) + 1], place - int(place))
 
 
