@@ -94,10 +94,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--work", type=Path, required=True, help="folder for drawings and training state")
     parser.add_argument("--out", type=Path, required=True, help="the safetensors file to write")
     parser.add_argument("--network", choices=sorted(NETWORKS), default="mobilefacenet-16")
-    parser.add_argument("--identities", type=int, default=3000)
-    parser.add_argument("--images", type=int, default=16, help="images of each identity")
-    parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--identities", type=int, default=2400)
+    parser.add_argument("--images", type=int, default=14, help="images of each identity")
+    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--learning-rate", type=float, default=0.1)
     parser.add_argument("--threads", type=int, default=2)
     return parser.parse_args()
@@ -120,7 +120,9 @@ def main() -> None:
         scale=24.0,
         margin=0.3,
         margin_epochs=0.4 * wanted.epochs,
-        trait_weight=10.0,
+        trait_weight=30.0,
+        class_epochs=0.2 * wanted.epochs,
+        largest_shift=1,
         mirrored=False,  # moles and the pattern of the skin sit on one side of a face
         seed=SEED,
     )
@@ -128,7 +130,7 @@ def main() -> None:
     started = time.perf_counter()
 
     def tell(progress: Progress) -> None:
-        if progress.step % 25 == 0:
+        if progress.step % 50 == 0:
             print(f"{time.perf_counter() - started:.0f} s {progress}", flush=True)
 
     def measure(epoch: int, trained: nn.Module) -> None:

@@ -23,8 +23,9 @@ from qface_toolkit.errors import ArtifactError
 class ArcFaceOptions:
     """How to train: `margin` in radians, `learning_rate` at its peak, shifts in pixels, pixels scaled by `std`.
 
-    Where traits of the identities are known, `trait_weight` is the share of the loss that predicting them has at
-    first; it falls to zero over the run, in step with the learning rate.
+    Telling thousands of unseen classes apart gives a small network nothing but noise to learn from at first. So where
+    traits of the identities are known, predicting them from the embedding leads: `trait_weight` times that error falls
+    to zero over the run, while the ArcFace loss rises to its full weight within `class_epochs`.
     """
 
     epochs: int = 10
@@ -37,6 +38,7 @@ class ArcFaceOptions:
     margin_epochs: float = 3.0
     warmup_epochs: float = 0.5
     trait_weight: float = 0.0
+    class_epochs: float = 0.0
     largest_shift: int = 2
     mirrored: bool = True
     mean: float = 127.5
@@ -139,8 +141,9 @@ def _step(
     loss = arcface_loss(cosines, labels, scale=options.scale, margin=margin)
     error = _trait_error(run, embeddings, labels)
     share = options.trait_weight * _falling(passed / options.epochs)
+    rise = min(1.0, 0.1 + 0.9 * passed / options.class_epochs) if options.class_epochs else 1.0
     run.optimizer.zero_grad(set_to_none=True)
-    (loss + share * error).backward()  # type: ignore[no-untyped-call]
+    (rise * loss + share * error).backward()  # type: ignore[no-untyped-call]
     nn.utils.clip_grad_norm_([*run.network.parameters(), *run.head.parameters()], 5.0)
     run.optimizer.step()
     right = (cosines.argmax(1) == labels).float().mean()
