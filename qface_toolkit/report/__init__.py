@@ -1,0 +1,7 @@
+"""What was gained and what it cost: report.json is the truth, and everything a person reads is made from it."""
+
+from qface_toolkit.report.markdown import to_markdown
+from qface_toolkit.report.schema import Report, read_report, write_report
+from qface_toolkit.report.terminal import render
+
+__all__ = ["Report", "read_report", "render", "to_markdown", "write_report"]

@@ -1,0 +1,218 @@
+"""report.md: the report for a person who decides whether to ship, readable as text and as a rendered page."""
+
+import re
+from collections.abc import Iterable, Sequence
+
+from qface_toolkit.report._figures import (
+    LONGEST_TEXT,
+    NOTHING,
+    clean,
+    cosine,
+    float_rows,
+    latency_cells,
+    megabytes,
+    percent,
+    runtime_name,
+    runtimes,
+    threads,
+    times,
+    verdict,
+)
+from qface_toolkit.report.schema import (
+    AgreementFigures,
+    ArtifactFigures,
+    CalibrationUsed,
+    Report,
+    VerificationBlock,
+)
+
+LONGEST_COMMAND = 4000
+_MARKUP = re.compile(r"[\\`*_\[\]|~#]")
+_ENTITIES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
+_REAL_FACES = {
+    True: "yes: these images are drawings",
+    False: "no: these images show real faces",
+    None: "unknown: the images are the user's own",
+}
+
+
+def to_markdown(report: Report) -> str:
+    """Return the report as GitHub-flavoured Markdown; text from outside can neither be markup nor HTML."""
+    sections = (
+        _summary(report),
+        _figures(report),
+        _fidelity(report.artifacts),
+        _verification(report.verification) if report.verification else [],
+        _calibration(report.calibration),
+        _loading(report),
+        _origin(report),
+        ["## Make it again", "", *(f"    {clean(command, LONGEST_COMMAND)}" for command in report.commands)],
+    )
+    return "\n\n".join("\n".join(lines) for lines in sections if lines) + "\n"
+
+
+def escape(text: str, longest: int = LONGEST_TEXT) -> str:
+    """Return text that Markdown shows as it is, on one line."""
+    return _MARKUP.sub(r"\\\g<0>", clean(text, longest)).translate(_ENTITIES)
+
+
+def _summary(report: Report) -> list[str]:
+    return [f"# {escape(report.source.name)}, compressed", "", escape(verdict(report), LONGEST_COMMAND)]
+
+
+def _figures(report: Report) -> list[str]:
+    rows: list[Sequence[str]] = []
+    for runtime in runtimes(report):
+        float_latency = float_rows(report, runtime)
+        if float_latency:
+            cells = latency_cells(float_latency)
+            rows.append(
+                ("float model", escape(runtime_name(runtime)), NOTHING, NOTHING, *cells, times(1.0), *[NOTHING] * 3)
+            )
+        rows += [_figures_row(artifact) for artifact in report.artifacts if artifact.runtime == runtime]
+    headings = (
+        "file",
+        "runtime",
+        "MB",
+        "size",
+        "median ms",
+        "p90 ms",
+        "faster",
+        "cosine mean",
+        "1st percentile",
+        "lowest",
+    )
+    notes = [
+        f"- {escape(one.name)} was not timed: {escape(one.latency_missing)}"
+        for one in report.artifacts
+        if one.latency_missing
+    ]
+    return ["## Float against compressed", "", *_table(headings, rows), "", *_conditions(report), *notes]
+
+
+def _figures_row(artifact: ArtifactFigures) -> Sequence[str]:
+    sizes = (megabytes(artifact.size_bytes), percent(artifact.size_ratio))
+    speed = (*latency_cells(artifact.latency), times(artifact.times_faster))
+    names = (escape(artifact.name), escape(runtime_name(artifact.runtime)))
+    return (*names, *sizes, *speed, *_cosines(artifact.agreement))
+
+
+def _cosines(found: AgreementFigures | None) -> tuple[str, str, str]:
+    if found is None:
+        return NOTHING, NOTHING, NOTHING
+    return cosine(found.cosine_mean), cosine(found.cosine_p1), cosine(found.cosine_min)
+
+
+def _conditions(report: Report) -> list[str]:
+    """Return what a reader must know to trust the table: threads, batch, rounds and images."""
+    timed = [one.latency for one in report.artifacts if one.latency] or list(report.float_latency.values())
+    lines = [f"- latency: {threads(one.threads)}, batch {one.batch}, {len(one.samples_ms)} rounds" for one in timed[:1]]
+    compared = [one.agreement for one in report.artifacts if one.quantized and one.agreement]
+    lines += [f"- cosine: {one.images} images, {escape(one.what)}" for one in compared[:1]]
+    return [*lines, "- size: share of float.onnx; faster: against the float model in the same runtime"]
+
+
+def _fidelity(artifacts: Iterable[ArtifactFigures]) -> list[str]:
+    rows = [_fidelity_row(artifact) for artifact in artifacts if artifact.quantized]
+    if not rows:
+        return []
+    headings = ("file", "integer operators", "float islands", "mean cosine to its simulation", "lowest")
+    return ["## What runs on integers", "", *_table(headings, rows)]
+
+
+def _fidelity_row(artifact: ArtifactFigures) -> Sequence[str]:
+    share, islands = NOTHING, NOTHING
+    if artifact.integer_share is not None:
+        share = percent(artifact.integer_share)
+        islands = ", ".join(escape(island) for island in artifact.float_islands) or "none"
+    mean, _, lowest = _cosines(artifact.simulation_agreement)
+    return escape(artifact.name), share, islands, mean, lowest
+
+
+def _verification(block: VerificationBlock) -> list[str]:
+    fars = list(block.float_model.tar)
+    rows = [
+        (
+            escape(name),
+            f"{percent(one.pair_accuracy)} (spread {percent(one.pair_accuracy_std)})",
+            *(percent(one.tar[far]) if far in one.tar else NOTHING for far in fars),
+        )
+        for name, one in (("float model", block.float_model), *block.artifacts.items())
+    ]
+    headings = ("model", "accuracy", *(f"TAR at FAR {escape(far)}" for far in fars))
+    return ["## Telling people apart", "", escape(block.protocol), "", *_table(headings, rows)]
+
+
+def _calibration(used: CalibrationUsed) -> list[str]:
+    parameters = ", ".join(f"{key} = {value}" for key, value in used.parameters.items())
+    return [
+        "## Calibration images",
+        "",
+        f"- set: {escape(used.set)} ({escape(used.kind)}), {used.count} images, seed {used.seed}",
+        f"- parameters: {escape(parameters) or 'none'}",
+        f"- sha256 of the pixels: {used.sha256}",
+        f"- free of real face data: {_REAL_FACES[used.contains_no_real_face_data]}",
+        *(f"- warning: {escape(warning)}" for warning in used.warnings),
+    ]
+
+
+def _loading(report: Report) -> list[str]:
+    spec = report.source.spec
+    height, width = spec.input_size
+    lines = [
+        "## How to load each file",
+        "",
+        f"Input: float32 [N, 3, {height}, {width}], colour order {spec.color}, (pixel - mean) / std on pixels "
+        f"0..255 with mean {_triple(spec.mean)} and std {_triple(spec.std)}. "
+        f"Output: float32 [N, {spec.embedding_size}].",
+    ]
+    for artifact in report.artifacts:
+        lines += ["", f"### {escape(artifact.name)}", "", *(f"    {line}" for line in _loading_code(artifact))]
+    return lines
+
+
+def _loading_code(artifact: ArtifactFigures) -> list[str]:
+    name = repr(clean(artifact.name))
+    if artifact.runtime == "onnxruntime":
+        return [
+            "import onnxruntime",
+            f"session = onnxruntime.InferenceSession({name})",
+            '(embedding,) = session.run(["embedding"], {"input": images})',
+        ]
+    if artifact.runtime == "torch":
+        engine = repr(clean(artifact.engine or ""))
+        line = f"torch.backends.quantized.engine = {engine}  # before loading, or the numbers are wrong"
+        set_engine = [line] if artifact.engine else []
+        return ["import torch", *set_engine, f"embedding = torch.jit.load({name})(torch.from_numpy(images))"]
+    return [f"# {name} is read by {runtime_name(artifact.runtime)}"]
+
+
+def _origin(report: Report) -> list[str]:
+    source, machine = report.source, report.environment
+    versions = ", ".join(f"{name} {version}" for name, version in sorted(machine.versions.items()))
+    rows = [(escape(step.name), f"{step.seconds:.1f}") for step in report.steps]
+    total = sum(step.seconds for step in report.steps)
+    return [
+        "## Where this comes from",
+        "",
+        f"- model: {escape(source.name)}, {escape(source.architecture)}, {source.parameters} parameters",
+        f"- sha256 of the model: {source.sha256}",
+        f"- licence: {escape(source.spec.license)}; origin: {escape(source.spec.origin)}",
+        *(f"- note: {escape(note)}" for note in source.notes),
+        f"- recipe: {escape(report.recipe.name)}, seed {report.seed}",
+        f"- CPU: {escape(machine.cpu)}, {machine.cores} cores, flags: {escape(' '.join(machine.cpu_flags)) or 'none'}",
+        f"- system: {escape(machine.os)}, Python {escape(machine.python)}, {threads(machine.threads)}",
+        f"- versions: {escape(versions)}",
+        f"- peak memory: {report.peak_memory_bytes / 2**20:.0f} MiB",
+        "",
+        *_table(("step", "seconds"), [*rows, ("in all", f"{total:.1f}")]),
+    ]
+
+
+def _triple(values: Sequence[float]) -> str:
+    return " ".join(f"{value:g}" for value in values)
+
+
+def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    rule = ["---", *["--:"] * (len(headings) - 1)]
+    return [f"| {' | '.join(cells)} |" for cells in (headings, rule, *rows)]

@@ -1,0 +1,230 @@
+"""report.json: the one truth that every table, page and check is made from, and refused when it is not to be trusted.
+
+Rates lie in 0..1 and units stand in the names. A change of meaning raises SCHEMA_VERSION.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from qface_toolkit._disk import read_json, write_json
+from qface_toolkit.environment import Environment
+from qface_toolkit.errors import ArtifactError
+from qface_toolkit.measure.agreement import Agreement
+from qface_toolkit.measure.latency import Latency
+from qface_toolkit.measure.verification import Verification
+
+SCHEMA_VERSION: Literal[1] = 1
+LARGEST_REPORT_BYTES = 16_000_000
+MISTAKES_SHOWN = 10
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Rate = Annotated[float, Field(ge=0, le=1)]
+Cosine = Annotated[float, Field(ge=-1, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=0)]
+
+
+class _Block(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class SpecFacts(_Block):
+    """The preprocessing and provenance of the model; `mean` and `std` are on the scale 0..255."""
+
+    input_size: tuple[int, int]
+    embedding_size: Annotated[int, Field(gt=0)]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    color: Literal["rgb", "bgr"]
+    license: str
+    origin: str
+
+
+class SourceModel(_Block):
+    """What was compressed; `notes` say what loading it involved, such as a classifier head that was dropped."""
+
+    name: str
+    architecture: str
+    sha256: Sha256
+    spec: SpecFacts
+    parameters: Count
+    notes: tuple[str, ...] = ()
+
+
+class RecipeUsed(_Block):
+    """The recipe's name and all its values, defaults filled in."""
+
+    name: str
+    values: dict[str, Any]
+
+
+class CalibrationUsed(_Block):
+    """The manifest of the calibration images, and the name of their set."""
+
+    set: str
+    kind: str
+    parameters: dict[str, Any]
+    seed: int
+    count: Count
+    sha256: Sha256
+    contains_no_real_face_data: bool | None
+    warnings: tuple[str, ...] = ()
+
+
+class LatencyFigures(_Block):
+    """The time of one call on a batch of `batch` images; samples of the same index come from the same round."""
+
+    p50_ms: Positive
+    p90_ms: Positive
+    samples_ms: tuple[Positive, ...]
+    threads: Annotated[int, Field(gt=0)]
+    batch: Annotated[int, Field(gt=0)]
+
+    @classmethod
+    def of(cls, latency: Latency, *, threads: int, batch: int) -> "LatencyFigures":
+        """Return what was measured, with the conditions it was measured under."""
+        figures = {"p50_ms": latency.p50_ms, "p90_ms": latency.p90_ms, "samples_ms": latency.samples_ms}
+        return cls.model_validate({**figures, "threads": threads, "batch": batch})
+
+
+class AgreementFigures(_Block):
+    """Cosines between two models' embeddings of the same images; `what` says which images and which models."""
+
+    cosine_mean: Cosine
+    cosine_p1: Cosine
+    cosine_min: Cosine
+    images: Annotated[int, Field(gt=0)]
+    what: str
+
+    @classmethod
+    def of(cls, agreement: Agreement, *, what: str) -> "AgreementFigures":
+        """Return what was measured, with the images and models it was measured on."""
+        return cls(
+            cosine_mean=agreement.cosine_mean,
+            cosine_p1=agreement.cosine_p1,
+            cosine_min=agreement.cosine_min,
+            images=agreement.count,
+            what=what,
+        )
+
+
+class ArtifactFigures(_Block):
+    """One file and what was measured of it.
+
+    `size_ratio` is taken to float.onnx. `times_faster` and `latency` compare with the float model in the same runtime;
+    where there is no latency, `latency_missing` says why. `operators` counts those of the file. `integer_share` is the
+    share of them that runs on integers, `float_islands` names the others that should.
+    """
+
+    name: str
+    backend: str
+    runtime: str
+    engine: str | None = None
+    quantized: bool
+    size_bytes: Annotated[int, Field(gt=0)]
+    size_ratio: Positive
+    sha256: Sha256
+    latency: LatencyFigures | None = None
+    latency_missing: str | None = None
+    times_faster: Positive | None = None
+    agreement: AgreementFigures | None = None
+    simulation_agreement: AgreementFigures | None = None
+    operators: dict[str, Count] = Field(default_factory=dict)
+    integer_share: Rate | None = None
+    float_islands: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _latency_or_reason(self) -> "ArtifactFigures":
+        if (self.latency is None) == (self.latency_missing is None):
+            raise ValueError("either latency or latency_missing must be there")
+        return self
+
+
+class VerificationFigures(_Block):
+    """How well one model tells people apart; `tar` is keyed by the false accept rate ("1e-3")."""
+
+    pair_accuracy: Rate
+    pair_accuracy_std: Rate
+    tar: dict[str, Rate]
+    pairs: Count
+
+    @classmethod
+    def of(cls, verification: Verification) -> "VerificationFigures":
+        """Return what was measured."""
+        return cls(
+            pair_accuracy=verification.pair_accuracy,
+            pair_accuracy_std=verification.pair_accuracy_std,
+            tar=verification.tar,
+            pairs=verification.pairs,
+        )
+
+
+class VerificationBlock(_Block):
+    """Verification of the float model and of artifacts, by their names; `protocol` says on what and how."""
+
+    protocol: str
+    float_model: VerificationFigures
+    artifacts: dict[str, VerificationFigures]
+
+
+class StepTime(_Block):
+    """The wall time of one part of the job."""
+
+    name: str
+    seconds: Annotated[float, Field(ge=0)]
+
+
+class Report(_Block):
+    """The whole report. `float_latency` holds the float model's latency by runtime; `commands` reproduce the run."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    source: SourceModel
+    recipe: RecipeUsed
+    seed: int
+    environment: Environment
+    calibration: CalibrationUsed
+    float_latency: dict[str, LatencyFigures]
+    artifacts: tuple[ArtifactFigures, ...]
+    verification: VerificationBlock | None = None
+    steps: tuple[StepTime, ...]
+    peak_memory_bytes: Count
+    commands: tuple[str, ...]
+
+    @model_validator(mode="after")
+    def _names_fit(self) -> "Report":
+        names = [artifact.name for artifact in self.artifacts]
+        if len(set(names)) < len(names):
+            raise ValueError("two artifacts have the same name")
+        strangers = set(self.verification.artifacts) - set(names) if self.verification else set()
+        if strangers:
+            raise ValueError(f"verification names files that are no artifacts: {sorted(strangers)}")
+        return self
+
+
+def write_report(report: Report, path: Path) -> None:
+    """Write a report as JSON, whole or not at all."""
+    write_json(path, report.model_dump(mode="json"))
+
+
+def read_report(path: Path) -> Report:
+    """Return the report in a file, which somebody may have edited, cut short or made with another version.
+
+    Raises:
+        ArtifactError: naming the version if it is another one, or each mistake with the path of its key.
+    """
+    values = read_json(path, LARGEST_REPORT_BYTES)
+    version = values.get("schema_version")
+    if type(version) is not int or version != SCHEMA_VERSION:
+        what = f"this report has schema version {version!r}; version {SCHEMA_VERSION} is known"
+        raise ArtifactError(
+            what, where=str(path), fix="make it again, or use the version of qface_toolkit that wrote it"
+        )
+    try:
+        # Read as JSON and not as Python values: there, a list would not pass for a tuple under strict rules.
+        return Report.model_validate_json(path.read_bytes(), strict=True)
+    except ValidationError as error:
+        found = [f"\n  {'.'.join(map(str, one['loc'])) or '(report)'}: {one['msg']}" for one in error.errors()]
+        what = f"this is not a whole report; it holds {len(found)} mistake(s):{''.join(found[:MISTAKES_SHOWN])}"
+        raise ArtifactError(what, where=str(path), fix="make it again with `qface compress`") from error

@@ -1,0 +1,84 @@
+"""The table at the end of `qface compress`: what a person sees first, in 80 columns and plain in a pipe."""
+
+from collections.abc import Iterable
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from qface_toolkit.report._figures import (
+    NOTHING,
+    clean,
+    cosine,
+    float_rows,
+    latency_cells,
+    megabytes,
+    percent,
+    runtime_name,
+    runtimes,
+    times,
+    verdict,
+)
+from qface_toolkit.report.schema import ArtifactFigures, Report, VerificationBlock, VerificationFigures
+
+LONGEST_NAME = 22
+
+
+def render(report: Report) -> RenderableType:
+    """Return the verdict and the tables, for a rich console of 80 columns or more."""
+    parts: list[RenderableType] = [_figures_table(report), *_missing_lines(report)]
+    if report.verification:
+        parts += [Text(""), Text(clean(report.verification.protocol)), _verification_table(report.verification)]
+    return Group(*parts, Text(""), Text(verdict(report)))
+
+
+def _figures_table(report: Report) -> Table:
+    table = _table("", "MB", "median ms", "p90 ms", "faster", "cosine", "lowest")
+    for runtime in runtimes(report):
+        table.add_row(Text(runtime_name(runtime), style="bold"))
+        float_latency = float_rows(report, runtime)
+        if float_latency:
+            table.add_row(_name("float model"), NOTHING, *latency_cells(float_latency), times(1.0), NOTHING, NOTHING)
+        for artifact in report.artifacts:
+            if artifact.runtime == runtime:
+                table.add_row(*_artifact_row(artifact))
+    return table
+
+
+def _artifact_row(artifact: ArtifactFigures) -> Iterable[str | Text]:
+    found = artifact.agreement
+    mean, lowest = (found.cosine_mean, found.cosine_min) if found else (None, None)
+    figures = (megabytes(artifact.size_bytes), *latency_cells(artifact.latency), times(artifact.times_faster))
+    return (_name(artifact.name), *figures, cosine(mean), cosine(lowest))
+
+
+def _missing_lines(report: Report) -> list[Text]:
+    missing = [(one.name, one.latency_missing) for one in report.artifacts if one.latency_missing]
+    return [Text(f"{clean(name)} was not timed: {clean(reason)}", style="dim") for name, reason in missing]
+
+
+def _verification_table(block: VerificationBlock) -> Table:
+    fars = list(block.float_model.tar)
+    table = _table("", "accuracy", "spread", *(f"TAR@{clean(far, 12)}" for far in fars))
+    for name, figures in (("float model", block.float_model), *block.artifacts.items()):
+        table.add_row(_name(name), *_verification_cells(figures, fars))
+    return table
+
+
+def _verification_cells(figures: VerificationFigures, fars: list[str]) -> list[str]:
+    rates = [percent(figures.tar[far]) if far in figures.tar else NOTHING for far in fars]
+    return [percent(figures.pair_accuracy), percent(figures.pair_accuracy_std), *rates]
+
+
+def _table(*headings: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table.add_column(headings[0], max_width=LONGEST_NAME + 2, overflow="fold")
+    for heading in headings[1:]:
+        table.add_column(heading, justify="right", no_wrap=True)
+    return table
+
+
+def _name(name: str) -> Text:
+    # A Text and not a str: a name may look like rich's markup.
+    return Text("  " + clean(name, LONGEST_NAME))

@@ -1,0 +1,114 @@
+"""One whole report as plain values, to be changed by the tests."""
+
+import copy
+
+import pytest
+
+from qface_toolkit.report.schema import Report
+
+
+def latency(median):
+    return {"p50_ms": median, "p90_ms": median * 1.1, "samples_ms": [median] * 3, "threads": 1, "batch": 1}
+
+
+def agreement(mean, what="drawn faces, against float.onnx"):
+    return {"cosine_mean": mean, "cosine_p1": mean - 0.02, "cosine_min": mean - 0.05, "images": 256, "what": what}
+
+
+def artifact(name, runtime, size_bytes, **more):
+    common = {"name": name, "backend": f"{runtime}-x86", "runtime": runtime, "size_bytes": size_bytes}
+    return common | {"size_ratio": size_bytes / 4_000_000, "sha256": "c" * 64, "quantized": True} | more
+
+
+VALUES = {
+    "schema_version": 1,
+    "source": {
+        "name": "mobilefacenet_prelu",
+        "architecture": "mobilefacenet",
+        "sha256": "a" * 64,
+        "spec": {
+            "input_size": [112, 96],
+            "embedding_size": 128,
+            "mean": [127.5, 127.5, 127.5],
+            "std": [58.395, 57.12, 57.375],
+            "color": "bgr",
+            "license": "MIT",
+            "origin": "unknown",
+        },
+        "parameters": 993_000,
+        "notes": ["dropped the classifier head"],
+    },
+    "recipe": {"name": "int8", "values": {"version": 1, "steps": [{"calibrate": {"bins": 2048}}]}},
+    "seed": 0,
+    "environment": {
+        "seed": 0,
+        "threads": 1,
+        "cpu": "AMD EPYC",
+        "cpu_flags": ["avx2", "avx512_vnni"],
+        "cores": 2,
+        "machine": "x86_64",
+        "os": "Linux",
+        "python": "3.11.7",
+        "versions": {"torch": "2.13.0", "numpy": "2.4.6"},
+    },
+    "calibration": {
+        "set": "drawings",
+        "kind": "procedural",
+        "parameters": {"images_per_identity": 1},
+        "seed": 0,
+        "count": 512,
+        "sha256": "b" * 64,
+        "contains_no_real_face_data": True,
+        "warnings": [],
+    },
+    "float_latency": {"onnxruntime": latency(10.0), "torch": latency(20.0)},
+    "artifacts": [
+        artifact("float.onnx", "onnxruntime", 4_000_000, quantized=False, latency=latency(10.0), times_faster=1.0),
+        artifact(
+            "int8.x86.onnx",
+            "onnxruntime",
+            1_100_000,
+            latency=latency(4.0),
+            times_faster=2.5,
+            agreement=agreement(0.9912),
+            simulation_agreement=agreement(0.99999, "drawn faces, against the simulation"),
+            operators={"QLinearConv": 50},
+            integer_share=0.96,
+            float_islands=["embedding"],
+        ),
+        artifact(
+            "int8.qnnpack.ts",
+            "torch",
+            1_200_000,
+            engine="qnnpack",
+            latency_missing="no qnnpack here",
+            agreement=agreement(0.98),
+        ),
+    ],
+    "verification": {
+        "protocol": "held-out drawings, 10 folds",
+        "float_model": {"pair_accuracy": 0.973, "pair_accuracy_std": 0.01, "tar": {"1e-3": 0.9}, "pairs": 6000},
+        "artifacts": {
+            "int8.x86.onnx": {"pair_accuracy": 0.971, "pair_accuracy_std": 0.01, "tar": {"1e-3": 0.88}, "pairs": 6000}
+        },
+    },
+    "steps": [{"name": "calibrate", "seconds": 12.5}, {"name": "lower", "seconds": 2.5}],
+    "peak_memory_bytes": 1_073_741_824,
+    "commands": ["qface compress model.ckpt --out out --recipe int8"],
+}
+
+
+@pytest.fixture
+def values():
+    return copy.deepcopy(VALUES)
+
+
+@pytest.fixture
+def make():
+    """Return a function that makes a report from plain values."""
+    return Report.model_validate
+
+
+@pytest.fixture
+def report(values, make):
+    return make(values)

@@ -1,0 +1,111 @@
+"""report.md: the figures a person needs, and nothing that a hostile name could turn into markup."""
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qface_toolkit.report.markdown import escape, to_markdown
+
+
+def lines(report):
+    return to_markdown(report).splitlines()
+
+
+def test_verdict_has_size_speed_agreement_and_accuracy(report):
+    assert lines(report)[:3] == [
+        r"# mobilefacenet\_prelu, compressed",
+        "",
+        "int8.x86.onnx takes 1.10 MB instead of 4.00 MB (27.5 %), runs 2.50 times as fast as float in ONNX Runtime on "
+        "1 thread, agrees with the float model to a mean cosine of 0.9912 (lowest of 256: 0.9412) and verifies 97.1 % "
+        "of pairs correctly (float: 97.3 %).",
+    ]
+
+
+def test_slower_is_said_plainly(values, make):
+    values["artifacts"][1]["times_faster"] = 0.8
+    assert "takes 1.25 times as long as float in ONNX Runtime" in to_markdown(make(values))
+
+
+def test_nothing_quantized_is_said_plainly(values, make):
+    values["artifacts"], values["verification"] = values["artifacts"][:1], None
+    assert "Nothing was quantized." in lines(make(values))
+
+
+def test_table_compares_float_and_compressed(report):
+    rows = lines(report)
+    assert "| float.onnx | ONNX Runtime | 4.00 | 100.0 % | 10.0 | 11.0 | 1.00x | - | - | - |" in rows
+    assert "| int8.x86.onnx | ONNX Runtime | 1.10 | 27.5 % | 4.00 | 4.40 | 2.50x | 0.9912 | 0.9712 | 0.9412 |" in rows
+    assert "| float model | torch | - | - | 20.0 | 22.0 | 1.00x | - | - | - |" in rows
+    assert "| int8.qnnpack.ts | torch | 1.20 | 30.0 % | - | - | - | 0.9800 | 0.9600 | 0.9300 |" in rows
+    assert "- int8.qnnpack.ts was not timed: no qnnpack here" in rows
+
+
+def test_every_row_has_as_many_cells_as_its_heading(report):
+    tables = re.findall(r"(?:^\|.*\|\n)+", to_markdown(report), flags=re.M)
+    assert len(tables) == 4
+    for table in tables:
+        assert len({len(re.findall(r"(?<!\\)\|", row)) for row in table.splitlines()}) == 1
+
+
+@pytest.mark.parametrize(
+    "fact",
+    [
+        "- set: drawings (procedural), 512 images, seed 0",
+        "- free of real face data: yes: these images are drawings",
+        "- recipe: int8, seed 0",
+        r"- CPU: AMD EPYC, 2 cores, flags: avx2 avx512\_vnni",
+        "- versions: numpy 2.4.6, torch 2.13.0",
+        "- note: dropped the classifier head",
+        "- peak memory: 1024 MiB",
+        "| calibrate | 12.5 |",
+        "| in all | 15.0 |",
+        "| int8.x86.onnx | 97.1 % (spread 1.0 %) | 88.0 % |",
+        "| int8.qnnpack.ts | - | - | - | - |",
+        "| int8.x86.onnx | 96.0 % | embedding | >0.9999 | 0.9500 |",
+        "    qface compress model.ckpt --out out --recipe int8",
+        "    session = onnxruntime.InferenceSession('int8.x86.onnx')",
+        "    torch.backends.quantized.engine = 'qnnpack'  # before loading, or the numbers are wrong",
+    ],
+)
+def test_facts_are_told(report, fact):
+    assert fact in lines(report)
+
+
+def test_input_is_described(report):
+    text = to_markdown(report)
+    assert "float32 [N, 3, 112, 96], colour order bgr" in text
+    assert "mean 127.5 127.5 127.5 and std 58.395 57.12 57.375" in text
+
+
+def test_a_report_without_verification_has_no_such_section(values, make):
+    values["verification"] = None
+    assert "Telling people apart" not in to_markdown(make(values))
+
+
+HOSTILE = "a|b\n# c <script>alert(1)</script> [x](javascript:y) ![z](http://w) `d` \x1b[31m \u202e **e**"
+
+
+def test_hostile_names_stay_text(values, make):
+    harmless = len(lines(make(values)))
+    values["source"]["name"] = values["source"]["notes"][0] = values["commands"][0] = HOSTILE
+    values["recipe"]["name"] = values["environment"]["cpu"] = values["steps"][0]["name"] = HOSTILE
+    values["artifacts"][2]["name"] = values["artifacts"][2]["latency_missing"] = HOSTILE
+    values["artifacts"][1]["float_islands"] = values["calibration"]["warnings"] = [HOSTILE]
+    text = to_markdown(make(values))
+    outside_code = "\n".join(line for line in text.splitlines() if not line.startswith("    "))
+    # One line more: the calibration set had no warning before.
+    assert len(text.splitlines()) == harmless + 1
+    assert "<" not in outside_code
+    assert "\x1b" not in text
+    assert "\u202e" not in text
+    assert not re.search(r"(?<!\\)\[x", outside_code)
+    assert not re.search(r"(?<!\\)`", outside_code)
+
+
+@given(st.text())
+def test_escaped_text_is_one_line_without_bare_markup(text):
+    escaped = escape(text)
+    assert len(escaped.splitlines()) <= 1
+    assert not re.search(r"(?<!\\)(?:\\\\)*[`*_\[\]|~#<>]", re.sub(r"\\[\\`*_\[\]|~#]", "", escaped))
