@@ -1,0 +1,83 @@
+"""Imports point one way, torch.ao stands in one file, and what answers `--help` never loads torch."""
+
+import ast
+import graphlib
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import qface_toolkit
+
+ROOT = Path(qface_toolkit.__file__).parent
+FILES = sorted(ROOT.rglob("*.py"))
+LAYERS = (
+    {"__main__"},
+    {"cli"},
+    {"pipeline"},
+    {"methods", "backends", "report"},
+    {"sources", "quantize", "training", "measure"},
+    {"models"},
+    {"recipe", "artifacts", "environment"},
+    {"_settings", "_manifest"},
+    {"_yaml", "_disk", "registry"},
+    {"errors"},
+    {"__init__"},
+)
+RANKS = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}
+
+
+def imported(file):
+    """Return the dotted names of every module that a file imports, wherever in the file it does so."""
+    names = set()
+    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: relative import"
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            names |= {f"{node.value.id}.{node.attr}"}
+    return names
+
+
+def modules():
+    return {".".join(("qface_toolkit", *file.relative_to(ROOT).with_suffix("").parts)): file for file in FILES}
+
+
+def part_of(module):
+    """Return the folder or top-level file that a module of ours belongs to."""
+    return module.split(".")[1]
+
+
+@pytest.mark.parametrize("module", modules())
+def test_imports_point_one_way(module):
+    ours = [name for name in imported(modules()[module]) if name in modules() or f"{name}.__init__" in modules()]
+    for name in ours:
+        target = part_of(f"{name}.__init__")
+        one_way = RANKS[part_of(module)] < RANKS[target] or part_of(module) == target
+        # The package's own file is the public face: it may name what lies below, lazily.
+        assert one_way or part_of(module) == "__init__", f"{module} imports {name}"
+
+
+def test_no_modules_import_each_other():
+    graph = {module: imported(file) & modules().keys() - {module} for module, file in modules().items()}
+    list(graphlib.TopologicalSorter(graph).static_order())
+
+
+@pytest.mark.parametrize("module", modules())
+def test_torch_ao_stands_in_one_file(module):
+    uses = {name for name in imported(modules()[module]) if name == "torch.ao" or name.startswith("torch.ao.")}
+    assert not uses or module == "qface_toolkit.quantize.fx"
+
+
+@pytest.mark.parametrize(
+    "module", ["qface_toolkit", "qface_toolkit.cli", "qface_toolkit.report", "qface_toolkit.recipe"]
+)
+def test_importing_loads_no_torch(module):
+    if importlib.util.find_spec(module) is None:
+        pytest.skip(f"there is no {module} yet")
+    program = f"import sys, {module}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
