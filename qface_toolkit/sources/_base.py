@@ -49,7 +49,7 @@ class Manifest:
 
 def load_crops(images: ImageSet, indices: range | None = None) -> Crop:
     """Return the crops of `indices` (all by default) as one array, uint8 [N, 112, 112, 3]."""
-    return np.stack([images.crop(index) for index in indices or range(len(images))])
+    return np.stack([images.crop(index) for index in (range(len(images)) if indices is None else indices)])
 
 
 def pixel_sha256(crops: Crop) -> str:

@@ -12,7 +12,7 @@ import yaml
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from qface_toolkit.errors import ArtifactError, QFaceError, RecipeError
+from qface_toolkit.errors import ArtifactError, CalibrationError, QFaceError, RecipeError
 from qface_toolkit.registry import unknown_name
 from qface_toolkit.sources._base import SOURCES, Crop, ImageSet, Manifest, Source, manifest_of
 from qface_toolkit.sources._contact_sheet import contact_sheet
@@ -48,9 +48,21 @@ class NamedSet(BaseModel):
         """Return the images, as many and with the seed asked for, or as the file says.
 
         Raises:
-            CalibrationError: if the images cannot be had.
+            CalibrationError: if the images cannot be had, or none are asked for.
         """
-        return self.source().open(self.options(), count=count or self.count, seed=self.seed if seed is None else seed)
+        used = self.with_(count, seed)
+        return used.source().open(used.options(), count=used.count, seed=used.seed)
+
+    def with_(self, count: int | None, seed: int | None) -> "NamedSet":
+        """Return the same set with another count or seed.
+
+        Raises:
+            CalibrationError: if no image is left.
+        """
+        if count is not None and count < 1:
+            raise CalibrationError(f"{count} calibration images were asked for", fix="ask for one at least")
+        given = {"count": count, "seed": seed}
+        return self.model_copy(update={key: value for key, value in given.items() if value is not None})
 
 
 def set_names() -> tuple[str, ...]:
@@ -124,9 +136,7 @@ def write_set(named_set: NamedSet, out: Path, count: int | None = None, seed: in
     """
     if out.exists():
         raise ArtifactError("the output folder exists", where=str(out), fix="give another one or remove it")
-    used = named_set.model_copy(
-        update={"count": count or named_set.count, "seed": named_set.seed if seed is None else seed}
-    )
+    used = named_set.with_(count, seed)
     images = used.open()
     partial = out.with_name(out.name + ".partial")
     try:

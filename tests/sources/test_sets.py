@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from qface_toolkit.errors import ArtifactError, RecipeError, UnknownName
+from qface_toolkit.errors import ArtifactError, CalibrationError, RecipeError, UnknownName
 from qface_toolkit.sources import contact_sheet, find_set, load_crops, pixel_sha256, set_names, write_set
 from qface_toolkit.sources._sets import NamedSet, read_set
 
@@ -96,6 +96,14 @@ def test_a_written_set_can_be_read_back(tmp_path):
     assert np.array_equal(pixels(tmp_path / "out" / "contact_sheet.png"), np.array(contact_sheet(np.stack(written))))
 
 
+@pytest.mark.parametrize("count", [0, -1])
+def test_no_images_are_refused(tmp_path, count):
+    with pytest.raises(CalibrationError, match="ask for one at least"):
+        write_set(NOISE, tmp_path / "out", count=count)
+    with pytest.raises(CalibrationError, match="ask for one at least"):
+        NOISE.open(count=count)
+
+
 def test_an_existing_folder_is_refused(tmp_path):
     with pytest.raises(ArtifactError, match="exists"):
         write_set(NOISE, tmp_path)
@@ -111,6 +119,13 @@ def test_a_run_that_breaks_off_leaves_nothing(tmp_path, monkeypatch, error):
     with pytest.raises((ArtifactError, KeyboardInterrupt)):
         write_set(NOISE, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ArtifactError, match="cannot be written") as raised:
+        write_set(NOISE, tmp_path / "file" / "out")
+    assert str(tmp_path / "file" / "out") in str(raised.value)
 
 
 def test_other_pixels_than_the_checksums_are_told(tmp_path):
