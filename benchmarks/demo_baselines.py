@@ -34,7 +34,8 @@ def principal_components(crops: Crop, fitted_on: Crop, count: int = 128) -> Floa
     values, vectors = np.linalg.eigh(known @ known.T)
     values, vectors = values[::-1][:count], vectors[:, ::-1][:, :count]
     directions = known.T @ (vectors / values)
-    return (crops.reshape(len(crops), -1).astype(np.float32) - mean) @ directions
+    components: Floats = (crops.reshape(len(crops), -1).astype(np.float32) - mean) @ directions
+    return components
 
 
 def baselines() -> dict[str, float]:
