@@ -165,6 +165,7 @@ def main() -> None:
     print(verify(network, test, options))
     weights = {name: value.contiguous() for name, value in network.state_dict().items()}
     save_file(weights, wanted.out, metadata=FACTS)
+    wanted.out.chmod(0o644)
 
 
 if __name__ == "__main__":
