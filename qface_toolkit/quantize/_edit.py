@@ -6,6 +6,7 @@ from typing import TypeVar, cast
 
 import torch
 from torch import fx, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.passes.shape_prop import ShapeProp
 
 from qface_toolkit.errors import UnsupportedModel
@@ -14,11 +15,15 @@ M = TypeVar("M", bound=nn.Module)
 
 
 def propagate_shapes(graph_module: fx.GraphModule, input_size: tuple[int, int]) -> None:
-    """Note every tensor's shape for a batch of two; two tells the batch axis from axes of size one."""
+    """Note every tensor's shape for a batch of two; two tells the batch axis from axes of size one.
+
+    Fake tensors have shapes and no values, so a large network costs no more than a small one.
+    """
     probe = torch.zeros(2, 3, *input_size)
+    fake = FakeTensorMode(allow_non_fake_inputs=True)
     try:
         with torch.no_grad():
-            ShapeProp(graph_module).propagate(probe)
+            ShapeProp(graph_module, fake_mode=fake).propagate(probe)
     except (RuntimeError, TypeError, ValueError) as error:
         raise UnsupportedModel(
             f"the network does not run on an input of {list(probe.shape)}: {error}",

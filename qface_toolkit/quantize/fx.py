@@ -102,9 +102,13 @@ class WeightQuantizer(_Quantizer):
     quant_min, quant_max = -WEIGHT_MAX, WEIGHT_MAX
     ch_axis = 0
 
+    def __init__(self, factory_kwargs: dict[str, Any] | None = None) -> None:
+        super().__init__()
+        self.largest_code = WEIGHT_MAX
+
     def forward(self, weight: torch.Tensor) -> torch.Tensor:
         """Round a weight to codes, if that is on."""
-        self.scale = _weight_scales(weight)
+        self.scale = _weight_scales(weight, self.largest_code)
         if self.fake_quant_enabled[0]:
             zero_points = torch.zeros(len(weight), dtype=torch.int32)
             return torch.fake_quantize_per_channel_affine(weight, self.scale, zero_points, 0, -WEIGHT_MAX, WEIGHT_MAX)
@@ -115,9 +119,9 @@ class WeightQuantizer(_Quantizer):
         return self.scale, torch.zeros(len(self.scale), dtype=torch.int32)
 
 
-def _weight_scales(weight: torch.Tensor) -> torch.Tensor:
+def _weight_scales(weight: torch.Tensor, largest_code: int) -> torch.Tensor:
     """Return what `scheme.weight_scales` returns, as a tensor."""
-    return (weight.detach().flatten(1).abs().amax(1) / WEIGHT_MAX).clamp_min(float(SMALLEST_SCALE))
+    return (weight.detach().flatten(1).abs().amax(1) / largest_code).clamp_min(float(SMALLEST_SCALE))
 
 
 class SlopeQuantizer(_Quantizer):
@@ -183,6 +187,9 @@ def prepare(model: QuantizedModel, target: Target) -> Simulation:
     for owner, interval in model.ranges.items():
         ranges[owner].fix(interval, target.levels)
     _bind(prepared, model, target, ranges)
+    for layer in prepared.modules():
+        if isinstance(getattr(layer, "weight_fake_quant", None), WeightQuantizer):
+            layer.weight_fake_quant.largest_code = target.weight_max(layer)
     if target.family == "torch":
         _round_slopes(prepared)
     return Simulation(prepared.eval(), ranges)
@@ -190,24 +197,30 @@ def prepare(model: QuantizedModel, target: Target) -> Simulation:
 
 def _bind(prepared: fx.GraphModule, model: QuantizedModel, target: Target, ranges: dict[str, SharedRange]) -> None:
     """Tie each quantizer that FX inserted to the plan's entry for its tensor."""
+    tensors = _tensors_behind(prepared, model)
     bound = set()
     for node in prepared.graph.nodes:
-        if node.op == "call_module" and type(prepared.get_submodule(node.target)) is ActivationQuantizer:
-            tensor = _tensor_behind(model, node.args[0])
+        if _is_quantizer(prepared, node):
+            tensor = tensors[node.args[0]]
+            plan = model.plan.tensors[tensor]
             quantizer = ActivationQuantizer()
-            quantizer.range = ranges[model.plan.tensors[tensor].owner]
-            quantizer.quantizes = model.plan.quantized(tensor, target.family)
-            quantizer.observes = model.plan.tensors[tensor].observed
+            quantizer.range = ranges[plan.owner]
+            quantizer.quantizes = target.family in plan.families
+            quantizer.observes = plan.observed
             prepared.add_submodule(node.target, quantizer)
             bound.add(tensor)
     if bound != set(model.plan.tensors):
         raise AssertionError(f"FX and the plan differ on {sorted(bound ^ set(model.plan.tensors))}")
 
 
-def _tensor_behind(model: QuantizedModel, node: fx.Node) -> str:
-    """Return the canonical tensor that a prepared node makes: FX names a fused pair by its first half."""
-    original = next(other for other in model.network.graph.nodes if other.name == node.name)
-    return original.name if original.name in model.plan.tensors else next(iter(original.users)).name
+def _is_quantizer(prepared: fx.GraphModule, node: fx.Node) -> bool:
+    return node.op == "call_module" and type(prepared.get_submodule(str(node.target))) is ActivationQuantizer
+
+
+def _tensors_behind(prepared: fx.GraphModule, model: QuantizedModel) -> dict[fx.Node, str]:
+    """Map prepared nodes to the plan's tensors. FX renames nodes but keeps their order, fused pairs being one."""
+    nodes = [node for node in prepared.graph.nodes if node.op != "output" and not _is_quantizer(prepared, node)]
+    return dict(zip(nodes, model.plan.tensors, strict=True))
 
 
 def _round_slopes(prepared: fx.GraphModule) -> None:

@@ -1,4 +1,4 @@
-"""Which tensors carry a range, for which target: made once from a canonical network, read by methods and backends alike.
+"""Which tensors carry a range, for which target: made once from a canonical network, read by methods and backends.
 
 torch's engines quantize every tensor that passes between two operations. The ONNX form fuses a convolution with the
 PReLU behind it and leaves the embedding float. One plan holds both; simulation switches what the target has not.
@@ -7,10 +7,10 @@ PReLU behind it and leaves the embedding float. One plan holds both; simulation 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from torch import fx
+from torch import fx, nn
 
 from qface_toolkit.quantize.graph import inputs, operation
-from qface_toolkit.quantize.scheme import ACTIVATION_MAX
+from qface_toolkit.quantize.scheme import ACTIVATION_MAX, SAFE_WEIGHT_MAX, WEIGHT_MAX, WIDE_GROUPS
 
 _KEEPS_VALUES = ("max_pool", "average_pool", "global_average_pool", "flatten", "relu6")
 """Operations whose output needs no other range than their input's."""
@@ -20,19 +20,34 @@ _KEEPS_VALUES = ("max_pool", "average_pool", "global_average_pool", "flatten", "
 class Target:
     """What a runtime does to activations, as far as simulation must know.
 
-    `levels` is the number of steps over a range; codes saturate at ACTIVATION_MAX even where the range spans fewer,
-    as fbgemm's kernels do. `family` selects the tensors that are quantized at all.
+    `family` selects the tensors that are quantized at all; `arithmetic` names the engine's way of rescaling
+    (quantize._arithmetic). `levels` is the number of steps over a range: codes saturate at ACTIVATION_MAX even where
+    the range spans fewer, as fbgemm's kernels do.
     """
 
     name: str
     family: str
+    arithmetic: str
     levels: int = ACTIVATION_MAX
 
+    def weight_max(self, layer: nn.Module) -> int:
+        """Return the largest code that a layer's weights may have."""
+        if not isinstance(layer, nn.Conv2d):
+            return WEIGHT_MAX
+        by_fbgemm = self.arithmetic == "fbgemm" or (self.arithmetic == "x86" and layer.groups > WIDE_GROUPS)
+        return SAFE_WEIGHT_MAX if by_fbgemm and layer.groups == layer.in_channels else WEIGHT_MAX
 
-ONNX = Target("onnx", family="onnx")
-TORCH = Target("torch", family="torch")
-TORCH_7BIT = Target("torch-7bit", family="torch", levels=127)
-TARGETS: Mapping[str, Target] = {target.name: target for target in (ONNX, TORCH, TORCH_7BIT)}
+
+ONNX = Target("onnx", family="onnx", arithmetic="onnxruntime")
+TORCH_X86 = Target("torch-x86", family="torch", arithmetic="x86")
+TORCH_ONEDNN = Target("torch-onednn", family="torch", arithmetic="onednn")
+TORCH_QNNPACK = Target("torch-qnnpack", family="torch", arithmetic="qnnpack")
+TORCH_FBGEMM = Target("torch-fbgemm", family="torch", arithmetic="fbgemm", levels=127)
+"""fbgemm adds pairs of products in 16 bits: with seven-bit activations they cannot overflow."""
+
+TARGETS: Mapping[str, Target] = {
+    target.name: target for target in (ONNX, TORCH_X86, TORCH_ONEDNN, TORCH_QNNPACK, TORCH_FBGEMM)
+}
 
 
 @dataclass(frozen=True)

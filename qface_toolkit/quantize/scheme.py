@@ -1,4 +1,8 @@
-"""How a float number becomes an integer: the few formulas that simulation, torch and ONNX must share to the last bit."""
+"""How a float number becomes an integer: the few formulas that simulation, torch and ONNX share to the last bit.
+
+torch rounds x * (1 / scale), not x / scale. The two differ where a weight lies in the middle between two codes, so codes
+are made torch's way for every target.
+"""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -11,6 +15,12 @@ ACTIVATION_MAX = 255
 
 WEIGHT_MAX = 127
 """Largest code of a weight. -128 stays unused, so that negating a channel is exact and ARM kernels are content."""
+
+SAFE_WEIGHT_MAX = 63
+"""Largest code of a weight where a kernel adds pairs of products in 16 bits: 2 x 255 x 63 does not overflow."""
+
+WIDE_GROUPS = 100
+"""torch's x86 engine hands convolutions of more groups than this to FBGEMM, whose depthwise kernel adds so."""
 
 SLOPE_SCALE = 1.0 / 127.0
 SLOPE_ZERO_POINT = 128
@@ -57,22 +67,21 @@ def activation_qparams(interval: Range, levels: int = ACTIVATION_MAX) -> tuple[n
     return np.float32(scale), int(np.clip(np.rint(-low / scale), 0, levels))
 
 
-def weight_scales(weight: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Return one symmetric scale for each output channel (axis 0)."""
+def weight_scales(weight: npt.NDArray[np.float32], largest_code: int = WEIGHT_MAX) -> npt.NDArray[np.float32]:
+    """Return one symmetric scale for each output channel (axis 0), whose largest weight gets the largest code."""
     largest = np.abs(weight.reshape(len(weight), -1)).max(axis=1)
-    return np.maximum(largest / np.float32(WEIGHT_MAX), SMALLEST_SCALE).astype(np.float32)
+    return np.maximum(largest / np.float32(largest_code), SMALLEST_SCALE).astype(np.float32)
 
 
 def weight_codes(weight: npt.NDArray[np.float32], scales: npt.NDArray[np.float32]) -> npt.NDArray[np.int8]:
     """Return the int8 codes of a weight whose channels (axis 0) have these scales."""
-    shape = (-1,) + (1,) * (weight.ndim - 1)
-    return np.clip(np.rint(weight / scales.reshape(shape)), -WEIGHT_MAX, WEIGHT_MAX).astype(np.int8)
+    inverse = (np.float32(1) / scales).reshape((-1,) + (1,) * (weight.ndim - 1))
+    return np.clip(np.rint(weight * inverse), -WEIGHT_MAX, WEIGHT_MAX).astype(np.int8)
 
 
 def bias_codes(bias: npt.NDArray[np.float32], scales: npt.NDArray[np.float32]) -> npt.NDArray[np.int32]:
     """Return the int32 codes of a bias; `scales` must be input scale x weight scale, or runtimes leave integers."""
-    codes = np.rint(bias.astype(np.float64) / scales.astype(np.float64))
-    return codes.astype(np.int32)
+    return np.rint(bias * (np.float32(1) / scales)).astype(np.int32)
 
 
 def scales_that_hold_bias(

@@ -1,0 +1,49 @@
+"""What a backend is: it lowers a QuantizedModel to one runtime's own form, and runs what it wrote."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from qface_toolkit.quantize.model import QuantizedModel
+from qface_toolkit.quantize.plan import Target
+
+Embed = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]
+"""Runs a model: inputs float32 [N, 3, height, width] to embeddings float32 [N, D]."""
+
+Facts = Mapping[str, str]
+"""What travels inside an artifact beside the network: preprocessing, oldest runtime, provenance."""
+
+
+class Backend(Protocol):
+    """One form for one runtime: what a file of this folder puts into `ENTRIES`."""
+
+    artifact: str
+    """Name of the file that it writes."""
+    runtime: str
+    """The runtime that runs it: "onnxruntime" or "torch"."""
+    engine: str
+    """The runtime's engine, or the kind of processor that the form is for."""
+    target: Target
+
+    def lower(self, model: QuantizedModel, facts: Facts) -> bytes:
+        """Return the artifact.
+
+        Raises:
+            BackendUnavailable: if this machine cannot make it.
+        """
+        ...
+
+    def open(self, artifact: Path, threads: int) -> Embed:
+        """Load an artifact for running with this many threads.
+
+        Raises:
+            BackendUnavailable: if this machine cannot run it.
+        """
+        ...
+
+    def operators(self, artifact: Path) -> Mapping[str, int]:
+        """Return how many of each operator the runtime really runs, after its own optimization."""
+        ...

@@ -1,0 +1,74 @@
+"""Running ONNX files, ours and the float reference, and seeing what ONNX Runtime makes of them."""
+
+import tempfile
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnxruntime
+from onnxruntime.capi import onnxruntime_pybind11_state as failures
+
+from qface_toolkit.backends._base import Embed
+from qface_toolkit.errors import ArtifactError, BackendUnavailable
+
+OLDEST_RUNTIME = "1.24.1"
+"""The first release that runs Max on uint8."""
+RUNTIME_KEY = "qface.onnxruntime"
+_ERRORS = (failures.Fail, failures.InvalidGraph, failures.InvalidProtobuf, failures.NotImplemented,
+           failures.InvalidArgument, failures.RuntimeException, failures.NoSuchFile)  # fmt: skip
+
+
+def open_onnx(artifact: Path, threads: int) -> Embed:
+    """Load an ONNX file for running with this many threads.
+
+    Raises:
+        BackendUnavailable: if the file says that it needs a newer runtime than this machine's.
+        ArtifactError: if the runtime refuses the file.
+    """
+    session = _session(artifact, _options(threads))
+    needed = session.get_modelmeta().custom_metadata_map.get(RUNTIME_KEY, "0")
+    if _version(onnxruntime.__version__) < _version(needed):
+        raise BackendUnavailable(
+            f"the file needs onnxruntime {needed} or newer, here is {onnxruntime.__version__}",
+            where=str(artifact),
+            fix=f"pip install 'onnxruntime>={needed}'",
+        )
+
+    def embed(inputs: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        embeddings: npt.NDArray[np.float32] = session.run(None, {"input": inputs})[0]
+        return embeddings
+
+    return embed
+
+
+def optimized_operators(artifact: Path) -> Mapping[str, int]:
+    """Return how many of each operator are left after ONNX Runtime's own optimization on this machine."""
+    with tempfile.TemporaryDirectory() as folder:
+        options = _options(threads=1)
+        options.optimized_model_filepath = str(Path(folder) / "optimized.onnx")
+        _session(artifact, options)
+        return Counter(node.op_type for node in onnx.load(options.optimized_model_filepath).graph.node)
+
+
+def _options(threads: int) -> onnxruntime.SessionOptions:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    return options
+
+
+def _session(artifact: Path, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
+    try:
+        return onnxruntime.InferenceSession(str(artifact), options, providers=["CPUExecutionProvider"])
+    except _ERRORS as error:
+        raise ArtifactError(
+            f"ONNX Runtime {onnxruntime.__version__} refuses the file: {error}", where=str(artifact)
+        ) from error
+
+
+def _version(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split("+")[0].split(".")[:3] if part.isdigit())

@@ -1,0 +1,110 @@
+"""TorchScript with torch's int8 kernels: what loads in a process that has torch and nothing else.
+
+A quantized archive gives its right numbers only under the engine it was made for, set before `torch.jit.load`: weights
+are packed for the engine at load. The archive says which in its extra file `qface.json`.
+"""
+
+import io
+import json
+import warnings
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from qface_toolkit.backends._base import Embed, Facts
+from qface_toolkit.errors import ArtifactError, BackendUnavailable
+from qface_toolkit.quantize.fx import convert, prepare
+from qface_toolkit.quantize.model import QuantizedModel
+from qface_toolkit.quantize.plan import TORCH_FBGEMM, TORCH_ONEDNN, TORCH_QNNPACK, TORCH_X86, Target
+
+EXTRA_FILE = "qface.json"
+
+
+@dataclass(frozen=True)
+class TorchInt8:
+    """TorchScript for one of torch's engines."""
+
+    engine: str
+    target: Target
+    runtime: str = "torch"
+
+    @property
+    def artifact(self) -> str:
+        """Name of the file that it writes."""
+        return f"int8.{self.engine}.ts"
+
+    def lower(self, model: QuantizedModel, facts: Facts) -> bytes:
+        """Return a frozen TorchScript archive that takes any batch size."""
+        simulation = prepare(model, self.target)
+        probe = torch.zeros(1, 3, *model.spec.input_size)
+        with torch.no_grad():
+            simulation(probe)  # the weights' scales are those of the weights seen last
+        converted = convert(simulation, self.engine)
+        with _engine(self.engine), warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            traced = torch.jit.freeze(torch.jit.trace(converted.eval(), probe, check_trace=False))
+            return _saved(traced, dict(facts) | {"engine": self.engine})
+
+    def open(self, artifact: Path, threads: int) -> Embed:
+        """Load an archive; the engine is set while loading and running, and put back."""
+        torch.set_num_threads(threads)
+        with _engine(self.engine), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                network = torch.jit.load(str(artifact))
+            except (RuntimeError, ValueError) as error:
+                raise ArtifactError("torch cannot load the archive", where=str(artifact), fix=str(error)) from error
+
+        def embed(inputs: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+            with _engine(self.engine), torch.inference_mode():
+                embeddings: npt.NDArray[np.float32] = network(torch.from_numpy(inputs)).numpy()
+                return embeddings
+
+        return embed
+
+    def operators(self, artifact: Path) -> Mapping[str, int]:
+        """Return the counts of the tensor operators in the frozen graph."""
+        with _engine(self.engine), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            graph = torch.jit.load(str(artifact)).graph
+        kinds = (node.kind() for node in graph.nodes())
+        return Counter(kind for kind in kinds if kind.startswith(("quantized::", "aten::")))
+
+
+class _engine:  # noqa: N801 - reads as the verb it is: with _engine("x86")
+    """Set torch's quantized engine for a while."""
+
+    def __init__(self, name: str) -> None:
+        known = torch.backends.quantized.supported_engines
+        if name not in known:
+            raise BackendUnavailable(f"this build of torch has no engine {name!r}", fix=f"it has: {', '.join(known)}")
+        self.name = name
+
+    def __enter__(self) -> None:
+        self.before = torch.backends.quantized.engine
+        torch.backends.quantized.engine = self.name
+
+    def __exit__(self, *_: object) -> None:
+        torch.backends.quantized.engine = self.before
+
+
+def _saved(traced: torch.jit.ScriptModule, facts: dict[str, str]) -> bytes:
+    buffer = io.BytesIO()
+    torch.jit.save(traced, buffer, _extra_files={EXTRA_FILE: json.dumps(facts, sort_keys=True)})
+    return buffer.getvalue()
+
+
+ENTRIES = {
+    f"torch-{engine}": TorchInt8(engine, target)
+    for engine, target in (
+        ("x86", TORCH_X86),
+        ("onednn", TORCH_ONEDNN),
+        ("qnnpack", TORCH_QNNPACK),
+        ("fbgemm", TORCH_FBGEMM),
+    )
+}

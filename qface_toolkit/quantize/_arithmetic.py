@@ -1,0 +1,171 @@
+"""How each integer engine rescales and adds, in its own order and precision: one class an engine.
+
+Codes and sums are whole numbers in float32. Sources: the ONNX operator definitions and onnxruntime's QLinearAdd; oneDNN's
+and FBGEMM's requantization as torch calls them; QNNPACK's fixed-point addition. Each is checked against its engine to
+the last bit by the tests.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+
+from qface_toolkit.quantize.scheme import ACTIVATION_MAX, SLOPE_SCALE, SLOPE_ZERO_POINT, WIDE_GROUPS
+
+Tensor = torch.Tensor
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The grid of one tensor's codes."""
+
+    scale: Tensor
+    zero_point: float
+
+    def clipped(self, codes: Tensor) -> Tensor:
+        """Saturate codes."""
+        return codes.clamp(0, ACTIVATION_MAX)
+
+    def rounded(self, steps: Tensor) -> Tensor:
+        """Return the codes of a tensor given in steps: rounded first, then moved by the zero point."""
+        return self.clipped(steps.round() + self.zero_point)
+
+
+@dataclass(frozen=True)
+class Sums:
+    """A layer's sums before rescaling: the products' alone, the bias as int32 codes and as float, and the scales."""
+
+    products: Tensor
+    bias_codes: Tensor
+    bias: Tensor
+    input_scale: Tensor
+    weight_scales: Tensor
+    groups: int
+
+    @property
+    def scales(self) -> Tensor:
+        """Return the scale of the sums, a channel each."""
+        return self.input_scale * self.weight_scales
+
+    def integer(self) -> Tensor:
+        """Return products + bias codes, in the float32 that engines convert it to."""
+        return (self.products.double() + self.bias_codes.double()).float()
+
+
+class Arithmetic(Protocol):
+    """What differs between engines."""
+
+    def quantized(self, values: Tensor, grid: Grid) -> Tensor:
+        """Return the codes of float values."""
+        ...
+
+    def rescaled(self, sums: Sums, grid: Grid) -> Tensor:
+        """Return the codes of a layer's output."""
+        ...
+
+    def added(self, parts: list[tuple[Tensor, Grid]], grid: Grid) -> Tensor:
+        """Return the codes of the sum of two tensors."""
+        ...
+
+
+class OnnxRuntime:
+    """Integer bias; one float multiplier a channel; addition by two ratios and a constant."""
+
+    def quantized(self, values: Tensor, grid: Grid) -> Tensor:
+        """Divide by the scale and round."""
+        return grid.rounded(values / grid.scale)
+
+    def rescaled(self, sums: Sums, grid: Grid) -> Tensor:
+        """Multiply the integer sums by input scale x weight scale / output scale."""
+        return grid.rounded(sums.integer() * (sums.scales / grid.scale))
+
+    def added(self, parts: list[tuple[Tensor, Grid]], grid: Grid) -> Tensor:
+        """Add codes times ratios to a constant that holds all zero points, by fused multiply-adds."""
+        (a, grid_a), (b, grid_b) = parts
+        ratio_a, ratio_b = grid_a.scale / grid.scale, grid_b.scale / grid.scale
+        zeros = _fused(ratio_a, torch.tensor(grid_a.zero_point), ratio_b * grid_b.zero_point)
+        return grid.clipped(_fused(a, ratio_a, _fused(b, ratio_b, grid.zero_point - zeros)).round())
+
+
+class _Torch:
+    """What torch's engines share: its own quantize, add and PReLU kernels."""
+
+    def quantized(self, values: Tensor, grid: Grid) -> Tensor:
+        """Multiply by the scale's inverse and round."""
+        return grid.rounded(values * (1 / grid.scale))
+
+    def added(self, parts: list[tuple[Tensor, Grid]], grid: Grid) -> Tensor:
+        """Dequantize by one fused multiply-add each, add, quantize."""
+        real = [_fused(codes, part.scale, part.scale * -part.zero_point) for codes, part in parts]
+        return self.quantized(real[0] + real[1], grid)
+
+
+class OneDnn(_Torch):
+    """Float bias; scales one after the other; the zero point is added before rounding."""
+
+    def rescaled(self, sums: Sums, grid: Grid) -> Tensor:
+        """Return round((products x input scale x weight scale + bias) / output scale + zero point).
+
+        torch hands oneDNN the inverse of the input's scale in float32, and oneDNN inverts it back.
+        """
+        input_scale = 1 / (1 / sums.input_scale.double()).float()
+        real = (sums.products * input_scale) * sums.weight_scales + sums.bias
+        return grid.clipped((real * (1 / grid.scale) + grid.zero_point).round())
+
+
+class Fbgemm(_Torch):
+    """Float bias, divided by the sums' scale and added to them."""
+
+    def rescaled(self, sums: Sums, grid: Grid) -> Tensor:
+        """Return round((products + bias / scales) x multiplier) + zero point."""
+        return grid.rounded((sums.products + sums.bias / sums.scales) * (sums.scales / grid.scale))
+
+
+class TorchX86(_Torch):
+    """oneDNN, but FBGEMM for convolutions of more than WIDE_GROUPS groups, as torch's x86 engine dispatches."""
+
+    def rescaled(self, sums: Sums, grid: Grid) -> Tensor:
+        """Rescale as the engine does that torch picks."""
+        return (Fbgemm() if sums.groups > WIDE_GROUPS else OneDnn()).rescaled(sums, grid)
+
+
+class Qnnpack(_Torch):
+    """Integer bias as in ONNX Runtime; addition in fixed point."""
+
+    def rescaled(self, sums: Sums, grid: Grid) -> Tensor:
+        """Multiply the integer sums by input scale x weight scale / output scale."""
+        return OnnxRuntime().rescaled(sums, grid)
+
+    def added(self, parts: list[tuple[Tensor, Grid]], grid: Grid) -> Tensor:
+        """Add codes times 22-bit integer ratios and shift right, rounding half away from zero."""
+        ratios = [float(part.scale / grid.scale) for _, part in parts]
+        shift = 21 - (math.frexp(max(ratios))[1] - 1)
+        multipliers = [round(ratio * 2.0**shift) for ratio in ratios]
+        total = sum((codes - part.zero_point).double() * m for (codes, part), m in zip(parts, multipliers, strict=True))
+        steps = torch.as_tensor(total) / 2.0**shift
+        return grid.clipped((steps.abs() + 0.5).floor() * steps.sign() + grid.zero_point).float()
+
+
+def _fused(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
+    """Return a x b + c rounded once, as a fused multiply-add does."""
+    return (a.double() * b.double() + c.double()).float()
+
+
+def torch_prelu(codes: Tensor, slopes: Tensor, source: Grid, grid: Grid) -> Tensor:
+    """Return torch's `quantized::prelu`: positive codes times the slope grid's 1.0, negative ones times the slope's."""
+    centred = codes - source.zero_point
+    one = float(round(1 / SLOPE_SCALE))
+    steps = (slopes / SLOPE_SCALE).round().clamp(-SLOPE_ZERO_POINT, one)
+    product = centred.clamp_min(0) * one + centred.clamp_max(0) * steps
+    multiplier = source.scale * torch.tensor(SLOPE_SCALE) * (1 / grid.scale)
+    return grid.rounded(product * multiplier)
+
+
+ARITHMETIC: dict[str, Arithmetic] = {
+    "onnxruntime": OnnxRuntime(),
+    "onednn": OneDnn(),
+    "x86": TorchX86(),
+    "fbgemm": Fbgemm(),
+    "qnnpack": Qnnpack(),
+}

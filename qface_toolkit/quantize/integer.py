@@ -1,0 +1,182 @@
+"""The arithmetic of an integer runtime, step by step: what an artifact must give, not merely come close to.
+
+Fake-quantization computes with sums of rounded floats. Such a sum can differ from the integer one in its last bit, that
+bit can decide how the next tensor rounds, and over fifty layers a few such bits become a different rounding noise. For
+training it does not matter which; to prove that a file computes what its ranges say, it does. Here codes are whole
+numbers held in float32, exact below 2**24, and every rescaling follows the engine (see _arithmetic).
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import cast
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F  # noqa: N812 - the name everybody knows it by
+from torch import fx, nn
+
+from qface_toolkit.quantize._arithmetic import ARITHMETIC, Grid, Sums, torch_prelu
+from qface_toolkit.quantize.graph import inputs, module, operation
+from qface_toolkit.quantize.model import QuantizedModel
+from qface_toolkit.quantize.plan import Target
+from qface_toolkit.quantize.scheme import (
+    SMALLEST_SCALE,
+    activation_qparams,
+    scales_that_hold_bias,
+    weight_codes,
+    weight_scales,
+)
+
+Tensor = torch.Tensor
+
+
+def embed_as_integers(
+    model: QuantizedModel, target: Target, images: npt.NDArray[np.float32], batch_size: int = 32
+) -> npt.NDArray[np.float32]:
+    """Return what a target computes, float32 [N, embedding], for inputs [N, 3, height, width]."""
+    runner = _Runner(model, target)
+    with torch.no_grad():
+        parts = [
+            runner(torch.from_numpy(images[i : i + batch_size])).numpy() for i in range(0, len(images), batch_size)
+        ]
+    return np.concatenate(parts)
+
+
+class _Layer:
+    """Codes of a layer's weight, its float bias and the scales of its sums, shaped to broadcast over them."""
+
+    def __init__(self, layer: nn.Conv2d | nn.Linear, input_scale: Tensor, target: Target) -> None:
+        weight, bias = layer.weight.detach().numpy(), cast(nn.Parameter, layer.bias).detach().numpy()
+        scales = scales_that_hold_bias(weight_scales(weight, target.weight_max(layer)), bias, np.float32(input_scale))
+        shape = (1, -1) + (1,) * (weight.ndim - 2)
+        self.weight = torch.from_numpy(weight_codes(weight, scales)).float()
+        self.bias = torch.from_numpy(bias).reshape(shape)
+        self.weight_scales = torch.from_numpy(scales).reshape(shape)
+        self.input_scale = input_scale
+        self.groups = layer.groups if isinstance(layer, nn.Conv2d) else 1
+
+
+class _Runner:
+    """Runs the canonical network on codes; float where the plan leaves a tensor float."""
+
+    def __init__(self, model: QuantizedModel, target: Target) -> None:
+        self.model, self.family = model, target.family
+        self.engine = ARITHMETIC[target.arithmetic]
+        self.grids = {tensor: self._grid(tensor, target) for tensor in model.plan.tensors}
+        self.layers = {
+            node.name: _Layer(module(node), self.grids[inputs(node)[0].name].scale, target)
+            for node in model.network.graph.nodes
+            if operation(node) in ("conv", "linear")
+        }
+
+    def _grid(self, tensor: str, target: Target) -> Grid:
+        scale, zero_point = activation_qparams(self.model.range_of(tensor), target.levels)
+        return Grid(torch.tensor(scale), float(zero_point))
+
+    def __call__(self, images: Tensor) -> Tensor:
+        values: dict[str, Tensor] = {}
+        for node in self.model.network.graph.nodes:
+            sources = [values[source.name] for source in inputs(node)]
+            if operation(node) == "output":
+                return self._restored(inputs(node)[0].name, sources[0])
+            if operation(node) == "input":
+                values[node.name] = self.engine.quantized(images, self.grids[node.name])
+            else:
+                values[node.name] = _OPERATIONS[str(operation(node))](self, node, sources)
+        raise AssertionError("a network without an output")
+
+    def _restored(self, tensor: str, codes: Tensor) -> Tensor:
+        if not self.quantized(tensor):
+            return codes
+        return (codes - self.grids[tensor].zero_point) * self.grids[tensor].scale
+
+    def quantized(self, tensor: str) -> bool:
+        """Tell whether the target holds a tensor as codes."""
+        return self.model.plan.quantized(tensor, self.family)
+
+    def written(self, node: fx.Node) -> str:
+        """Return the tensor that a node's kernel writes: that of the ReLU behind it, if they are one kernel."""
+        return node.name if node.name in self.model.plan.tensors else next(iter(node.users)).name
+
+    def sums(self, node: fx.Node, codes: Tensor) -> Sums:
+        """Return a layer's sums over centred codes."""
+        layer = self.layers[node.name]
+        centred = codes - self.grids[inputs(node)[0].name].zero_point
+        if operation(node) == "linear":
+            products = F.linear(centred, layer.weight)
+        else:
+            conv = module(node)
+            products = F.conv2d(centred, layer.weight, None, conv.stride, conv.padding, conv.dilation, conv.groups)
+        codes = torch.round(layer.bias * (1 / (layer.input_scale * layer.weight_scales)))
+        return Sums(products.round(), codes, layer.bias, layer.input_scale, layer.weight_scales, layer.groups)
+
+
+def _layer(runner: _Runner, node: fx.Node, sources: list[Tensor]) -> Tensor:
+    tensor = runner.written(node)
+    if runner.quantized(tensor):
+        return runner.engine.rescaled(runner.sums(node, sources[0]), runner.grids[tensor])
+    if operation(next(iter(node.users))) == "prelu":
+        return sources[0]  # PReLU computes this layer twice, once for each of its branches
+    sums = runner.sums(node, sources[0])
+    return sums.integer() * sums.scales
+
+
+def _prelu(runner: _Runner, node: fx.Node, sources: list[Tensor]) -> Tensor:
+    conv, slopes = inputs(node)[0], module(node).weight.detach().reshape(1, -1, 1, 1)
+    grid = runner.grids[node.name]
+    if runner.quantized(conv.name):
+        return torch_prelu(sources[0], slopes, runner.grids[conv.name], grid)
+    plain = runner.sums(conv, sources[0])
+    signs = torch.sign(slopes)
+    scales = (plain.weight_scales * slopes.abs()).clamp_min(float(SMALLEST_SCALE))
+    scaled = replace(plain, products=plain.products * signs, bias_codes=plain.bias_codes * signs, weight_scales=scales)
+    return torch.maximum(runner.engine.rescaled(plain, grid), runner.engine.rescaled(scaled, grid))
+
+
+def _relu(runner: _Runner, node: fx.Node, sources: list[Tensor]) -> Tensor:
+    producer = inputs(node)[0].name
+    if producer not in runner.model.plan.tensors:
+        return sources[0]  # one kernel: the output's zero point of 0 was the ReLU
+    source = runner.grids[producer]
+    real = (sources[0] - source.zero_point) * source.scale
+    return runner.engine.quantized(real.clamp_min(0), runner.grids[node.name])
+
+
+def _relu6(runner: _Runner, node: fx.Node, sources: list[Tensor]) -> Tensor:
+    grid = runner.grids[node.name]
+    six = grid.clipped((6 / grid.scale).round() + grid.zero_point)
+    return torch.minimum(sources[0].clamp_min(grid.zero_point), six)
+
+
+def _add(runner: _Runner, node: fx.Node, sources: list[Tensor]) -> Tensor:
+    parts = [(codes, runner.grids[part.name]) for codes, part in zip(sources, inputs(node), strict=True)]
+    return runner.engine.added(parts, runner.grids[runner.written(node)])
+
+
+def _pool(runner: _Runner, node: fx.Node, sources: list[Tensor]) -> Tensor:
+    grid = runner.grids[node.name]
+    return grid.rounded(cast(Tensor, module(node)(sources[0] - grid.zero_point)))
+
+
+def _flatten(runner: _Runner, node: fx.Node, sources: list[Tensor]) -> Tensor:
+    return torch.flatten(sources[0], 1)
+
+
+def _concat(runner: _Runner, node: fx.Node, sources: list[Tensor]) -> Tensor:
+    return torch.cat(sources, 1)
+
+
+_OPERATIONS: Mapping[str, Callable[[_Runner, fx.Node, list[Tensor]], Tensor]] = {
+    "conv": _layer,
+    "linear": _layer,
+    "prelu": _prelu,
+    "relu": _relu,
+    "relu6": _relu6,
+    "max_pool": _pool,
+    "average_pool": _pool,
+    "global_average_pool": _pool,
+    "flatten": _flatten,
+    "add": _add,
+    "concat": _concat,
+}
