@@ -8,7 +8,7 @@ import io
 import json
 import warnings
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,10 @@ from qface_toolkit.quantize.model import QuantizedModel
 from qface_toolkit.quantize.plan import TORCH_FBGEMM, TORCH_ONEDNN, TORCH_QNNPACK, TORCH_X86, Target
 
 EXTRA_FILE = "qface.json"
+
+# torch ships no types for these two.
+_trace: Callable[..., torch.jit.ScriptModule] = torch.jit.trace
+_load: Callable[..., torch.jit.ScriptModule] = torch.jit.load
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,7 @@ class TorchInt8:
         converted = convert(simulation, self.engine)
         with _engine(self.engine), warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
-            traced = torch.jit.freeze(torch.jit.trace(converted.eval(), probe, check_trace=False))
+            traced = torch.jit.freeze(_trace(converted.eval(), probe, check_trace=False))
             return _saved(traced, dict(facts) | {"engine": self.engine})
 
     def open(self, artifact: Path, threads: int) -> Embed:
@@ -56,7 +60,7 @@ class TorchInt8:
         with _engine(self.engine), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
-                network = torch.jit.load(str(artifact))
+                network = _load(str(artifact))
             except (RuntimeError, ValueError) as error:
                 raise ArtifactError("torch cannot load the archive", where=str(artifact), fix=str(error)) from error
 
@@ -71,7 +75,7 @@ class TorchInt8:
         """Return the counts of the tensor operators in the frozen graph."""
         with _engine(self.engine), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            graph = torch.jit.load(str(artifact)).graph
+            graph = _load(str(artifact)).graph
         kinds = (node.kind() for node in graph.nodes())
         return Counter(kind for kind in kinds if kind.startswith(("quantized::", "aten::")))
 

@@ -34,6 +34,6 @@ class Method(Protocol):
 
     options: type[BaseModel]
 
-    def run(self, model: QuantizedModel, options: Any, context: Context) -> QuantizedModel:
+    def run(self, model: QuantizedModel, options: Any, context: Context) -> QuantizedModel:  # noqa: ANN401 - its own
         """Return the model after the step; the one given is left alone."""
         ...

@@ -81,7 +81,7 @@ class LeastSquares(MinMax):
             return Range(self.low, self.high)
         counts = self.counts.numpy().astype(np.float64)
         width = (self.high - self.low) / len(counts)
-        centres = self.low + (np.arange(len(counts)) + 0.5) * width
+        centres = np.asarray(self.low + (np.arange(len(counts)) + 0.5) * width, np.float64)
         low = self._best_end(counts, centres, lambda end: (end, self.high), self.low)
         high = self._best_end(counts, centres, lambda end: (low, end), self.high)
         low = self._best_end(counts, centres, lambda end: (end, high), self.low)

@@ -48,7 +48,7 @@ def _observe(model: QuantizedModel, options: Options, context: Context) -> dict[
     """Run the float network; min-max takes one pass, an observer that needs limits first takes another."""
     simulation = prepare(model.with_ranges({}), context.target)
     simulation.round_weights(False)
-    observers = {owner: OBSERVERS[options.observer](options.bins) for owner in model.plan.owners()}
+    observers: dict[str, Observer] = {owner: OBSERVERS[options.observer](options.bins) for owner in model.plan.owners()}
     passes = OBSERVERS[options.observer].passes
     total = passes * len(context.inputs)
     for number in range(passes):

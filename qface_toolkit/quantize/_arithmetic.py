@@ -1,8 +1,8 @@
 """How each integer engine rescales and adds, in its own order and precision: one class an engine.
 
-Codes and sums are whole numbers in float32. Sources: the ONNX operator definitions and onnxruntime's QLinearAdd; oneDNN's
-and FBGEMM's requantization as torch calls them; QNNPACK's fixed-point addition. Each is checked against its engine to
-the last bit by the tests.
+Codes and sums are whole numbers in float32. Sources: the ONNX operator definitions and onnxruntime's QLinearAdd;
+oneDNN's and FBGEMM's requantization as torch calls them; QNNPACK's fixed-point addition. Each is checked against its
+engine to the last bit by the tests.
 """
 
 import math

@@ -6,6 +6,7 @@ from typing import cast
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name everybody knows it by
 from torch import fx, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from qface_toolkit.errors import UnsupportedModel
 from qface_toolkit.quantize._edit import (
@@ -21,7 +22,7 @@ from qface_toolkit.quantize._edit import (
 )
 
 Affine = tuple[torch.Tensor, torch.Tensor]
-_BATCH_NORMS = (nn.BatchNorm2d, nn.BatchNorm1d)
+_BATCH_NORMS: tuple[type[_BatchNorm], ...] = (nn.BatchNorm2d, nn.BatchNorm1d)
 
 
 def fold_batch_norms(graph_module: fx.GraphModule) -> None:
@@ -41,7 +42,7 @@ def fold_batch_norms(graph_module: fx.GraphModule) -> None:
                 )
 
 
-def _affine(norm: nn.BatchNorm2d | nn.BatchNorm1d) -> Affine:
+def _affine(norm: _BatchNorm) -> Affine:
     """Return (scale, shift) of a BatchNorm at inference, in float64 so that folding costs no precision."""
     if norm.running_mean is None or norm.running_var is None:
         raise UnsupportedModel("a BatchNorm keeps no running statistics", fix="fold it by hand before compressing")
@@ -88,13 +89,14 @@ def _fold_into_concat(node: fx.Node, affine: Affine) -> bool:
     if any(module_of(part, nn.Conv2d) is None or only_user(part) is not concat for part in parts):
         return False
     sizes = [shape_of(part)[1] for part in parts]
-    for part, scale, shift in zip(parts, affine[0].split(sizes), affine[1].split(sizes), strict=True):
+    scales, shifts = (torch.split(value, sizes) for value in affine)
+    for part, scale, shift in zip(parts, scales, shifts, strict=True):
         _scale_outputs(cast(nn.Conv2d, module_of(part, nn.Conv2d)), (scale, shift))
     return True
 
 
 def _fold_forward(node: fx.Node, affine: Affine) -> bool:
-    """Fold into the layer behind, through a flatten; not into a padded one, whose border would have to be -shift/scale."""
+    """Fold into the layer behind, through a flatten; not into a padded one, whose border would not stay zero."""
     reader = only_user(node)
     pixels = 1
     if is_flatten(reader):
@@ -119,8 +121,9 @@ def merge_shifts(graph_module: fx.GraphModule) -> None:
             continue
         down, right = offsets
         weight = F.pad(conv.weight.detach(), (right, 0, down, 0))
+        height, width = weight.shape[2:]
         wider = nn.Conv2d(
-            conv.in_channels, conv.out_channels, tuple(weight.shape[2:]), conv.stride, groups=conv.groups,
+            conv.in_channels, conv.out_channels, (height, width), _pair(conv.stride), groups=conv.groups,
             bias=conv.bias is not None,
         )  # fmt: skip
         wider.weight.data.copy_(weight)
@@ -137,10 +140,13 @@ def _shift(node: fx.Node) -> tuple[int, int] | None:
     whole, rest = node.args[1][:2], node.args[1][2:]
     if any(part != slice(None) for part in whole):
         return None
-    if any(not isinstance(part, slice) or part.stop is not None or part.step not in (None, 1) for part in rest):
-        return None
-    rows, columns = (part.start or 0 for part in rest)
-    return (rows, columns) if rows >= 0 and columns >= 0 else None
+    cut = [part for part in rest if isinstance(part, slice) and part.stop is None and part.step in (None, 1)]
+    offsets = [part.start or 0 for part in cut if part.start is None or isinstance(part.start, int)]
+    return (offsets[0], offsets[1]) if len(offsets) == 2 and min(offsets) >= 0 else None
+
+
+def _pair(value: tuple[int, ...]) -> tuple[int, int]:
+    return value[0], value[1]
 
 
 def fold_pointwise_scales(graph_module: fx.GraphModule) -> None:
@@ -168,7 +174,7 @@ def _is_scale(conv: nn.Conv2d) -> bool:
 
 
 def linear_for_last_conv(graph_module: fx.GraphModule) -> None:
-    """Replace a 1x1 convolution over a single pixel, flattened behind, by flatten and Linear: its output may be float."""
+    """Replace a 1x1 convolution over a single pixel, flattened behind, by flatten and Linear: that may stay float."""
     for node, conv in list(calls(graph_module, nn.Conv2d)):
         flatten = only_user(node)
         if not is_flatten(flatten) or shape_of(source(node))[2:] != (1, 1) or conv.groups != 1:

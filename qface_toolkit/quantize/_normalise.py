@@ -40,7 +40,7 @@ def modules_for_functions(graph_module: fx.GraphModule) -> None:
 
 
 def _call_module(graph_module: fx.GraphModule, node: fx.Node) -> None:
-    arguments = [value for value in node.args[1:]]
+    arguments = list(node.args[1:])
     options = {key: value for key, value in node.kwargs.items() if key not in ("inplace", "training")}
     graph_module.add_submodule(node.name, _MODULE_OF_CALL[node.target](*arguments, **options))
     node.op, node.target = "call_module", node.name

@@ -140,10 +140,10 @@ class SlopeQuantizer(_Quantizer):
 
 
 def _qconfig_mapping() -> QConfigMapping:
-    everywhere = QConfig(activation=ActivationQuantizer, weight=WeightQuantizer)
-    return QConfigMapping().set_global(everywhere).set_object_type(
-        nn.PReLU, QConfig(activation=ActivationQuantizer, weight=SlopeQuantizer)
-    )  # fmt: skip
+    qconfig: Callable[..., QConfig] = QConfig  # torch ships no types for its constructor
+    everywhere = qconfig(activation=ActivationQuantizer, weight=WeightQuantizer)
+    prelu = qconfig(activation=ActivationQuantizer, weight=SlopeQuantizer)
+    return QConfigMapping().set_global(everywhere).set_object_type(nn.PReLU, prelu)
 
 
 class Simulation(nn.Module):
@@ -188,8 +188,9 @@ def prepare(model: QuantizedModel, target: Target) -> Simulation:
         ranges[owner].fix(interval, target.levels)
     _bind(prepared, model, target, ranges)
     for layer in prepared.modules():
-        if isinstance(getattr(layer, "weight_fake_quant", None), WeightQuantizer):
-            layer.weight_fake_quant.largest_code = target.weight_max(layer)
+        quantizer = getattr(layer, "weight_fake_quant", None)
+        if isinstance(quantizer, WeightQuantizer):
+            quantizer.largest_code = target.weight_max(layer)
     if target.family == "torch":
         _round_slopes(prepared)
     return Simulation(prepared.eval(), ranges)

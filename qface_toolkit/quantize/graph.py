@@ -32,7 +32,7 @@ FUNCTIONS: Mapping[str, Callable[..., Any]] = {"add": operator.add, "concat": to
 """Operation name -> the function that computes it. concat joins channels, flatten makes [N, C*H*W]."""
 
 _OPERATION_OF_TYPE = {kind: name for name, (kind, _) in MODULES.items()}
-_OPERATION_OF_FUNCTION = {function: name for name, function in FUNCTIONS.items()}
+_OPERATION_OF_FUNCTION: Mapping[Any, str] = {function: name for name, function in FUNCTIONS.items()}
 _BOUNDS = {"placeholder": "input", "output": "output"}
 
 
@@ -96,7 +96,7 @@ def to_plain(network: fx.GraphModule) -> list[dict[str, Any]]:
 
 
 def _plain_node(node: fx.Node) -> dict[str, Any]:
-    name = operation(node)
+    name = str(operation(node))
     plain: dict[str, Any] = {"name": node.name, "operation": name, "inputs": [source.name for source in inputs(node)]}
     if name in MODULES:
         plain["module"] = str(node.target)
@@ -123,11 +123,11 @@ def from_plain(nodes: list[dict[str, Any]]) -> fx.GraphModule:
 def _built_node(root: nn.Module, graph: fx.Graph, plain: dict[str, Any], sources: list[fx.Node]) -> fx.Node:
     name = plain["operation"]
     if name == "input":
-        return graph.placeholder(plain["name"])
+        return graph.create_node("placeholder", plain["name"], name=plain["name"])
     if name == "output":
-        return graph.output(sources[0])
+        return graph.create_node("output", "output", (sources[0],))
     if name in FUNCTIONS:
-        arguments = {"add": tuple(sources), "concat": (sources, 1), "flatten": (*sources, 1)}[name]
+        arguments: tuple[Any, ...] = {"add": tuple(sources), "concat": (sources, 1), "flatten": (*sources, 1)}[name]
         return graph.create_node("call_function", FUNCTIONS[name], arguments, name=plain["name"])
     kind, known = MODULES[name]
     options = {key: tuple(v) if isinstance(v := plain["options"][key], list) else v for key in known}

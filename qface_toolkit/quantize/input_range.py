@@ -12,7 +12,7 @@ the usual mean of 127.5 and a range taken from the data every pixel of an image 
 
 def input_range(spec: ModelSpec) -> Range:
     """Return the range, at most 10 % wider than the pixels', with the least squared rounding error and no ties."""
-    mean, std = np.float32(spec.mean), np.float32(spec.std)
+    mean, std = np.asarray(spec.mean, np.float32), np.asarray(spec.std, np.float32)
     pixels = (np.arange(256, dtype=np.float32)[:, None] - mean) / std
     candidates = [
         Range(min(float(pixels.min()), 0.0) * wider, max(float(pixels.max()), 0.0) * wider)

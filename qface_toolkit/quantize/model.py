@@ -129,7 +129,8 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _spec(plain: dict[str, Any]) -> ModelSpec:
-    return ModelSpec(**{key: tuple(value) if isinstance(value, list) else value for key, value in plain.items()})
+    facts: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in plain.items()}
+    return ModelSpec(**facts)
 
 
 def _scheme(plain: dict[str, Any]) -> Scheme:

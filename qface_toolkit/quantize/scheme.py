@@ -1,7 +1,7 @@
 """How a float number becomes an integer: the few formulas that simulation, torch and ONNX share to the last bit.
 
-torch rounds x * (1 / scale), not x / scale. The two differ where a weight lies in the middle between two codes, so codes
-are made torch's way for every target.
+torch rounds x * (1 / scale), not x / scale. The two differ where a weight lies in the middle between two codes, so
+codes are made torch's way for every target.
 """
 
 from dataclasses import dataclass
@@ -70,7 +70,8 @@ def activation_qparams(interval: Range, levels: int = ACTIVATION_MAX) -> tuple[n
 def weight_scales(weight: npt.NDArray[np.float32], largest_code: int = WEIGHT_MAX) -> npt.NDArray[np.float32]:
     """Return one symmetric scale for each output channel (axis 0), whose largest weight gets the largest code."""
     largest = np.abs(weight.reshape(len(weight), -1)).max(axis=1)
-    return np.maximum(largest / np.float32(largest_code), SMALLEST_SCALE).astype(np.float32)
+    scales: npt.NDArray[np.float32] = np.maximum(largest / np.float32(largest_code), SMALLEST_SCALE).astype(np.float32)
+    return scales
 
 
 def weight_codes(weight: npt.NDArray[np.float32], scales: npt.NDArray[np.float32]) -> npt.NDArray[np.int8]:
