@@ -145,7 +145,7 @@ def write_set(named_set: NamedSet, out: Path, count: int | None = None, seed: in
         manifest = _written(used, images, partial, named_set.checksum if used == named_set else None)
         partial.rename(out)
     except OSError as error:
-        raise ArtifactError(f"the set cannot be written: {error.strerror}", where=str(out)) from error
+        raise ArtifactError(f"the set cannot be written: {error.strerror or error}", where=str(out)) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return manifest

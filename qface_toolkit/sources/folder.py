@@ -78,7 +78,7 @@ def _image_files(folder: Path) -> list[Path]:
     try:
         files = sorted(file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES and file.is_file())
     except OSError as error:
-        raise CalibrationError(f"the folder cannot be read: {error.strerror}", where=str(folder)) from error
+        raise CalibrationError(f"the folder cannot be read: {error.strerror or error}", where=str(folder)) from error
     if not files:
         raise CalibrationError(
             "the folder holds no calibration images",
