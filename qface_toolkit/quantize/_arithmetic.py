@@ -131,11 +131,11 @@ class TorchX86(_Torch):
 
 
 class Qnnpack(_Torch):
-    """Integer bias as in ONNX Runtime; addition in fixed point."""
+    """Integer bias; one float multiplier a channel, by the inverse of the output's scale; addition in fixed point."""
 
     def rescaled(self, sums: Sums, grid: Grid) -> Tensor:
-        """Multiply the integer sums by input scale x weight scale / output scale."""
-        return OnnxRuntime().rescaled(sums, grid)
+        """Multiply the integer sums by input scale x weight scale x (1 / output scale)."""
+        return grid.rounded(sums.integer() * (sums.scales * (1 / grid.scale)))
 
     def added(self, parts: list[tuple[Tensor, Grid]], grid: Grid) -> Tensor:
         """Add codes times 22-bit integer ratios and shift right, rounding half away from zero."""
