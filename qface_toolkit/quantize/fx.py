@@ -16,6 +16,7 @@ from torch.ao.quantization import FakeQuantizeBase, QConfig, QConfigMapping
 from torch.ao.quantization.quantize_fx import convert_fx, prepare_qat_fx
 
 from qface_toolkit.errors import BackendUnavailable
+from qface_toolkit.quantize._edit import bypass, calls
 from qface_toolkit.quantize.model import QuantizedModel
 from qface_toolkit.quantize.plan import Target
 from qface_toolkit.quantize.scheme import (
@@ -247,6 +248,33 @@ def convert(simulation: Simulation, engine: str) -> fx.GraphModule:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", (DeprecationWarning, FutureWarning))
-            return convert_fx(copy.deepcopy(simulation.prepared))
+            converted = convert_fx(copy.deepcopy(simulation.prepared))
     finally:
         torch.backends.quantized.engine = before
+    _settle_clamps(converted, _idle_clamps(simulation.prepared), engine)
+    return converted
+
+
+def _idle_clamps(prepared: fx.GraphModule) -> set[str]:
+    """Return the names of the ReLU6 that change nothing, because no code of their input lies outside [0, 6]."""
+    idle = set()
+    for node, _ in calls(prepared, nn.ReLU6):
+        source = prepared.get_submodule(str(node.all_input_nodes[0].target))
+        scale, zero_point = cast(ActivationQuantizer, source).calculate_qparams()
+        if int(zero_point) == 0 and torch.round(6 / scale) >= ACTIVATION_MAX:
+            idle.add(str(node.target))
+    return idle
+
+
+def _settle_clamps(converted: fx.GraphModule, idle: set[str], engine: str) -> None:
+    """Drop the ReLU6 that change nothing, and let qnnpack's read contiguous tensors.
+
+    Its clamp kernel misreads the memory of a channels-last tensor, which is what its convolutions return.
+    """
+    for node, _ in list(calls(converted, nn.ReLU6)):
+        if node.target in idle:
+            bypass(node)
+        elif engine == "qnnpack":
+            with converted.graph.inserting_before(node):
+                node.args = (converted.graph.call_method("contiguous", node.args),)
+    converted.recompile()
