@@ -1,0 +1,262 @@
+"""Measure what a job wrote, each figure against the float model and on drawings that calibration never saw."""
+
+import io
+import platform
+import resource
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from qface_toolkit._manifest import record_of
+from qface_toolkit.backends import BACKENDS, Backend, Embed
+from qface_toolkit.backends._float_onnx import ARTIFACT as FLOAT_ARTIFACT
+from qface_toolkit.backends._onnxruntime import open_onnx
+from qface_toolkit.environment import record_environment
+from qface_toolkit.measure.agreement import measure_agreement
+from qface_toolkit.measure.latency import Latency, measure_latency, times_faster
+from qface_toolkit.measure.size import measure_size, size_ratio
+from qface_toolkit.measure.verification import verify_identities
+from qface_toolkit.methods import Progress
+from qface_toolkit.models import FloatModel
+from qface_toolkit.quantize.integer import embed_as_integers
+from qface_toolkit.quantize.model import QuantizedModel, embed
+from qface_toolkit.report import Report
+from qface_toolkit.report.schema import (
+    AgreementFigures,
+    ArtifactFigures,
+    CalibrationUsed,
+    LatencyFigures,
+    RecipeUsed,
+    SourceModel,
+    SpecFacts,
+    StepTime,
+    VerificationBlock,
+    VerificationFigures,
+)
+from qface_toolkit.sources import Crop, Manifest
+from qface_toolkit.sources._sets import find_set
+
+if TYPE_CHECKING:
+    from qface_toolkit.pipeline import Job
+
+HELD_OUT = "drawings-heldout"
+AGREEMENT_IMAGES = 256
+SIMULATION_IMAGES = 64
+GOLDEN_IMAGES = 8
+LATENCY_ROUNDS = 60
+LATENCY_BUDGET_S = 30.0
+"""Only a network of many billion operations meets this; small ones end after LATENCY_ROUNDS."""
+
+_MOVES = frozenset(
+    "Transpose Flatten Reshape Concat QuantizeLinear DequantizeLinear Max MaxPool NhwcMaxPool "
+    "aten::flatten aten::dequantize aten::quantize_per_tensor aten::max_pool2d aten::cat".split()
+)
+"""Operators beside the QLinear and quantized:: families that work on codes, or bring tensors in and out of them."""
+
+
+def golden_vectors(source: FloatModel, model: QuantizedModel, backends: Sequence[str]) -> bytes:
+    """Return golden.npz: "inputs" [8, 3, H, W], "float" and, for each artifact, the embeddings that it must give."""
+    inputs = source.spec.preprocess(_held_out(GOLDEN_IMAGES))
+    arrays = {"inputs": inputs, "float": embed(source.network, inputs)}
+    for name in backends:
+        backend = BACKENDS.get(name)
+        arrays[backend.artifact] = embed_as_integers(model, backend.target, inputs)
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, **arrays)
+    return buffer.getvalue()
+
+
+def collect_evidence(
+    job: "Job",
+    path: Callable[[str], Path],
+    model: QuantizedModel,
+    manifest: Manifest,
+    seconds: Mapping[str, float],
+    progress: Progress,
+) -> Report:
+    """Return the report of a job whose artifacts are written; `path` tells where each stands."""
+    bench = _Bench(job, path, model)
+    latencies = bench.latencies()
+    progress(1, 3)
+    artifacts = tuple(bench.artifact(name, latencies) for name in (FLOAT_ARTIFACT, *job.recipe.backends))
+    progress(2, 3)
+    verification = bench.verification() if job.verify else None
+    progress(3, 3)
+    return Report(
+        source=_source(job.model),
+        recipe=RecipeUsed(name=job.recipe_name, values=job.recipe.as_plain()),
+        seed=job.seed,
+        environment=record_environment(job.seed, job.threads),
+        calibration=CalibrationUsed(set=job.recipe.calibration.set, **manifest.as_json()),
+        float_latency={
+            runtime: LatencyFigures.of(latencies[f"float {runtime}"], threads=1, batch=1)
+            for runtime in ("torch", "onnxruntime")
+        },
+        artifacts=artifacts,
+        verification=verification,
+        steps=tuple(StepTime(name=name, seconds=value) for name, value in seconds.items()),
+        peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        commands=(job.command,) if job.command else (),
+    )
+
+
+def _source(model: FloatModel) -> SourceModel:
+    spec = model.spec
+    return SourceModel(
+        name=spec.name,
+        architecture=spec.name,
+        sha256=model.source_sha256,
+        spec=SpecFacts(
+            input_size=spec.input_size,
+            embedding_size=spec.embedding_size,
+            mean=spec.mean,
+            std=spec.std,
+            color=spec.color,
+            license=spec.license,
+            origin=spec.origin,
+        ),
+        parameters=sum(parameter.numel() for parameter in model.network.parameters()),
+        notes=model.notes,
+    )
+
+
+def _held_out(count: int) -> Crop:
+    images = find_set(HELD_OUT).open(count=count)
+    return np.stack([images.crop(index) for index in range(count)])
+
+
+class _Bench:
+    """The float model and its artifacts, opened for running, and the images to run them on."""
+
+    def __init__(self, job: "Job", path: Callable[[str], Path], model: QuantizedModel) -> None:
+        self.job, self.path, self.model = job, path, model
+        self.inputs = job.model.spec.preprocess(_held_out(AGREEMENT_IMAGES))
+        self.float_embeddings = embed(job.model.network, self.inputs)
+
+    def latencies(self) -> dict[str, Latency]:
+        """Time everything that is meant for this machine, one image at a time on one thread, in turns."""
+        one = self.inputs[:1]
+        torch.set_num_threads(1)
+        try:
+            calls = {name: _call(run, one) for name, run in self._timed().items()}
+            return measure_latency(calls, rounds=LATENCY_ROUNDS, budget_s=LATENCY_BUDGET_S)
+        finally:
+            torch.set_num_threads(self.job.threads)
+
+    def _timed(self) -> dict[str, Embed]:
+        runs = {
+            "float torch": _frozen(self.job.model, self.inputs[:1]),
+            "float onnxruntime": open_onnx(self.path(FLOAT_ARTIFACT), threads=1),
+        }
+        for name in self.job.recipe.backends:
+            backend = BACKENDS.get(name)
+            if not _foreign(backend):
+                runs[backend.artifact] = backend.open(self.path(backend.artifact), threads=1)
+        return runs
+
+    def artifact(self, name: str, latencies: Mapping[str, Latency]) -> ArtifactFigures:
+        """Return the figures of one file: float.onnx, or a backend's artifact."""
+        if name == FLOAT_ARTIFACT:
+            return self._float(latencies["float onnxruntime"])
+        backend = BACKENDS.get(name)
+        file, latency = self.path(backend.artifact), latencies.get(backend.artifact)
+        run = backend.open(file, threads=self.job.threads)
+        torch.set_num_threads(self.job.threads)
+        embeddings, operators = _batched(run, self.inputs), backend.operators(file)
+        islands = tuple(f"{kind} x{count}" for kind, count in sorted(operators.items()) if not _integer(kind))
+        return ArtifactFigures(
+            name=backend.artifact,
+            backend=name,
+            runtime=backend.runtime,
+            engine=backend.engine,
+            quantized=True,
+            size_bytes=measure_size(file).size_bytes,
+            size_ratio=size_ratio(measure_size(self.path(FLOAT_ARTIFACT)), measure_size(file)),
+            sha256=record_of(file).sha256,
+            latency=LatencyFigures.of(latency, threads=1, batch=1) if latency else None,
+            latency_missing=None if latency else _foreign(backend),
+            times_faster=times_faster(latencies[f"float {backend.runtime}"], latency) if latency else None,
+            agreement=self._agreement(embeddings),
+            simulation_agreement=self._simulation_agreement(backend, embeddings),
+            operators=dict(operators),
+            integer_share=sum(n for kind, n in operators.items() if _integer(kind)) / sum(operators.values()),
+            float_islands=islands,
+        )
+
+    def _float(self, latency: Latency) -> ArtifactFigures:
+        file = self.path(FLOAT_ARTIFACT)
+        run = open_onnx(file, threads=self.job.threads)
+        return ArtifactFigures(
+            name=FLOAT_ARTIFACT,
+            backend="onnx-float",
+            runtime="onnxruntime",
+            quantized=False,
+            size_bytes=measure_size(file).size_bytes,
+            size_ratio=1.0,
+            sha256=record_of(file).sha256,
+            latency=LatencyFigures.of(latency, threads=1, batch=1),
+            times_faster=1.0,
+            agreement=self._agreement(_batched(run, self.inputs)),
+        )
+
+    def _agreement(self, embeddings: npt.NDArray[np.float32]) -> AgreementFigures:
+        what = f"with the float network in torch, on {HELD_OUT}"
+        return AgreementFigures.of(measure_agreement(self.float_embeddings, embeddings), what=what)
+
+    def _simulation_agreement(self, backend: Backend, embeddings: npt.NDArray[np.float32]) -> AgreementFigures:
+        simulated = embed_as_integers(self.model, backend.target, self.inputs[:SIMULATION_IMAGES])
+        measured = measure_agreement(simulated, embeddings[:SIMULATION_IMAGES])
+        return AgreementFigures.of(measured, what=f"with its own simulation ({backend.target.name}), on {HELD_OUT}")
+
+    def verification(self) -> VerificationBlock:
+        """Verify drawn identities that nothing was trained or calibrated on, with the float model and each artifact."""
+        named = find_set(HELD_OUT)
+        inputs = self.job.model.spec.preprocess(_held_out(named.count))
+        labels = np.arange(named.count) // named.parameters["images_per_identity"]
+        figures = {}
+        for name in self.job.recipe.backends:
+            backend = BACKENDS.get(name)
+            run = backend.open(self.path(backend.artifact), threads=self.job.threads)
+            figures[backend.artifact] = VerificationFigures.of(verify_identities(_batched(run, inputs), labels))
+        people = f"{named.count} drawings of {labels[-1] + 1} held-out identities"
+        return VerificationBlock(
+            protocol=f"{people}: 3000 genuine and 3000 impostor pairs in 10 folds for the accuracy, all pairs for TAR",
+            float_model=VerificationFigures.of(verify_identities(embed(self.job.model.network, inputs), labels)),
+            artifacts=figures,
+        )
+
+
+def _call(run: Embed, inputs: npt.NDArray[np.float32]) -> Callable[[], object]:
+    return lambda: run(inputs)
+
+
+def _batched(run: Embed, inputs: npt.NDArray[np.float32], batch_size: int = 32) -> npt.NDArray[np.float32]:
+    return np.concatenate([run(inputs[i : i + batch_size]) for i in range(0, len(inputs), batch_size)])
+
+
+def _frozen(model: FloatModel, example: npt.NDArray[np.float32]) -> Embed:
+    """Return the float network in torch's fastest plain form, traced and frozen as the int8 archives are."""
+    with torch.no_grad():
+        frozen = torch.jit.freeze(torch.jit.trace(model.network.eval(), torch.from_numpy(example)))  # type: ignore[no-untyped-call]  # torch ships it so
+
+    def run(inputs: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        with torch.inference_mode():
+            embeddings: npt.NDArray[np.float32] = frozen(torch.from_numpy(inputs)).numpy()
+            return embeddings
+
+    return run
+
+
+def _foreign(backend: Backend) -> str | None:
+    """Return why a backend's speed on this machine would say nothing, or None if it would."""
+    here = "arm" if platform.machine() in ("aarch64", "arm64") else "x86"
+    meant = "arm" if backend.engine in ("qnnpack", "arm") else "x86"
+    return None if here == meant else f"made for {meant}; its speed on {here} says nothing"
+
+
+def _integer(operator: str) -> bool:
+    return operator.startswith(("QLinear", "QGemm", "quantized::")) or operator in _MOVES

@@ -1,0 +1,299 @@
+"""The command line: parse, call one function of the pipeline, print. The only place that prints, exits or catches."""
+
+import json
+import platform
+import shlex
+import sys
+import tempfile
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from qface_toolkit import __version__
+from qface_toolkit.errors import QFaceError
+
+if TYPE_CHECKING:
+    from qface_toolkit.pipeline import Job, Tell
+
+# torch takes a second to import, so nothing here imports it, or anything that does, before a command runs.
+
+FOLDER = click.Path(path_type=Path)
+KINDS = ("models", "recipes", "sources", "methods", "backends")
+
+
+@dataclass(frozen=True)
+class Voice:
+    """How much is said, and where: results to stdout, everything else to stderr."""
+
+    json: bool
+    quiet: bool
+
+
+def main() -> None:
+    """Run the command line and exit: 0 done, 1 yours to mend, 2 usage, 3 our bug, 130 interrupted."""
+    try:
+        sys.exit(qface.main(standalone_mode=False) or 0)
+    except QFaceError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(1)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("interrupted; what was finished of a compression is in OUT.partial (--resume)", err=True)
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except Exception:  # noqa: BLE001 - the one boundary: an error that is not a QFaceError is a bug of ours
+        sys.exit(_own_bug())
+
+
+def _own_bug() -> int:
+    trace = traceback.format_exc()
+    lines = [f"qface_toolkit {__version__}", f"python {platform.python_version()}", platform.platform(), "", trace]
+    with tempfile.NamedTemporaryFile("w", prefix="qface-", suffix=".log", delete=False) as log:
+        log.write("\n".join([shlex.join(sys.argv), *lines]))
+    click.echo(
+        f"{trace}\nthis is a bug in qface_toolkit {__version__}; what we need to know is in {log.name}", err=True
+    )
+    return 3
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="qface")
+def qface() -> None:
+    """Compress a pretrained face-recognition model to a true int8 model, without one real face.
+
+    \b
+    Try it:   qface compress demo --out demo-out
+    """
+
+
+def _job_options(command: Any) -> Any:  # noqa: ANN401 - a decorator of whatever click makes of a function
+    for option in (
+        click.option("--recipe", default="int8", show_default=True, metavar="NAME|FILE", help="What to do."),
+        click.option("--model", metavar="NAME", help="The architecture, instead of recognising it."),
+        click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Change a recipe value or model fact."),
+        click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**31 - 1)),
+        click.option("--backend", "backends", multiple=True, metavar="NAME", help="Write this form (repeatable)."),
+    ):
+        command = option(command)
+    return command
+
+
+def _voice_options(command: Any) -> Any:  # noqa: ANN401 - as above
+    command = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout, nothing else there.")(
+        command
+    )
+    return click.option("--quiet", is_flag=True, help="Say nothing but the result.")(command)
+
+
+@qface.command()
+@click.argument("checkpoint")
+@click.option("--out", required=True, type=FOLDER, metavar="DIR", help="The folder to write.")
+@_job_options
+@click.option("--resume", is_flag=True, help="Go on with what DIR.partial holds.")
+@click.option("--force", is_flag=True, help="Replace DIR.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done; write nothing.")
+@_voice_options
+def compress(
+    checkpoint: str,
+    out: Path,
+    resume: bool,
+    force: bool,
+    dry_run: bool,
+    as_json: bool,
+    quiet: bool,
+    **options: Any,  # noqa: ANN401
+) -> None:
+    """Compress CHECKPOINT (a file, or the word "demo") to int8 and report what it gained and cost.
+
+    \b
+    qface compress demo --out demo-out
+    qface compress backbone.pth --out out --set model.color=bgr
+    """  # fmt: skip
+    from qface_toolkit.pipeline import plan_job, run_job
+
+    job = plan_job(checkpoint, command=shlex.join(["qface", *sys.argv[1:]]), **options)
+    if dry_run:
+        _say_plan(job, out, as_json)
+        return
+    with _progress(quiet or as_json) as tell:
+        report = run_job(job, out, force=force, resume=resume, tell=tell)
+    _say_report(report, out, as_json)
+
+
+def _say_plan(job: "Job", out: Path, as_json: bool) -> None:
+    from qface_toolkit.backends import BACKENDS
+
+    plan = {
+        "model": job.model.spec.name,
+        "input_size": list(job.model.spec.input_size),
+        "notes": list(job.model.notes),
+        "steps": [step.method for step in job.recipe.steps],
+        "calibration": job.recipe.calibration.model_dump(),
+        "artifacts": ["float.onnx", *(BACKENDS.get(name).artifact for name in job.recipe.backends)],
+        "out": str(out),
+    }
+    if as_json:
+        click.echo(json.dumps(plan))
+        return
+    for key, value in plan.items():
+        shown = ", ".join(map(str, value)) if isinstance(value, list) else value
+        click.echo(f"{key:12} {shown}")
+
+
+def _say_report(report: Any, out: Path, as_json: bool) -> None:  # noqa: ANN401 - its type would import pydantic here
+    if as_json:
+        click.echo(report.model_dump_json())
+        return
+    from rich.console import Console
+
+    from qface_toolkit.report import render
+
+    Console(width=None if sys.stdout.isatty() else 80).print(render(report))
+    click.echo(f"\nEverything is in {out} - start with {out / 'report.md'}")
+
+
+@contextmanager
+def _progress(quiet: bool) -> Iterator["Tell"]:
+    """Give what a job reports its steps to: bars with the time left on a terminal, a line a step elsewhere."""
+    from qface_toolkit.pipeline import silent
+
+    if quiet:
+        yield silent
+    elif not sys.stderr.isatty():
+        yield _line
+    else:
+        with _bars() as tell:
+            yield tell
+
+
+def _line(step: str) -> Any:  # noqa: ANN401 - a Progress
+    click.echo(step, err=True)
+    return lambda done, total: None
+
+
+@contextmanager
+def _bars() -> Iterator["Tell"]:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bars:
+
+        def tell(step: str) -> Any:  # noqa: ANN401 - a Progress
+            task = bars.add_task(step, total=None)
+            return lambda done, total: bars.update(task, completed=done, total=total)
+
+        yield tell
+
+
+@qface.command()
+@click.argument("folder", type=FOLDER, metavar="DIR")
+@click.option("--backend", required=True, metavar="NAME", help="The form to write.")
+def export(folder: Path, backend: str) -> None:
+    """Lower the finished result in DIR again, for another runtime.
+
+    \b
+    qface export demo-out --backend torch-onednn
+    """
+    from qface_toolkit.pipeline import export as export_again
+
+    click.echo(export_again(folder, backend))
+
+
+@qface.command()
+@click.argument("name", metavar="SET")
+@click.option("--out", required=True, type=FOLDER, metavar="DIR", help="The folder to write.")
+@click.option("--count", type=click.IntRange(1), help="How many images.")
+@click.option("--seed", type=click.IntRange(0, 2**31 - 1))
+@_voice_options
+def synth(name: str, out: Path, count: int | None, seed: int | None, as_json: bool, quiet: bool) -> None:
+    """Write the calibration images of SET, their manifest and a contact sheet to look at.
+
+    \b
+    qface synth drawings --out drawings --count 64
+    """
+    from qface_toolkit.sources._sets import find_set, write_set
+
+    manifest = write_set(find_set(name), out, count, seed)
+    if as_json:
+        click.echo(json.dumps(manifest.as_json()))
+    elif not quiet:
+        click.echo(f"{manifest.count} images in {out} - look at {out / 'contact_sheet.png'}")
+
+
+@qface.command("list")
+@click.argument("kind", type=click.Choice(KINDS))
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout, nothing else there.")
+def list_(kind: str, as_json: bool) -> None:
+    """List what there is of a kind.
+
+    \b
+    qface list models
+    """
+    entries = _entries(kind)
+    if as_json:
+        click.echo(json.dumps(entries))
+        return
+    width = max(map(len, entries))
+    for name, remark in entries.items():
+        click.echo(f"{name:{width}}  {remark}".rstrip())
+
+
+def _entries(kind: str) -> dict[str, str]:
+    if kind == "models":
+        from qface_toolkit.models import ARCHITECTURES
+
+        return {name: f"{entry.count_parameters():>11,} parameters" for name, entry in ARCHITECTURES.entries().items()}
+    if kind == "recipes":
+        from qface_toolkit.recipe import list_recipes
+
+        return list_recipes()
+    if kind == "sources":
+        from qface_toolkit.sources import SOURCES
+
+        return {name: _first_line(entry) for name, entry in SOURCES.entries().items()}
+    if kind == "methods":
+        from qface_toolkit.methods import METHODS
+
+        return {name: _first_line(entry) for name, entry in METHODS.entries().items()}
+    from qface_toolkit.backends import BACKENDS
+
+    return {name: f"{entry.artifact} for {entry.runtime}" for name, entry in BACKENDS.entries().items()}
+
+
+def _first_line(entry: object) -> str:
+    return (type(entry).__doc__ or "").strip().split("\n")[0]
+
+
+@qface.group()
+def recipes() -> None:
+    """Look at the recipes."""
+
+
+@recipes.command()
+@click.argument("name")
+@click.option("--full", is_flag=True, help="With all defaults filled in.")
+def show(name: str, full: bool) -> None:
+    """Print the recipe NAME, as it is written or with every default.
+
+    \b
+    qface recipes show int8 --full
+    """
+    from qface_toolkit.recipe import find_recipe
+
+    if not full:
+        click.echo(find_recipe(name).read_text("utf-8"), nl=False)
+        return
+    import yaml
+
+    from qface_toolkit.pipeline import read_full_recipe
+
+    click.echo(yaml.safe_dump(read_full_recipe(name), sort_keys=False), nl=False)

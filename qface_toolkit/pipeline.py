@@ -1,0 +1,298 @@
+"""What the command line and the Python API do, from checkpoint to report: the only module that knows every part."""
+
+import io
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel
+from torch import nn
+
+from qface_toolkit import __version__
+from qface_toolkit._evidence import collect_evidence, golden_vectors
+from qface_toolkit.artifacts import OutputFolder, fingerprint_of
+from qface_toolkit.backends import BACKENDS, Facts
+from qface_toolkit.backends._float_onnx import ARTIFACT as FLOAT_ARTIFACT
+from qface_toolkit.backends._float_onnx import export_float
+from qface_toolkit.environment import set_determinism
+from qface_toolkit.errors import ArtifactError
+from qface_toolkit.methods import METHODS, Context, Progress
+from qface_toolkit.models import FloatModel, from_module, load_model
+from qface_toolkit.quantize.canonical import canonicalise
+from qface_toolkit.quantize.model import QuantizedModel, description, load_quantized, new_model, weights_bytes
+from qface_toolkit.recipe import Recipe, load_recipe
+from qface_toolkit.report import Report, to_markdown, write_report
+from qface_toolkit.sources import Crop, Manifest, describe
+from qface_toolkit.sources._contact_sheet import contact_sheet
+from qface_toolkit.sources._sets import find_set
+
+DEMO = "demo"
+WEIGHTS, DESCRIPTION = "model.safetensors", "quantization.json"
+
+Tell = Callable[[str], Progress]
+"""Called with the name of a step that begins; returns what to call as its work gets done."""
+
+
+def silent(step: str) -> Progress:
+    """Tell nobody."""
+    return lambda done, total: None
+
+
+@dataclass(frozen=True)
+class Job:
+    """One compression, all questions answered before anything is written."""
+
+    model: FloatModel
+    recipe: Recipe
+    recipe_name: str
+    seed: int
+    threads: int
+    verify: bool
+    command: str
+
+    @property
+    def fingerprint(self) -> str:
+        """Return what makes two jobs the same, so that one can go on where the other stopped."""
+        return fingerprint_of(
+            source=self.model.source_sha256, recipe=self.recipe.as_plain(), seed=self.seed, threads=self.threads,
+            version=__version__, spec=repr(self.model.spec),
+        )  # fmt: skip
+
+    def facts(self) -> Facts:
+        """Return what goes into every artifact's metadata."""
+        spec = self.model.spec
+        return {
+            "qface.version": __version__,
+            "qface.model": spec.name,
+            "qface.input_size": json.dumps(spec.input_size),
+            "qface.mean": json.dumps(spec.mean),
+            "qface.std": json.dumps(spec.std),
+            "qface.color": spec.color,
+            "qface.embedding_size": str(spec.embedding_size),
+            "qface.license": spec.license,
+            "qface.origin": spec.origin,
+            "qface.source_sha256": self.model.source_sha256,
+            "qface.seed": str(self.seed),
+        }
+
+
+def plan_job(
+    source: str | Path | nn.Module | FloatModel,
+    *,
+    recipe: str = "int8",
+    sets: Sequence[str] = (),
+    model: str | None = None,
+    backends: Sequence[str] = (),
+    seed: int = 0,
+    threads: int | None = None,
+    command: str = "",
+) -> Job:
+    """Read the recipe and the checkpoint and check that both make sense; nothing is written.
+
+    Raises:
+        QFaceError: whatever is wrong with either.
+    """
+    wanted = load_recipe(recipe, sets, methods=_schemas(), backends=BACKENDS.names())
+    if backends:
+        wanted = wanted.model_copy(update={"backends": tuple(backends)})
+    for name in wanted.backends:
+        BACKENDS.get(name)
+    find_set(wanted.calibration.set)
+    return Job(
+        _float_model(source, model, wanted),
+        wanted,
+        recipe,
+        seed,
+        threads or len(os.sched_getaffinity(0)),
+        verify=source == DEMO,
+        command=command,
+    )
+
+
+def read_full_recipe(name: str) -> dict[str, Any]:
+    """Return a recipe with every default filled in, as plain values."""
+    return load_recipe(name, methods=_schemas(), backends=BACKENDS.names()).as_plain()
+
+
+def _schemas() -> dict[str, type[BaseModel]]:
+    return {name: method.options for name, method in METHODS.entries().items()}
+
+
+def _float_model(source: str | Path | nn.Module | FloatModel, name: str | None, recipe: Recipe) -> FloatModel:
+    if isinstance(source, FloatModel):
+        return source
+    if isinstance(source, nn.Module):
+        return from_module(source, name=name, **recipe.model)
+    return load_model(source, name=name, overrides=recipe.model)
+
+
+def compress(
+    source: str | Path | nn.Module | FloatModel,
+    *,
+    out: str | Path,
+    recipe: str = "int8",
+    sets: Sequence[str] = (),
+    model: str | None = None,
+    backends: Sequence[str] = (),
+    seed: int = 0,
+    force: bool = False,
+    resume: bool = False,
+    tell: Tell = silent,
+) -> Report:
+    """Compress a float face model to int8 and write everything about it to the folder `out`.
+
+    `source` is a checkpoint's path, the word "demo", a network of any architecture, or a FloatModel. `sets` are
+    KEY=VALUE strings as for `qface compress --set`.
+
+    Raises:
+        QFaceError: whatever the user can mend; `out` is then absent, or what it was before.
+    """
+    job = plan_job(source, recipe=recipe, sets=sets, model=model, backends=backends, seed=seed)
+    return run_job(job, Path(out), force=force, resume=resume, tell=tell)
+
+
+def run_job(job: Job, out: Path, *, force: bool = False, resume: bool = False, tell: Tell = silent) -> Report:
+    """Do a planned job; see `compress`."""
+    set_determinism(job.seed, job.threads)
+    with OutputFolder(out, fingerprint=job.fingerprint, force=force, resume=resume) as folder:
+        run = _Run(job, folder, tell)
+        crops, manifest = run.calibration_images()
+        model = run.quantized(crops)
+        run.lowered(model)
+        report = run.measured(model, manifest)
+        folder.finish(
+            {
+                "source": {"sha256": job.model.source_sha256, "name": job.model.spec.name},
+                "recipe": job.recipe.as_plain(),
+                "seed": job.seed,
+                "calibration": manifest.as_json(),
+                "versions": report.environment.versions,
+            }
+        )
+    return report
+
+
+class _Run:
+    """The steps of a job, each done once: what a stopped job has finished is read back when it is resumed."""
+
+    def __init__(self, job: Job, folder: OutputFolder, tell: Tell) -> None:
+        self.job, self.folder, self.tell = job, folder, tell
+        self.names: list[str] = []
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[Progress | None]:
+        """Enter a step: None if it was done before, else what to call as it goes; it is marked when the block ends."""
+        self.names.append(name)
+        if self.folder.done(name):
+            yield None
+            return
+        started = time.perf_counter()
+        notes: dict[str, Any] = {}
+        yield self.tell(name)
+        notes["seconds"] = time.perf_counter() - started
+        self.folder.mark(name, notes)
+
+    def seconds(self) -> dict[str, float]:
+        """Return the wall time of each step so far."""
+        return {name: float(self.folder.notes(name)["seconds"]) for name in self.names if self.folder.done(name)}
+
+    def calibration_images(self) -> tuple[Crop, Manifest]:
+        """Return the calibration crops and what they are."""
+        wanted = self.job.recipe.calibration
+        named = find_set(wanted.set).with_(wanted.count, self.job.seed)
+        with self.step("draw calibration images") as progress:
+            if progress is not None:
+                images = named.open()
+                crops = np.stack([_counted(images.crop(i), progress, i, len(images)) for i in range(len(images))])
+                manifest = describe(named.source(), named.kind, named.options(), crops=crops, seed=named.seed)
+                self.folder.write("work/crops.npy", _npy(crops))
+                with self.folder.writing("calibration.png") as path:
+                    contact_sheet(crops[:64]).save(path)
+        if progress is None:
+            crops = np.load(io.BytesIO(self.folder.path("work/crops.npy").read_bytes()), allow_pickle=False)
+            manifest = describe(named.source(), named.kind, named.options(), crops=crops, seed=named.seed)
+        return crops, manifest
+
+    def quantized(self, crops: Crop) -> QuantizedModel:
+        """Return the model after all steps of the recipe, and write it."""
+        recipe = self.job.recipe
+        model = new_model(canonicalise(self.job.model.network, self.job.model.spec.input_size), self.job.model.spec)
+        inputs = model.spec.preprocess(crops)
+        target = BACKENDS.get(recipe.backends[0]).target
+        for number, step in enumerate(recipe.steps):
+            saved = f"work/step-{number}.safetensors", f"work/step-{number}.json"
+            with self.step(f"{number + 1}. {step.method}") as progress:
+                if progress is not None:
+                    context = Context(inputs, target, self.job.seed, recipe.calibration.batch_size, progress)
+                    model = METHODS.get(step.method).run(model, step.options, context)
+                    self._save(model, *saved)
+            if progress is None:
+                model = load_quantized(self.folder.path(saved[1]), self.folder.path(saved[0]))
+        return model
+
+    def _save(self, model: QuantizedModel, weights: str, plain: str) -> None:
+        self.folder.write(weights, weights_bytes(model))
+        values = description(model) | {"facts": self.job.facts()}
+        self.folder.write(plain, (json.dumps(values, separators=(",", ":")) + "\n").encode())
+
+    def lowered(self, model: QuantizedModel) -> None:
+        """Write the float reference and every artifact."""
+        facts = self.job.facts()
+        with self.step("export float.onnx") as progress:
+            if progress is not None:
+                self._save(model, WEIGHTS, DESCRIPTION)
+                network = export_float(self.job.model.network, self.job.model.spec, facts)
+                self.folder.write(FLOAT_ARTIFACT, network)
+        for name in self.job.recipe.backends:
+            backend = BACKENDS.get(name)
+            with self.step(f"lower to {backend.artifact}") as progress:
+                if progress is not None:
+                    self.folder.write(backend.artifact, backend.lower(model, facts))
+
+    def measured(self, model: QuantizedModel, manifest: Manifest) -> Report:
+        """Measure what was written and write the report."""
+        with self.step("write golden vectors") as progress:
+            if progress is not None:
+                self.folder.write("golden.npz", golden_vectors(self.job.model, model, self.job.recipe.backends))
+        started = time.perf_counter()
+        progress = self.tell("measure")
+        report = collect_evidence(self.job, self.folder.path, model, manifest, self.seconds(), progress)
+        steps = (*report.steps, type(report.steps[0])(name="measure", seconds=time.perf_counter() - started))
+        report = report.model_copy(update={"steps": steps})
+        with self.folder.writing("report.json") as path:
+            write_report(report, path)
+        self.folder.write("report.md", to_markdown(report).encode())
+        return report
+
+
+def _counted(crop: Crop, progress: Progress, index: int, count: int) -> Crop:
+    progress(index + 1, count)
+    return crop
+
+
+def _npy(array: Crop) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    return buffer.getvalue()
+
+
+def export(folder: str | Path, backend: str) -> Path:
+    """Lower a finished result again, for another backend; return the new file, which stands beside the others.
+
+    Raises:
+        ArtifactError: if the folder is not a finished result or holds the file already.
+    """
+    root, chosen = Path(folder), BACKENDS.get(backend)
+    artifact = root / chosen.artifact
+    if artifact.exists():
+        raise ArtifactError("the file exists", where=str(artifact), fix="move it away first")
+    model = load_quantized(root / DESCRIPTION, root / WEIGHTS)
+    facts = json.loads((root / DESCRIPTION).read_text()).get("facts", {})
+    artifact.write_bytes(chosen.lower(model, facts))
+    return artifact
