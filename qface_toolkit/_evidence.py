@@ -52,8 +52,22 @@ LATENCY_BUDGET_S = 30.0
 """Only a network of many billion operations meets this; small ones end after LATENCY_ROUNDS."""
 
 _MOVES = frozenset(
-    "Transpose Flatten Reshape Concat QuantizeLinear DequantizeLinear Max MaxPool NhwcMaxPool "
-    "aten::flatten aten::dequantize aten::quantize_per_tensor aten::max_pool2d aten::cat".split()
+    [
+        "Transpose",
+        "Flatten",
+        "Reshape",
+        "Concat",
+        "QuantizeLinear",
+        "DequantizeLinear",
+        "Max",
+        "MaxPool",
+        "NhwcMaxPool",
+        "aten::flatten",
+        "aten::dequantize",
+        "aten::quantize_per_tensor",
+        "aten::max_pool2d",
+        "aten::cat",
+    ]
 )
 """Operators beside the QLinear and quantized:: families that work on codes, or bring tensors in and out of them."""
 
