@@ -2,7 +2,7 @@
 
     python benchmarks/score_faces.py OUT... --faces FACES --save benchmarks/results/NAME.json
 
-Real faces are for evaluation only: commit the recipe first, then run this. Prints a table and keeps the figures as JSON.
+Real faces are for evaluation only: commit the recipe first, then run this. Prints a table and keeps the figures.
 """
 
 import argparse
@@ -16,7 +16,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from qface_toolkit.artifacts import read_manifest
-from qface_toolkit.backends import BACKENDS
+from qface_toolkit.backends import BACKENDS, Embed
 from qface_toolkit.backends._float_onnx import ARTIFACT as FLOAT_ARTIFACT
 from qface_toolkit.backends._onnxruntime import open_onnx
 from qface_toolkit.environment import record_environment
@@ -48,7 +48,7 @@ def score(out: Path, faces: Path) -> dict[str, Any]:
     return {"source": read_manifest(out).model_extra, "artifacts": artifacts}
 
 
-def embed(run: Any, inputs: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def embed(run: Embed, inputs: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """Return the embeddings of all inputs."""
     return np.concatenate([run(inputs[i : i + BATCH]) for i in range(0, len(inputs), BATCH)])
 
