@@ -47,6 +47,7 @@ HELD_OUT = "drawings-heldout"
 AGREEMENT_IMAGES = 256
 SIMULATION_IMAGES = 64
 GOLDEN_IMAGES = 8
+BATCH_SIZE = 32
 LATENCY_ROUNDS = 60
 LATENCY_BUDGET_S = 30.0
 """Only a network of many billion operations meets this; small ones end after LATENCY_ROUNDS."""
@@ -148,22 +149,30 @@ class _Bench:
 
     def __init__(self, job: "Job", path: Callable[[str], Path], model: QuantizedModel) -> None:
         self.job, self.path, self.model = job, path, model
-        self.inputs = job.model.spec.preprocess(_held_out(AGREEMENT_IMAGES))
-        self.float_embeddings = embed(job.model.network, self.inputs)
+        self.crops = _held_out(AGREEMENT_IMAGES)
+        self.float_embeddings = self.embedded(self._float_network, self.crops)
+
+    def _float_network(self, inputs: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        return embed(self.job.model.network, inputs)
+
+    def embedded(self, run: Embed, crops: Crop) -> npt.NDArray[np.float32]:
+        """Return a model's embeddings of crops; only a batch of them is preprocessed at a time."""
+        batches = (crops[start : start + BATCH_SIZE] for start in range(0, len(crops), BATCH_SIZE))
+        return np.concatenate([run(self.job.model.spec.preprocess(batch)) for batch in batches])
 
     def latencies(self) -> dict[str, Latency]:
         """Time everything that is meant for this machine, one image at a time on one thread, in turns."""
-        one = self.inputs[:1]
+        one = self.job.model.spec.preprocess(self.crops[:1])
         torch.set_num_threads(1)
         try:
-            calls = {name: _call(run, one) for name, run in self._timed().items()}
+            calls = {name: _call(run, one) for name, run in self._timed(one).items()}
             return measure_latency(calls, rounds=LATENCY_ROUNDS, budget_s=LATENCY_BUDGET_S)
         finally:
             torch.set_num_threads(self.job.threads)
 
-    def _timed(self) -> dict[str, Embed]:
+    def _timed(self, example: npt.NDArray[np.float32]) -> dict[str, Embed]:
         runs = {
-            "float torch": _frozen(self.job.model, self.inputs[:1]),
+            "float torch": _frozen(self.job.model, example),
             "float onnxruntime": open_onnx(self.path(FLOAT_ARTIFACT), threads=1),
         }
         for name in self.job.recipe.backends:
@@ -180,7 +189,7 @@ class _Bench:
         file, latency = self.path(backend.artifact), latencies.get(backend.artifact)
         run = backend.open(file, threads=self.job.threads)
         torch.set_num_threads(self.job.threads)
-        embeddings, operators = _batched(run, self.inputs), backend.operators(file)
+        embeddings, operators = self.embedded(run, self.crops), backend.operators(file)
         islands = tuple(f"{kind} x{count}" for kind, count in sorted(operators.items()) if not _integer(kind))
         return ArtifactFigures(
             name=backend.artifact,
@@ -214,7 +223,7 @@ class _Bench:
             sha256=record_of(file).sha256,
             latency=LatencyFigures.of(latency, threads=1, batch=1),
             times_faster=1.0,
-            agreement=self._agreement(_batched(run, self.inputs)),
+            agreement=self._agreement(self.embedded(run, self.crops)),
         )
 
     def _agreement(self, embeddings: npt.NDArray[np.float32]) -> AgreementFigures:
@@ -222,34 +231,31 @@ class _Bench:
         return AgreementFigures.of(measure_agreement(self.float_embeddings, embeddings), what=what)
 
     def _simulation_agreement(self, backend: Backend, embeddings: npt.NDArray[np.float32]) -> AgreementFigures:
-        simulated = embed_as_integers(self.model, backend.target, self.inputs[:SIMULATION_IMAGES])
+        inputs = self.job.model.spec.preprocess(self.crops[:SIMULATION_IMAGES])
+        simulated = embed_as_integers(self.model, backend.target, inputs)
         measured = measure_agreement(simulated, embeddings[:SIMULATION_IMAGES])
         return AgreementFigures.of(measured, what=f"with its own simulation ({backend.target.name}), on {HELD_OUT}")
 
     def verification(self) -> VerificationBlock:
         """Verify drawn identities that nothing was trained or calibrated on, with the float model and each artifact."""
         named = find_set(HELD_OUT)
-        inputs = self.job.model.spec.preprocess(_held_out(named.count))
+        crops = _held_out(named.count)
         labels = np.arange(named.count) // named.parameters["images_per_identity"]
         figures = {}
         for name in self.job.recipe.backends:
             backend = BACKENDS.get(name)
             run = backend.open(self.path(backend.artifact), threads=self.job.threads)
-            figures[backend.artifact] = VerificationFigures.of(verify_identities(_batched(run, inputs), labels))
+            figures[backend.artifact] = VerificationFigures.of(verify_identities(self.embedded(run, crops), labels))
         people = f"{named.count} drawings of {labels[-1] + 1} held-out identities"
         return VerificationBlock(
             protocol=f"{people}: 3000 genuine and 3000 impostor pairs in 10 folds for the accuracy, all pairs for TAR",
-            float_model=VerificationFigures.of(verify_identities(embed(self.job.model.network, inputs), labels)),
+            float_model=VerificationFigures.of(verify_identities(self.embedded(self._float_network, crops), labels)),
             artifacts=figures,
         )
 
 
 def _call(run: Embed, inputs: npt.NDArray[np.float32]) -> Callable[[], object]:
     return lambda: run(inputs)
-
-
-def _batched(run: Embed, inputs: npt.NDArray[np.float32], batch_size: int = 32) -> npt.NDArray[np.float32]:
-    return np.concatenate([run(inputs[i : i + batch_size]) for i in range(0, len(inputs), batch_size)])
 
 
 def _frozen(model: FloatModel, example: npt.NDArray[np.float32]) -> Embed:
