@@ -1,6 +1,7 @@
 """Spell each operation one way: a functional activation becomes its module, every reshape to vectors a flatten."""
 
 import copy
+import math
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -20,11 +21,23 @@ _MODULE_OF_CALL: dict[Any, Callable[..., nn.Module]] = {
     F.leaky_relu: lambda slope=0.01, *_, negative_slope=None, **__: nn.LeakyReLU(
         slope if negative_slope is None else negative_slope
     ),
+    F.hardtanh: nn.Hardtanh,
+    torch.clamp: lambda min=None, max=None: _clamp(min, max),
+    "clamp": lambda min=None, max=None: _clamp(min, max),
     F.max_pool2d: nn.MaxPool2d,
     F.avg_pool2d: nn.AvgPool2d,
     F.adaptive_avg_pool2d: nn.AdaptiveAvgPool2d,
     F.dropout: lambda *_, **__: nn.Identity(),
 }
+
+
+def _clamp(low: float | None, high: float | None) -> nn.Module:
+    """Return the module of a clamp; one that no lowering knows is refused by its name later."""
+    if low == 0 and high is None:
+        return nn.ReLU()
+    return nn.Hardtanh(-math.inf if low is None else low, math.inf if high is None else high)
+
+
 _ADDITIONS = (torch.add, operator.iadd, "add", "add_")
 _RESHAPES = ("view", "reshape", "flatten", "squeeze", torch.flatten, torch.reshape, torch.squeeze)
 _DROPPED = (nn.Identity, nn.Dropout, nn.Dropout2d, nn.Dropout1d)
@@ -63,14 +76,19 @@ def flatten_for_reshapes(graph_module: fx.GraphModule) -> None:
     for node, _ in calls(graph_module, nn.Flatten):
         node.op, node.target = "call_function", torch.flatten
     for node in list(graph_module.graph.nodes):
-        if node.target in _RESHAPES and _makes_vectors(node):
-            node.op, node.target = "call_function", torch.flatten
-            node.args, node.kwargs = (source(node), 1), {}
+        if _reshapes(node) and len(shape_of(node)) == 2:
+            before = source(node)
+            while _reshapes(before) and len(shape_of(before)) != 4:
+                before = source(before)
+            if shape_of(before)[0] == shape_of(node)[0]:
+                node.op, node.target, node.args, node.kwargs = "call_function", torch.flatten, (before, 1), {}
 
 
-def _makes_vectors(node: fx.Node) -> bool:
-    before, after = shape_of(source(node)), shape_of(node)
-    return len(after) == 2 and before[0] == after[0]
+def _reshapes(node: fx.Node) -> bool:
+    """Tell whether a node changes a tensor's shape alone: indexing does if it drops axes of size one."""
+    if node.target is operator.getitem and "tensor_meta" in source(node).meta:
+        return math.prod(shape_of(node)) == math.prod(shape_of(source(node)))
+    return node.target in _RESHAPES
 
 
 def flatten_once(graph_module: fx.GraphModule) -> None:
@@ -116,6 +134,35 @@ def relu6_for_clamps(graph_module: fx.GraphModule) -> None:
             own_module(node, nn.ReLU6())
 
 
+def equal_windows(graph_module: fx.GraphModule) -> None:
+    """Turn off the options of pools that make no difference for the size at hand."""
+    for node, pool in calls(graph_module, nn.MaxPool2d):
+        pool.ceil_mode = pool.ceil_mode and not _windows_fit(node, pool)
+    for node, average in calls(graph_module, nn.AvgPool2d):
+        average.ceil_mode = average.ceil_mode and not _windows_fit(node, average)
+        average.count_include_pad = average.count_include_pad or _pair(average.padding) == (0, 0)
+
+
+def _windows_fit(node: fx.Node, pool: nn.MaxPool2d | nn.AvgPool2d) -> bool:
+    options = (_pair(option) for option in (pool.kernel_size, pool.stride, pool.padding))
+    windows = zip(shape_of(source(node))[2:], *options, strict=True)
+    return all((size + 2 * padding - kernel) % stride == 0 for size, kernel, stride, padding in windows)
+
+
+def _pair(value: int | tuple[int, ...]) -> tuple[int, ...]:
+    return (value, value) if isinstance(value, int) else value
+
+
+def explicit_padding(graph_module: fx.GraphModule) -> None:
+    """Write the padding of convolutions in pixels where both sides get the same."""
+    for _, conv in calls(graph_module, nn.Conv2d):
+        total = [dilation * (kernel - 1) for dilation, kernel in zip(conv.dilation, conv.kernel_size, strict=True)]
+        if conv.padding == "valid":
+            conv.padding = (0, 0)
+        elif conv.padding == "same" and not any(pixels % 2 for pixels in total):
+            conv.padding = (total[0] // 2, total[1] // 2)
+
+
 def own_modules(graph_module: fx.GraphModule) -> None:
     """Give each call a module of its own, so that folding into one call cannot change another."""
     seen: set[str] = set()
@@ -137,4 +184,6 @@ PASSES = (
     drop_identities,
     prelu_for_leaky_relu,
     relu6_for_clamps,
+    equal_windows,
+    explicit_padding,
 )

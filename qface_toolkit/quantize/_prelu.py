@@ -1,14 +1,16 @@
-"""Bring PReLU into the form that every lowering needs: one slope a channel, in [-1, 1], behind a conv of its own."""
+"""Bring activations into the form that every lowering needs: each behind a layer of its own, slopes in [-1, 1]."""
 
 from typing import cast
 
 import torch
 from torch import fx, nn
 
+from qface_toolkit.errors import UnsupportedModel
 from qface_toolkit.quantize._edit import (
     calls,
     depthwise,
     insert_module,
+    is_add,
     module_of,
     only_user,
     own_module,
@@ -20,6 +22,12 @@ from qface_toolkit.quantize._edit import (
 def one_slope_a_channel(graph_module: fx.GraphModule) -> None:
     """Spread a shared slope over the channels."""
     for node, prelu in calls(graph_module, nn.PReLU):
+        if len(shape_of(node)) != 4:
+            raise UnsupportedModel(
+                "a PReLU stands behind a linear layer, where no lowering knows it",
+                where=node.name,
+                fix="use ReLU there",
+            )
         channels = shape_of(node)[1]
         if prelu.num_parameters != channels:
             wide = nn.PReLU(channels)
@@ -32,11 +40,30 @@ def convolution_before(graph_module: fx.GraphModule) -> None:
     for node, _ in calls(graph_module, nn.PReLU):
         before = source(node)
         if module_of(before, nn.Conv2d) is None or only_user(before) is not node:
-            channels = shape_of(node)[1]
-            identity = depthwise(torch.ones(channels), torch.zeros(channels))
-            graph_module.add_submodule(f"{node.target}_input", identity)
-            with graph_module.graph.inserting_before(node):
-                node.args = (graph_module.graph.call_module(f"{node.target}_input", (before,)),)
+            _insert_identity(node)
+
+
+def layer_before(graph_module: fx.GraphModule) -> None:
+    """Put an identity layer before a ReLU or ReLU6 that has no layer or addition to itself to be fused with."""
+    for kind in (nn.ReLU, nn.ReLU6):
+        for node, _ in calls(graph_module, kind):
+            before = source(node)
+            layer = module_of(before, nn.Conv2d) or module_of(before, nn.Linear)
+            if (layer is None and not is_add(before)) or only_user(before) is not node:
+                _insert_identity(node)
+
+
+def _insert_identity(node: fx.Node) -> None:
+    """Let a node read its input through a layer that changes nothing; its weights quantize without error."""
+    size, name = shape_of(node)[1], f"{node.target}_input"
+    identity: nn.Module = depthwise(torch.ones(size), torch.zeros(size))
+    if len(shape_of(node)) == 2:
+        identity = nn.Linear(size, size)
+        nn.init.eye_(identity.weight)
+        nn.init.zeros_(identity.bias)
+    cast(fx.GraphModule, node.graph.owning_module).add_submodule(name, identity)
+    with node.graph.inserting_before(node):
+        node.args = (node.graph.call_module(name, (source(node),)),)
 
 
 def tame_slopes(graph_module: fx.GraphModule) -> None:
@@ -72,4 +99,4 @@ def _negate(node: fx.Node, channels: torch.Tensor) -> None:
         conv.weight.data *= rows.reshape(conv.out_channels, -1, 1, 1)
 
 
-PASSES = (one_slope_a_channel, convolution_before, tame_slopes)
+PASSES = (one_slope_a_channel, convolution_before, tame_slopes, layer_before)

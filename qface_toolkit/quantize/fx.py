@@ -7,7 +7,7 @@ activation quantizer as every other tensor.
 
 import copy
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 import torch
@@ -220,9 +220,9 @@ def _is_quantizer(prepared: fx.GraphModule, node: fx.Node) -> bool:
 
 
 def _tensors_behind(prepared: fx.GraphModule, model: QuantizedModel) -> dict[fx.Node, str]:
-    """Map prepared nodes to the plan's tensors. FX renames nodes but keeps their order, fused pairs being one."""
-    nodes = [node for node in prepared.graph.nodes if node.op != "output" and not _is_quantizer(prepared, node)]
-    return dict(zip(nodes, model.plan.tensors, strict=True))
+    """Map prepared nodes to the plan's tensors. FX renames nodes but keeps their order."""
+    observed = (node.args[0] for node in prepared.graph.nodes if _is_quantizer(prepared, node))
+    return dict(zip(dict.fromkeys(cast(Iterator[fx.Node], observed)), model.plan.tensors, strict=True))
 
 
 def _round_slopes(prepared: fx.GraphModule) -> None:

@@ -5,8 +5,8 @@ lowered again without the code that built the network.
 """
 
 import operator
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
 
 import torch
 from torch import fx, nn
@@ -47,7 +47,11 @@ def operation(node: fx.Node) -> str | None:
 
 def inputs(node: fx.Node) -> list[fx.Node]:
     """Return the tensors that a node reads, in order."""
-    return list(node.all_input_nodes) if operation(node) != "add" else [a for a in node.args if isinstance(a, fx.Node)]
+    name = operation(node)
+    if name not in ("add", "concat"):
+        return list(node.all_input_nodes)
+    arguments = node.args if name == "add" else cast(Sequence[Any], node.args[0])
+    return [argument for argument in arguments if isinstance(argument, fx.Node)]
 
 
 def module(node: fx.Node) -> Any:  # noqa: ANN401 - each caller knows which module its operation has
@@ -85,8 +89,16 @@ def _objection(network: fx.GraphModule, node: fx.Node) -> str | None:
         conv = module(node)
         if conv.padding_mode != "zeros" or isinstance(conv.padding, str):
             return f"convolution with padding {conv.padding_mode}/{conv.padding}"
-    if name == "global_average_pool" and module(node).output_size not in (1, (1, 1)):
+    return _objection_to_pool(name, module(node)) if name.endswith("_pool") else None
+
+
+def _objection_to_pool(name: str, pool: Any) -> str | None:  # noqa: ANN401 - one of three modules
+    if name == "global_average_pool" and pool.output_size not in (1, (1, 1)):
         return "adaptive pooling to more than one pixel"
+    if name == "max_pool" and pool.dilation not in (1, (1, 1)):
+        return "max pooling with dilation"
+    if name == "average_pool" and (pool.ceil_mode or not pool.count_include_pad or pool.divisor_override):
+        return "average pooling over windows of different sizes"
     return None
 
 

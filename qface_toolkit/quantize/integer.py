@@ -135,12 +135,7 @@ def _prelu(runner: _Runner, node: fx.Node, sources: list[Tensor]) -> Tensor:
 
 
 def _relu(runner: _Runner, node: fx.Node, sources: list[Tensor]) -> Tensor:
-    producer = inputs(node)[0].name
-    if producer not in runner.model.plan.tensors:
-        return sources[0]  # one kernel: the output's zero point of 0 was the ReLU
-    source = runner.grids[producer]
-    real = (sources[0] - source.zero_point) * source.scale
-    return runner.engine.quantized(real.clamp_min(0), runner.grids[node.name])
+    return sources[0].clamp_min(runner.grids[node.name].zero_point)
 
 
 def _relu6(runner: _Runner, node: fx.Node, sources: list[Tensor]) -> Tensor:

@@ -12,8 +12,8 @@ from torch import fx, nn
 from qface_toolkit.quantize.graph import inputs, operation
 from qface_toolkit.quantize.scheme import ACTIVATION_MAX, SAFE_WEIGHT_MAX, WEIGHT_MAX, WIDE_GROUPS
 
-_KEEPS_VALUES = ("max_pool", "average_pool", "global_average_pool", "flatten", "relu6")
-"""Operations whose output needs no other range than their input's."""
+_KEEPS_VALUES = ("max_pool", "average_pool", "global_average_pool", "flatten", "relu6", "concat")
+"""Operations whose output needs no other range than their inputs', which torch's kernels let them have."""
 
 
 @dataclass(frozen=True)
@@ -83,15 +83,26 @@ def make_plan(network: fx.GraphModule) -> LoweringPlan:
     """Plan the ranges of a canonical network."""
     tensors: dict[str, TensorPlan] = {}
     owners = _owners(network)
-    clamps: dict[str, tuple[float, float]] = {}
+    clamped = _clamped_owners(network, owners)
     for node in network.graph.nodes:
         if operation(node) == "output" or _runs_into_relu(node):
             continue
-        clamped = _reads_only(node, "relu6")
-        if clamped:
-            clamps[owners[node.name]] = (0.0, 6.0)
-        tensors[node.name] = TensorPlan(owners[node.name], _families(node), observed=not clamped)
-    return LoweringPlan(tensors, clamps)
+        owner = owners[node.name]
+        observed = owner not in clamped or not _reads_only(node, "relu6")
+        tensors[node.name] = TensorPlan(owner, _families(node), observed)
+    return LoweringPlan(tensors, dict.fromkeys(clamped, (0.0, 6.0)))
+
+
+def _clamped_owners(network: fx.GraphModule, owners: Mapping[str, str]) -> list[str]:
+    """Return the owners whose range may end at 0 and 6: nobody reads a tensor of theirs but through a ReLU6."""
+    clamped = dict.fromkeys(owners.values(), True)
+    behind: set[fx.Node] = set()
+    for node in network.graph.nodes:
+        if operation(node) == "relu6" or (_shares(node) and all(source in behind for source in inputs(node))):
+            behind.add(node)
+        elif not _reads_only(node, "relu6"):
+            clamped[owners[node.name]] = False
+    return [owner for owner, all_clamped in clamped.items() if all_clamped]
 
 
 def _reads_only(node: fx.Node, name: str) -> bool:
@@ -106,7 +117,7 @@ def _runs_into_relu(node: fx.Node) -> bool:
 
 def _families(node: fx.Node) -> frozenset[str]:
     fused_in_onnx = operation(node) == "conv" and _reads_only(node, "prelu")
-    embedding = _reads_only(node, "output")
+    embedding = operation(node) == "linear" and _reads_only(node, "output")
     return frozenset({"torch"} if fused_in_onnx or embedding else {"torch", "onnx"})
 
 
@@ -114,13 +125,13 @@ def _owners(network: fx.GraphModule) -> dict[str, str]:
     """Return for each tensor the one whose range it shares: torch's engines move codes through some operations."""
     owner = {node.name: node.name for node in network.graph.nodes}
     for node in network.graph.nodes:
-        if operation(node) in _KEEPS_VALUES:
-            _join(owner, inputs(node)[0].name, node.name)
-        elif operation(node) == "concat":
-            for part in inputs(node):
-                _join(owner, inputs(node)[0].name, part.name)
-            _join(owner, inputs(node)[0].name, node.name)
+        for part in inputs(node) if _shares(node) else ():
+            _join(owner, part.name, node.name)
     return owner
+
+
+def _shares(node: fx.Node) -> bool:
+    return operation(node) in _KEEPS_VALUES
 
 
 def _join(owner: dict[str, str], first: str, second: str) -> None:

@@ -16,7 +16,7 @@ from qface_toolkit.backends.onnx_qdq._layer import LayerConstants, dequantized, 
 from qface_toolkit.quantize.graph import inputs, module, operation
 from qface_toolkit.quantize.model import QuantizedModel
 from qface_toolkit.quantize.plan import ONNX
-from qface_toolkit.quantize.scheme import activation_qparams
+from qface_toolkit.quantize.scheme import ACTIVATION_MAX, activation_qparams
 
 
 def write_qdq(model: QuantizedModel) -> onnx.ModelProto:
@@ -67,6 +67,15 @@ class _Writer:
         """Return the float tensor behind codes on the grid of `node`."""
         return self.graph.node("DequantizeLinear", [codes, *self.scale_and_zero(node.name)])
 
+    def clipped(self, node: fx.Node, largest: int) -> str:
+        """Return a node's input rounded on the node's grid, its codes kept between the zero point and `largest`."""
+        codes = self.codes(node, self.read(node))
+        zero_point = activation_qparams(self.model.range_of(node.name), ONNX.levels)[1]
+        if zero_point > 0 or largest < ACTIVATION_MAX:
+            limits = [zero_point, min(largest, ACTIVATION_MAX)]
+            codes = self.graph.node("Clip", [codes, *(self.graph.constant(limit, np.uint8) for limit in limits)])
+        return self.restored(codes, node)
+
     def input_scale(self, node: fx.Node) -> np.float32:
         """Return the scale of the tensor that a layer reads."""
         return activation_qparams(self.model.range_of(inputs(node)[0].name), ONNX.levels)[0]
@@ -115,17 +124,16 @@ def _linear(writer: _Writer, node: fx.Node) -> str:
 
 
 def _relu(writer: _Writer, node: fx.Node) -> str:
-    """Behind a layer that it is fused with, the output's zero point of 0 is the ReLU; elsewhere it is written."""
-    fused = inputs(node)[0].name not in writer.model.plan.tensors
-    return writer.rounded(node, writer.read(node) if fused else writer.graph.node("Relu", [writer.read(node)]))
+    """Saturation is the ReLU of the layer before, unless a concatenation's range makes room for negative values."""
+    return writer.clipped(node, ACTIVATION_MAX)
 
 
 def _relu6(writer: _Writer, node: fx.Node) -> str:
-    """Nothing to write where the range that it shares with its input is clamped to its own interval."""
+    """Clip codes; there is nothing to clip where the range that it shares with its input ends at 0 and 6."""
     if writer.model.plan.tensors[node.name].owner in writer.model.plan.clamps:
         return writer.read(node)
-    limits = [writer.graph.constant(limit, np.float32) for limit in (0.0, 6.0)]
-    return writer.rounded(node, writer.graph.node("Clip", [writer.read(node), *limits]))
+    scale, zero_point = activation_qparams(writer.model.range_of(node.name), ONNX.levels)
+    return writer.clipped(node, zero_point + int(np.rint(np.float32(6) / scale)))
 
 
 def _max_pool(writer: _Writer, node: fx.Node) -> str:
