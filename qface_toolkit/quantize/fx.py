@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import fx, nn
 from torch.ao.quantization import FakeQuantizeBase, QConfig, QConfigMapping
@@ -27,6 +28,7 @@ from qface_toolkit.quantize.scheme import (
     WEIGHT_MAX,
     Range,
     activation_qparams,
+    scales_that_hold_bias,
 )
 
 QParams = tuple[torch.Tensor, torch.Tensor]
@@ -106,10 +108,11 @@ class WeightQuantizer(_Quantizer):
     def __init__(self, factory_kwargs: dict[str, Any] | None = None) -> None:
         super().__init__()
         self.largest_code = WEIGHT_MAX
+        self.smallest_scales = torch.tensor(float(SMALLEST_SCALE))
 
     def forward(self, weight: torch.Tensor) -> torch.Tensor:
         """Round a weight to codes, if that is on."""
-        self.scale = _weight_scales(weight, self.largest_code)
+        self.scale = torch.maximum(weight.detach().flatten(1).abs().amax(1) / self.largest_code, self.smallest_scales)
         if self.fake_quant_enabled[0]:
             zero_points = torch.zeros(len(weight), dtype=torch.int32)
             return torch.fake_quantize_per_channel_affine(weight, self.scale, zero_points, 0, -WEIGHT_MAX, WEIGHT_MAX)
@@ -118,11 +121,6 @@ class WeightQuantizer(_Quantizer):
     def calculate_qparams(self) -> QParams:  # type: ignore[override]  # the base class returns nothing
         """Return (scales, zero points) of the weight seen last."""
         return self.scale, torch.zeros(len(self.scale), dtype=torch.int32)
-
-
-def _weight_scales(weight: torch.Tensor, largest_code: int) -> torch.Tensor:
-    """Return what `scheme.weight_scales` returns, as a tensor."""
-    return (weight.detach().flatten(1).abs().amax(1) / largest_code).clamp_min(float(SMALLEST_SCALE))
 
 
 class SlopeQuantizer(_Quantizer):
@@ -188,10 +186,7 @@ def prepare(model: QuantizedModel, target: Target) -> Simulation:
     for owner, interval in model.ranges.items():
         ranges[owner].fix(interval, target.levels)
     _bind(prepared, model, target, ranges)
-    for layer in prepared.modules():
-        quantizer = getattr(layer, "weight_fake_quant", None)
-        if isinstance(quantizer, WeightQuantizer):
-            quantizer.largest_code = target.weight_max(layer)
+    _limit_weights(prepared, target)
     if target.family == "torch":
         _round_slopes(prepared)
     return Simulation(prepared.eval(), ranges)
@@ -213,6 +208,21 @@ def _bind(prepared: fx.GraphModule, model: QuantizedModel, target: Target, range
             bound.add(tensor)
     if bound != set(model.plan.tensors):
         raise AssertionError(f"FX and the plan differ on {sorted(bound ^ set(model.plan.tensors))}")
+
+
+def _limit_weights(prepared: fx.GraphModule, target: Target) -> None:
+    """Tell the weights' quantizers their largest code, and the scales below which a bias would not fit an int32."""
+    for node in prepared.graph.nodes:
+        layer = prepared.get_submodule(str(node.target)) if node.op == "call_module" else None
+        quantizer = getattr(layer, "weight_fake_quant", None)
+        if layer is None or not isinstance(quantizer, WeightQuantizer):
+            continue
+        quantizer.largest_code = target.weight_max(layer)
+        source = cast(ActivationQuantizer, prepared.get_submodule(str(node.args[0].target)))
+        bias = cast(torch.Tensor, layer.bias).detach().numpy()
+        floor = np.full(len(bias), SMALLEST_SCALE)
+        held = scales_that_hold_bias(floor, bias, np.float32(source.range.scale.item()))
+        quantizer.smallest_scales = torch.from_numpy(held)
 
 
 def _is_quantizer(prepared: fx.GraphModule, node: fx.Node) -> bool:
