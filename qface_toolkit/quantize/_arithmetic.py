@@ -68,6 +68,10 @@ class Arithmetic(Protocol):
         """Return the codes of the sum of two tensors."""
         ...
 
+    def averaged(self, steps: Tensor, grid: Grid) -> Tensor:
+        """Return the codes of global averages given in steps."""
+        ...
+
 
 class OnnxRuntime:
     """Integer bias; one float multiplier a channel; addition by two ratios and a constant."""
@@ -87,6 +91,10 @@ class OnnxRuntime:
         zeros = _fused(ratio_a, torch.tensor(grid_a.zero_point), ratio_b * grid_b.zero_point)
         return grid.clipped(_fused(a, ratio_a, _fused(b, ratio_b, grid.zero_point - zeros)).round())
 
+    def averaged(self, steps: Tensor, grid: Grid) -> Tensor:
+        """Round, then move by the zero point."""
+        return grid.rounded(steps)
+
 
 class _Torch:
     """What torch's engines share: its own quantize, add and PReLU kernels."""
@@ -99,6 +107,10 @@ class _Torch:
         """Dequantize by one fused multiply-add each, add, quantize."""
         real = [_fused(codes, part.scale, part.scale * -part.zero_point) for codes, part in parts]
         return self.quantized(real[0] + real[1], grid)
+
+    def averaged(self, steps: Tensor, grid: Grid) -> Tensor:
+        """Move by the zero point, then round: averages of an even number of pixels are often ties."""
+        return grid.clipped((steps + grid.zero_point).round())
 
 
 class OneDnn(_Torch):
@@ -145,6 +157,10 @@ class Qnnpack(_Torch):
         total = sum((codes - part.zero_point).double() * m for (codes, part), m in zip(parts, multipliers, strict=True))
         steps = torch.as_tensor(total) / 2.0**shift
         return grid.clipped((steps.abs() + 0.5).floor() * steps.sign() + grid.zero_point).float()
+
+    def averaged(self, steps: Tensor, grid: Grid) -> Tensor:
+        """Round, then move by the zero point."""
+        return grid.rounded(steps)
 
 
 def _fused(a: Tensor, b: Tensor, c: Tensor) -> Tensor:

@@ -154,6 +154,11 @@ def _pool(runner: _Runner, node: fx.Node, sources: list[Tensor]) -> Tensor:
     return grid.rounded(cast(Tensor, module(node)(sources[0] - grid.zero_point)))
 
 
+def _global_average_pool(runner: _Runner, node: fx.Node, sources: list[Tensor]) -> Tensor:
+    grid = runner.grids[node.name]
+    return runner.engine.averaged(cast(Tensor, module(node)(sources[0] - grid.zero_point)), grid)
+
+
 def _flatten(runner: _Runner, node: fx.Node, sources: list[Tensor]) -> Tensor:
     return torch.flatten(sources[0], 1)
 
@@ -170,7 +175,7 @@ _OPERATIONS: Mapping[str, Callable[[_Runner, fx.Node, list[Tensor]], Tensor]] = 
     "relu6": _relu6,
     "max_pool": _pool,
     "average_pool": _pool,
-    "global_average_pool": _pool,
+    "global_average_pool": _global_average_pool,
     "flatten": _flatten,
     "add": _add,
     "concat": _concat,
