@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from torch import nn
 
 from qface_toolkit import __version__
+from qface_toolkit._disk import disk_errors, replacing
 from qface_toolkit._evidence import collect_evidence, golden_vectors
 from qface_toolkit.artifacts import OutputFolder, fingerprint_of
 from qface_toolkit.backends import BACKENDS, Facts
@@ -60,8 +61,8 @@ class Job:
     def fingerprint(self) -> str:
         """Return what makes two jobs the same, so that one can go on where the other stopped."""
         return fingerprint_of(
-            source=self.model.source_sha256, recipe=self.recipe.as_plain(), seed=self.seed, threads=self.threads,
-            version=__version__, spec=repr(self.model.spec),
+            source=self.model.source_sha256, spec=repr(self.model.spec), recipe=self.recipe.as_plain(), seed=self.seed,
+            calibration=find_set(self.recipe.calibration.set).model_dump(), threads=self.threads, version=__version__,
         )  # fmt: skip
 
     def facts(self) -> Facts:
@@ -100,7 +101,7 @@ def plan_job(
     """
     wanted = load_recipe(recipe, sets, methods=_schemas(), backends=BACKENDS.names())
     if backends:
-        wanted = wanted.model_copy(update={"backends": tuple(backends)})
+        wanted = wanted.model_copy(update={"backends": tuple(dict.fromkeys(backends))})
     for name in wanted.backends:
         BACKENDS.get(name)
     find_set(wanted.calibration.set)
@@ -286,7 +287,7 @@ def export(folder: str | Path, backend: str) -> Path:
     """Lower a finished result again, for another backend; return the new file, which stands beside the others.
 
     Raises:
-        ArtifactError: if the folder is not a finished result or holds the file already.
+        ArtifactError: if the folder is not a finished result or holds the file already, or the disk does not let us.
     """
     root, chosen = Path(folder), BACKENDS.get(backend)
     artifact = root / chosen.artifact
@@ -294,5 +295,6 @@ def export(folder: str | Path, backend: str) -> Path:
         raise ArtifactError("the file exists", where=str(artifact), fix="move it away first")
     model = load_quantized(root / DESCRIPTION, root / WEIGHTS)
     facts = json.loads((root / DESCRIPTION).read_text()).get("facts", {})
-    artifact.write_bytes(chosen.lower(model, facts))
+    with disk_errors(artifact), replacing(artifact) as temporary:
+        temporary.write_bytes(chosen.lower(model, facts))
     return artifact
