@@ -1,0 +1,314 @@
+"""The whole job on a tiny network: what it leaves on the disk, that it is true, and the same when done twice."""
+
+import hashlib
+import io
+import json
+import shutil
+import zipfile
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from helpers import EMBEDDING, contents, fill_disk, measure_quickly, write_tiny
+from onnx import TensorProto
+from torch import nn
+from torch.nn import functional
+
+import qface_toolkit as qf
+from qface_toolkit import pipeline
+from qface_toolkit.artifacts import verify_files
+from qface_toolkit.backends import BACKENDS
+from qface_toolkit.backends._onnxruntime import optimized_operators
+from qface_toolkit.errors import ArtifactError
+from qface_toolkit.measure.agreement import measure_agreement
+from qface_toolkit.sources import load_crops
+from qface_toolkit.sources._base import pixel_sha256
+from qface_toolkit.sources._sets import find_set
+
+HERE = str(Path(pipeline.__file__).parent)
+COUNT = "calibration.count=16"
+DEFAULT_BACKENDS = ("onnx-x86", "torch-x86", "torch-qnnpack")
+ARTIFACTS = {"int8.x86.onnx", "int8.x86.ts", "int8.qnnpack.ts"}
+REPORT = {"report.json", "report.md"}
+FILES = {
+    "float.onnx", *ARTIFACTS, "model.safetensors", "quantization.json", "golden.npz", "calibration.png", *REPORT,
+    "manifest.json",
+}  # fmt: skip
+STEPS = [
+    "draw calibration images", "1. calibrate", "export float.onnx", "lower to int8.x86.onnx", "lower to int8.x86.ts",
+    "lower to int8.qnnpack.ts", "write golden vectors", "measure",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick():
+    threads = torch.get_num_threads()
+    with pytest.MonkeyPatch.context() as patch:
+        measure_quickly(patch)
+        yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    return write_tiny(tmp_path_factory.mktemp("checkpoint") / "tiny.pth")
+
+
+@pytest.fixture(scope="module")
+def result(checkpoint, tmp_path_factory):
+    out = tmp_path_factory.mktemp("job") / "out"
+    return SimpleNamespace(out=out, report=qf.compress(checkpoint, out=out, recipe="int8-fast", sets=[COUNT]))
+
+
+@pytest.fixture
+def copy(result, tmp_path):
+    return Path(shutil.copytree(result.out, tmp_path / "copy"))
+
+
+def figures_of(report, name):
+    return {figures.name: figures for figures in report.artifacts}[name]
+
+
+def test_folder_holds_these_files_and_nothing_else(result):
+    assert {path.name for path in result.out.iterdir()} == FILES
+    assert not result.out.with_name("out.partial").exists()
+
+
+def test_manifest_tells_the_truth(result, checkpoint):
+    manifest = verify_files(result.out)
+    told = manifest.model_extra
+    assert set(manifest.files) == FILES - {"manifest.json"}
+    assert told["source"]["sha256"] == hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+    assert told["calibration"]["sha256"] == pixel_sha256(load_crops(find_set("drawings").open(count=16)))
+    assert told["calibration"]["contains_no_real_face_data"] is True
+    assert (told["seed"], told["recipe"]["calibration"]["count"]) == (0, 16)
+    assert told["versions"]["torch"] == torch.__version__
+
+
+def test_report_reads_back(result):
+    assert qf.read_report(result.out / "report.json") == result.report
+    assert [step.name for step in result.report.steps] == STEPS
+    assert result.report.verification is None
+    assert (result.report.calibration.set, result.report.calibration.count) == ("drawings", 16)
+
+
+@pytest.mark.parametrize("name", sorted({"float.onnx", *ARTIFACTS}))
+def test_report_gives_the_sizes_on_the_disk(name, result):
+    figures, data = figures_of(result.report, name), (result.out / name).read_bytes()
+    assert (figures.size_bytes, figures.sha256) == (len(data), hashlib.sha256(data).hexdigest())
+    assert figures.size_ratio == pytest.approx(len(data) / (result.out / "float.onnx").stat().st_size)
+
+
+@pytest.mark.parametrize("name", sorted(ARTIFACTS))
+def test_artifact_computes_what_its_ranges_say(name, result):
+    figures = figures_of(result.report, name)
+    simulated, agreement = figures.simulation_agreement, figures.agreement
+    assert simulated.cosine_mean >= 0.9999, f"{name} gives {simulated.cosine_mean} of its simulation"
+    # The weights are random and rounding hurts them more than trained ones; a wrong layer gives a tenth of this.
+    assert 0.85 < agreement.cosine_mean < 1.0, f"{name} gives {agreement.cosine_mean} of the float model"
+    assert (simulated.images, agreement.images) == (16, 32)
+
+
+def test_float_reference_is_the_float_model(result):
+    agreement = figures_of(result.report, "float.onnx").agreement
+    assert agreement.cosine_min > 0.999999, agreement.cosine_min
+
+
+@pytest.mark.parametrize("name", sorted(ARTIFACTS))
+def test_speed_is_told_or_the_reason_why_not(name, result):
+    figures = figures_of(result.report, name)
+    foreign = pipeline.BACKENDS.get(figures.backend).engine == "qnnpack"
+    if foreign == (result.report.environment.machine == "x86_64"):
+        assert "made for" in figures.latency_missing
+    else:
+        assert (len(figures.latency.samples_ms), figures.latency.threads) == (10, 1)
+
+
+@pytest.mark.parametrize("name", ["float.onnx", "int8.x86.onnx"])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_onnx_takes_any_batch(batch, name, result):
+    session = onnxruntime.InferenceSession(result.out / name)
+    (given,), (returned,) = session.get_inputs(), session.get_outputs()
+    assert (given.name, returned.name) == ("input", "embedding")
+    assert given.shape[1:] == [3, 112, 96]
+    images = np.load(result.out / "golden.npz")["inputs"][:batch]
+    assert session.run(None, {"input": images})[0].shape == (batch, EMBEDDING)
+
+
+@pytest.mark.parametrize("name", ["float.onnx", "int8.x86.onnx"])
+def test_onnx_tells_how_to_feed_it(name, result):
+    told = onnxruntime.InferenceSession(result.out / name).get_modelmeta().custom_metadata_map
+    assert json.loads(told["qface.input_size"]) == [112, 96]
+    assert (json.loads(told["qface.mean"]), json.loads(told["qface.std"])) == ([127.5] * 3, [128.0] * 3)
+    assert (told["qface.color"], told["qface.license"]) == ("rgb", "unknown")
+    assert told["qface.source_sha256"] == result.report.source.sha256
+
+
+def test_onnx_weights_are_int8(result):
+    graph = onnx.shape_inference.infer_shapes(onnx.load(result.out / "int8.x86.onnx")).graph
+    kinds = {tensor.name: tensor.data_type for tensor in graph.initializer}
+    kinds |= {value.name: value.type.tensor_type.elem_type for value in graph.value_info}
+    makers = {name: node for node in graph.node for name in node.output}
+    weights = [makers[node.input[1]] for node in graph.node if node.op_type in ("Conv", "Gemm", "MatMul")]
+    assert {maker.op_type for maker in weights} == {"DequantizeLinear"}
+    assert {kinds[maker.input[0]] for maker in weights} == {TensorProto.INT8}
+    floats = [tensor for tensor in graph.initializer if tensor.data_type == TensorProto.FLOAT]
+    assert max(int(np.prod(tensor.dims)) for tensor in floats) <= 64, "a weight is stored as float"
+
+
+def test_no_layer_runs_in_float(result):
+    operators = optimized_operators(result.out / "int8.x86.onnx")
+    assert operators["QLinearConv"]
+    assert not {"Conv", "FusedConv", "Gemm", "FusedGemm", "MatMul", "PRelu"} & operators.keys(), operators
+
+
+@pytest.mark.parametrize("engine", ["x86", "qnnpack"])
+def test_archive_names_its_engine(engine, result):
+    extra = {"qface.json": ""}
+    torch.jit.load(result.out / f"int8.{engine}.ts", _extra_files=extra)
+    told = json.loads(extra["qface.json"])
+    assert (told["engine"], told["qface.color"]) == (engine, "rgb")
+
+
+@pytest.mark.parametrize("name", ["float.onnx", "int8.x86.onnx"])
+def test_golden_vectors_are_what_the_runtime_gives(name, result):
+    golden = np.load(result.out / "golden.npz")
+    assert set(golden.files) == {"inputs", "float", *ARTIFACTS}
+    given = onnxruntime.InferenceSession(result.out / name).run(None, {"input": golden["inputs"]})[0]
+    cosine = measure_agreement(golden["float" if name == "float.onnx" else name], given).cosine_min
+    assert cosine > 0.9999, cosine
+
+
+@pytest.fixture(scope="module")
+def again(checkpoint, tmp_path_factory):
+    out = tmp_path_factory.mktemp("again") / "out"
+    qf.compress(checkpoint, out=out, recipe="int8-fast", sets=[COUNT])
+    return contents(out)
+
+
+# To be mended in the backend: torch writes the names of its callers and a counter of the process into an archive.
+ARCHIVE = pytest.mark.xfail(reason="torch notes its call stack and how many networks it traced before")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=ARCHIVE if name.endswith(".ts") else ())
+        for name in sorted(FILES - REPORT - {"manifest.json"})
+    ],
+)
+def test_same_job_gives_the_same_bytes(name, result, again):
+    assert contents(result.out)[name] == again[name]
+
+
+def test_same_job_tells_the_same_of_itself(result, again):
+    first, second = json.loads((result.out / "manifest.json").read_text()), json.loads(again["manifest.json"])
+    assert first.pop("files").keys() == second.pop("files").keys()
+    assert first == second
+
+
+@ARCHIVE
+@pytest.mark.parametrize("name", ["int8.x86.ts", "int8.qnnpack.ts"])
+def test_archive_names_no_path_of_this_machine(name, result):
+    with zipfile.ZipFile(result.out / name) as archive:
+        telling = [record for record in archive.namelist() if HERE.encode() in archive.read(record)]
+    assert not telling
+
+
+@pytest.mark.parametrize("backend", DEFAULT_BACKENDS)
+def test_result_can_be_lowered_again(backend, result, copy):
+    artifact = copy / BACKENDS.get(backend).artifact
+    artifact.unlink()
+    assert qf.export(copy, backend) == artifact
+    run = [BACKENDS.get(backend).open(path, threads=1) for path in (artifact, result.out / artifact.name)]
+    inputs = np.load(copy / "golden.npz")["inputs"]
+    assert np.array_equal(run[0](inputs), run[1](inputs))
+
+
+def test_export_replaces_nothing(copy):
+    before = contents(copy)
+    with pytest.raises(ArtifactError, match="exists"):
+        qf.export(copy, "onnx-x86")
+    assert contents(copy) == before
+
+
+def test_export_to_a_full_disk(copy, monkeypatch):
+    (copy / "int8.x86.onnx").unlink()
+    fill_disk(monkeypatch, "int8.x86.onnx")
+    with pytest.raises(ArtifactError, match="the disk is full"):
+        qf.export(copy, "onnx-x86")
+    assert {path.name for path in copy.iterdir()} == FILES - {"int8.x86.onnx"}
+
+
+def test_export_of_something_else(tmp_path):
+    with pytest.raises(ArtifactError, match="quantization.json"):
+        qf.export(tmp_path, "onnx-x86")
+
+
+class Small(nn.Module):
+    """A network of no architecture we know: ReLU as a function, the mean of the places as pooling."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(3, 8, 3, stride=4, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(8)
+        self.second = nn.Conv2d(8, 16, 3, stride=2)
+        self.embed = nn.Linear(16, 12)
+
+    def forward(self, x):
+        x = functional.relu(self.norm(self.first(x)))
+        return self.embed(functional.relu(self.second(x)).mean(dim=(2, 3)))
+
+
+def test_any_network_can_be_compressed(tmp_path):
+    torch.manual_seed(1)
+    network = Small()
+    report = qf.compress(network, out=tmp_path / "out", recipe="int8-fast", sets=[COUNT], backends=["onnx-x86"])
+    assert (report.source.name, report.source.parameters) == ("Small", sum(p.numel() for p in network.parameters()))
+    cosine = figures_of(report, "int8.x86.onnx").agreement.cosine_mean
+    assert cosine > 0.99, cosine
+    simulated = figures_of(report, "int8.x86.onnx").simulation_agreement.cosine_mean
+    assert simulated >= 0.9999, simulated
+
+
+def test_distillation_changes_the_weights(checkpoint, result, tmp_path):
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text(
+        "version: 1\ncalibration: {count: 16, batch_size: 7}\nbackends: [onnx-x86]\n"
+        "steps: [calibrate, distill: {epochs: 1, learning_rate: 0.001}]\n"
+    )
+    report = qf.compress(checkpoint, out=tmp_path / "out", recipe=str(recipe))
+    assert [step.name for step in report.steps][1:3] == ["1. calibrate", "2. distill"]
+    assert (tmp_path / "out" / "model.safetensors").read_bytes() != (result.out / "model.safetensors").read_bytes()
+    assert (tmp_path / "out" / "float.onnx").read_bytes() == (result.out / "float.onnx").read_bytes()
+    simulated = figures_of(report, "int8.x86.onnx").simulation_agreement.cosine_mean
+    assert simulated >= 0.9999, simulated
+
+
+def test_backend_named_twice_is_written_once(checkpoint):
+    job = pipeline.plan_job(checkpoint, recipe="int8-fast", backends=["torch-x86", "onnx-x86", "torch-x86"])
+    assert job.recipe.backends == ("torch-x86", "onnx-x86")
+
+
+def test_changed_calibration_set_is_another_job(checkpoint, tmp_path):
+    mine = tmp_path / "mine.yaml"
+    prints = set()
+    for attributes in ("calibration", "heldout"):
+        mine.write_text(f"kind: procedural\nparameters: {{attributes: {attributes}}}\ncount: 16\n")
+        prints.add(pipeline.plan_job(checkpoint, sets=[f"calibration.set={mine}"]).fingerprint)
+    assert len(prints) == 2
+
+
+def test_public_names_are_there():
+    for name in qf.__all__:
+        assert getattr(qf, name) is not None
+    assert {"compress", "export", "from_module", "load_model", "read_report", "QFaceError"} <= set(qf.__all__)
+
+
+def test_golden_vectors_need_no_pickle(result):
+    data = io.BytesIO((result.out / "golden.npz").read_bytes())
+    assert "allow_pickle" not in np.load(data, allow_pickle=False).files
