@@ -5,9 +5,10 @@ import numpy as np
 from qface_toolkit.models._spec import ModelSpec
 from qface_toolkit.quantize.scheme import Range, activation_qparams
 
-_TIE_MARGIN = 0.01
+_TIE_MARGIN = 0.001
 """A pixel must not lie this close to the middle between two codes, in steps: runtimes break ties differently, and with
-the usual mean of 127.5 and a range taken from the data every pixel of an image is such a tie."""
+the usual mean of 127.5 and a range taken from the data every pixel of an image is such a tie. A wider margin leaves no
+range for means that differ between the channels: 768 values lie everywhere between two codes."""
 
 
 def input_range(spec: ModelSpec) -> Range:
