@@ -25,7 +25,10 @@ def canonicalise(network: nn.Module, input_size: tuple[int, int]) -> fx.GraphMod
     graph_module = _trace(copy.deepcopy(network).eval().float())
     propagate_shapes(graph_module, input_size)
     for rewrite in (*_normalise.PASSES, *_fold.PASSES, *_prelu.PASSES):
+        before = str(graph_module.graph)
         rewrite(graph_module)
+        if str(graph_module.graph) == before:
+            continue  # the shapes still hold, and finding them is what takes the time here
         graph_module.graph.eliminate_dead_code()
         graph_module.delete_all_unused_submodules()
         graph_module.recompile()
