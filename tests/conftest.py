@@ -1,0 +1,25 @@
+"""Options of the whole test run."""
+
+import pytest
+
+
+def pytest_addoption(parser):
+    """Add the one flag that rewrites golden files."""
+    parser.addoption(
+        "--regenerate", action="store_true", help="rewrite the golden files instead of comparing with them"
+    )
+
+
+@pytest.fixture
+def golden(request):
+    """Return the comparison of a text with tests/golden/<name>; with --regenerate it writes the file instead."""
+
+    def compare(name, text):
+        file = request.config.rootpath / "tests" / "golden" / name
+        if request.config.getoption("--regenerate"):
+            file.parent.mkdir(exist_ok=True)
+            file.write_text(text)
+            pytest.skip(f"wrote {name}: review the difference before committing it")
+        assert text == file.read_text(), f"{name} differs; if that is meant, run pytest --regenerate"
+
+    return compare

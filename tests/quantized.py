@@ -1,0 +1,115 @@
+"""Small networks with everything that makes real ones hard to quantize, and the short way from one to an artifact."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from qface_toolkit.backends import BACKENDS
+from qface_toolkit.methods import METHODS, Context
+from qface_toolkit.models import ModelSpec
+from qface_toolkit.models.iresnet import IResNetPlan
+from qface_toolkit.models.mobilefacenet import Bottleneck, MobileFaceNetPlan, PReLUMobileFaceNet, ReLU6MobileFaceNet
+from qface_toolkit.models.mobilefacenet_insightface import MBF, QuantFaceMobileFaceNet
+from qface_toolkit.models.pocketnet import PocketNetPlan
+from qface_toolkit.quantize.canonical import canonicalise
+from qface_toolkit.quantize.model import new_model
+from qface_toolkit.quantize.plan import ONNX
+
+SLOPES = (0.0, 1e-9, -1e-6, 1.7, -1.6, 1.0, -1.0, 3.1)
+"""Slopes that are zero, tiny or steep: real checkpoints have them all."""
+
+
+def _mobilefacenet(network, hidden=16, embedding=16):
+    bottlenecks = (Bottleneck(8, hidden, 16, 2), Bottleneck(16, 32, 16, 1), Bottleneck(16, 32, 16, 2))
+    last = (Bottleneck(16, 32, 16, 2),) if network is not PReLUMobileFaceNet else (Bottleneck(16, 128, 16, 2),)
+    plan = MobileFaceNetPlan("small", network, 8, bottlenecks + last, head=32, embedding_size=embedding, kernel=(2, 2))
+    return plan.build()
+
+
+SMALL_NETWORKS = {
+    "mobilefacenet": (lambda: _mobilefacenet(PReLUMobileFaceNet), (32, 32)),
+    "mobilefacenet-relu6": (lambda: _mobilefacenet(ReLU6MobileFaceNet), (32, 32)),
+    "quantface": (lambda: _mobilefacenet(QuantFaceMobileFaceNet), (32, 32)),
+    "mbf": (lambda: _mobilefacenet(MBF), (32, 32)),
+    "iresnet": (lambda: IResNetPlan((1, 2, 1, 1), (8, 8, 16, 16), 8, 16, grid=(2, 2)).build(), (32, 32)),
+    "pocketnet": (lambda: PocketNetPlan(4, 4, 16, head=16).build(), (112, 112)),
+}
+"""Name -> what builds a small network of the layout, and its input size."""
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Run tiny networks on one thread: a second one only waits."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    yield
+    torch.set_num_threads(threads)
+
+
+def trained(network):
+    """Give a network the BatchNorm statistics and slopes of a trained one, from a fixed seed, in eval mode."""
+    draw = torch.Generator().manual_seed(1)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            size = module.num_features
+            module.running_mean.copy_(torch.randn(size, generator=draw) * 0.3)
+            module.running_var.copy_(torch.rand(size, generator=draw) * 0.8 + 0.2)
+            if module.affine:
+                module.weight.data.copy_(torch.rand(size, generator=draw) + 0.4)
+                module.weight.data[::5] *= -1
+                module.bias.data.copy_(torch.randn(size, generator=draw) * 0.3)
+        if isinstance(module, nn.PReLU):
+            slopes = torch.rand(module.num_parameters, generator=draw) * 1.2 - 0.4
+            slopes[1::2][: len(SLOPES)] = torch.tensor(SLOPES)[: len(slopes[1::2])]
+            module.weight.data.copy_(slopes)
+    return network.eval()
+
+
+def small_network(name):
+    """Return a small trained-looking network of a layout and its input size."""
+    torch.manual_seed(0)
+    build, input_size = SMALL_NETWORKS[name]
+    return trained(build()), input_size
+
+
+def smooth_images(input_size, count=4, seed=0):
+    """Return preprocessed images without sharp edges, float32 [count, 3, height, width]."""
+    height, width = input_size
+    pixels = np.random.default_rng(seed).integers(0, 256, (count, 3, height, width)).astype(np.float32)
+    smooth = torch.nn.functional.avg_pool2d(torch.from_numpy(pixels), 5, stride=1, padding=2).round()
+    return ((smooth - 127.5) / 127.5).numpy()
+
+
+def run(network, images):
+    """Return a torch network's embeddings."""
+    with torch.no_grad():
+        return network(torch.from_numpy(images)).numpy()
+
+
+def calibrated(network, input_size, images=None, **options):
+    """Return the quantized model of a network, calibrated on images."""
+    images = smooth_images(input_size) if images is None else images
+    spec = ModelSpec("test", input_size, run(network, images[:1]).shape[1])
+    return calibrate(new_model(canonicalise(network, input_size), spec), images, **options)
+
+
+def calibrate(model, images, **options):
+    """Return a model with ranges."""
+    method = METHODS.get("calibrate")
+    context = Context(images, ONNX, seed=0, batch_size=4, progress=lambda done, total: None)
+    return method.run(model, method.options(**options), context)
+
+
+def opened(backend, model, folder, facts=None):
+    """Lower a model to a file in a folder and open it."""
+    artifact = folder / BACKENDS.get(backend).artifact
+    artifact.write_bytes(BACKENDS.get(backend).lower(model, facts or {}))
+    return BACKENDS.get(backend).open(artifact, threads=1)
+
+
+def cosines(first, second):
+    """Return the cosine of each pair of rows, computed here so that the package's own does not test itself."""
+    first, second = first.astype(np.float64), second.astype(np.float64)
+    return (first * second).sum(1) / np.linalg.norm(first, axis=1) / np.linalg.norm(second, axis=1)
