@@ -5,6 +5,7 @@ import platform
 import shlex
 import sys
 import tempfile
+import textwrap
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 # torch takes a second to import, so nothing here imports it, or anything that does, before a command runs.
 
 FOLDER = click.Path(path_type=Path)
+COLUMNS = 80
 KINDS = ("models", "recipes", "sources", "methods", "backends")
 
 
@@ -56,11 +58,13 @@ def main() -> None:
 def _own_bug() -> int:
     trace = traceback.format_exc()
     lines = [f"qface_toolkit {__version__}", f"python {platform.python_version()}", platform.platform(), "", trace]
-    with tempfile.NamedTemporaryFile("w", prefix="qface-", suffix=".log", delete=False) as log:
-        log.write("\n".join([shlex.join(sys.argv), *lines]))
-    click.echo(
-        f"{trace}\nthis is a bug in qface_toolkit {__version__}; what we need to know is in {log.name}", err=True
-    )
+    try:
+        with tempfile.NamedTemporaryFile("w", prefix="qface-", suffix=".log", delete=False) as log:
+            log.write("\n".join([shlex.join(sys.argv), *lines]))
+        told = f"in {log.name}"
+    except OSError:
+        told = "\n".join(["this:", *lines[:3]])
+    click.echo(f"{trace}\nthis is a bug in qface_toolkit {__version__}; what we need to know is {told}", err=True)
     return 3
 
 
@@ -144,8 +148,14 @@ def _say_plan(job: "Job", out: Path, as_json: bool) -> None:
         click.echo(json.dumps(plan))
         return
     for key, value in plan.items():
-        shown = ", ".join(map(str, value)) if isinstance(value, list) else value
-        click.echo(f"{key:12} {shown}")
+        values = [f"{name} {one}" for name, one in value.items()] if isinstance(value, dict) else value
+        _say_row(f"{key:12} ", ", ".join(map(str, values)) if isinstance(values, list) else str(values))
+
+
+def _say_row(head: str, text: str) -> None:
+    """Print a row of two columns, the second one wrapped where a terminal of the usual width ends."""
+    click.echo(textwrap.fill(head + text, COLUMNS, subsequent_indent=" " * len(head), break_long_words=False,
+                             break_on_hyphens=False))  # fmt: skip
 
 
 def _say_report(report: Any, out: Path, as_json: bool) -> None:  # noqa: ANN401 - its type would import pydantic here
@@ -156,7 +166,7 @@ def _say_report(report: Any, out: Path, as_json: bool) -> None:  # noqa: ANN401 
 
     from qface_toolkit.report import render
 
-    Console(width=None if sys.stdout.isatty() else 80).print(render(report))
+    Console(width=None if sys.stdout.isatty() else COLUMNS).print(render(report))
     click.echo(f"\nEverything is in {out} - start with {out / 'report.md'}")
 
 
@@ -244,7 +254,7 @@ def list_(kind: str, as_json: bool) -> None:
         return
     width = max(map(len, entries))
     for name, remark in entries.items():
-        click.echo(f"{name:{width}}  {remark}".rstrip())
+        _say_row(f"{name:{width}}  ", remark)
 
 
 def _entries(kind: str) -> dict[str, str]:
