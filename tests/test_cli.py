@@ -1,0 +1,284 @@
+"""The command line as scripts and CI jobs rely on it: what it prints where, and with which exit code it ends."""
+
+import json
+import re
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+import torch
+import yaml
+from helpers import SMALL, contents, measure_quickly, run_here, write_tiny
+from PIL import Image
+
+from qface_toolkit import __version__, cli, pipeline, read_report
+
+COLUMNS = 80
+LEAVES = ("compress", "export", "synth", "list", "recipes show")
+EXPECTED = {
+    "models": {"mobilefacenet", "mobilefacenet-relu6", "iresnet50", "pocketnet-s-128"},
+    "recipes": {"int8", "int8-fast"},
+    "sources": {"procedural", "folder"},
+    "methods": {"calibrate", "distill"},
+    "backends": {"onnx-x86", "torch-x86", "torch-onednn", "torch-qnnpack", "torch-fbgemm"},
+}
+
+
+@pytest.fixture
+def qface(monkeypatch, capsys):
+    """Give a function that runs the command in this process."""
+    return lambda *args: run_here(monkeypatch, capsys, *args)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    return write_tiny(tmp_path_factory.mktemp("checkpoint") / "tiny.pth")
+
+
+@pytest.fixture
+def job(checkpoint, tmp_path):
+    return ("compress", checkpoint, "--out", tmp_path / "out", *SMALL)
+
+
+@pytest.fixture(scope="module")
+def result(checkpoint, tmp_path_factory):
+    out, threads = tmp_path_factory.mktemp("job") / "out", torch.get_num_threads()
+    with pytest.MonkeyPatch.context() as patch:
+        measure_quickly(patch)
+        planned = pipeline.plan_job(checkpoint, recipe="int8-fast", sets=[SMALL[-1]], backends=["onnx-x86"])
+        report = pipeline.run_job(planned, out)
+    torch.set_num_threads(threads)
+    return SimpleNamespace(out=out, report=report)
+
+
+@pytest.fixture
+def finished(result, monkeypatch):
+    """Let every job be done at once, with the report of one that was."""
+
+    def run_job(job, out, *, force, resume, tell):
+        tell("1. calibrate")(1, 1)
+        return result.report
+
+    monkeypatch.setattr(pipeline, "run_job", run_job)
+
+
+def widest(text):
+    return max(map(len, text.splitlines()))
+
+
+def test_help_lists_the_commands(qface):
+    code, out, err = qface("--help")
+    assert (code, err) == (0, "")
+    for command in ("compress", "export", "synth", "list", "recipes"):
+        assert re.search(rf"^  {command} ", out, re.MULTILINE), command
+
+
+@pytest.mark.parametrize("command", ["", *LEAVES])
+def test_help_imports_no_torch(command):
+    program = (
+        "import sys\nfrom qface_toolkit.cli import main\ntry:\n    main()\nexcept SystemExit as stop:\n"
+        "    assert not stop.code\nsys.exit('torch is there' if 'torch' in sys.modules else 0)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, *command.split(), "--help"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "Usage: " in done.stdout
+
+
+@pytest.mark.parametrize("command", LEAVES)
+def test_help_gives_an_example(command, qface):
+    code, out, _ = qface(*command.split(), "--help")
+    assert code == 0
+    assert re.search(rf"^  qface {command} \S", out, re.MULTILINE), out
+
+
+def test_module_is_the_same_command():
+    done = subprocess.run([sys.executable, "-m", "qface_toolkit", "--help"], capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    assert "compress" in done.stdout
+
+
+def test_version(qface):
+    assert qface("--version")[:2] == (0, f"qface, version {__version__}\n")
+
+
+USAGE = {
+    "nothing": (),
+    "command": ("compres",),
+    "option": ("compress", "demo", "--out", "x", "--fast"),
+    "no out": ("compress", "demo"),
+    "no checkpoint": ("compress", "--out", "x"),
+    "seed": ("compress", "demo", "--out", "x", "--seed", "-1"),
+    "kind": ("list", "colours"),
+    "count": ("synth", "drawings", "--out", "x", "--count", "0"),
+}
+
+
+@pytest.mark.parametrize("args", USAGE.values(), ids=USAGE)
+def test_wrong_usage(args, qface):
+    code, out, err = qface(*args)
+    assert (code, out) == (2, "")
+    assert "Usage: qface" in err
+
+
+@pytest.mark.parametrize("kind", EXPECTED)
+def test_list(kind, qface):
+    code, out, err = qface("list", kind)
+    assert (code, err) == (0, "")
+    names = {line.split()[0] for line in out.splitlines() if not line.startswith(" ")}
+    assert names >= EXPECTED[kind]
+    assert set(json.loads(qface("list", kind, "--json")[1])) == names
+
+
+@pytest.mark.parametrize("name", ["int8", "int8-fast"])
+def test_recipe_is_shown_as_it_is_written(name, qface):
+    code, out, _ = qface("recipes", "show", name)
+    assert (code, out[0]) == (0, "#")
+    assert yaml.safe_load(out)["version"] == 1
+
+
+@pytest.mark.parametrize("name", ["int8", "int8-fast"])
+def test_full_recipe_is_the_same_recipe(name, qface, tmp_path):
+    code, out, _ = qface("recipes", "show", name, "--full")
+    full = tmp_path / "full.yaml"
+    full.write_text(out)
+    assert code == 0
+    assert pipeline.read_full_recipe(str(full)) == pipeline.read_full_recipe(name)
+    assert {"scheme", "target", "backends"} <= yaml.safe_load(out).keys()
+
+
+def test_unknown_recipe(qface):
+    code, out, err = qface("recipes", "show", "int9")
+    assert (code, out) == (1, "")
+    assert "int8" in err
+
+
+def test_dry_run_writes_nothing(qface, job, tmp_path):
+    code, out, err = qface(*job, "--dry-run")
+    assert (code, err, list(tmp_path.iterdir())) == (0, "", [])
+    for said in ("mobilefacenet", "112, 96", "calibrate", "int8.qnnpack.ts", "drawings"):
+        assert said in out
+
+
+def test_dry_run_as_json(qface, job, tmp_path):
+    code, out, err = qface(*job, "--dry-run", "--json", "--backend", "onnx-x86")
+    plan = json.loads(out)
+    assert (code, err, list(tmp_path.iterdir())) == (0, "", [])
+    assert plan["artifacts"] == ["float.onnx", "int8.x86.onnx"]
+    assert (plan["steps"], plan["calibration"]["count"]) == (["calibrate"], 16)
+
+
+def test_compress_tells_its_steps_and_where_the_result_is(qface, job, finished, tmp_path):
+    code, out, err = qface(*job)
+    assert (code, err) == (0, "1. calibrate\n")
+    assert "int8.x86.onnx" in out
+    assert f"Everything is in {tmp_path / 'out'}" in out
+
+
+def test_quiet_says_nothing_but_the_result(qface, job, finished):
+    code, out, err = qface(*job, "--quiet")
+    assert (code, err) == (0, "")
+    assert "int8.x86.onnx" in out
+
+
+def test_json_is_the_report_and_nothing_else(qface, job, finished, result):
+    code, out, err = qface(*job, "--json")
+    assert (code, err) == (0, "")
+    assert json.loads(out) == json.loads((result.out / "report.json").read_text())
+    assert read_report(result.out / "report.json") == result.report
+
+
+def test_whole_command_writes_json_alone(qface, checkpoint, monkeypatch, tmp_path):
+    measure_quickly(monkeypatch)
+    code, out, _ = qface("compress", checkpoint, "--out", tmp_path / "out", *SMALL, "--backend", "onnx-x86", "--json")
+    assert code == 0
+    report = json.loads(out)
+    assert report == json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["commands"][0].startswith("qface compress ")
+
+
+def test_synth_writes_a_set(qface, tmp_path):
+    code, out, err = qface("synth", "drawings", "--out", tmp_path / "set", "--count", "3", "--seed", "5")
+    assert (code, err) == (0, "")
+    assert "3 images" in out
+    assert {path.name for path in (tmp_path / "set").iterdir()} == {"contact_sheet.png", "images", "manifest.json"}
+    assert len(contents(tmp_path / "set" / "images")) == 3
+    with Image.open(tmp_path / "set" / "images" / "000000.png") as image:
+        assert image.size == (112, 112)
+
+
+def test_synth_as_json_and_quiet(qface, tmp_path):
+    code, out, _ = qface("synth", "noise", "--out", tmp_path / "a", "--count", "2", "--json")
+    assert (code, json.loads(out)) == (0, json.loads((tmp_path / "a" / "manifest.json").read_text()))
+    assert qface("synth", "noise", "--out", tmp_path / "b", "--count", "2", "--quiet") == (0, "", "")
+
+
+def test_synth_replaces_nothing(qface, tmp_path):
+    code, _, err = qface("synth", "noise", "--out", tmp_path, "--count", "2")
+    assert (code, "exists" in err) == (1, True)
+    assert not list(tmp_path.iterdir())
+
+
+def test_export_prints_the_file(qface, result):
+    code, out, err = qface("export", result.out, "--backend", "torch-onednn")
+    written = result.out / "int8.onednn.ts"
+    assert (code, out, err) == (0, f"{written}\n", "")
+    written.unlink()
+
+
+def test_bug_of_ours_leaves_a_log(qface, job, monkeypatch, tmp_path):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(pipeline, "plan_job", lambda *_, **__: {}["a key nobody set"])
+    code, out, err = qface(*job)
+    assert (code, out) == (3, "")
+    assert "KeyError: 'a key nobody set'" in err
+    log = next(tmp_path.glob("qface-*.log"))
+    assert str(log) in err
+    told = log.read_text()
+    assert "KeyError: 'a key nobody set'" in told
+    assert f"qface_toolkit {__version__}" in told
+    assert told.startswith("qface compress ")
+
+
+def test_bug_on_a_full_disk_is_still_told(qface, job, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", "/nowhere")
+    monkeypatch.setattr(pipeline, "plan_job", lambda *_, **__: {}["a key nobody set"])
+    code, _, err = qface(*job)
+    assert (code, "KeyError: 'a key nobody set'" in err) == (3, True), err
+
+
+def test_interrupt(qface, job, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pipeline, "plan_job", interrupted)
+    code, out, err = qface(*job)
+    assert (code, out, "Traceback" in err) == (130, "", False)
+    assert "--resume" in err
+
+
+@pytest.mark.parametrize(
+    "args",
+    [("--help",), *((*leaf.split(), "--help") for leaf in LEAVES), *(("list", kind) for kind in EXPECTED)],
+    ids=" ".join,
+)
+def test_output_fits_the_terminal(args, qface):
+    assert widest(qface(*args)[1]) <= COLUMNS
+
+
+def test_plan_and_result_fit_the_terminal(qface, checkpoint, finished, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    job = ("compress", checkpoint, "--out", "out", *SMALL)
+    assert widest(qface(*job)[1]) <= COLUMNS
+    assert widest(qface(*job, "--dry-run")[1]) <= COLUMNS
+
+
+def test_progress_on_a_terminal_is_bars(capsys, monkeypatch):
+    """On a terminal a step has a bar; elsewhere, as the tests above show, it is one line."""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    with cli._progress(quiet=False) as tell:
+        tell("1. calibrate")(1, 2)
+    out, err = capsys.readouterr()
+    assert (out, "1. calibrate" in err) == ("", True)
