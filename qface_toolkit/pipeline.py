@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from qface_toolkit.environment import set_determinism
 from qface_toolkit.errors import ArtifactError
 from qface_toolkit.methods import METHODS, Context, Progress
 from qface_toolkit.models import FloatModel, from_module, load_model
+from qface_toolkit.models._model import override
 from qface_toolkit.quantize.canonical import canonicalise
 from qface_toolkit.quantize.model import QuantizedModel, description, load_quantized, new_model, weights_bytes
 from qface_toolkit.recipe import Recipe, load_recipe
@@ -126,11 +127,10 @@ def _schemas() -> dict[str, type[BaseModel]]:
 
 
 def _float_model(source: str | Path | nn.Module | FloatModel, name: str | None, recipe: Recipe) -> FloatModel:
-    if isinstance(source, FloatModel):
-        return source
-    if isinstance(source, nn.Module):
-        return from_module(source, name=name, **recipe.model)
-    return load_model(source, name=name, overrides=recipe.model)
+    if isinstance(source, str | Path):
+        return load_model(source, name=name, overrides=recipe.model)
+    model = source if isinstance(source, FloatModel) else from_module(source, name=name)
+    return replace(model, spec=override(model.spec, recipe.model))
 
 
 def compress(

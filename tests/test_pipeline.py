@@ -275,6 +275,25 @@ def test_any_network_can_be_compressed(tmp_path):
     assert simulated >= 0.9999, simulated
 
 
+@pytest.mark.parametrize("give", [lambda network: network, qf.from_module], ids=["module", "float model"])
+def test_facts_of_any_network_can_be_set(give):
+    sets = ["model.mean=[1, 2, 3]", "model.license=MIT", "model.color=bgr"]
+    spec = pipeline.plan_job(give(Small()), sets=sets).model.spec
+    assert (spec.mean, spec.std, spec.color, spec.license) == ((1.0, 2.0, 3.0), (127.5,) * 3, "bgr", "MIT")
+    with pytest.raises(qf.QFaceError, match="model.colour"):
+        pipeline.plan_job(give(Small()), sets=["model.colour=bgr"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", BACKENDS.names())
+def test_every_backend_can_stand_alone(backend, checkpoint, tmp_path):
+    qf.compress(checkpoint, out=tmp_path / "out", recipe="int8-fast", sets=[COUNT], backends=[backend])
+    (figures,) = (one for one in qf.read_report(tmp_path / "out" / "report.json").artifacts if one.quantized)
+    assert figures.name == BACKENDS.get(backend).artifact
+    simulated = figures.simulation_agreement.cosine_mean
+    assert simulated >= 0.9999, simulated
+
+
 def test_distillation_changes_the_weights(checkpoint, result, tmp_path):
     recipe = tmp_path / "mine.yaml"
     recipe.write_text(
