@@ -1,0 +1,106 @@
+"""The wheel: what is in it and what is not, and that it does its job where there is no checkout."""
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = "qface_toolkit"
+DATA = {"recipes": "*.yaml", "calibration": "*.yaml"}
+MODEL_FILES = {f"{PACKAGE}/models/demo.safetensors", f"{PACKAGE}/models/demo.md", f"{PACKAGE}/py.typed"}
+
+pytestmark = pytest.mark.slow
+
+
+def run(*command, **options):
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False, **options)
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    return done
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    """Give a copy of what is committed: an old build folder or a stray file must not reach the wheel."""
+    if not (ROOT / ".git").exists() or not shutil.which("git"):
+        pytest.skip("this is no git checkout")
+    folder = tmp_path_factory.mktemp("source")
+    run("git", "archive", "--format=tar", f"--output={folder}/all.tar", "HEAD", cwd=ROOT)
+    shutil.unpack_archive(folder / "all.tar", folder / "copy")
+    return folder / "copy"
+
+
+@pytest.fixture(scope="module")
+def wheel(source, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("wheel")
+    options = ("--no-deps", "--no-build-isolation", "--no-index", "--disable-pip-version-check", "--wheel-dir", folder)
+    run(sys.executable, "-m", "pip", "wheel", *options, source)
+    (built,) = folder.glob("*.whl")
+    return built
+
+
+def expected_files(source):
+    code = {str(path.relative_to(source)) for path in (source / PACKAGE).rglob("*.py")}
+    data = {f"{PACKAGE}/{folder}/{path.name}" for folder, kind in DATA.items() for path in (source / folder).glob(kind)}
+    return code | data | MODEL_FILES
+
+
+def test_wheel_holds_these_files_and_nothing_else(wheel, source):
+    names = set(zipfile.ZipFile(wheel).namelist())
+    about = {name for name in names if ".dist-info/" in name}
+    assert names - about == expected_files(source)
+    assert {name.partition("/")[2] for name in about} == {
+        "METADATA", "WHEEL", "RECORD", "entry_points.txt", "top_level.txt", "licenses/LICENSE",
+    }  # fmt: skip
+
+
+def test_embedded_model_is_small(wheel):
+    size = zipfile.ZipFile(wheel).getinfo(f"{PACKAGE}/models/demo.safetensors").file_size
+    assert size <= 6_000_000, size
+
+
+@pytest.fixture(scope="module")
+def installed(wheel, tmp_path_factory):
+    """Give the command of an environment that holds the wheel; what it needs is borrowed from this one."""
+    folder = tmp_path_factory.mktemp("installed") / "env"
+    venv.create(folder, with_pip=False)
+    places = sysconfig.get_paths(vars={"base": str(folder), "platbase": str(folder)})
+    run(
+        *(sys.executable, "-m", "pip", f"--python={folder / 'bin' / 'python'}", "install", "--no-deps", "--no-index"),
+        *("--ignore-installed", "--disable-pip-version-check", wheel),
+    )
+    borrowed = {sysconfig.get_paths()[kind] for kind in ("purelib", "platlib")}
+    # A .pth file inside the borrowed folder, such as that of an editable install, is not followed.
+    (Path(places["purelib"]) / "borrowed.pth").write_text("\n".join(sorted(borrowed)) + "\n")
+    return folder / "bin" / "qface"
+
+
+def outside(tmp_path):
+    """Return how to run a command as far from the checkout as it gets."""
+    return {"cwd": tmp_path, "env": {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}}
+
+
+def test_installed_package_is_the_one_that_runs(installed, tmp_path):
+    program = f"import {PACKAGE}; print({PACKAGE}.__file__)"
+    done = run(installed.with_name("python"), "-c", program, **outside(tmp_path))
+    assert done.stdout.startswith(str(installed.parent.parent))
+
+
+@pytest.mark.parametrize("kind", ["models", "recipes", "sources", "methods", "backends"])
+def test_installed_command_finds_its_folders(kind, installed, tmp_path):
+    ours = run(sys.executable, "-m", PACKAGE, "list", kind, cwd=ROOT)
+    assert run(installed, "list", kind, **outside(tmp_path)).stdout == ours.stdout
+
+
+def test_installed_command_compresses_the_demo(installed, tmp_path):
+    options = ("--recipe", "int8-fast", "--set", "calibration.count=16")
+    done = run(installed, "compress", "demo", *options, "--out", "X", **outside(tmp_path))
+    assert "Everything is in X" in done.stdout
+    written = {path.name for path in (tmp_path / "X").iterdir()}
+    assert {"int8.x86.onnx", "int8.x86.ts", "report.json", "manifest.json"} <= written
