@@ -1,5 +1,7 @@
 """Small edits of an FX graph that the rewriting passes share."""
 
+import contextlib
+import io
 import operator
 from collections.abc import Iterator
 from typing import TypeVar, cast
@@ -22,11 +24,12 @@ def propagate_shapes(graph_module: fx.GraphModule, input_size: tuple[int, int]) 
     probe = torch.zeros(2, 3, *input_size)
     fake = FakeTensorMode(allow_non_fake_inputs=True)
     try:
-        with torch.no_grad():
+        # ShapeProp prints the traceback of what it raises; whoever reads the message below has no use for it.
+        with torch.no_grad(), contextlib.redirect_stderr(io.StringIO()):
             ShapeProp(graph_module, fake_mode=fake).propagate(probe)
     except (RuntimeError, TypeError, ValueError) as error:
         raise UnsupportedModel(
-            f"the network does not run on an input of {list(probe.shape)}: {error}",
+            f"the network does not run on an input of {list(probe.shape)}: {error.__cause__ or error}",
             fix="check the input size",
         ) from error
 
