@@ -18,7 +18,7 @@ class Options(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    epochs: int = Field(6, ge=1, le=1000)
+    epochs: int = Field(8, ge=1, le=1000)
     """Passes over the calibration images."""
     learning_rate: float = Field(2e-5, gt=0, le=1.0)
     """Adam's largest step; the weights start from the float network's and need to move little."""
