@@ -13,9 +13,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import fx
 
-from qface_toolkit.errors import ArtifactError
+from qface_toolkit.errors import ArtifactError, UnsupportedModel
 from qface_toolkit.models._spec import ModelSpec
-from qface_toolkit.quantize.graph import from_plain, to_plain
+from qface_toolkit.quantize._edit import propagate_shapes, shape_of
+from qface_toolkit.quantize.graph import check_operations, from_plain, to_plain
 from qface_toolkit.quantize.plan import LoweringPlan, make_plan
 from qface_toolkit.quantize.scheme import Range, Scheme, TensorScheme
 
@@ -104,7 +105,8 @@ def load_quantized(description_file: Path, weights_file: Path) -> QuantizedModel
         network.load_state_dict(load_file(weights_file), strict=True, assign=True)
         model = new_model(network.eval(), _spec(plain["spec"]), _scheme(plain["scheme"]))
         ranges = {owner: Range(*map(float, bounds)) for owner, bounds in plain["ranges"].items()}
-    except (KeyError, TypeError, ValueError, RuntimeError, OSError, SafetensorError) as error:
+        _check_runs(model)
+    except _DAMAGE as error:
         raise ArtifactError(
             f"the saved model is damaged: {error}", where=str(description_file.parent), fix="compress again"
         ) from error
@@ -116,6 +118,22 @@ def load_quantized(description_file: Path, weights_file: Path) -> QuantizedModel
             fix="compress again",
         )
     return model.with_ranges(ranges)
+
+
+_DAMAGE = (
+    LookupError, TypeError, ValueError, AttributeError, ArithmeticError, AssertionError, RuntimeError, OSError,
+    SafetensorError, UnsupportedModel,
+)  # fmt: skip
+"""What building a network from a description raises that holds anything but what `description` writes."""
+
+
+def _check_runs(model: QuantizedModel) -> None:
+    """Check that the network runs on its input size and returns embeddings of the size its facts say."""
+    check_operations(model.network)
+    propagate_shapes(model.network, model.spec.input_size)
+    last = next(node for node in model.network.graph.nodes if node.op == "output")
+    if shape_of(last) != (2, model.spec.embedding_size):
+        raise ValueError(f"the network returns {shape_of(last)} for two images")
 
 
 def _read_json(path: Path) -> dict[str, Any]:
