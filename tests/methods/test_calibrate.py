@@ -17,7 +17,6 @@ from qface_toolkit.quantize.integer import embed_as_integers
 from qface_toolkit.quantize.model import new_model
 from qface_toolkit.quantize.plan import ONNX
 
-
 SPEC = ModelSpec("test", (8, 8), 8)
 
 

@@ -1,0 +1,70 @@
+"""What every backend must do: give what the integer arithmetic gives, for any batch, the same bytes each time."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from quantized import calibrated, cosines, opened, run, small_network, smooth_images
+
+from qface_toolkit.backends import BACKENDS
+from qface_toolkit.errors import ArtifactError
+from qface_toolkit.quantize.integer import embed_as_integers
+from qface_toolkit.quantize.plan import TARGETS
+
+QUICK = ("mobilefacenet", "iresnet")
+NETWORKS = [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in ("quantface", "mbf", "pocketnet"))]
+
+
+@pytest.mark.parametrize("name", [*NETWORKS, "mobilefacenet-relu6"])
+@pytest.mark.parametrize("backend", BACKENDS.names())
+def test_an_artifact_computes_what_its_ranges_say(name, backend, tmp_path):
+    network, size = small_network(name)
+    images = smooth_images(size)
+    model = calibrated(network, size, images)
+    embed = opened(backend, model, tmp_path)
+    got, expected = embed(images), embed_as_integers(model, BACKENDS.get(backend).target, images)
+    assert got.dtype == np.float32
+    agreement = cosines(got, expected)
+    assert agreement.mean() > 0.9999, f"mean cosine {agreement.mean():.6f} to the integer arithmetic"
+    agreement = cosines(got, run(network, images))
+    assert agreement.mean() > 0.97, f"mean cosine {agreement.mean():.5f} to the float network"
+
+
+@pytest.fixture(scope="module")
+def small():
+    network, size = small_network("iresnet")
+    return calibrated(network, size), smooth_images(size, count=5)
+
+
+@pytest.mark.parametrize("backend", BACKENDS.names())
+def test_every_backend_conforms(backend, small, tmp_path):
+    model, images = small
+    entry = BACKENDS.get(backend)
+    assert entry.target in TARGETS.values()
+    assert entry.runtime in ("onnxruntime", "torch")
+    assert entry.artifact.startswith("int8.")
+    embed = opened(backend, model, tmp_path, {"fact": "value"})
+    one_by_one = np.concatenate([embed(images[i : i + 1]) for i in range(5)])
+    assert (one_by_one == embed(images)).all(), "the batch size changes the numbers"
+    assert sum(entry.operators(tmp_path / entry.artifact).values()) > 0
+
+
+@pytest.mark.parametrize("backend", BACKENDS.names())
+def test_no_two_backends_write_the_same_file(backend):
+    names = [BACKENDS.get(name).artifact for name in BACKENDS.names()]
+    assert names.count(BACKENDS.get(backend).artifact) == 1
+
+
+@pytest.mark.parametrize("backend", BACKENDS.names())
+@pytest.mark.parametrize("content", [b"", b"not a model", b"PK\x03\x04 neither"])
+def test_a_damaged_artifact_is_refused(backend, content, tmp_path):
+    file = tmp_path / "damaged"
+    file.write_bytes(content)
+    with pytest.raises(ArtifactError):
+        BACKENDS.get(backend).open(file, threads=1)
+
+
+def test_importing_the_registry_of_backends_loads_no_runtime():
+    code = "import sys, qface_toolkit; sys.exit('torch' in sys.modules or 'onnxruntime' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

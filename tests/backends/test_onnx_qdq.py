@@ -1,0 +1,127 @@
+"""What stands in the QDQ file, and that ONNX Runtime turns all of it into integer kernels."""
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from onnx import TensorProto, numpy_helper
+from quantized import calibrated, opened, small_network, smooth_images
+from torch import nn
+
+from qface_toolkit.backends import BACKENDS
+from qface_toolkit.models import ModelSpec
+from qface_toolkit.quantize.canonical import canonicalise
+from qface_toolkit.quantize.graph import operation
+from qface_toolkit.quantize.model import new_model
+from qface_toolkit.quantize.scheme import Range
+
+BACKEND = BACKENDS.get("onnx-x86")
+FLOAT = {"Conv", "Gemm", "MatMul", "PRelu", "BatchNormalization", "Add", "Relu", "Clip", "Concat", "AveragePool",
+         "GlobalAveragePool", "DequantizeLinear", "MaxPool"}  # fmt: skip
+"""What must not be left after optimization; pools and concatenations run on codes under other names."""
+
+
+@pytest.fixture(scope="module")
+def model():
+    return calibrated(*small_network("mobilefacenet"))
+
+
+@pytest.fixture(scope="module")
+def written(model):
+    return onnx.load_from_string(BACKEND.lower(model, {"qface.model": "small"}))
+
+
+@pytest.mark.parametrize("name", ["mobilefacenet", "mobilefacenet-relu6", "iresnet", "pocketnet"])
+def test_everything_runs_as_integers(name, tmp_path):
+    network, size = small_network(name)
+    model = calibrated(network, size, smooth_images(size, count=1))
+    opened("onnx-x86", model, tmp_path)
+    operators = BACKEND.operators(tmp_path / BACKEND.artifact)
+    assert not FLOAT & set(operators), f"float operators are left: {dict(operators)}"
+    layers = [operation(node) for node in model.network.graph.nodes]
+    # A PReLU is two convolutions and the larger of both.
+    assert operators["QLinearConv"] == layers.count("conv") + layers.count("prelu")
+    assert operators.get("Max", 0) == layers.count("prelu")
+    assert operators["QGemm"] == layers.count("linear")
+    assert operators.get("QLinearAdd", 0) == layers.count("add")
+    assert operators.get("QLinearConcat", 0) == layers.count("concat")
+    assert operators["QuantizeLinear"] == 1, "only the input is quantized"
+
+
+def test_weights_are_bytes_and_biases_are_int32(model, written):
+    stored = {tensor.name: tensor for tensor in written.graph.initializer}
+    layers = [module for module in model.network.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+    bytes_stored = [tensor for tensor in stored.values() if tensor.data_type == TensorProto.INT8]
+    weights = sorted(layer.weight.numel() for layer in layers)
+    assert sorted(int(np.prod(t.dims)) for t in bytes_stored if len(t.dims) > 1) == weights, "each weight once, as int8"
+    biases = [tensor for tensor in stored.values() if tensor.data_type == TensorProto.INT32 and len(tensor.dims) == 1]
+    assert len(biases) >= len(layers)
+    floats = sum(int(np.prod(t.dims)) for t in stored.values() if t.data_type == TensorProto.FLOAT)
+    assert floats < 0.15 * sum(weights), f"{floats} floats are stored beside {sum(weights)} weights"
+
+
+def test_no_weight_uses_the_code_that_cannot_be_negated(written):
+    codes = [numpy_helper.to_array(t) for t in written.graph.initializer if t.data_type == TensorProto.INT8]
+    assert min(int(array.min()) for array in codes) >= -127
+    assert max(int(array.max()) for array in codes) == 127
+
+
+def test_names_shapes_and_metadata(written):
+    [entering], [leaving] = written.graph.input, written.graph.output
+    shapes = [
+        [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim] for value in (entering, leaving)
+    ]
+    assert (entering.name, leaving.name) == ("input", "embedding")
+    assert shapes == [["batch", 3, 32, 32], ["batch", 16]]
+    assert {entry.key for entry in written.metadata_props} == {"qface.model", "qface.onnxruntime"}
+    assert not {"BatchNormalization", "PRelu"} & {node.op_type for node in written.graph.node}
+    onnx.checker.check_model(written, full_check=True)
+
+
+def test_the_same_model_gives_the_same_bytes(model):
+    assert BACKEND.lower(model, {"a": "1", "b": "2"}) == BACKEND.lower(model, {"a": "1", "b": "2"})
+
+
+def test_optimization_changes_nothing(model, written, tmp_path):
+    """The file means in plain ONNX, operator by operator, almost what the fused integer kernels compute."""
+    images = smooth_images((32, 32))
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(written.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    plain = session.run(None, {"input": images})[0]
+    fused = opened("onnx-x86", model, tmp_path)(images)
+    off = abs(plain - fused).max() / abs(plain).max()
+    assert off < 0.1, f"plain and fused execution differ by {off:.3f} of the largest number"
+
+
+def test_golden_graph(golden):
+    """The text of a tiny network's file: convolution with PReLU, ReLU6, addition, pools and the linear layer."""
+    golden("tiny_qdq.txt", onnx.printer.to_text(onnx.load_from_string(BACKEND.lower(golden_model(), {}))))
+
+
+class Tiny(nn.Module):
+    """One of each: convolution with PReLU, ReLU6, addition, both pools, concatenation and the linear layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.slopes = nn.Conv2d(3, 2, 3, 2, 1), nn.PReLU(2)
+        self.left, self.right = nn.Conv2d(2, 2, 1), nn.Conv2d(2, 2, 3, 1, 1, groups=2)
+        self.clamp, self.pool, self.average = nn.ReLU6(), nn.MaxPool2d(2), nn.AdaptiveAvgPool2d(1)
+        self.fc = nn.Linear(4, 2)
+
+    def forward(self, x):
+        x = self.slopes(self.stem(x))
+        x = torch.cat([self.clamp(self.left(x)) + x, self.right(x)], 1)
+        return self.fc(torch.flatten(self.average(self.pool(x)), 1))
+
+
+def golden_model():
+    """Return a model whose every number is chosen, so that its file is the same on every machine."""
+    network = Tiny().eval()
+    for number, parameter in enumerate(network.parameters()):
+        steps = torch.arange(parameter.numel()).reshape(parameter.shape)
+        parameter.data = ((steps * 7 + number) % 17 - 8) / 16
+    model = new_model(canonicalise(network, (8, 8)), ModelSpec("tiny", (8, 8), 2))
+    chosen = {owner: Range(-float(number), number + 1.0) for number, owner in enumerate(model.plan.owners())}
+    return model.with_ranges(chosen | {owner: Range(0.0, 6.0) for owner in model.plan.clamps})

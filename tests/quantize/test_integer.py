@@ -1,0 +1,122 @@
+"""PReLU in integers: what stock torch gets wrong comes out right, whatever the slopes are."""
+
+import copy
+
+import pytest
+import torch
+from odd_networks import ODD_NETWORKS
+from quantized import calibrated, cosines, opened, run, smooth_images, trained
+from torch import nn
+from torch.ao.quantization import get_default_qconfig_mapping
+from torch.ao.quantization.quantize_fx import convert_fx, prepare_fx
+
+from qface_toolkit.backends import BACKENDS
+from qface_toolkit.quantize.fx import convert, prepare
+from qface_toolkit.quantize.integer import embed_as_integers
+from qface_toolkit.quantize.plan import ONNX, TORCH_X86
+
+SIZE = (16, 16)
+QUICKEST = "onnx-x86"
+"""The backend that needs no conversion by torch; the others run with the slow tests."""
+
+
+def prelu_network(slope, layers=4):
+    """Return a chain of convolutions, each with a PReLU of this slope behind it, and a linear layer."""
+    torch.manual_seed(0)
+    units = [part for i in range(layers) for part in (nn.Conv2d(8 if i else 3, 8, 3, padding=1), nn.PReLU(8, slope))]
+    network = nn.Sequential(*units, nn.Flatten(), nn.Linear(2048, 16, bias=False))
+    for layer in network[::2][:layers]:
+        nn.init.normal_(layer.weight, std=(2 / (9 * layer.in_channels)) ** 0.5 / max(1, abs(slope)))
+    return network.eval()
+
+
+@pytest.mark.filterwarnings("ignore:.*reduce_range will be deprecated:UserWarning")
+def test_stock_torch_multiplies_positive_values_by_the_slope_and_ours_does_not():
+    network, images = prelu_network(0.25), smooth_images(SIZE, count=8)
+    expected = run(network, images)
+    torch.backends.quantized.engine = "x86"
+    prepared = prepare_fx(copy.deepcopy(network), get_default_qconfig_mapping("x86"), (torch.zeros(1, 3, *SIZE),))
+    prepared(torch.from_numpy(images))
+    stock = cosines(run(convert_fx(prepared), images), expected).mean()
+    ours = cosines(embed_as_integers(calibrated(network, SIZE, images), TORCH_X86, images), expected).mean()
+    assert stock < 0.9, f"stock torch has a mean cosine of {stock:.4f}: the fault this file is about is gone"
+    assert ours > 0.99, f"mean cosine {ours:.4f} (stock torch: {stock:.4f})"
+
+
+@pytest.mark.parametrize("backend", BACKENDS.names())
+@pytest.mark.parametrize("slope", [3.1, 1.0, 0.25, 1e-30, 0.0, -1e-6, -0.5, -1.0, -1.6])
+def test_every_slope_is_exact(slope, backend, tmp_path):
+    network, images = prelu_network(slope, layers=2), smooth_images(SIZE)
+    model = calibrated(network, SIZE, images)
+    expected = embed_as_integers(model, BACKENDS.get(backend).target, images)
+    got = opened(backend, model, tmp_path)(images)
+    assert (got == expected).all(), f"off by {abs(got - expected).max() / abs(expected).max():.2e}"
+    agreement = cosines(got, run(network, images)).mean()
+    assert agreement > 0.99, f"mean cosine to the float network {agreement:.4f} for slope {slope}"
+
+
+def network_with_tiny_channels(factor):
+    """Return a network whose BatchNorm leaves some channels with weights near zero and ordinary biases."""
+    network = nn.Sequential(
+        nn.Conv2d(3, 128, 3, padding=1), nn.BatchNorm2d(128), nn.PReLU(128),
+        nn.Conv2d(128, 128, 3, padding=1, groups=128), nn.BatchNorm2d(128), nn.PReLU(128),
+        nn.Conv2d(128, 8, 1, stride=4), nn.Flatten(), nn.Linear(128, 16),
+    )  # fmt: skip
+    trained(network)
+    for norm in (network[1], network[4]):
+        norm.weight.data[:40] *= factor
+    return network
+
+
+@pytest.mark.parametrize("backend", BACKENDS.names())
+@pytest.mark.parametrize("factor", [1e-7, 1e-30, 0.0])
+def test_biases_of_tiny_channels_do_not_overflow(factor, backend, tmp_path):
+    network, images = network_with_tiny_channels(factor), smooth_images(SIZE)
+    model = calibrated(network, SIZE, images)
+    got = opened(backend, model, tmp_path)(images)
+    assert (got == embed_as_integers(model, BACKENDS.get(backend).target, images)).all()
+    agreement = cosines(got, run(network, images)).min()
+    assert agreement > 0.999, f"minimum cosine {agreement:.5f}"
+
+
+@pytest.mark.parametrize("name", ODD_NETWORKS)
+@pytest.mark.parametrize(
+    "backend", [pytest.param(name, marks=() if name == QUICKEST else pytest.mark.slow) for name in BACKENDS.names()]
+)
+def test_every_spelling_is_exact(name, backend, tmp_path):
+    images = smooth_images(SIZE)
+    model = calibrated(trained(ODD_NETWORKS[name]), SIZE, images)
+    expected = embed_as_integers(model, BACKENDS.get(backend).target, images)
+    got = opened(backend, model, tmp_path)(images)
+    agreement = cosines(got - expected.mean(), expected - expected.mean()).mean()
+    assert agreement > 0.9999, f"{backend}: mean cosine {agreement:.6f} to the integer arithmetic"
+
+
+def test_simulation_is_close_and_integers_are_exact():
+    network, images = prelu_network(0.25), smooth_images(SIZE, count=8)
+    model = calibrated(network, SIZE, images)
+    simulated = run(prepare(model, ONNX), images)
+    agreement = cosines(simulated, embed_as_integers(model, ONNX, images)).mean()
+    assert agreement > 0.999, f"mean cosine {agreement:.6f} of fake-quantization to integers"
+
+
+def test_the_slope_grid_holds_one():
+    network = prelu_network(0.25, layers=1)
+    model = calibrated(network, SIZE)
+    simulation = prepare(model, TORCH_X86)
+    run(simulation, smooth_images(SIZE))
+    converted = convert(simulation, "x86")
+    weight = converted.get_submodule("1").weight
+    one = torch.quantize_per_tensor(torch.ones(1), weight.q_scale(), weight.q_zero_point(), weight.dtype)
+    assert one.dequantize().item() == 1.0
+    assert weight.dequantize()[0].item() == pytest.approx(0.25, abs=0.5 / 127)
+
+
+def test_converting_leaves_engine_and_simulation_alone():
+    before = torch.backends.quantized.engine
+    simulation = prepare(calibrated(prelu_network(0.25, layers=1), SIZE), TORCH_X86)
+    images = smooth_images(SIZE)
+    first = run(simulation, images)
+    convert(simulation, "qnnpack")
+    assert torch.backends.quantized.engine == before
+    assert (run(simulation, images) == first).all()

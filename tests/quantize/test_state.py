@@ -1,0 +1,135 @@
+"""A quantized model saved and read back lowers to the same bytes; damage is told, never lowered."""
+
+import json
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from odd_networks import ODD_NETWORKS
+from quantized import calibrated, opened, small_network, smooth_images, trained
+
+from qface_toolkit.backends import BACKENDS
+from qface_toolkit.errors import ArtifactError
+from qface_toolkit.quantize.integer import embed_as_integers
+from qface_toolkit.quantize.model import description, load_quantized, weights_bytes
+from qface_toolkit.quantize.plan import ONNX
+
+
+@pytest.fixture(scope="module")
+def model():
+    return calibrated(trained(ODD_NETWORKS["concat of relu6 and conv"]), (16, 16))
+
+
+@pytest.fixture
+def saved(model, tmp_path):
+    """Return the two files of a saved model."""
+    files = tmp_path / "quantization.json", tmp_path / "model.safetensors"
+    files[0].write_text(json.dumps(description(model)))
+    files[1].write_bytes(weights_bytes(model))
+    return files
+
+
+@pytest.mark.parametrize("name", ["mobilefacenet", "mobilefacenet-relu6", "iresnet", "pocketnet"])
+def test_a_saved_model_computes_the_same(name, tmp_path):
+    network, size = small_network(name)
+    model = calibrated(network, size, smooth_images(size, count=2))
+    (tmp_path / "q.json").write_text(json.dumps(description(model)))
+    (tmp_path / "m.safetensors").write_bytes(weights_bytes(model))
+    loaded = load_quantized(tmp_path / "q.json", tmp_path / "m.safetensors")
+    assert loaded.spec == model.spec
+    assert loaded.ranges == model.ranges
+    assert description(loaded) == description(model)
+    assert weights_bytes(loaded) == weights_bytes(model)
+    images = smooth_images(size, count=2, seed=7)
+    assert (embed_as_integers(loaded, ONNX, images) == embed_as_integers(model, ONNX, images)).all()
+
+
+@pytest.mark.parametrize("backend", BACKENDS.names())
+def test_a_saved_model_lowers_to_the_same(backend, tmp_path):
+    """To the same bytes, except that TorchScript numbers the classes of a process, so there to the same embeddings."""
+    network, size = small_network("mobilefacenet-relu6")
+    images, model = smooth_images(size), calibrated(network, size)
+    (tmp_path / "q.json").write_text(json.dumps(description(model)))
+    (tmp_path / "m.safetensors").write_bytes(weights_bytes(model))
+    loaded = load_quantized(tmp_path / "q.json", tmp_path / "m.safetensors")
+    if BACKENDS.get(backend).runtime == "onnxruntime":
+        assert BACKENDS.get(backend).lower(loaded, {}) == BACKENDS.get(backend).lower(model, {})
+    before = opened(backend, model, tmp_path)(images)
+    assert (opened(backend, loaded, tmp_path)(images) == before).all()
+
+
+def test_the_description_is_strict_json(model):
+    json.dumps(description(model), allow_nan=False)
+
+
+def test_another_version_is_refused(saved):
+    plain = json.loads(saved[0].read_text())
+    saved[0].write_text(json.dumps(plain | {"version": 99}))
+    with pytest.raises(ArtifactError, match="version 99") as caught:
+        load_quantized(*saved)
+    assert caught.value.fix
+
+
+def test_missing_files_are_told(saved, tmp_path):
+    for files in ((tmp_path / "none", saved[1]), (saved[0], tmp_path / "none")):
+        with pytest.raises(ArtifactError):
+            load_quantized(*files)
+
+
+def test_weights_of_another_network_are_refused(saved, tmp_path):
+    other = calibrated(*small_network("iresnet"))
+    saved[1].write_bytes(weights_bytes(other))
+    with pytest.raises(ArtifactError, match="damaged"):
+        load_quantized(*saved)
+
+
+def test_a_missing_range_is_told(saved):
+    plain = json.loads(saved[0].read_text())
+    owner, _ = plain["ranges"].popitem()
+    saved[0].write_text(json.dumps(plain))
+    with pytest.raises(ArtifactError, match=owner):
+        load_quantized(*saved)
+
+
+def _paths(value, path=()):
+    """Yield the path of every value inside a plain description."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, inner in items:
+        yield (*path, key)
+        yield from _paths(inner, (*path, key))
+
+
+def _loads_or_is_refused(saved):
+    """Return whether a damaged model loads; anything but ArtifactError is a failure."""
+    try:
+        load_quantized(*saved)
+    except ArtifactError as error:
+        assert str(error)
+        return False
+    return True
+
+
+STRANGE = st.sampled_from([None, "x", -1, 0, 10**9, 1e30, float("nan"), [], {}, [1], ["x", "x"], True, {"a": 1}])
+
+
+@given(data=st.data())
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_strange_value_anywhere_is_refused_or_harmless(data, saved, model):
+    plain = json.loads(json.dumps(description(model)))
+    *parents, last = data.draw(st.sampled_from([path for path in _paths(plain) if path[0] != "version"]))
+    place = plain
+    for key in parents:
+        place = place[key]
+    place[last] = data.draw(STRANGE)
+    saved[0].write_text(json.dumps(plain))
+    _loads_or_is_refused(saved)
+
+
+@given(cut=st.floats(0, 1), junk=st.binary(max_size=8), which=st.integers(0, 1))
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_files_cut_short_are_refused(cut, junk, which, saved, model):
+    whole = [json.dumps(description(model)).encode(), weights_bytes(model)]
+    for file, content in zip(saved, whole, strict=True):
+        file.write_bytes(content)
+    saved[which].write_bytes(whole[which][: int(cut * (len(whole[which]) - 1))] + junk)
+    assert not _loads_or_is_refused(saved)
