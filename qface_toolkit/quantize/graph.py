@@ -5,6 +5,7 @@ lowered again without the code that built the network.
 """
 
 import operator
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
@@ -143,7 +144,8 @@ def _built_node(root: nn.Module, graph: fx.Graph, plain: dict[str, Any], sources
         return graph.create_node("call_function", FUNCTIONS[name], arguments, name=plain["name"])
     kind, known = MODULES[name]
     options = {key: tuple(v) if isinstance(v := plain["options"][key], list) else v for key in known}
-    with torch.device("meta"):
+    with torch.device("meta"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # layers of size zero warn; the weights that do not fit are refused later
         _add_module(root, plain["module"], kind(**options))
     return graph.create_node("call_module", plain["module"], tuple(sources), name=plain["name"])
 
