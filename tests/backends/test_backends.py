@@ -5,18 +5,18 @@ import sys
 
 import numpy as np
 import pytest
-from quantized import calibrated, cosines, opened, run, small_network, smooth_images
+from quantized import SMALL_NETWORKS, calibrated, cosines, opened, run, small_network, smooth_images
 
 from qface_toolkit.backends import BACKENDS
 from qface_toolkit.errors import ArtifactError
 from qface_toolkit.quantize.integer import embed_as_integers
 from qface_toolkit.quantize.plan import TARGETS
 
-QUICK = ("mobilefacenet", "iresnet")
-NETWORKS = [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in ("quantface", "mbf", "pocketnet"))]
+QUICK = ("mobilefacenet", "mobilefacenet-relu6")
+NETWORKS = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in SMALL_NETWORKS]
 
 
-@pytest.mark.parametrize("name", [*NETWORKS, "mobilefacenet-relu6"])
+@pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("backend", BACKENDS.names())
 def test_an_artifact_computes_what_its_ranges_say(name, backend, tmp_path):
     network, size = small_network(name)

@@ -13,7 +13,8 @@ from qface_toolkit.backends import BACKENDS
 from qface_toolkit.backends.torch_int8 import EXTRA_FILE
 from qface_toolkit.errors import BackendUnavailable
 
-ENGINES = ("x86", "onednn", "qnnpack", "fbgemm")
+QUICK, SLOW = ("x86", "qnnpack"), ("onednn", "fbgemm")
+ENGINES = QUICK + SLOW
 
 STRANGER = """
 import json, sys, warnings
@@ -47,7 +48,7 @@ def small():
     return calibrated(network, size), smooth_images(size)
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)])
 def test_a_process_without_the_package_gets_identical_embeddings(engine, small, tmp_path):
     model, images = small
     expected = opened(f"torch-{engine}", model, tmp_path)(images)

@@ -16,8 +16,10 @@ from qface_toolkit.quantize.integer import embed_as_integers
 from qface_toolkit.quantize.plan import ONNX, TORCH_X86
 
 SIZE = (16, 16)
-QUICKEST = "onnx-x86"
-"""The backend that needs no conversion by torch; the others run with the slow tests."""
+EVERY_BACKEND = pytest.mark.parametrize(
+    "backend", [name if name == "onnx-x86" else pytest.param(name, marks=pytest.mark.slow) for name in BACKENDS.names()]
+)
+"""Those that torch must convert run with the slow tests; the small layouts, which have such slopes too, always do."""
 
 
 def prelu_network(slope, layers=4):
@@ -43,7 +45,7 @@ def test_stock_torch_multiplies_positive_values_by_the_slope_and_ours_does_not()
     assert ours > 0.99, f"mean cosine {ours:.4f} (stock torch: {stock:.4f})"
 
 
-@pytest.mark.parametrize("backend", BACKENDS.names())
+@EVERY_BACKEND
 @pytest.mark.parametrize("slope", [3.1, 1.0, 0.25, 1e-30, 0.0, -1e-6, -0.5, -1.0, -1.6])
 def test_every_slope_is_exact(slope, backend, tmp_path):
     network, images = prelu_network(slope, layers=2), smooth_images(SIZE)
@@ -69,7 +71,7 @@ def network_with_tiny_channels(factor):
 
 
 @pytest.mark.parametrize("backend", BACKENDS.names())
-@pytest.mark.parametrize("factor", [1e-7, 1e-30, 0.0])
+@pytest.mark.parametrize("factor", [1e-7, 0.0])
 def test_biases_of_tiny_channels_do_not_overflow(factor, backend, tmp_path):
     network, images = network_with_tiny_channels(factor), smooth_images(SIZE)
     model = calibrated(network, SIZE, images)
@@ -80,9 +82,7 @@ def test_biases_of_tiny_channels_do_not_overflow(factor, backend, tmp_path):
 
 
 @pytest.mark.parametrize("name", ODD_NETWORKS)
-@pytest.mark.parametrize(
-    "backend", [pytest.param(name, marks=() if name == QUICKEST else pytest.mark.slow) for name in BACKENDS.names()]
-)
+@EVERY_BACKEND
 def test_every_spelling_is_exact(name, backend, tmp_path):
     images = smooth_images(SIZE)
     model = calibrated(trained(ODD_NETWORKS[name]), SIZE, images)

@@ -29,7 +29,7 @@ def saved(model, tmp_path):
     return files
 
 
-@pytest.mark.parametrize("name", ["mobilefacenet", "mobilefacenet-relu6", "iresnet", "pocketnet"])
+@pytest.mark.parametrize("name", ["mobilefacenet-relu6", "iresnet", pytest.param("pocketnet", marks=pytest.mark.slow)])
 def test_a_saved_model_computes_the_same(name, tmp_path):
     network, size = small_network(name)
     model = calibrated(network, size, smooth_images(size, count=2))
@@ -47,8 +47,7 @@ def test_a_saved_model_computes_the_same(name, tmp_path):
 @pytest.mark.parametrize("backend", BACKENDS.names())
 def test_a_saved_model_lowers_to_the_same(backend, tmp_path):
     """To the same bytes, except that TorchScript numbers the classes of a process, so there to the same embeddings."""
-    network, size = small_network("mobilefacenet-relu6")
-    images, model = smooth_images(size), calibrated(network, size)
+    images, model = smooth_images((16, 16)), calibrated(trained(ODD_NETWORKS["a conv read often"]), (16, 16))
     (tmp_path / "q.json").write_text(json.dumps(description(model)))
     (tmp_path / "m.safetensors").write_bytes(weights_bytes(model))
     loaded = load_quantized(tmp_path / "q.json", tmp_path / "m.safetensors")
@@ -125,11 +124,11 @@ def test_a_strange_value_anywhere_is_refused_or_harmless(data, saved, model):
     _loads_or_is_refused(saved)
 
 
-@given(cut=st.floats(0, 1), junk=st.binary(max_size=8), which=st.integers(0, 1))
+@given(cut=st.floats(0, 1), which=st.integers(0, 1))
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_files_cut_short_are_refused(cut, junk, which, saved, model):
+def test_files_cut_short_are_refused(cut, which, saved, model):
     whole = [json.dumps(description(model)).encode(), weights_bytes(model)]
     for file, content in zip(saved, whole, strict=True):
         file.write_bytes(content)
-    saved[which].write_bytes(whole[which][: int(cut * (len(whole[which]) - 1))] + junk)
+    saved[which].write_bytes(whole[which][: int(cut * (len(whole[which]) - 1))])
     assert not _loads_or_is_refused(saved)
