@@ -5,12 +5,12 @@ import platform
 import resource
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from qface_toolkit._job import Job
 from qface_toolkit._manifest import record_of
 from qface_toolkit.backends import BACKENDS, Backend, Embed
 from qface_toolkit.backends._float_onnx import ARTIFACT as FLOAT_ARTIFACT
@@ -39,9 +39,6 @@ from qface_toolkit.report.schema import (
 )
 from qface_toolkit.sources import Crop, Manifest
 from qface_toolkit.sources._sets import find_set
-
-if TYPE_CHECKING:
-    from qface_toolkit.pipeline import Job
 
 HELD_OUT = "drawings-heldout"
 AGREEMENT_IMAGES = 256
@@ -86,7 +83,7 @@ def golden_vectors(source: FloatModel, model: QuantizedModel, backends: Sequence
 
 
 def collect_evidence(
-    job: "Job",
+    job: Job,
     path: Callable[[str], Path],
     model: QuantizedModel,
     manifest: Manifest,
@@ -147,7 +144,7 @@ def _held_out(count: int) -> Crop:
 class _Bench:
     """The float model and its artifacts, opened for running, and the images to run them on."""
 
-    def __init__(self, job: "Job", path: Callable[[str], Path], model: QuantizedModel) -> None:
+    def __init__(self, job: Job, path: Callable[[str], Path], model: QuantizedModel) -> None:
         self.job, self.path, self.model = job, path, model
         self.crops = _held_out(AGREEMENT_IMAGES)
         self.float_embeddings = self.embedded(self._float_network, self.crops)

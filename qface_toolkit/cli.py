@@ -19,7 +19,8 @@ from qface_toolkit import __version__
 from qface_toolkit.errors import QFaceError
 
 if TYPE_CHECKING:
-    from qface_toolkit.pipeline import Job, Tell
+    from qface_toolkit._job import Job
+    from qface_toolkit.pipeline import Tell
 
 # torch takes a second to import, so nothing here imports it, or anything that does, before a command runs.
 

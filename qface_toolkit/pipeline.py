@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,11 @@ import numpy as np
 from pydantic import BaseModel
 from torch import nn
 
-from qface_toolkit import __version__
 from qface_toolkit._disk import disk_errors, replacing
 from qface_toolkit._evidence import collect_evidence, golden_vectors
-from qface_toolkit.artifacts import OutputFolder, fingerprint_of
-from qface_toolkit.backends import BACKENDS, Facts
+from qface_toolkit._job import Job
+from qface_toolkit.artifacts import OutputFolder
+from qface_toolkit.backends import BACKENDS
 from qface_toolkit.backends._float_onnx import ARTIFACT as FLOAT_ARTIFACT
 from qface_toolkit.backends._float_onnx import export_float
 from qface_toolkit.environment import set_determinism
@@ -44,44 +44,6 @@ Tell = Callable[[str], Progress]
 def silent(step: str) -> Progress:
     """Tell nobody."""
     return lambda done, total: None
-
-
-@dataclass(frozen=True)
-class Job:
-    """One compression, all questions answered before anything is written."""
-
-    model: FloatModel
-    recipe: Recipe
-    recipe_name: str
-    seed: int
-    threads: int
-    verify: bool
-    command: str
-
-    @property
-    def fingerprint(self) -> str:
-        """Return what makes two jobs the same, so that one can go on where the other stopped."""
-        return fingerprint_of(
-            source=self.model.source_sha256, spec=repr(self.model.spec), recipe=self.recipe.as_plain(), seed=self.seed,
-            calibration=find_set(self.recipe.calibration.set).model_dump(), threads=self.threads, version=__version__,
-        )  # fmt: skip
-
-    def facts(self) -> Facts:
-        """Return what goes into every artifact's metadata."""
-        spec = self.model.spec
-        return {
-            "qface.version": __version__,
-            "qface.model": spec.name,
-            "qface.input_size": json.dumps(spec.input_size),
-            "qface.mean": json.dumps(spec.mean),
-            "qface.std": json.dumps(spec.std),
-            "qface.color": spec.color,
-            "qface.embedding_size": str(spec.embedding_size),
-            "qface.license": spec.license,
-            "qface.origin": spec.origin,
-            "qface.source_sha256": self.model.source_sha256,
-            "qface.seed": str(self.seed),
-        }
 
 
 def plan_job(

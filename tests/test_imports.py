@@ -17,6 +17,8 @@ LAYERS = (
     {"__main__"},
     {"cli"},
     {"pipeline"},
+    {"_evidence"},
+    {"_job"},
     {"methods", "backends", "report"},
     {"sources", "quantize", "training", "measure"},
     {"models"},

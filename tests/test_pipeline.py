@@ -190,17 +190,7 @@ def again(checkpoint, tmp_path_factory):
     return contents(out)
 
 
-# To be mended in the backend: torch writes the names of its callers and a counter of the process into an archive.
-ARCHIVE = pytest.mark.xfail(reason="torch notes its call stack and how many networks it traced before")
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=ARCHIVE if name.endswith(".ts") else ())
-        for name in sorted(FILES - REPORT - {"manifest.json"})
-    ],
-)
+@pytest.mark.parametrize("name", sorted(FILES - REPORT - {"manifest.json"}))
 def test_same_job_gives_the_same_bytes(name, result, again):
     assert contents(result.out)[name] == again[name]
 
@@ -211,7 +201,6 @@ def test_same_job_tells_the_same_of_itself(result, again):
     assert first == second
 
 
-@ARCHIVE
 @pytest.mark.parametrize("name", ["int8.x86.ts", "int8.qnnpack.ts"])
 def test_archive_names_no_path_of_this_machine(name, result):
     with zipfile.ZipFile(result.out / name) as archive:

@@ -6,6 +6,7 @@ are packed for the engine at load. The archive says which in its extra file `qfa
 
 import io
 import json
+import re
 import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -23,6 +24,8 @@ from qface_toolkit.quantize.model import QuantizedModel
 from qface_toolkit.quantize.plan import TORCH_FBGEMM, TORCH_ONEDNN, TORCH_QNNPACK, TORCH_X86, Target
 
 EXTRA_FILE = "qface.json"
+_WRITTEN_BY_TORCH = ("version", "byteorder", ".format_version", ".storage_alignment")
+_COUNTER = re.compile(rb"[./]___torch_mangle_\d+")
 
 # torch ships no types for these two.
 _trace: Callable[..., torch.jit.ScriptModule] = torch.jit.trace
@@ -48,9 +51,9 @@ class TorchInt8:
         probe = torch.zeros(1, 3, *model.spec.input_size)
         with torch.no_grad():
             simulation(probe)  # the weights' scales are those of the weights seen last
-        converted = convert(simulation, self.engine)
         with _engine(self.engine), warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
+            converted = convert(simulation, self.engine)
             traced = torch.jit.freeze(_trace(converted.eval(), probe, check_trace=False))
             return _saved(traced, dict(facts) | {"engine": self.engine})
 
@@ -100,7 +103,26 @@ class _engine:  # noqa: N801 - reads as the verb it is: with _engine("x86")
 def _saved(traced: torch.jit.ScriptModule, facts: dict[str, str]) -> bytes:
     buffer = io.BytesIO()
     torch.jit.save(traced, buffer, _extra_files={EXTRA_FILE: json.dumps(facts, sort_keys=True)})
-    return buffer.getvalue()
+    return _without_history(buffer.getvalue())
+
+
+def _without_history(archive: bytes) -> bytes:
+    """Return an archive without torch's notes on its making: the call stack, paths included, and how many came before.
+
+    They make two archives of the same network differ, and tell strangers about the machine.
+    """
+    source = torch._C.PyTorchFileReader(io.BytesIO(archive))
+    stream = io.BytesIO()
+    writer = torch._C.PyTorchFileWriter(stream)
+    for name in source.get_all_records():
+        if name.endswith(".debug_pkl") or name.startswith(".data/") or name in _WRITTEN_BY_TORCH:
+            continue
+        record = source.get_record(name)
+        if name.endswith((".py", ".pkl")):
+            record = _COUNTER.sub(b"", record)
+        writer.write_record(_COUNTER.sub(b"", name.encode()).decode(), record, len(record))
+    writer.write_end_of_file()
+    return stream.getvalue()
 
 
 ENTRIES = {

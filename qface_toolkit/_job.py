@@ -1,0 +1,48 @@
+"""One compression, planned: what the pipeline does and the evidence is about."""
+
+import json
+from dataclasses import dataclass
+
+from qface_toolkit import __version__
+from qface_toolkit.artifacts import fingerprint_of
+from qface_toolkit.models import FloatModel
+from qface_toolkit.recipe import Recipe
+from qface_toolkit.sources import find_set
+
+
+@dataclass(frozen=True)
+class Job:
+    """One compression, all questions answered before anything is written."""
+
+    model: FloatModel
+    recipe: Recipe
+    recipe_name: str
+    seed: int
+    threads: int
+    verify: bool
+    command: str
+
+    @property
+    def fingerprint(self) -> str:
+        """Return what makes two jobs the same, so that one can go on where the other stopped."""
+        return fingerprint_of(
+            source=self.model.source_sha256, spec=repr(self.model.spec), recipe=self.recipe.as_plain(), seed=self.seed,
+            calibration=find_set(self.recipe.calibration.set).model_dump(), threads=self.threads, version=__version__,
+        )  # fmt: skip
+
+    def facts(self) -> dict[str, str]:
+        """Return what goes into every artifact's metadata."""
+        spec = self.model.spec
+        return {
+            "qface.version": __version__,
+            "qface.model": spec.name,
+            "qface.input_size": json.dumps(spec.input_size),
+            "qface.mean": json.dumps(spec.mean),
+            "qface.std": json.dumps(spec.std),
+            "qface.color": spec.color,
+            "qface.embedding_size": str(spec.embedding_size),
+            "qface.license": spec.license,
+            "qface.origin": spec.origin,
+            "qface.source_sha256": self.model.source_sha256,
+            "qface.seed": str(self.seed),
+        }
