@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import logging
 import operator
 from collections.abc import Iterator
 from typing import TypeVar, cast
@@ -24,14 +25,25 @@ def propagate_shapes(graph_module: fx.GraphModule, input_size: tuple[int, int]) 
     probe = torch.zeros(2, 3, *input_size)
     fake = FakeTensorMode(allow_non_fake_inputs=True)
     try:
-        # ShapeProp prints the traceback of what it raises; whoever reads the message below has no use for it.
-        with torch.no_grad(), contextlib.redirect_stderr(io.StringIO()):
+        with torch.no_grad(), _without_torch_telling():
             ShapeProp(graph_module, fake_mode=fake).propagate(probe)
     except (RuntimeError, TypeError, ValueError) as error:
         raise UnsupportedModel(
             f"the network does not run on an input of {list(probe.shape)}: {error.__cause__ or error}",
             fix="check the input size",
         ) from error
+
+
+@contextlib.contextmanager
+def _without_torch_telling() -> Iterator[None]:
+    """Keep torch from printing and logging the traceback of what it raises: the message says it in a line."""
+    log = logging.getLogger("torch._subclasses.fake_tensor")
+    log.disabled, before = True, log.disabled
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        log.disabled = before
 
 
 def shape_of(node: fx.Node) -> tuple[int, ...]:
