@@ -52,11 +52,12 @@ def flatten_state(loaded: object, *, where: str, size_bytes: int) -> State:
     Raises:
         CheckpointError: if there is no state dict, or something in it is not a tensor that the file has bytes for.
     """
-    found, path = _unwrap(loaded, where)
+    found, path, left_out = _unwrap(loaded, where)
     tensors = _tensors_only(found, where)
     _check_sizes(tensors, where, size_bytes)
     tensors, prefixes = _strip(tensors, where)
     notes = [f"took the state dict from the key {path!r}"] if path else []
+    notes += [f"left out the weights beside it: {', '.join(left_out)}"] if left_out else []
     notes += [f"stripped {prefix!r} from the keys" for prefix in prefixes]
     return State(tensors, tuple(notes), where)
 
@@ -94,21 +95,28 @@ def to_float32(state: State) -> State:
     return State(tensors, notes, state.where)
 
 
-def _unwrap(loaded: object, where: str) -> tuple[Mapping[object, object], str]:
+def _unwrap(loaded: object, where: str) -> tuple[Mapping[object, object], str, list[str]]:
+    """Return the state dict, the keys that lead to it, and the entries on the way that hold other weights."""
     path: list[str] = []
+    left_out: list[str] = []
     while isinstance(loaded, Mapping) and not any(isinstance(value, Tensor) for value in loaded.values()):
         wrapper = next((key for key in _WRAPPERS if isinstance(loaded.get(key), Mapping)), None)
         if wrapper is None or len(path) == 4:
             break
+        left_out += [str(key)[:80] for key, value in loaded.items() if key != wrapper and _holds_tensors(value)]
         loaded = loaded[wrapper]
         path.append(wrapper)
     if isinstance(loaded, Mapping) and any(isinstance(value, Tensor) for value in loaded.values()):
-        return loaded, ".".join(path)
+        return loaded, ".".join(path), left_out
     raise CheckpointError(
         f"the checkpoint holds no state dict: {_describe(loaded)}",
         where=where,
         fix="save the backbone's weights: torch.save(model.state_dict(), 'weights.pth')",
     )
+
+
+def _holds_tensors(value: object) -> bool:
+    return isinstance(value, Mapping) and any(isinstance(one, Tensor) for one in value.values())
 
 
 def _describe(loaded: object) -> str:

@@ -53,6 +53,11 @@ WRAPPINGS = {
 }
 
 
+def test_says_which_weights_beside_the_backbone_were_left_out(state, save):
+    notes = load_model(save(WRAPPINGS["arcface_torch"](state))).notes
+    assert "left out the weights beside it: state_dict_softmax_fc" in notes
+
+
 @pytest.mark.parametrize("wrapping", WRAPPINGS)
 def test_unwraps_what_training_programs_save(wrapping, state, save):
     model = load_model(save(WRAPPINGS[wrapping](state)))
