@@ -44,7 +44,7 @@ HELD_OUT = "drawings-heldout"
 AGREEMENT_IMAGES = 256
 SIMULATION_IMAGES = 64
 GOLDEN_IMAGES = 8
-BATCH_SIZE = 32
+BATCH_SIZE = 8
 LATENCY_ROUNDS = 60
 LATENCY_BUDGET_S = 30.0
 """Only a network of many billion operations meets this; small ones end after LATENCY_ROUNDS."""

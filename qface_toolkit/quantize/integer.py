@@ -32,7 +32,7 @@ Tensor = torch.Tensor
 
 
 def embed_as_integers(
-    model: QuantizedModel, target: Target, images: npt.NDArray[np.float32], batch_size: int = 32
+    model: QuantizedModel, target: Target, images: npt.NDArray[np.float32], batch_size: int = 8
 ) -> npt.NDArray[np.float32]:
     """Return what a target computes, float32 [N, embedding], for inputs [N, 3, height, width]."""
     runner = _Runner(model, target)
