@@ -3,18 +3,25 @@
 import json
 from dataclasses import dataclass
 
+from torch import fx
+
 from qface_toolkit import __version__
 from qface_toolkit.artifacts import fingerprint_of
 from qface_toolkit.models import FloatModel
+from qface_toolkit.quantize.graph import to_plain
 from qface_toolkit.recipe import Recipe
 from qface_toolkit.sources import find_set
 
 
 @dataclass(frozen=True)
 class Job:
-    """One compression, all questions answered before anything is written."""
+    """One compression, all questions answered before anything is written.
+
+    `canonical` is the model's network in canonical form: weights alone do not say what a module of the user's computes.
+    """
 
     model: FloatModel
+    canonical: fx.GraphModule
     recipe: Recipe
     recipe_name: str
     seed: int
@@ -26,7 +33,8 @@ class Job:
     def fingerprint(self) -> str:
         """Return what makes two jobs the same, so that one can go on where the other stopped."""
         return fingerprint_of(
-            source=self.model.source_sha256, spec=repr(self.model.spec), recipe=self.recipe.as_plain(), seed=self.seed,
+            source=self.model.source_sha256, structure=to_plain(self.canonical), spec=repr(self.model.spec),
+            recipe=self.recipe.as_plain(), seed=self.seed,
             calibration=find_set(self.recipe.calibration.set).model_dump(), threads=self.threads, version=__version__,
         )  # fmt: skip
 

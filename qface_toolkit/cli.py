@@ -85,7 +85,13 @@ def _job_options(command: Any) -> Any:  # noqa: ANN401 - a decorator of whatever
         click.option("--model", metavar="NAME", help="The architecture, instead of recognising it."),
         click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Change a recipe value or model fact."),
         click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**31 - 1)),
-        click.option("--backend", "backends", multiple=True, metavar="NAME", help="Write this form (repeatable)."),
+        click.option(
+            "--backend",
+            "backends",
+            multiple=True,
+            metavar="NAME",
+            help="Write this form (repeatable); the first is the one that training simulates.",
+        ),
     ):
         command = option(command)
     return command
@@ -141,6 +147,7 @@ def _say_plan(job: "Job", out: Path, as_json: bool) -> None:
         "input_size": list(job.model.spec.input_size),
         "notes": list(job.model.notes),
         "steps": [step.method for step in job.recipe.steps],
+        "trained_for": job.recipe.backends[0],
         "calibration": job.recipe.calibration.model_dump(),
         "artifacts": ["float.onnx", *(BACKENDS.get(name).artifact for name in job.recipe.backends)],
         "out": str(out),

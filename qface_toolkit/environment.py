@@ -46,12 +46,17 @@ def record_environment(seed: int, threads: int) -> Environment:
         threads=threads,
         cpu=brand,
         cpu_flags=flags,
-        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        cores=usable_cores(),
         machine=platform.machine(),
         os=platform.platform(),
         python=platform.python_version(),
         versions={"qface_toolkit": __version__, **_versions()},
     )
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def set_determinism(seed: int, threads: int) -> None:

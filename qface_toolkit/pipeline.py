@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,7 +20,7 @@ from qface_toolkit.artifacts import OutputFolder
 from qface_toolkit.backends import BACKENDS
 from qface_toolkit.backends._float_onnx import ARTIFACT as FLOAT_ARTIFACT
 from qface_toolkit.backends._float_onnx import export_float
-from qface_toolkit.environment import set_determinism
+from qface_toolkit.environment import set_determinism, usable_cores
 from qface_toolkit.errors import ArtifactError
 from qface_toolkit.methods import METHODS, Context, Progress
 from qface_toolkit.models import FloatModel, from_module, load_model
@@ -30,6 +29,7 @@ from qface_toolkit.quantize.canonical import canonicalise
 from qface_toolkit.quantize.model import QuantizedModel, description, load_quantized, new_model, weights_bytes
 from qface_toolkit.recipe import Recipe, load_recipe
 from qface_toolkit.report import Report, to_markdown, write_report
+from qface_toolkit.report.schema import StepTime
 from qface_toolkit.sources import Crop, Manifest, describe
 from qface_toolkit.sources._contact_sheet import contact_sheet
 from qface_toolkit.sources._sets import find_set
@@ -67,13 +67,15 @@ def plan_job(
         wanted = wanted.model_copy(update={"backends": tuple(dict.fromkeys(backends))})
     for name in wanted.backends:
         BACKENDS.get(name)
-    find_set(wanted.calibration.set)
+    find_set(wanted.calibration.set).open(wanted.calibration.count, seed)
+    loaded = _float_model(source, model, wanted)
     return Job(
-        _float_model(source, model, wanted),
+        loaded,
+        canonicalise(loaded.network, loaded.spec.input_size),
         wanted,
         recipe,
         seed,
-        threads or len(os.sched_getaffinity(0)),
+        threads or usable_cores(),
         verify=source == DEMO,
         command=command,
     )
@@ -185,7 +187,7 @@ class _Run:
     def quantized(self, crops: Crop) -> QuantizedModel:
         """Return the model after all steps of the recipe, and write it."""
         recipe = self.job.recipe
-        model = new_model(canonicalise(self.job.model.network, self.job.model.spec.input_size), self.job.model.spec)
+        model = new_model(self.job.canonical, self.job.model.spec)
         inputs = model.spec.preprocess(crops)
         target = BACKENDS.get(recipe.backends[0]).target
         for number, step in enumerate(recipe.steps):
@@ -226,7 +228,7 @@ class _Run:
         started = time.perf_counter()
         progress = self.tell("measure")
         report = collect_evidence(self.job, self.folder.path, model, manifest, self.seconds(), progress)
-        steps = (*report.steps, type(report.steps[0])(name="measure", seconds=time.perf_counter() - started))
+        steps = (*report.steps, StepTime(name="measure", seconds=time.perf_counter() - started))
         report = report.model_copy(update={"steps": steps})
         with self.folder.writing("report.json") as path:
             write_report(report, path)

@@ -53,7 +53,7 @@ def measure_quickly(monkeypatch):
     """Measure on few images and in few rounds, on one thread: the files do not depend on it."""
     for name, value in (("AGREEMENT_IMAGES", 32), ("SIMULATION_IMAGES", 16), ("LATENCY_ROUNDS", 10)):
         monkeypatch.setattr(_evidence, name, value)
-    monkeypatch.setattr(pipeline.os, "sched_getaffinity", lambda pid: {0})
+    monkeypatch.setattr(pipeline, "usable_cores", lambda: 1)
 
 
 def run_here(monkeypatch, capsys, *args):

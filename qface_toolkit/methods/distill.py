@@ -60,7 +60,7 @@ def _with_weights(model: QuantizedModel, simulation: Simulation) -> torch.fx.Gra
     """Return the model's canonical network with the simulation's weights."""
     network = copy.deepcopy(model.network)
     weights = {name: value.contiguous() for name, value in simulation.weights().items()}
-    network.load_state_dict(weights, strict=True)
+    network.load_state_dict(network.state_dict() | weights, strict=True)
     return network
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from qface_toolkit.errors import CheckpointError, RecipeError
-from qface_toolkit.models._spec import ModelSpec
+from qface_toolkit.models._spec import CROP_SIZE, ModelSpec
 
 Triple = tuple[float, float, float]
 
@@ -45,9 +45,11 @@ def from_module(
     found by running the network once on zeros; given, it is checked.
 
     Raises:
-        CheckpointError: if the network does not return one embedding an image, or one of another size.
+        CheckpointError: if the network does not return one embedding an image, or one of another size, or eats more
+            than the aligned crop of 112x112 pixels that calibration images are.
         RecipeError: if mean, std or color are not usable.
     """
+    _check_size(input_size)
     size = _run_on_zeros(network.eval(), input_size)
     if embedding_size not in (None, size):
         raise CheckpointError(
@@ -56,6 +58,15 @@ def from_module(
     spec = ModelSpec(name=name or type(network).__name__, input_size=input_size, embedding_size=size)
     spec = override(spec, {"mean": mean, "std": std, "color": color})
     return FloatModel(network, spec, weights_sha256(network), ("given as an nn.Module",))
+
+
+def _check_size(input_size: object) -> None:
+    sizes = input_size if isinstance(input_size, list | tuple) else ()
+    if len(sizes) != 2 or not all(isinstance(size, int) and 0 < size <= CROP_SIZE for size in sizes):
+        raise CheckpointError(
+            f"input_size {input_size!r} is not (height, width) of at most {CROP_SIZE} pixels each, the aligned crop",
+            fix="give two whole numbers, or let the network's first layer resize the crop",
+        )
 
 
 def weights_sha256(network: nn.Module) -> str:

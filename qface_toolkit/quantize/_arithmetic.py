@@ -34,7 +34,7 @@ class Grid:
 
 @dataclass(frozen=True)
 class Sums:
-    """A layer's sums before rescaling: the products' alone, the bias as int32 codes and as float, and the scales."""
+    """A layer's sums before rescaling: products alone (exact, in either width), bias codes, float bias and scales."""
 
     products: Tensor
     bias_codes: Tensor
@@ -122,7 +122,7 @@ class OneDnn(_Torch):
         torch hands oneDNN the inverse of the input's scale in float32, and oneDNN inverts it back.
         """
         input_scale = 1 / (1 / sums.input_scale.double()).float()
-        real = (sums.products * input_scale) * sums.weight_scales + sums.bias
+        real = (sums.products.float() * input_scale) * sums.weight_scales + sums.bias
         return grid.clipped((real * (1 / grid.scale) + grid.zero_point).round())
 
 
@@ -131,7 +131,7 @@ class Fbgemm(_Torch):
 
     def rescaled(self, sums: Sums, grid: Grid) -> Tensor:
         """Return round((products + bias / scales) x multiplier) + zero point."""
-        return grid.rounded((sums.products + sums.bias / sums.scales) * (sums.scales / grid.scale))
+        return grid.rounded((sums.products.float() + sums.bias / sums.scales) * (sums.scales / grid.scale))
 
 
 class TorchX86(_Torch):

@@ -18,6 +18,7 @@ from torch.ao.quantization.quantize_fx import convert_fx, prepare_qat_fx
 
 from qface_toolkit.errors import BackendUnavailable
 from qface_toolkit.quantize._edit import bypass, calls
+from qface_toolkit.quantize._rounding import Rounding
 from qface_toolkit.quantize.model import QuantizedModel
 from qface_toolkit.quantize.plan import Target
 from qface_toolkit.quantize.scheme import (
@@ -94,28 +95,8 @@ class ActivationQuantizer(_Quantizer):
         if self.observes and self.range.observer is not None:
             self.range.observer(x.detach())
         if self.quantizes and self.range.fixed:
-            return cast(torch.Tensor, _Rounding.apply(x, float(self.range.scale), int(self.range.zero_point)))  # type: ignore[no-untyped-call]  # torch ships it so
+            return cast(torch.Tensor, Rounding.apply(x, float(self.range.scale), int(self.range.zero_point)))  # type: ignore[no-untyped-call]  # torch ships it so
         return x
-
-
-class _Rounding(torch.autograd.Function):
-    """Affine fake-quantization with the straight-through gradient, zero where a value was clipped.
-
-    It computes what `torch.fake_quantize_per_tensor_affine` does, ties apart, in vector instructions: the stock
-    operator was the largest part of a training step.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, scale: float, zero_point: int) -> torch.Tensor:  # noqa: ANN401 - torch's own
-        ctx.save_for_backward(x)
-        ctx.ends = (-(zero_point + 0.5) * scale, (ACTIVATION_MAX - zero_point + 0.5) * scale)
-        steps = (x * (1 / scale)).round_().clamp_(-zero_point, ACTIVATION_MAX - zero_point)
-        return steps.mul_(scale)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None]:  # noqa: ANN401 - torch's own
-        (x,) = ctx.saved_tensors
-        return torch.ops.aten.hardtanh_backward(gradient, x, *ctx.ends), None, None
 
 
 class WeightQuantizer(_Quantizer):
@@ -187,8 +168,12 @@ class Simulation(nn.Module):
                 module.enable_fake_quant(on)
 
     def weights(self) -> dict[str, torch.Tensor]:
-        """Return the float weights under their names in the canonical network."""
-        return {name: parameter.detach().clone() for name, parameter in self.prepared.named_parameters()}
+        """Return the trainable float weights under their names in the canonical network.
+
+        Slopes that were rounded to a target's grid are not among them: they are not the network's own any more.
+        """
+        parameters = self.prepared.named_parameters()
+        return {name: parameter.detach().clone() for name, parameter in parameters if parameter.requires_grad}
 
 
 def prepare(model: QuantizedModel, target: Target) -> Simulation:

@@ -3,7 +3,7 @@
 Fake-quantization computes with sums of rounded floats. Such a sum can differ from the integer one in its last bit, that
 bit can decide how the next tensor rounds, and over fifty layers a few such bits become a different rounding noise. For
 training it does not matter which; to prove that a file computes what its ranges say, it does. Here codes are whole
-numbers held in float32, exact below 2**24, and every rescaling follows the engine (see _arithmetic).
+numbers held in floats wide enough for a layer's largest sum, and every rescaling follows the engine (see _arithmetic).
 """
 
 from collections.abc import Callable, Mapping
@@ -21,6 +21,7 @@ from qface_toolkit.quantize.graph import inputs, module, operation
 from qface_toolkit.quantize.model import QuantizedModel
 from qface_toolkit.quantize.plan import Target
 from qface_toolkit.quantize.scheme import (
+    ACTIVATION_MAX,
     SMALLEST_SCALE,
     activation_qparams,
     scales_that_hold_bias,
@@ -29,6 +30,7 @@ from qface_toolkit.quantize.scheme import (
 )
 
 Tensor = torch.Tensor
+_EXACT_IN_FLOAT32 = 2**24
 
 
 def embed_as_integers(
@@ -50,7 +52,9 @@ class _Layer:
         weight, bias = layer.weight.detach().numpy(), cast(nn.Parameter, layer.bias).detach().numpy()
         scales = scales_that_hold_bias(weight_scales(weight, target.weight_max(layer)), bias, np.float32(input_scale))
         shape = (1, -1) + (1,) * (weight.ndim - 2)
-        self.weight = torch.from_numpy(weight_codes(weight, scales)).float()
+        codes = torch.from_numpy(weight_codes(weight, scales)).double()
+        largest_sum = codes.abs().flatten(1).sum(1).max() * ACTIVATION_MAX
+        self.weight = codes.float() if largest_sum < _EXACT_IN_FLOAT32 else codes
         self.bias = torch.from_numpy(bias).reshape(shape)
         self.weight_scales = torch.from_numpy(scales).reshape(shape)
         self.input_scale = input_scale
@@ -102,14 +106,14 @@ class _Runner:
     def sums(self, node: fx.Node, codes: Tensor) -> Sums:
         """Return a layer's sums over centred codes."""
         layer = self.layers[node.name]
-        centred = codes - self.grids[inputs(node)[0].name].zero_point
+        centred = (codes - self.grids[inputs(node)[0].name].zero_point).to(layer.weight.dtype)
         if operation(node) == "linear":
             products = F.linear(centred, layer.weight)
         else:
             conv = module(node)
             products = F.conv2d(centred, layer.weight, None, conv.stride, conv.padding, conv.dilation, conv.groups)
-        codes = torch.round(layer.bias * (1 / (layer.input_scale * layer.weight_scales)))
-        return Sums(products.round(), codes, layer.bias, layer.input_scale, layer.weight_scales, layer.groups)
+        bias_codes = torch.round(layer.bias * (1 / (layer.input_scale * layer.weight_scales)))
+        return Sums(products.round(), bias_codes, layer.bias, layer.input_scale, layer.weight_scales, layer.groups)
 
 
 def _layer(runner: _Runner, node: fx.Node, sources: list[Tensor]) -> Tensor:

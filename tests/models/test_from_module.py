@@ -76,3 +76,9 @@ def test_broken_weights_are_noticed():
 def test_wrong_facts_are_listed():
     with pytest.raises(RecipeError, match=r"model.mean(.|\n)*model.std(.|\n)*model.color"):
         from_module(tiny(), mean="x", std=-1, color="grey")
+
+
+@pytest.mark.parametrize("size", [(128, 112), (112, 160), (0, 112), 112, (112,)], ids=str)
+def test_an_input_that_no_aligned_crop_fills_is_refused(size):
+    with pytest.raises(CheckpointError, match="input_size"):
+        from_module(nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()), input_size=size)
