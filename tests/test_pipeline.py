@@ -320,3 +320,25 @@ def test_public_names_are_there():
 def test_golden_vectors_need_no_pickle(result):
     data = io.BytesIO((result.out / "golden.npz").read_bytes())
     assert "allow_pickle" not in np.load(data, allow_pickle=False).files
+
+
+def test_another_network_with_the_same_weights_is_another_job():
+    class Plain(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.linear = nn.Conv2d(3, 4, 3, stride=4), nn.Linear(4, 8)
+
+        def forward(self, x):
+            return self.linear(self.activated(self.conv(x)).mean([2, 3]))
+
+        def activated(self, x):
+            return functional.relu(x)
+
+    class Clipped(Plain):
+        def activated(self, x):
+            return functional.relu6(x)
+
+    plain, clipped = Plain(), Clipped()
+    clipped.load_state_dict(plain.state_dict())
+    assert pipeline.plan_job(plain).fingerprint != pipeline.plan_job(clipped).fingerprint
+    assert pipeline.plan_job(plain).fingerprint == pipeline.plan_job(plain).fingerprint

@@ -120,3 +120,15 @@ def test_converting_leaves_engine_and_simulation_alone():
     convert(simulation, "qnnpack")
     assert torch.backends.quantized.engine == before
     assert (run(simulation, images) == first).all()
+
+
+def test_sums_too_large_for_float32_stay_exact(tmp_path):
+    """Weights of one sign and 700 inputs reach sums of more than 24 bits."""
+    network = nn.Sequential(nn.Conv2d(3, 700, 1), nn.ReLU(), nn.Conv2d(700, 24, 1), nn.Flatten(), nn.Linear(24 * 16, 8))
+    for layer in (network[0], network[2]):
+        nn.init.uniform_(layer.weight, 0.5, 1.0)
+    model = calibrated(network, (4, 4))
+    images = smooth_images((4, 4), 8)
+    artifact = opened("onnx-x86", model, tmp_path)
+    difference = abs(artifact(images) - embed_as_integers(model, ONNX, images)).max()
+    assert difference == 0, difference

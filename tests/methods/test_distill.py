@@ -1,0 +1,89 @@
+"""Distillation trains weights against the float network; ranges, slopes on a target's grid and the input stay."""
+
+import numpy as np
+import pytest
+import torch
+from quantized import calibrated, small_network, smooth_images
+from torch import nn
+
+from qface_toolkit.errors import CalibrationError
+from qface_toolkit.methods import METHODS, Context
+from qface_toolkit.quantize.plan import ONNX, TORCH_X86
+from qface_toolkit.quantize.scheme import Range
+
+SIZE = (16, 16)
+DISTILL = METHODS.get("distill")
+
+
+def context(target, images, told=lambda done, total: None, seed=0):
+    return Context(images, target, seed, 4, told)
+
+
+@pytest.fixture(scope="module")
+def model():
+    layers = [nn.Conv2d(3, 6, 3, padding=1), nn.PReLU(6), nn.Conv2d(6, 8, 3, stride=2), nn.PReLU(8)]
+    network = nn.Sequential(*layers, nn.Flatten(), nn.Linear(8 * 49, 12))
+    torch.manual_seed(0)
+    for prelu in (layers[1], layers[3]):
+        nn.init.uniform_(prelu.weight, -0.9, 0.9)
+    model = calibrated(network, SIZE, smooth_images(SIZE, 16))
+    # Ranges that clip much leave something to learn.
+    clipping = {owner: Range(interval.low / 3, interval.high / 3) for owner, interval in model.ranges.items()}
+    return model.with_ranges(clipping)
+
+
+@pytest.fixture(scope="module")
+def images():
+    return smooth_images(SIZE, 16, seed=1)
+
+
+def weights(model):
+    return {name: tensor.clone() for name, tensor in model.network.state_dict().items()}
+
+
+def distilled(model, images, target=ONNX, **options):
+    return DISTILL.run(model, DISTILL.options(epochs=12, learning_rate=1e-3, **options), context(target, images))
+
+
+def test_weights_move_and_ranges_stay(model, images):
+    before = weights(model)
+    after = distilled(model, images)
+    assert after.ranges == model.ranges
+    assert all(torch.equal(tensor, model.network.state_dict()[name]) for name, tensor in before.items())
+    assert any(not torch.equal(tensor, before[name]) for name, tensor in weights(after).items())
+
+
+def test_slopes_stay_float_when_the_target_rounds_them(model, images):
+    after = weights(distilled(model, images, TORCH_X86))
+    slopes = [name for name, module in model.network.named_modules() if isinstance(module, nn.PReLU)]
+    assert slopes
+    for name in slopes:
+        assert torch.equal(after[f"{name}.weight"], model.network.state_dict()[f"{name}.weight"])
+
+
+def test_same_seed_gives_the_same_weights(model, images):
+    first, second = (weights(distilled(model, images)) for _ in range(2))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_progress_ends_at_its_total(model, images):
+    told = []
+    DISTILL.run(model, DISTILL.options(epochs=2), context(ONNX, images, lambda *done: told.append(done)))
+    assert told[-1][0] == told[-1][1]
+
+
+def test_needs_ranges_first(model, images):
+    with pytest.raises(CalibrationError, match="ranges"):
+        DISTILL.run(model.with_ranges({}), DISTILL.options(), context(ONNX, images))
+
+
+def test_needs_an_image_to_hold_out(model, images):
+    with pytest.raises(CalibrationError, match="too few"):
+        DISTILL.run(model, DISTILL.options(), context(ONNX, images[:1]))
+
+
+def test_nothing_in_a_network_depends_on_the_batch():
+    model = calibrated(small_network("iresnet")[0], small_network("iresnet")[1])
+    kinds = {type(module) for module in model.network.modules()}
+    assert not kinds & {nn.BatchNorm1d, nn.BatchNorm2d, nn.Dropout}, kinds
+    assert np.isfinite([interval.high for interval in model.ranges.values()]).all()
