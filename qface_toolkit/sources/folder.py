@@ -64,7 +64,7 @@ class Folder:
             raise CalibrationError(
                 f"{count} calibration images were asked for and the folder holds {len(files)}",
                 where=str(options.path),
-                fix=f"ask for {len(files)} images or add more",
+                fix=f"ask for {len(files)} images (calibration.count, or --count) or add more",
             )
         chosen = [files[place * len(files) // count] for place in range(count)]
         for file in chosen:
