@@ -17,8 +17,8 @@ from qface_toolkit.errors import ArtifactError, BackendUnavailable
 OLDEST_RUNTIME = "1.24.1"
 """The first release that runs Max on uint8."""
 RUNTIME_KEY = "qface.onnxruntime"
-_ERRORS = (failures.Fail, failures.InvalidGraph, failures.InvalidProtobuf, failures.NotImplemented,
-           failures.InvalidArgument, failures.RuntimeException, failures.NoSuchFile)  # fmt: skip
+ERRORS = (failures.Fail, failures.InvalidGraph, failures.InvalidProtobuf, failures.NotImplemented,
+          failures.InvalidArgument, failures.RuntimeException, failures.NoSuchFile)  # fmt: skip
 
 
 def open_onnx(artifact: Path, threads: int) -> Embed:
@@ -28,7 +28,7 @@ def open_onnx(artifact: Path, threads: int) -> Embed:
         BackendUnavailable: if the file says that it needs a newer runtime than this machine's.
         ArtifactError: if the runtime refuses the file.
     """
-    session = _session(artifact, _options(threads))
+    session = _session(artifact, session_options(threads))
     needed = session.get_modelmeta().custom_metadata_map.get(RUNTIME_KEY, "0")
     if _version(onnxruntime.__version__) < _version(needed):
         raise BackendUnavailable(
@@ -47,13 +47,14 @@ def open_onnx(artifact: Path, threads: int) -> Embed:
 def optimized_operators(artifact: Path) -> Mapping[str, int]:
     """Return how many of each operator are left after ONNX Runtime's own optimization on this machine."""
     with tempfile.TemporaryDirectory() as folder:
-        options = _options(threads=1)
+        options = session_options(threads=1)
         options.optimized_model_filepath = str(Path(folder) / "optimized.onnx")
         _session(artifact, options)
         return Counter(node.op_type for node in onnx.load(options.optimized_model_filepath).graph.node)
 
 
-def _options(threads: int) -> onnxruntime.SessionOptions:
+def session_options(threads: int) -> onnxruntime.SessionOptions:
+    """Return the options that everything is run and measured with."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -64,7 +65,7 @@ def _options(threads: int) -> onnxruntime.SessionOptions:
 def _session(artifact: Path, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
     try:
         return onnxruntime.InferenceSession(str(artifact), options, providers=["CPUExecutionProvider"])
-    except _ERRORS as error:
+    except ERRORS as error:
         raise ArtifactError(
             f"ONNX Runtime {onnxruntime.__version__} refuses the file: {error}", where=str(artifact)
         ) from error
