@@ -44,16 +44,25 @@ class GraphBuilder:
         return output
 
     def model(self, output: str, input_shape: Sequence[int], embedding_size: int) -> onnx.ModelProto:
-        """Return the finished model; `output` becomes the embedding, and the batch may have any size."""
-        for node in self._nodes:
+        """Return the finished model; `output` becomes the embedding, and the batch may have any size.
+
+        What nobody reads is left out: the runtime would compute it all the same.
+        """
+        nodes, read = list[onnx.NodeProto](), {output}
+        for node in reversed(self._nodes):
+            if read.intersection(node.output):
+                nodes.append(node)
+                read.update(node.input)
+        nodes.reverse()
+        for node in nodes:
             node.output[:] = [OUTPUT if name == output else name for name in node.output]
             node.input[:] = [OUTPUT if name == output else name for name in node.input]
         graph = helper.make_graph(
-            self._nodes,
+            nodes,
             "qface",
             [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["batch", *input_shape])],
             [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["batch", embedding_size])],
-            self._initializers,
+            [tensor for tensor in self._initializers if tensor.name in read],
         )
         return helper.make_model(
             graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="qface_toolkit"

@@ -12,6 +12,7 @@ import onnx
 from torch import fx
 
 from qface_toolkit.backends.onnx_qdq._builder import INPUT, GraphBuilder
+from qface_toolkit.backends.onnx_qdq._geometry import convolution_attributes, pool_attributes
 from qface_toolkit.backends.onnx_qdq._layer import LayerConstants, dequantized, layer_constants, scaled_constants
 from qface_toolkit.quantize.graph import inputs, module, operation
 from qface_toolkit.quantize.model import QuantizedModel
@@ -82,16 +83,8 @@ class _Writer:
 
     def convolution(self, node: fx.Node, layer: LayerConstants) -> str:
         """Write a convolution with these constants and the geometry of `node`."""
-        conv = module(node)
-        return self.graph.node(
-            "Conv",
-            [self.read(node), *dequantized(self.graph, layer)],
-            kernel_shape=list(conv.kernel_size),
-            strides=list(conv.stride),
-            pads=[*conv.padding, *conv.padding],
-            dilations=list(conv.dilation),
-            group=conv.groups,
-        )
+        sources = [self.read(node), *dequantized(self.graph, layer)]
+        return self.graph.node("Conv", sources, **convolution_attributes(module(node)))
 
 
 def _is_read_by(node: fx.Node, name: str) -> bool:
@@ -137,25 +130,12 @@ def _relu6(writer: _Writer, node: fx.Node) -> str:
 
 
 def _max_pool(writer: _Writer, node: fx.Node) -> str:
-    return writer.rounded(node, writer.graph.node("MaxPool", [writer.read(node)], **_window(node)))
+    return writer.rounded(node, writer.graph.node("MaxPool", [writer.read(node)], **pool_attributes(module(node))))
 
 
 def _average_pool(writer: _Writer, node: fx.Node) -> str:
-    counted = int(module(node).count_include_pad)
-    pool = writer.graph.node("AveragePool", [writer.read(node)], count_include_pad=counted, **_window(node))
+    pool = writer.graph.node("AveragePool", [writer.read(node)], **pool_attributes(module(node)))
     return writer.rounded(node, pool)
-
-
-def _window(node: fx.Node) -> dict[str, list[int] | int]:
-    pool = module(node)
-    kernel, stride, padding = (_pair(value) for value in (pool.kernel_size, pool.stride, pool.padding))
-    return {
-        "kernel_shape": kernel, "strides": stride, "pads": padding + padding, "ceil_mode": int(pool.ceil_mode)
-    }  # fmt: skip
-
-
-def _pair(value: int | tuple[int, int]) -> list[int]:
-    return [value, value] if isinstance(value, int) else list(value)
 
 
 def _global_average_pool(writer: _Writer, node: fx.Node) -> str:

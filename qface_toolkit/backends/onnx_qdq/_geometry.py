@@ -1,0 +1,30 @@
+"""How torch's kernels, strides and borders are called in ONNX: the same in every graph that we write."""
+
+from typing import Any
+
+from torch import nn
+
+
+def convolution_attributes(conv: nn.Conv2d) -> dict[str, Any]:
+    """Return the attributes of an ONNX Conv."""
+    return {
+        "kernel_shape": list(conv.kernel_size),
+        "strides": list(conv.stride),
+        "pads": [*conv.padding, *conv.padding],
+        "dilations": list(conv.dilation),
+        "group": conv.groups,
+    }
+
+
+def pool_attributes(pool: nn.MaxPool2d | nn.AvgPool2d) -> dict[str, Any]:
+    """Return the attributes of an ONNX MaxPool or AveragePool."""
+    kernel, stride, padding = (_pair(value) for value in (pool.kernel_size, pool.stride, pool.padding))
+    attributes: dict[str, Any] = {
+        "kernel_shape": kernel, "strides": stride, "pads": padding + padding, "ceil_mode": int(pool.ceil_mode)
+    }  # fmt: skip
+    counted = {"count_include_pad": int(pool.count_include_pad)} if isinstance(pool, nn.AvgPool2d) else {}
+    return attributes | counted
+
+
+def _pair(value: int | tuple[int, ...]) -> list[int]:
+    return [value, value] if isinstance(value, int) else list(value)
