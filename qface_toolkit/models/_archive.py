@@ -27,12 +27,11 @@ _RESAVE = (
 
 
 def read_weights(path: Path) -> tuple[object, Mapping[str, str]]:
-    """Return what the file holds (tensors in nested dicts) and its text metadata, which only safetensors has.
+    """Return what a file that `check_file` passed holds (tensors in nested dicts) and safetensors' text metadata.
 
     Raises:
-        CheckpointError: if the file is missing, is no weight file, holds Python objects, or claims more than its bytes.
+        CheckpointError: if the file is no weight file, holds Python objects, or claims more than its bytes.
     """
-    _check_file(path)
     with path.open("rb") as stream:
         head = stream.read(16)
     if head[:2] == b"PK":
@@ -46,7 +45,12 @@ def read_weights(path: Path) -> tuple[object, Mapping[str, str]]:
     raise _not_a_checkpoint(path)
 
 
-def _check_file(path: Path) -> None:
+def check_file(path: Path) -> None:
+    """Check that there is a file to read, of a size that a face network's weights can have.
+
+    Raises:
+        CheckpointError: if not.
+    """
     if not path.exists():
         raise CheckpointError("there is no such checkpoint", where=str(path), fix="check the path")
     if not path.is_file():
@@ -61,9 +65,7 @@ def _check_file(path: Path) -> None:
 
 
 def _not_a_checkpoint(path: Path) -> CheckpointError:
-    fix = "give a state dict saved by torch.save (.pth, .pt, .ckpt) or a .safetensors file"
-    if path.suffix == ".onnx":
-        fix = "ONNX files are not read; give the checkpoint that the file was exported from"
+    fix = "give a state dict saved by torch.save (.pth, .pt, .ckpt), a .safetensors or an .onnx file"
     return CheckpointError("the file is not a checkpoint", where=str(path), fix=fix)
 
 

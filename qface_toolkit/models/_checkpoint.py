@@ -8,9 +8,10 @@ from typing import Any
 import torch
 
 from qface_toolkit.errors import CheckpointError
-from qface_toolkit.models._archive import read_weights
+from qface_toolkit.models._archive import check_file, read_weights
 from qface_toolkit.models._match import Match, differing_error, match
 from qface_toolkit.models._model import FloatModel, override
+from qface_toolkit.models._onnx import is_onnx, load_onnx
 from qface_toolkit.models._spec import ModelSpec
 from qface_toolkit.models._state import State, drop_heads, flatten_state, to_float32
 
@@ -22,18 +23,22 @@ _METADATA_FACTS = ("license", "origin")
 
 
 def load_model(path: str | Path, *, name: str | None = None, overrides: Mapping[str, Any] | None = None) -> FloatModel:
-    """Load a checkpoint (.pth, .pt, .ckpt, .safetensors, or the word `demo`) as a float32 network in eval mode.
+    """Load a checkpoint (.pth, .pt, .ckpt, .safetensors, .onnx, or the word `demo`) as a float32 network in eval mode.
 
     No code of the file is run. The architecture is recognised from keys and shapes unless `name` gives it; every
-    weight of the network comes from the file. `overrides` replaces facts of the spec: mean, std,
-    color, license, origin.
+    weight of the network comes from the file. An ONNX file brings its network with it, whatever that is, and `name`
+    says only what it must be recognised as. `overrides` replaces facts of the spec: mean, std, color, license, origin.
 
     Raises:
         CheckpointError: if the file cannot be read, trusted or recognised, or its weights are incomplete.
+        UnsupportedModel: if an ONNX file holds an operator that is not known here.
         RecipeError: listing the overrides that are wrong.
         UnknownName: if nobody knows the architecture `name`.
     """
     file = _demo_file() if str(path) == DEMO else Path(path)
+    check_file(file)
+    if is_onnx(file):
+        return load_onnx(file, name=name, overrides=overrides)
     loaded, metadata = read_weights(file)
     state = flatten_state(loaded, where=str(file), size_bytes=file.stat().st_size)
     found, state = _complete_match(state, name)

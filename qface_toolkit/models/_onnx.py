@@ -1,0 +1,189 @@
+"""Float face ONNX files in: from a stranger's file to the same FloatModel that a checkpoint becomes, any batch size.
+
+`_onnx_wire` measures the bytes, `_onnx_read` checks the graph, `_onnx_tensors` reads the weights, `_onnx_constants`
+computes what needs no image, `_onnx_layers`, `_onnx_shapes` and `_onnx_arithmetic` add one node each to `_onnx_graph`'s
+network, and `_onnx_facts` finds the preprocessing. No runtime sees the file.
+"""
+
+import hashlib
+import math
+import operator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import fx
+
+from qface_toolkit.errors import CheckpointError, QFaceError, UnsupportedModel
+from qface_toolkit.models._model import FloatModel
+from qface_toolkit.models._onnx_arithmetic import ARITHMETIC
+from qface_toolkit.models._onnx_constants import Constants
+from qface_toolkit.models._onnx_facts import find_facts
+from qface_toolkit.models._onnx_graph import Activation, Network, Value
+from qface_toolkit.models._onnx_layers import LAYERS
+from qface_toolkit.models._onnx_read import OnnxFile, OnnxNode, parse_onnx, printable
+from qface_toolkit.models._onnx_shapes import SHAPES
+from qface_toolkit.models._onnx_tensors import TensorReader
+
+_OPERATORS = {**LAYERS, **SHAPES, **ARITHMETIC}
+_LARGEST_BYTES = 1 << 30
+_SPARE_WEIGHTS = 1 << 16
+_LONGEST_EMBEDDING = 4096
+_NUMBERS = (operator.sub, operator.add, operator.mul, operator.truediv)
+_DAMAGE = (ValueError, TypeError, LookupError, ArithmeticError, RuntimeError, AttributeError, AssertionError,
+           MemoryError)  # fmt: skip
+"""What numpy and torch raise when a damaged node asks for what cannot be."""
+
+
+def is_onnx(path: Path) -> bool:
+    """Tell whether a file is meant as ONNX: by its name, or because it begins as such files do."""
+    if path.suffix.lower() == ".onnx":
+        return True
+    if not path.is_file():
+        return False
+    with path.open("rb") as stream:
+        head = stream.read(9)
+    starts = len(head) == 9 and head[0] == 0x08 and 0 < head[1] < 0x20 and head[2] in (0x12, 0x1A, 0x22, 0x3A, 0x42)
+    return starts and head[8:] != b"{"
+
+
+def load_onnx(path: Path, *, name: str | None = None, overrides: Mapping[str, Any] | None = None) -> FloatModel:
+    """Load a float face network from an ONNX file that `check_file` has seen; see `load_model`.
+
+    Raises:
+        CheckpointError: if the file is damaged, not what it claims, no network from an image to an embedding, or does
+            not say how images are prepared.
+        UnsupportedModel: naming the node if it holds an operator that is not known here.
+    """
+    with _located(str(path)):
+        file, size_bytes, digest = _parse(path)
+        reader = TensorReader(path.parent)
+        network, size, notes = _import(file, reader, size_bytes)
+        for piece in reader.contents():
+            digest.update(piece)
+        title = printable(path.stem, 60) or "network"
+        spec, sources = find_facts(file, network, size, name=name, title=title, overrides=overrides or {})
+    said = (f"ONNX opset {file.opset}, written by {file.producer}", *file.notes, *notes, *sources)
+    return FloatModel(network, spec, digest.hexdigest(), said)
+
+
+@contextmanager
+def _located(where: str) -> Iterator[None]:
+    """Name the file in errors that name only a node, or nothing."""
+    try:
+        yield
+    except (CheckpointError, UnsupportedModel) as error:
+        place = f"{where}, {error.where}" if error.where else where
+        fix = error.fix or "export the network again, in eval mode, by torch.onnx.export"
+        raise type(error)(error.what, where=place, fix=fix) from error
+
+
+def _parse(path: Path) -> tuple[OnnxFile, int, "hashlib._Hash"]:
+    """Return the file's parts, its size and the SHA-256 that begins with its bytes, which are then let go."""
+    size = path.stat().st_size
+    if size > _LARGEST_BYTES:
+        raise CheckpointError(
+            f"the ONNX file has {size} bytes, more than any face network", fix="give the float network alone"
+        )
+    with path.open("rb") as stream:
+        data = stream.read(_LARGEST_BYTES)
+    with _damage("the graph"):
+        return parse_onnx(data), len(data), hashlib.sha256(data)
+
+
+def _import(file: OnnxFile, reader: TensorReader, size_bytes: int) -> tuple[fx.GraphModule, int, tuple[str, ...]]:
+    """Return the network, the size of its embedding, and what is worth knowing about the two."""
+
+    def most_weights() -> int:
+        return (size_bytes + reader.external_bytes) // 2 + _SPARE_WEIGHTS  # weights of two bytes are the smallest
+
+    network = Network(file.input_size, batch=file.batch, most_weights=most_weights)
+    constants = Constants(reader)
+    values: dict[str, Value] = {file.input_name: network.image}
+    for node in file.nodes:
+        with _damage(f"node {node.name!r} ({node.op})"), np.errstate(all="ignore"):
+            for name in node.inputs:
+                if name in file.initializers and name not in values:
+                    values[name] = reader.read(file.initializers[name])
+            inputs = [values.get(name) if name else None for name in node.inputs]
+            values[node.outputs[0]] = _value(network, constants, node, inputs)
+    output, notes = _embedding(network, values.get(file.output_name))
+    module = network.finish(output)
+    _check_runs(module, file.input_size, output.shape[0])
+    return module, output.shape[0], (*notes, *_precision(reader), *_arithmetic_on_input(module))
+
+
+@contextmanager
+def _damage(where: str) -> Iterator[None]:
+    """Turn whatever a damaged part causes into the error for a damaged file, and name the part."""
+    try:
+        yield
+    except QFaceError as error:
+        if error.where is None:
+            error.where = where
+        raise
+    except _DAMAGE as error:
+        reason = printable(str(error).partition("\n")[0], 200)
+        raise CheckpointError(f"a part of the file makes no sense: {reason}", where=where) from error
+
+
+def _value(network: Network, constants: Constants, node: OnnxNode, inputs: list[Value | None]) -> Value:
+    if constants.knows(node, inputs):
+        return constants.evaluate(node, inputs)
+    if node.op not in _OPERATORS:
+        raise UnsupportedModel(
+            f"the operator {node.op} is not known here",
+            fix="simplify the file (onnxsim), cut the graph at the embedding (onnx.utils.extract_model), or give the "
+            f"network itself to the Python API; known are {', '.join(sorted(_OPERATORS))}",
+        )
+    return _OPERATORS[node.op](network, node, inputs)
+
+
+def _embedding(network: Network, output: Value | None) -> tuple[Activation, tuple[str, ...]]:
+    """Return the output as vectors [N, D]; pictures of one pixel are such, others are no embedding."""
+    fix = "cut the graph at the embedding: onnx.utils.extract_model(path, out, inputs, [embedding])"
+    if not isinstance(output, Activation) or output.node is network.image.node:
+        raise CheckpointError("the output is not computed from the image", fix=fix)
+    size = max(output.shape, default=0)
+    if math.prod(output.shape) != size or not 2 <= size <= _LONGEST_EMBEDDING:
+        raise CheckpointError(
+            f"the output has the shape [N, {str(list(output.shape))[1:]}, which is no embedding [N, D] of 2 to "
+            f"{_LONGEST_EMBEDDING} numbers: this is a detector, a classifier, or another kind of network",
+            fix=fix,
+        )
+    if len(output.shape) == 1 and output.columns is None:
+        return output, ()
+    note = f"flattened the output [N, {str(list(output.shape))[1:]} to vectors"
+    return network.reshaped(output, (size,)), (note,)
+
+
+def _check_runs(module: fx.GraphModule, input_size: tuple[int, int], size: int) -> None:
+    """Run the network on tensors without numbers, which costs nothing, and see that it returns embeddings."""
+    state = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    bare = {key: torch.empty_like(tensor, device="meta") for key, tensor in state.items()}
+    with _damage("the whole graph"), torch.no_grad():
+        images = torch.empty(2, 3, *input_size, device="meta")
+        embeddings = torch.func.functional_call(module, bare, (images,))
+    if tuple(embeddings.shape) != (2, size):
+        raise CheckpointError(f"two images give {list(embeddings.shape)} instead of two embeddings")
+
+
+def _precision(reader: TensorReader) -> tuple[str, ...]:
+    others = sorted(reader.float_types - {"float32"})
+    return tuple(f"converted {kind} weights to float32" for kind in others)
+
+
+def _arithmetic_on_input(module: fx.GraphModule) -> tuple[str, ...]:
+    """Say whether the graph prepares the image itself: then the facts may mean that it is fed plain pixels."""
+    image = next(iter(module.graph.nodes))
+    names = {"sub": "subtracts", "add": "adds", "mul": "multiplies", "truediv": "divides"}
+    verbs = []
+    node = image
+    while len(node.users) == 1 and (node := next(iter(node.users))).target in _NUMBERS:
+        verbs.append(names[node.target.__name__])
+    if not verbs:
+        return ()
+    return (f"the graph itself {' and '.join(verbs[:4])} constants first: it may expect plain pixels 0..255",)

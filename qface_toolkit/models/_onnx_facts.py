@@ -1,0 +1,166 @@
+"""What must be known of an ONNX file's network beside its graph: from its metadata, or from what it is recognised as.
+
+Preprocessing is never guessed: a file that neither says it nor is a known architecture, layer for layer, is refused
+until somebody gives it.
+"""
+
+import dataclasses
+import functools
+import json
+from collections.abc import Hashable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from qface_toolkit.errors import CheckpointError, RecipeError
+from qface_toolkit.models._architecture import ARCHITECTURES, Architecture, Plan
+from qface_toolkit.models._model import override
+from qface_toolkit.models._onnx_read import OnnxFile, printable
+from qface_toolkit.models._spec import ModelSpec
+
+_PREPROCESSING = ("mean", "std", "color")
+_PROVENANCE = ("license", "origin")
+_LONGEST_FACT = 300
+_TOTAL_STRIDE = 16
+_EXAMPLES = {"mean": "model.mean=127.5", "std": "model.std=128", "color": "model.color=rgb"}
+_UNSEEN = (nn.BatchNorm2d, nn.BatchNorm1d, nn.Dropout, nn.Identity, nn.Flatten, nn.AdaptiveAvgPool2d)
+_GEOMETRY = {
+    nn.Conv2d: ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups"),
+    nn.Linear: ("in_features", "out_features"),
+    nn.MaxPool2d: ("kernel_size", "stride", "padding"),
+}
+
+Signature = tuple[Hashable, ...]
+
+
+def find_facts(
+    file: OnnxFile, network: fx.GraphModule, size: int, *, name: str | None, title: str, overrides: Mapping[str, Any]
+) -> tuple[ModelSpec, tuple[str, ...]]:
+    """Return the facts of a network with embeddings of this size, and notes that say where they are from.
+
+    What the caller overrides goes before the file's metadata, and that before what the architecture was published with.
+
+    Raises:
+        CheckpointError: listing which of mean, std and color nobody gives, or if the network is not `name`.
+        RecipeError: listing the overrides that are wrong.
+        UnknownName: if nobody knows the architecture `name`.
+    """
+    stated = _metadata_facts(file)
+    known = _recognised(network, file.input_size, size, name)
+    architecture, found_name = (known[0], known[1].name) if known else (None, None)
+    published = {"mean": architecture.mean, "std": architecture.std, "color": "rgb"} if architecture else {}
+    missing = [key for key in _PREPROCESSING if not any(key in facts for facts in (overrides, stated, published))]
+    if missing:
+        raise _missing(missing, _candidates(network, file.input_size, size))
+    called = found_name or printable(file.metadata.get("qface.model", ""), 60) or title
+    spec = ModelSpec(name=called, input_size=file.input_size, embedding_size=size)
+    try:
+        spec = override(spec, {**published, **stated})
+    except RecipeError as error:
+        raise CheckpointError(
+            f"the file's metadata are wrong: {error.what}", fix="give the facts with --set"
+        ) from error
+    return override(spec, overrides), _sources(overrides, stated, found_name)
+
+
+def _sources(overrides: Mapping[str, Any], stated: Mapping[str, Any], found: str | None) -> tuple[str, ...]:
+    """Return one note on where each fact of the preprocessing is from."""
+    origins: dict[str, list[str]] = {}
+    for key in _PREPROCESSING:
+        origin = "given" if key in overrides else "the file's metadata" if key in stated else f"that of {found}"
+        origins.setdefault(origin, []).append(key)
+    notes = [f"preprocessing ({', '.join(keys)}): {origin}" for origin, keys in origins.items()]
+    recognised = (f"recognised as {found}, layer for layer",) if found else ()
+    return (*recognised, *notes)
+
+
+def _missing(missing: list[str], candidates: list[str]) -> CheckpointError:
+    several = f"; it could be {' or '.join(candidates)}, whose preprocessing differs" if candidates else ""
+    settings = " ".join(f"--set {_EXAMPLES[key]}" for key in missing)
+    one = f", or --model {candidates[0]}" if candidates else ""
+    return CheckpointError(
+        f"the ONNX file does not say how images are prepared, and its network is none known here{several}; "
+        f"missing: {', '.join(missing)} (the network is fed (pixel - mean) / std, pixels 0..255, in this colour order)",
+        fix=f"give what the network was trained with, for instance {settings}{one}",
+    )
+
+
+def _metadata_facts(file: OnnxFile) -> dict[str, Any]:
+    facts: dict[str, Any] = {}
+    for key in (*_PREPROCESSING, *_PROVENANCE):
+        text = file.metadata.get(f"qface.{key}")
+        if text is None or len(text) > _LONGEST_FACT:
+            continue
+        facts[key] = _numbers(text) if key in ("mean", "std") else printable(text, _LONGEST_FACT)
+    return facts
+
+
+def _numbers(text: str) -> object:
+    """Return what a metadata text holds as JSON; a text that is none is refused later, by its name."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return printable(text)
+
+
+def _recognised(
+    network: fx.GraphModule, input_size: tuple[int, int], size: int, name: str | None
+) -> tuple[Architecture, Plan] | None:
+    """Return the architecture whose layers are exactly the network's; none where two say different preprocessing."""
+    entries = {name: ARCHITECTURES.get(name)} if name else ARCHITECTURES.entries()
+    found = _matches(entries, network, input_size, size)
+    if name and not found:
+        raise CheckpointError(
+            f"the network is not that of {name}: its layers differ", fix="leave out --model; give the facts with --set"
+        )
+    ways = {(architecture.mean, architecture.std) for architecture, _ in found}
+    return found[0] if len(ways) == 1 else None
+
+
+def _candidates(network: fx.GraphModule, input_size: tuple[int, int], size: int) -> list[str]:
+    return [plan.name for _, plan in _matches(ARCHITECTURES.entries(), network, input_size, size)]
+
+
+def _matches(
+    entries: Mapping[str, Architecture], network: fx.GraphModule, input_size: tuple[int, int], size: int
+) -> list[tuple[Architecture, Plan]]:
+    plans = [(entry, plan) for entry in entries.values() if (plan := _at_size(entry.published, input_size, size))]
+    signature = _signature(network)
+    return [(entry, plan) for entry, plan in plans if _plan_signature(plan) == signature]
+
+
+def _at_size(plan: Plan, input_size: tuple[int, int], size: int) -> Plan | None:
+    """Return a published plan for another input and embedding, or None if its layout cannot have them."""
+    names = {field.name for field in dataclasses.fields(plan)}  # type: ignore[arg-type]  # plans are dataclasses
+    grid = tuple(pixels // _TOTAL_STRIDE for pixels in input_size)
+    wanted = {"embedding_size": size, "kernel": grid, "grid": grid}
+    changed: Plan = dataclasses.replace(plan, **{key: wanted[key] for key in names & wanted.keys()})  # type: ignore[type-var]
+    fits = changed.input_size == input_size and changed.embedding_size == size
+    return changed if fits and min(grid) > 0 else None
+
+
+@functools.lru_cache(maxsize=64)
+def _plan_signature(plan: Plan) -> Signature:
+    with torch.device("meta"):
+        return _signature(fx.symbolic_trace(plan.build().eval()))
+
+
+def _signature(network: fx.GraphModule) -> Signature:
+    """Return what a network does, in order: geometries, activations, sums; not BatchNorm, which may be folded."""
+    return tuple(_traits(network))
+
+
+def _traits(network: fx.GraphModule) -> Iterator[Hashable]:
+    for node in network.graph.nodes:
+        if node.op == "call_module":
+            module = network.get_submodule(str(node.target))
+            if not isinstance(module, _UNSEEN):
+                kind = type(module)
+                yield kind.__name__, *(_plain(getattr(module, key)) for key in _GEOMETRY.get(kind, ()))
+        elif node.op == "call_function" and node.target not in (torch.flatten, nn.functional.normalize):
+            yield node.target.__name__
+
+
+def _plain(value: object) -> object:
+    return (value, value) if isinstance(value, int) else value

@@ -1,0 +1,248 @@
+"""From the bytes of an ONNX file to its parts, checked: what the graph eats and returns, and nodes in running order."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import onnx
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # ships no type information
+
+from qface_toolkit.errors import CheckpointError
+from qface_toolkit.models._onnx_tensors import FLOAT_TYPES
+from qface_toolkit.models._onnx_wire import check_wire, damaged
+from qface_toolkit.models._spec import CROP_SIZE
+
+OLDEST_OPSET = 9
+_MOST_NODES = 20_000
+_MOST_NAMES = 64
+_MOST_ATTRIBUTES = 64
+_STANDARD_DOMAINS = ("", "ai.onnx")
+_QUANTIZED = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger")
+_FLAT = "export the network's inference alone, as one flat graph"
+_Proto = Any  # onnx ships no types
+
+
+@dataclass(frozen=True)
+class OnnxNode:
+    """One node; its attributes are read through methods that check their type."""
+
+    op: str
+    name: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attributes: Mapping[str, _Proto]
+
+    def has(self, key: str) -> bool:
+        """Tell whether the attribute is there."""
+        return key in self.attributes
+
+    def integer(self, key: str, default: int) -> int:
+        """Return an integer attribute."""
+        return int(self._typed(key, onnx.AttributeProto.INT).i) if self.has(key) else default
+
+    def real(self, key: str, default: float) -> float:
+        """Return a floating-point attribute, which must be finite."""
+        value = float(self._typed(key, onnx.AttributeProto.FLOAT).f) if self.has(key) else default
+        if not math.isfinite(value):
+            raise CheckpointError(f"its attribute {key} is {value}")
+        return value
+
+    def integers(self, key: str, default: Sequence[int] = ()) -> tuple[int, ...]:
+        """Return an attribute that is a list of integers."""
+        return tuple(self._typed(key, onnx.AttributeProto.INTS).ints) if self.has(key) else tuple(default)
+
+    def reals(self, key: str) -> tuple[float, ...]:
+        """Return an attribute that is a list of numbers."""
+        return tuple(self._typed(key, onnx.AttributeProto.FLOATS).floats)
+
+    def text(self, key: str, default: str) -> str:
+        """Return an attribute that is a text."""
+        return str(self._typed(key, onnx.AttributeProto.STRING).s, "ascii") if self.has(key) else default
+
+    def tensor(self, key: str) -> _Proto:
+        """Return an attribute that is a tensor, unread."""
+        return self._typed(key, onnx.AttributeProto.TENSOR).t
+
+    def _typed(self, key: str, kind: int) -> _Proto:
+        attribute = self.attributes[key]
+        if attribute.type != kind:
+            raise CheckpointError(f"its attribute {key} is of the wrong type")
+        return attribute
+
+
+@dataclass(frozen=True)
+class OnnxFile:
+    """An ONNX file's parts; `batch` is None where any number of images may enter, `nodes` is in running order."""
+
+    nodes: tuple[OnnxNode, ...]
+    initializers: Mapping[str, _Proto]
+    input_name: str
+    input_size: tuple[int, int]
+    batch: int | None
+    output_name: str
+    opset: int
+    producer: str
+    metadata: Mapping[str, str]
+    notes: tuple[str, ...]
+
+
+def printable(text: str, most: int = 80) -> str:
+    """Return a stranger's text cut short and free of what a terminal would obey."""
+    return "".join(sign if sign.isprintable() else "?" for sign in text[:most])
+
+
+def parse_onnx(data: bytes) -> OnnxFile:
+    """Return the parts of an ONNX file that the embedding needs.
+
+    Raises:
+        CheckpointError: if the file is damaged, not a float network, not from one image to one embedding, or its
+            graph holds cycles, duplicate names or inputs that nothing makes.
+    """
+    check_wire(data)
+    try:
+        model = onnx.ModelProto.FromString(data)
+    except DecodeError as error:
+        raise damaged("protobuf cannot read it") from error
+    graph = model.graph
+    if not graph.node or not graph.output:
+        raise damaged("it holds no graph")
+    nodes = _nodes(graph)
+    opset = _opset(model)
+    initializers = _unique(((tensor.name, tensor) for tensor in graph.initializer), "initializer")
+    images = [value for value in graph.input if value.name not in initializers]
+    image = _one_image(images)
+    _check_order(nodes, {image.name, *initializers})
+    output, notes = _one_output(graph.output)
+    batch, size = _image_size(image)
+    return OnnxFile(
+        _needed(nodes, output), initializers, image.name, size, batch, output, opset,
+        printable(f"{model.producer_name} {model.producer_version}".strip(), 60) or "unknown",
+        {entry.key: entry.value for entry in model.metadata_props}, notes,
+    )  # fmt: skip
+
+
+def _opset(model: _Proto) -> int:
+    versions = [int(entry.version) for entry in model.opset_import if entry.domain in _STANDARD_DOMAINS]
+    newest = int(onnx.defs.onnx_opset_version())
+    if len(versions) != 1 or not OLDEST_OPSET <= versions[0] <= newest:
+        raise CheckpointError(
+            f"the file says its opset is {versions[:4]}; {OLDEST_OPSET} to {newest} can be read",
+            fix=f"export with an opset in that range, or convert: onnx.version_converter.convert_version(model, {17})",
+        )
+    return versions[0]
+
+
+def _unique(pairs: Iterable[tuple[str, _Proto]], kind: str) -> dict[str, _Proto]:
+    found: dict[str, _Proto] = {}
+    for name, value in pairs:
+        if not name or name in found:
+            raise CheckpointError(f"two {kind}s are called {printable(name)!r}, or one has no name", fix=_FLAT)
+        found[name] = value
+    return found
+
+
+def _nodes(graph: _Proto) -> list[OnnxNode]:
+    if len(graph.node) > _MOST_NODES:
+        raise CheckpointError(f"the graph has {len(graph.node)} nodes, more than any face network", fix=_FLAT)
+    nodes = [_node(proto, place) for place, proto in enumerate(graph.node)]
+    quantized = [node for node in nodes if node.op in _QUANTIZED or node.op.startswith("QLinear")]
+    if quantized:
+        raise CheckpointError(
+            f"the network is quantized already: {len(quantized)} nodes such as "
+            f"{quantized[0].name!r} ({quantized[0].op})",
+            fix="give the float file that it was made from",
+        )
+    return nodes
+
+
+def _node(proto: _Proto, place: int) -> OnnxNode:
+    op, name = printable(proto.op_type, 40), printable(proto.name) or f"node {place}"
+    where = f"node {name!r} ({op})"
+    if proto.domain not in _STANDARD_DOMAINS:
+        raise CheckpointError(
+            f"an operator comes from the domain {printable(proto.domain)!r}, which only some runtimes know",
+            where=where,
+            fix="give the file as it was before a runtime optimized it",
+        )
+    if max(len(proto.input), len(proto.output)) > _MOST_NAMES or len(proto.attribute) > _MOST_ATTRIBUTES:
+        raise CheckpointError("a node has more inputs, outputs or attributes than any operator", where=where, fix=_FLAT)
+    attributes = _unique(((attribute.name, attribute) for attribute in proto.attribute), "attribute")
+    return OnnxNode(op, name, tuple(proto.input), tuple(proto.output), attributes)
+
+
+def _one_image(images: Sequence[_Proto]) -> _Proto:
+    if len(images) != 1:
+        names = ", ".join(repr(printable(value.name, 40)) for value in images[:8])
+        raise CheckpointError(
+            f"the graph has {len(images)} inputs ({names}); a face network has one, the image",
+            fix="export the network with the image as its only input",
+        )
+    return images[0]
+
+
+def _image_size(image: _Proto) -> tuple[int | None, tuple[int, int]]:
+    """Return the batch size that the file insists on, or None, and the image's (height, width)."""
+    kind = image.type.tensor_type
+    dims = [int(dim.dim_value) if dim.HasField("dim_value") else None for dim in kind.shape.dim]
+    shown = [("?" if size is None else size) for size in dims[:8]]
+    channels, *size = dims[1:] if len(dims) == 4 else (None,)
+    if kind.elem_type not in FLOAT_TYPES or channels != 3 or not all(s and 0 < s <= CROP_SIZE for s in size):
+        raise CheckpointError(
+            f"the input {printable(image.name, 40)!r} has the shape {shown} and ONNX element type {kind.elem_type}; "
+            f"images enter as float [N, 3, height, width] of at most {CROP_SIZE} pixels, sizes fixed",
+            fix="export with such an input: NCHW, float, height and width as numbers",
+        )
+    height, width = (int(s) for s in size if s)
+    batch = dims[0] if dims[0] and dims[0] > 0 else None
+    return batch, (height, width)
+
+
+def _one_output(outputs: Sequence[_Proto]) -> tuple[str, tuple[str, ...]]:
+    """Return the name of the embedding: the only output, or the only one that is declared as a matrix."""
+    if len(outputs) == 1:
+        return outputs[0].name, ()
+    shown = [f"{printable(output.name, 40)!r} of {len(output.type.tensor_type.shape.dim)} axes" for output in outputs]
+    matrices = [output for output in outputs if len(output.type.tensor_type.shape.dim) == 2]
+    if len(matrices) != 1:
+        raise CheckpointError(
+            f"the graph has {len(outputs)} outputs ({', '.join(shown[:8])}), and not exactly one is a matrix [N, D]",
+            fix="cut the graph at the embedding: onnx.utils.extract_model(path, out, inputs, [embedding])",
+        )
+    note = f"took the only output [N, D], {printable(matrices[0].name, 40)!r}, of {len(outputs)}"
+    return matrices[0].name, (note,)
+
+
+def _check_order(nodes: Sequence[OnnxNode], known: set[str]) -> None:
+    makers: dict[str, str] = dict.fromkeys(known, "the file")
+    for node in nodes:
+        for output in filter(None, node.outputs):
+            if output in makers:
+                raise CheckpointError(f"the value {printable(output)!r} is made twice", where=_where(node), fix=_FLAT)
+            makers[output] = node.name
+    made = set(known)
+    for node in nodes:
+        for name in filter(None, node.inputs):
+            if name not in made:
+                late = "stands behind it or reads it: a cycle" if name in makers else "is nowhere: no node makes it"
+                raise CheckpointError(
+                    f"an input, {printable(name)!r}, {late}",
+                    where=_where(node),
+                    fix="export again, or see what onnx.checker.check_model says",
+                )
+        made.update(node.outputs)
+
+
+def _needed(nodes: Sequence[OnnxNode], output: str) -> tuple[OnnxNode, ...]:
+    """Return the nodes that the output depends on, in the file's order."""
+    wanted = {output}
+    kept = []
+    for node in reversed(nodes):
+        if wanted.intersection(filter(None, node.outputs)):
+            wanted.update(node.inputs)
+            kept.append(node)
+    return tuple(reversed(kept))
+
+
+def _where(node: OnnxNode) -> str:
+    return f"node {node.name!r} ({node.op})"
