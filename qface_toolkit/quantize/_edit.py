@@ -5,7 +5,7 @@ import io
 import logging
 import operator
 from collections.abc import Iterator
-from typing import TypeVar, cast
+from typing import TypeGuard, TypeVar, cast
 
 import torch
 from torch import fx, nn
@@ -77,6 +77,11 @@ def source(node: fx.Node) -> fx.Node:
     return cast(fx.Node, node.args[0])
 
 
+def is_tensor(value: object) -> TypeGuard[fx.Node]:
+    """Tell whether an argument is a node that makes one tensor."""
+    return isinstance(value, fx.Node) and "tensor_meta" in value.meta and hasattr(value.meta["tensor_meta"], "shape")
+
+
 def is_flatten(node: object) -> bool:
     """Tell whether a node is the canonical flatten."""
     return isinstance(node, fx.Node) and node.target is torch.flatten
@@ -87,12 +92,34 @@ def is_add(node: object) -> bool:
     return isinstance(node, fx.Node) and node.target is operator.add
 
 
+def is_mul(node: object) -> bool:
+    """Tell whether a node is the canonical product of two tensors."""
+    return isinstance(node, fx.Node) and node.target is operator.mul
+
+
+def free_name(owner: nn.Module, wanted: str) -> str:
+    """Return a path for something new in a module: the one wanted, or one like it that nothing has yet."""
+    parent, dot, last = wanted.rpartition(".")
+    holder = owner.get_submodule(parent)
+    while hasattr(holder, last):
+        last += "_"
+    return parent + dot + last
+
+
+def call_module(node: fx.Node, module: nn.Module) -> None:
+    """Let a node call a new module on its first input, in place of whatever it does."""
+    owner = cast(fx.GraphModule, node.graph.owning_module)
+    name = free_name(owner, node.name)
+    owner.add_submodule(name, module)
+    node.op, node.target, node.args, node.kwargs = "call_module", name, (node.args[0],), {}
+
+
 def own_module(node: fx.Node, module: M) -> M:
     """Give `node` a module of its own in place of the one it calls, and return it."""
     owner = cast(fx.GraphModule, node.graph.owning_module)
     name = str(node.target)
     if sum(other.target == name for other in node.graph.nodes) > 1:
-        name = f"{name}_{node.name}"
+        name = free_name(owner, f"{name}_{node.name}")
     owner.add_submodule(name, module)
     node.target = name
     return module
@@ -101,6 +128,7 @@ def own_module(node: fx.Node, module: M) -> M:
 def insert_module(after: fx.Node, name: str, module: nn.Module) -> fx.Node:
     """Insert a call of `module` behind a node; whoever read the node now reads the call."""
     owner = cast(fx.GraphModule, after.graph.owning_module)
+    name = free_name(owner, name)
     owner.add_submodule(name, module)
     with after.graph.inserting_after(after):
         node = after.graph.call_module(name, (after,))
@@ -126,3 +154,17 @@ def depthwise(scale: torch.Tensor, shift: torch.Tensor | None = None) -> nn.Conv
     if shift is not None:
         cast(nn.Parameter, conv.bias).data.copy_(shift)
     return conv
+
+
+def by_input(layer: nn.Conv2d | nn.Linear, values: torch.Tensor) -> torch.Tensor:
+    """Return one value for each input channel of a layer, shaped to be multiplied with its weight."""
+    if isinstance(layer, nn.Linear):
+        return values.reshape(1, -1)
+    rows = values.reshape(layer.groups, -1).repeat_interleave(layer.out_channels // layer.groups, dim=0)
+    return rows.reshape(layer.out_channels, -1, 1, 1)
+
+
+def pair(value: int | str | tuple[int, ...]) -> tuple[int, int]:
+    """Return (vertical, horizontal) of a layer's option that may be one number for both."""
+    assert not isinstance(value, str), "the padding is written in pixels before anybody asks"
+    return (value, value) if isinstance(value, int) else (value[0], value[1])

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the name everybody knows it by
 from torch import fx, nn
 
-from qface_toolkit.quantize._edit import bypass, calls, module_of, own_module, shape_of, source
+from qface_toolkit.quantize._edit import bypass, call_module, calls, module_of, own_module, pair, shape_of, source
 
 _MODULE_OF_CALL: dict[Any, Callable[..., nn.Module]] = {
     F.relu: lambda *_, **__: nn.ReLU(),
@@ -23,7 +23,20 @@ _MODULE_OF_CALL: dict[Any, Callable[..., nn.Module]] = {
     ),
     F.hardtanh: nn.Hardtanh,
     torch.clamp: lambda min=None, max=None: _clamp(min, max),
+    torch.clip: lambda min=None, max=None: _clamp(min, max),
     "clamp": lambda min=None, max=None: _clamp(min, max),
+    "clamp_": lambda min=None, max=None: _clamp(min, max),
+    "clamp_min": lambda min: _clamp(min, None),
+    torch.clamp_min: lambda min: _clamp(min, None),
+    "clip": lambda min=None, max=None: _clamp(min, max),
+    F.sigmoid: lambda *_, **__: nn.Sigmoid(),
+    torch.sigmoid: lambda *_, **__: nn.Sigmoid(),
+    torch.special.expit: lambda *_, **__: nn.Sigmoid(),
+    "sigmoid": lambda *_, **__: nn.Sigmoid(),
+    "sigmoid_": lambda *_, **__: nn.Sigmoid(),
+    F.hardsigmoid: lambda *_, **__: nn.Hardsigmoid(),
+    F.silu: lambda *_, **__: nn.SiLU(),
+    F.hardswish: lambda *_, **__: nn.Hardswish(),
     F.max_pool2d: nn.MaxPool2d,
     F.avg_pool2d: nn.AvgPool2d,
     F.adaptive_avg_pool2d: nn.AdaptiveAvgPool2d,
@@ -38,26 +51,17 @@ def _clamp(low: float | None, high: float | None) -> nn.Module:
     return nn.Hardtanh(-math.inf if low is None else low, math.inf if high is None else high)
 
 
-_ADDITIONS = (torch.add, operator.iadd, "add", "add_")
 _RESHAPES = ("view", "reshape", "flatten", "squeeze", torch.flatten, torch.reshape, torch.squeeze)
 _DROPPED = (nn.Identity, nn.Dropout, nn.Dropout2d, nn.Dropout1d)
+_DROPPED_CALLS = ("contiguous", "clone", "float", "detach", torch.clone, torch.detach)
 
 
 def modules_for_functions(graph_module: fx.GraphModule) -> None:
-    """Replace functional activations and pools by modules, and each spelling of addition by one."""
+    """Replace functional activations and pools by modules."""
     for node in list(graph_module.graph.nodes):
-        if node.target in _ADDITIONS and len(node.args) == 2 and not node.kwargs:
-            node.op, node.target = "call_function", operator.add
-        elif node.op in ("call_function", "call_method") and node.target in _MODULE_OF_CALL:
-            _call_module(graph_module, node)
-
-
-def _call_module(graph_module: fx.GraphModule, node: fx.Node) -> None:
-    arguments = list(node.args[1:])
-    options = {key: value for key, value in node.kwargs.items() if key not in ("inplace", "training")}
-    graph_module.add_submodule(node.name, _MODULE_OF_CALL[node.target](*arguments, **options))
-    node.op, node.target = "call_module", node.name
-    node.args, node.kwargs = (node.args[0],), {}
+        if node.op in ("call_function", "call_method") and node.target in _MODULE_OF_CALL:
+            options = {key: value for key, value in node.kwargs.items() if key not in ("inplace", "training")}
+            call_module(node, _MODULE_OF_CALL[node.target](*node.args[1:], **options))
 
 
 def functional_prelu(graph_module: fx.GraphModule) -> None:
@@ -67,8 +71,7 @@ def functional_prelu(graph_module: fx.GraphModule) -> None:
             weight = operator.attrgetter(str(node.args[1].target))(graph_module)
             prelu = nn.PReLU(weight.numel())
             prelu.weight.data.copy_(weight.detach().flatten())
-            graph_module.add_submodule(node.name, prelu)
-            node.op, node.target, node.args = "call_module", node.name, (node.args[0],)
+            call_module(node, prelu)
 
 
 def flatten_for_reshapes(graph_module: fx.GraphModule) -> None:
@@ -105,9 +108,8 @@ def pool_for_mean(graph_module: fx.GraphModule) -> None:
             axes = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim")
             if not isinstance(axes, (list, tuple)) or {int(a) % 4 for a in axes} != {2, 3}:
                 continue
-            graph_module.add_submodule(node.name, nn.AdaptiveAvgPool2d(1))
             flat = len(shape_of(node)) == 2
-            node.op, node.target, node.args, node.kwargs = "call_module", node.name, (source(node),), {}
+            call_module(node, nn.AdaptiveAvgPool2d(1))
             if flat:
                 with graph_module.graph.inserting_after(node):
                     flatten = graph_module.graph.call_function(torch.flatten, (node, 1))
@@ -117,7 +119,7 @@ def pool_for_mean(graph_module: fx.GraphModule) -> None:
 def drop_identities(graph_module: fx.GraphModule) -> None:
     """Remove what does nothing at inference."""
     for node in list(graph_module.graph.nodes):
-        if any(module_of(node, kind) is not None for kind in _DROPPED) or node.target in ("contiguous", "clone"):
+        if any(module_of(node, kind) is not None for kind in _DROPPED) or node.target in _DROPPED_CALLS:
             bypass(node)
 
 
@@ -140,27 +142,13 @@ def equal_windows(graph_module: fx.GraphModule) -> None:
         pool.ceil_mode = pool.ceil_mode and not _windows_fit(node, pool)
     for node, average in calls(graph_module, nn.AvgPool2d):
         average.ceil_mode = average.ceil_mode and not _windows_fit(node, average)
-        average.count_include_pad = average.count_include_pad or _pair(average.padding) == (0, 0)
+        average.count_include_pad = average.count_include_pad or pair(average.padding) == (0, 0)
 
 
 def _windows_fit(node: fx.Node, pool: nn.MaxPool2d | nn.AvgPool2d) -> bool:
-    options = (_pair(option) for option in (pool.kernel_size, pool.stride, pool.padding))
+    options = (pair(option) for option in (pool.kernel_size, pool.stride, pool.padding))
     windows = zip(shape_of(source(node))[2:], *options, strict=True)
     return all((size + 2 * padding - kernel) % stride == 0 for size, kernel, stride, padding in windows)
-
-
-def _pair(value: int | tuple[int, ...]) -> tuple[int, ...]:
-    return (value, value) if isinstance(value, int) else value
-
-
-def explicit_padding(graph_module: fx.GraphModule) -> None:
-    """Write the padding of convolutions in pixels where both sides get the same."""
-    for _, conv in calls(graph_module, nn.Conv2d):
-        total = [dilation * (kernel - 1) for dilation, kernel in zip(conv.dilation, conv.kernel_size, strict=True)]
-        if conv.padding == "valid":
-            conv.padding = (0, 0)
-        elif conv.padding == "same" and not any(pixels % 2 for pixels in total):
-            conv.padding = (total[0] // 2, total[1] // 2)
 
 
 def own_modules(graph_module: fx.GraphModule) -> None:
@@ -185,5 +173,4 @@ PASSES = (
     prelu_for_leaky_relu,
     relu6_for_clamps,
     equal_windows,
-    explicit_padding,
 )

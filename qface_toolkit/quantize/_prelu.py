@@ -7,8 +7,10 @@ from torch import fx, nn
 
 from qface_toolkit.errors import UnsupportedModel
 from qface_toolkit.quantize._edit import (
+    by_input,
     calls,
     depthwise,
+    free_name,
     insert_module,
     is_add,
     module_of,
@@ -55,13 +57,14 @@ def layer_before(graph_module: fx.GraphModule) -> None:
 
 def _insert_identity(node: fx.Node) -> None:
     """Let a node read its input through a layer that changes nothing; its weights quantize without error."""
-    size, name = shape_of(node)[1], f"{node.target}_input"
+    owner = cast(fx.GraphModule, node.graph.owning_module)
+    size, name = shape_of(node)[1], free_name(owner, f"{node.target}_input")
     identity: nn.Module = depthwise(torch.ones(size), torch.zeros(size))
     if len(shape_of(node)) == 2:
         identity = nn.Linear(size, size)
         nn.init.eye_(identity.weight)
         nn.init.zeros_(identity.bias)
-    cast(fx.GraphModule, node.graph.owning_module).add_submodule(name, identity)
+    owner.add_submodule(name, identity)
     with node.graph.inserting_before(node):
         node.args = (node.graph.call_module(name, (source(node),)),)
 
@@ -94,9 +97,7 @@ def _negate(node: fx.Node, channels: torch.Tensor) -> None:
         insert_module(node, f"{node.target}_sign", depthwise(signs, torch.zeros_like(signs)))
         return
     for conv in cast(list[nn.Conv2d], readers):
-        by_group = signs.reshape(conv.groups, -1)
-        rows = by_group.repeat_interleave(conv.out_channels // conv.groups, dim=0)
-        conv.weight.data *= rows.reshape(conv.out_channels, -1, 1, 1)
+        conv.weight.data *= by_input(conv, signs)
 
 
 PASSES = (one_slope_a_channel, convolution_before, tame_slopes, layer_before)

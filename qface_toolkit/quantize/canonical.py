@@ -3,7 +3,8 @@
 The canonical form computes the same function. It holds no BatchNorm (a statistic that does not exist cannot move
 while fine-tuning), no slope outside [-1, 1], and each PReLU stands behind a convolution of its own:
 
-    Conv2d  Linear  PReLU  ReLU  ReLU6  MaxPool2d  AvgPool2d  AdaptiveAvgPool2d(1)  add  cat  flatten
+    Conv2d  Linear  PReLU  ReLU  ReLU6  Sigmoid  Hardsigmoid  MaxPool2d  AvgPool2d  AdaptiveAvgPool2d(1)
+    add  mul  cat  flatten  normalize (at the end alone)
 """
 
 import copy
@@ -11,9 +12,15 @@ import copy
 from torch import fx, nn
 
 from qface_toolkit.errors import UnsupportedModel
-from qface_toolkit.quantize import _fold, _normalise, _prelu
+from qface_toolkit.quantize import _affine, _constants, _fold, _gates, _normalise, _padding, _prelu, _tail
 from qface_toolkit.quantize._edit import propagate_shapes
 from qface_toolkit.quantize.graph import check_operations
+
+_PASSES = tuple(
+    rewrite
+    for stage in (_constants, _normalise, _padding, _affine, _gates, _tail, _fold, _prelu)
+    for rewrite in stage.PASSES
+)
 
 
 def canonicalise(network: nn.Module, input_size: tuple[int, int]) -> fx.GraphModule:
@@ -24,7 +31,7 @@ def canonicalise(network: nn.Module, input_size: tuple[int, int]) -> fx.GraphMod
     """
     graph_module = _trace(copy.deepcopy(network).eval().float())
     propagate_shapes(graph_module, input_size)
-    for rewrite in (*_normalise.PASSES, *_fold.PASSES, *_prelu.PASSES):
+    for rewrite in _PASSES:
         before = str(graph_module.graph)
         rewrite(graph_module)
         if str(graph_module.graph) == before:

@@ -4,12 +4,14 @@ Weights stay in the module's state dict; what is written here is the structure a
 lowered again without the code that built the network.
 """
 
+import math
 import operator
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import torch
+import torch.nn.functional as F  # noqa: N812 - the name everybody knows it by
 from torch import fx, nn
 
 from qface_toolkit.errors import ArtifactError, UnsupportedModel
@@ -23,14 +25,34 @@ MODULES: Mapping[str, tuple[type[nn.Module], tuple[str, ...]]] = {
     "prelu": (nn.PReLU, ("num_parameters",)),
     "relu": (nn.ReLU, ()),
     "relu6": (nn.ReLU6, ()),
+    "sigmoid": (nn.Sigmoid, ()),
+    "hard_sigmoid": (nn.Hardsigmoid, ()),
     "max_pool": (nn.MaxPool2d, _POOL_OPTIONS),
     "average_pool": (nn.AvgPool2d, (*_POOL_OPTIONS, "count_include_pad")),
     "global_average_pool": (nn.AdaptiveAvgPool2d, ("output_size",)),
 }
 """Operation name -> the module that computes it and the constructor's arguments that describe it."""
 
-FUNCTIONS: Mapping[str, Callable[..., Any]] = {"add": operator.add, "concat": torch.cat, "flatten": torch.flatten}
-"""Operation name -> the function that computes it. concat joins channels, flatten makes [N, C*H*W]."""
+FUNCTIONS: Mapping[str, Callable[..., Any]] = {
+    "add": operator.add,
+    "mul": operator.mul,
+    "concat": torch.cat,
+    "flatten": torch.flatten,
+    "normalize": F.normalize,
+}
+"""Operation name -> the function that computes it.
+
+concat joins channels, flatten makes [N, C*H*W]. A factor of mul may be [N, C, 1, 1]. normalize makes rows of unit
+length, divided by `eps` at least, and only the output reads it.
+"""
+
+_REASONS: Mapping[Any, str] = {
+    F.pad: "padding that is not zeros right before a convolution or an average pool",
+    operator.truediv: "division of two tensors",
+    "permute": "permutation of axes that no flatten before a linear layer absorbs",
+    torch.permute: "permutation of axes that no flatten before a linear layer absorbs",
+}
+"""What to say of operations whose bare name does not tell why they are refused."""
 
 _OPERATION_OF_TYPE = {kind: name for name, (kind, _) in MODULES.items()}
 _OPERATION_OF_FUNCTION: Mapping[Any, str] = {function: name for name, function in FUNCTIONS.items()}
@@ -49,9 +71,9 @@ def operation(node: fx.Node) -> str | None:
 def inputs(node: fx.Node) -> list[fx.Node]:
     """Return the tensors that a node reads, in order."""
     name = operation(node)
-    if name not in ("add", "concat"):
+    if name not in ("add", "mul", "concat"):
         return list(node.all_input_nodes)
-    arguments = node.args if name == "add" else cast(Sequence[Any], node.args[0])
+    arguments = cast(Sequence[Any], node.args[0]) if name == "concat" else node.args
     return [argument for argument in arguments if isinstance(argument, fx.Node)]
 
 
@@ -79,18 +101,54 @@ def check_operations(network: fx.GraphModule) -> None:
 def _objection(network: fx.GraphModule, node: fx.Node) -> str | None:
     name = operation(node)
     if name is None:
-        if node.op == "call_module":
-            return type(network.get_submodule(str(node.target))).__name__
-        return getattr(node.target, "__name__", str(node.target))
-    if name == "add" and len(inputs(node)) != 2:
-        return "addition of a constant"
-    if name == "concat" and (node.args[1:] or node.kwargs.get("dim", 0)) not in ((1,), (-3,), 1, -3):
-        return "concatenation along another axis than the channels"
+        return _stranger(network, node)
+    if name in FUNCTIONS:
+        return _objection_to_function(name, node)
+    if name == "output" and not isinstance(node.args[0], fx.Node):
+        return "more outputs than the embedding"
     if name == "conv":
         conv = module(node)
         if conv.padding_mode != "zeros" or isinstance(conv.padding, str):
             return f"convolution with padding {conv.padding_mode}/{conv.padding}"
     return _objection_to_pool(name, module(node)) if name.endswith("_pool") else None
+
+
+def _stranger(network: fx.GraphModule, node: fx.Node) -> str:
+    if node.op == "call_module":
+        return type(network.get_submodule(str(node.target))).__name__
+    if node.op == "get_attr":
+        return "a constant that is neither one number nor one a channel"
+    return _REASONS.get(node.target, getattr(node.target, "__name__", str(node.target)))
+
+
+def _objection_to_function(name: str, node: fx.Node) -> str | None:
+    if name in ("add", "mul") and len(inputs(node)) != 2:
+        return "addition of a constant" if name == "add" else "multiplication by a constant"
+    if name == "mul" and not _can_multiply([tuple(source.meta["tensor_meta"].shape) for source in _shaped(node)]):
+        return "product of tensors of different sizes, none of them one number a channel"
+    if name == "concat" and (node.args[1:] or node.kwargs.get("dim", 0)) not in ((1,), (-3,), 1, -3):
+        return "concatenation along another axis than the channels"
+    return _objection_to_normalize(node) if name == "normalize" else None
+
+
+def _shaped(node: fx.Node) -> list[fx.Node]:
+    """Return the tensors that a node reads, if the shapes of all of them are known; else none."""
+    sources = inputs(node)
+    return sources if all("tensor_meta" in source.meta for source in sources) else []
+
+
+def _can_multiply(shapes: list[tuple[int, ...]]) -> bool:
+    gates = [shape for shape in shapes if shape[2:] == (1, 1)]
+    return len(set(shapes)) <= 1 or (bool(gates) and len({shape[:2] for shape in shapes}) == 1)
+
+
+def _objection_to_normalize(node: fx.Node) -> str | None:
+    vectors = all(len(source.meta["tensor_meta"].shape) == 2 for source in _shaped(node))
+    if node.kwargs.get("p") != 2 or node.kwargs.get("dim") != 1 or not vectors:
+        return "normalisation other than of each embedding to unit length"
+    if any(operation(user) != "output" for user in node.users):
+        return "normalisation that is not the last operation"
+    return None
 
 
 def _objection_to_pool(name: str, pool: Any) -> str | None:  # noqa: ANN401 - one of three modules
@@ -114,6 +172,8 @@ def _plain_node(node: fx.Node) -> dict[str, Any]:
     if name in MODULES:
         plain["module"] = str(node.target)
         plain["options"] = {key: getattr(module(node), key) for key in MODULES[name][1]}
+    if name == "normalize":
+        plain["eps"] = node.kwargs["eps"]
     return plain
 
 
@@ -140,14 +200,25 @@ def _built_node(root: nn.Module, graph: fx.Graph, plain: dict[str, Any], sources
     if name == "output":
         return graph.create_node("output", "output", (sources[0],))
     if name in FUNCTIONS:
-        arguments: tuple[Any, ...] = {"add": tuple(sources), "concat": (sources, 1), "flatten": (*sources, 1)}[name]
-        return graph.create_node("call_function", FUNCTIONS[name], arguments, name=plain["name"])
+        if name in ("add", "mul") and len(sources) != 2:
+            raise ValueError(f"{name} of {len(sources)} tensors")
+        arguments: dict[str, tuple[Any, ...]] = {"concat": (sources, 1), "flatten": (*sources, 1)}
+        options: dict[str, Any] = {"p": 2.0, "dim": 1, "eps": _least(plain["eps"])} if name == "normalize" else {}
+        positional = arguments.get(name, tuple(sources))
+        return graph.create_node("call_function", FUNCTIONS[name], positional, options, name=plain["name"])
     kind, known = MODULES[name]
-    options = {key: tuple(v) if isinstance(v := plain["options"][key], list) else v for key in known}
+    given = {key: tuple(v) if isinstance(v := plain["options"][key], list) else v for key in known}
     with torch.device("meta"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # layers of size zero warn; the weights that do not fit are refused later
-        _add_module(root, plain["module"], kind(**options))
+        _add_module(root, plain["module"], kind(**given))
     return graph.create_node("call_module", plain["module"], tuple(sources), name=plain["name"])
+
+
+def _least(eps: object) -> float:
+    """Return the least divisor of a normalisation; anything but a number that divides is damage."""
+    if isinstance(eps, bool) or not isinstance(eps, int | float) or not 0 <= eps < math.inf:
+        raise ValueError(f"a normalisation cannot divide by {eps!r} at least")
+    return float(eps)
 
 
 def _add_module(root: nn.Module, path: str, child: nn.Module) -> None:

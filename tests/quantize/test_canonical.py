@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from constant_networks import CONSTANT_NETWORKS, PADDED_NETWORKS, PERMUTED_NETWORKS
+from gated_networks import GATED_NETWORKS, NORMALISED_NETWORKS
 from odd_networks import ODD_NETWORKS, REFUSED_NETWORKS, after_conv
 from quantized import SMALL_NETWORKS, run, small_network, smooth_images, trained
 from torch import nn
@@ -26,9 +28,15 @@ def test_every_layout_computes_the_same(name):
     check_canonical(check_same(*small_network(name)))
 
 
-@pytest.mark.parametrize("name", ODD_NETWORKS)
+SPELLINGS = (
+    ODD_NETWORKS | CONSTANT_NETWORKS | PADDED_NETWORKS | PERMUTED_NETWORKS | GATED_NETWORKS | NORMALISED_NETWORKS
+)
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel:UserWarning")
+@pytest.mark.parametrize("name", SPELLINGS)
 def test_every_spelling_computes_the_same(name):
-    check_canonical(check_same(trained(ODD_NETWORKS[name]), (16, 16)))
+    check_canonical(check_same(trained(SPELLINGS[name]), (16, 16)))
 
 
 def check_canonical(network):
@@ -74,6 +82,24 @@ def test_no_layer_is_added_where_none_is_needed():
     canonical = canonicalise(network, size)
     layers = [operation(node) for node in canonical.graph.nodes if operation(node) in ("conv", "linear")]
     assert len(layers) == convolutions
+
+
+FOLDING = ("times a number", "scaled residual", "torch functions", "times of the input, no border",
+           "vectors behind linear", "scale before a padded conv", "scale behind a concat", "norm of a flat conv",
+           "pad", "pad below and right", "pad and cut", "borders cut", "channels last, norm", "no-op")  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FOLDING)
+def test_constants_padding_and_permutations_fold_into_layers_that_are_there(name):
+    network = trained(SPELLINGS[name])
+    images, canonical = torch.from_numpy(smooth_images((16, 16))), canonicalise(network, (16, 16))
+    called = []
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            module.register_forward_hook(lambda *_: called.append(1))
+    network(images)
+    layers = [node for node in canonical.graph.nodes if operation(node) in ("conv", "linear")]
+    assert len(layers) == len(called), f"{[node.name for node in layers]}"
 
 
 def test_a_preactivation_norm_becomes_one_depthwise_conv():
