@@ -7,6 +7,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from qface_toolkit.measure.fusion import Fusion
 from qface_toolkit.quantize.model import QuantizedModel
 from qface_toolkit.quantize.plan import Target
 
@@ -42,6 +43,10 @@ class Backend(Protocol):
         Raises:
             BackendUnavailable: if this machine cannot run it.
         """
+        ...
+
+    def inspect(self, artifact: Path) -> Fusion:
+        """Return what the runtime really runs, operator by operator, and what did not become integer."""
         ...
 
     def operators(self, artifact: Path) -> Mapping[str, int]:

@@ -18,7 +18,9 @@ import numpy.typing as npt
 import torch
 
 from qface_toolkit.backends._base import Embed, Facts
+from qface_toolkit.backends._torch_archive import engine_of, read_fusion
 from qface_toolkit.errors import ArtifactError, BackendUnavailable
+from qface_toolkit.measure.fusion import Fusion
 from qface_toolkit.quantize.fx import convert, prepare
 from qface_toolkit.quantize.model import QuantizedModel
 from qface_toolkit.quantize.plan import TORCH_FBGEMM, TORCH_ONEDNN, TORCH_QNNPACK, TORCH_X86, Target
@@ -73,6 +75,17 @@ class TorchInt8:
                 return embeddings
 
         return embed
+
+    def inspect(self, artifact: Path) -> Fusion:
+        """Return which operators work on codes, having read the archive's program before torch loads it."""
+        made_for = engine_of(artifact, EXTRA_FILE)
+        with _engine(made_for), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                return read_fusion(_load(str(artifact)).graph)
+            except (RuntimeError, ValueError) as error:
+                what = "torch cannot load the archive"
+                raise ArtifactError(what, where=str(artifact), fix="make it again") from error
 
     def operators(self, artifact: Path) -> Mapping[str, int]:
         """Return the counts of the tensor operators in the frozen graph."""

@@ -8,7 +8,9 @@ import onnx
 
 from qface_toolkit.backends._base import Embed, Facts
 from qface_toolkit.backends._onnxruntime import OLDEST_RUNTIME, RUNTIME_KEY, open_onnx, optimized_operators
+from qface_toolkit.backends._profile import inspect_onnx
 from qface_toolkit.backends.onnx_qdq.writer import write_qdq
+from qface_toolkit.measure.fusion import Fusion
 from qface_toolkit.quantize.model import QuantizedModel
 from qface_toolkit.quantize.plan import ONNX, Target
 
@@ -33,6 +35,10 @@ class OnnxQdq:
     def open(self, artifact: Path, threads: int) -> Embed:
         """Load a file in ONNX Runtime."""
         return open_onnx(artifact, threads)
+
+    def inspect(self, artifact: Path) -> Fusion:
+        """Return what ONNX Runtime runs; a file for ARM is let run as it would there, if not as fast."""
+        return inspect_onnx(artifact, signed_allowed=self.engine == "arm")
 
     def operators(self, artifact: Path) -> Mapping[str, int]:
         """Return the operators that ONNX Runtime runs."""

@@ -1,0 +1,100 @@
+"""Look into a TorchScript archive without trusting it, and see which of its operators work on codes.
+
+TorchScript runs no Python, but its own language has operators that write files, and loading may run it. So the text of
+the program is read first: it may call what our archives call, and nothing else.
+"""
+
+import io
+import json
+import re
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from qface_toolkit._disk import disk_errors
+from qface_toolkit.errors import ArtifactError
+from qface_toolkit.measure.fusion import Arithmetic, Fusion, Layer, Operator, measure_fusion
+
+LARGEST_BYTES = 1 << 30
+LARGEST_RECORD = 16 << 20
+"""Of the records that are text: the program, and what the archive says about itself."""
+_OURS = "give an archive that `qface compress` or `qface export` wrote"
+_CALLEE = re.compile(r"([\w.]+)\s*\(")
+_CLASS = re.compile(r"^class \w+\(Module\):", re.MULTILINE)
+_ALLOWED = re.compile(
+    r"forward|annotate|ops\.quantized\.\w+|torch\.(?:quantize_per_tensor|dequantize|flatten|reshape|cat|relu|hardtanh|"
+    r"clamp|sigmoid|hardsigmoid|hardswish|leaky_relu|prelu|add|mul|mean|max_pool2d|avg_pool2d|adaptive_avg_pool2d|"
+    r"conv2d|_convolution|linear)_?"
+)
+_MOVES = ("aten::flatten", "aten::reshape", "aten::cat", "aten::quantize_per_tensor", "aten::dequantize")
+_KINDS = {"conv2d": "Conv", "conv1d": "Conv", "_convolution": "Conv", "linear": "Gemm"}
+"""Operator, without its namespace and a fused ReLU, to the name that ONNX has for the layer."""
+
+
+def engine_of(path: Path, extra_file: str) -> str:
+    """Return the engine that an archive of ours was made for, having read its program and run nothing.
+
+    Raises:
+        ArtifactError: if it is missing, damaged, too large, not ours, or calls what ours never do.
+    """
+    with disk_errors(path):
+        if not path.is_file():
+            raise ArtifactError("there is no such file", where=str(path), fix="check the path")
+        if path.stat().st_size > LARGEST_BYTES:
+            raise ArtifactError("the archive is larger than any face network's", where=str(path), fix=_OURS)
+        data = path.read_bytes()
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            texts = _texts(archive, len(data))
+        facts = next(json.loads(text) for name, text in texts.items() if name.endswith(f"extra/{extra_file}"))
+        engine = facts["engine"]
+    except (zipfile.BadZipFile, OSError, ValueError, RuntimeError, LookupError, TypeError, StopIteration) as error:
+        raise ArtifactError("this is no TorchScript archive of ours", where=str(path), fix=_OURS) from error
+    for name, text in texts.items():
+        calls = _CALLEE.findall(_CLASS.sub("", text)) if name.endswith(".py") else []
+        strangers = sorted({call for call in calls if not _ALLOWED.fullmatch(call)})
+        if strangers:
+            what = f"the program calls what no archive of ours does: {', '.join(strangers[:4])[:200]}"
+            raise ArtifactError(what, where=str(path), fix=_OURS + "; do not load this one")
+    return str(engine)
+
+
+def _texts(archive: zipfile.ZipFile, held: int) -> dict[str, str]:
+    """Return the records that are text, once their sizes are known to be true: torch compresses nothing."""
+    records = archive.infolist()
+    if sum(record.file_size for record in records) > held or any(record.compress_type for record in records):
+        raise ValueError("compressed, or larger than the file")
+    wanted = [one for one in records if one.filename.endswith(".py") or "/extra/" in one.filename]
+    if any(record.file_size > LARGEST_RECORD for record in wanted) or len({r.filename for r in records}) < len(records):
+        raise ValueError("too large, or twice there")
+    return {record.filename: archive.read(record).decode() for record in wanted}
+
+
+def read_fusion(graph: Any) -> Fusion:  # noqa: ANN401 - torch ships no type for it
+    """Return which operators of a frozen graph work on codes; torch fuses nothing more at run time. No times."""
+    codes: set[str] = set()
+    operators, layers = [], []
+    for place, node in enumerate(graph.nodes()):
+        kind = node.kind()
+        reads, writes = ([value.debugName() for value in values] for values in (node.inputs(), node.outputs()))
+        makes_codes = kind == "aten::quantize_per_tensor" or kind.startswith("quantized::")
+        if makes_codes or (kind != "aten::dequantize" and codes.intersection(reads)):
+            codes.update(writes)
+        if not kind.startswith(("aten::", "quantized::")):
+            continue
+        name = f"{kind}#{place}"
+        arithmetic = _arithmetic(kind, on_codes=bool(codes.intersection(writes)))
+        operators.append(Operator(kind, name, arithmetic, tuple(reads), tuple(writes), source=name))
+        layer = _KINDS.get(kind.partition("::")[2].removesuffix("_relu"))
+        layers += [Layer(layer, name)] if layer else []
+    kinds: Mapping[str, str] = {one.name: one.kind for one in operators}
+    return measure_fusion(
+        operators, layers, lambda name: f"{kinds[name]} works on float tensors here", quantized=bool(codes)
+    )
+
+
+def _arithmetic(kind: str, *, on_codes: bool) -> Arithmetic:
+    if kind in _MOVES:
+        return "move"
+    return "integer" if on_codes else "float"
