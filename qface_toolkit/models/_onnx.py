@@ -154,8 +154,8 @@ def _embedding(network: Network, output: Value | None) -> tuple[Activation, tupl
             f"{_LONGEST_EMBEDDING} numbers: this is a detector, a classifier, or another kind of network",
             fix=fix,
         )
-    if len(output.shape) == 1 and output.columns is None:
-        return output, ()
+    if len(output.shape) == 1:
+        return network.settled(output), ()
     note = f"flattened the output [N, {str(list(output.shape))[1:]} to vectors"
     return network.reshaped(output, (size,)), (note,)
 

@@ -152,14 +152,24 @@ def _signature(network: fx.GraphModule) -> Signature:
 
 
 def _traits(network: fx.GraphModule) -> Iterator[Hashable]:
+    """Yield each step that counts; exporters merge two that do the same to the same tensor, so those count once."""
+    seen = set()
     for node in network.graph.nodes:
-        if node.op == "call_module":
-            module = network.get_submodule(str(node.target))
-            if not isinstance(module, _UNSEEN):
-                kind = type(module)
-                yield kind.__name__, *(_plain(getattr(module, key)) for key in _GEOMETRY.get(kind, ()))
-        elif node.op == "call_function" and node.target not in (torch.flatten, nn.functional.normalize):
-            yield node.target.__name__
+        module = network.get_submodule(str(node.target)) if node.op == "call_module" else None
+        traits = _traits_of(node, module)
+        weighs = module is not None and any(True for _ in module.parameters())
+        if traits and (weighs or (traits, str(node.args)) not in seen):
+            yield traits
+        seen.add((traits, str(node.args)))
+
+
+def _traits_of(node: fx.Node, module: nn.Module | None) -> Signature:
+    if module is not None and not isinstance(module, _UNSEEN):
+        kind = type(module)
+        return kind.__name__, *(_plain(getattr(module, key)) for key in _GEOMETRY.get(kind, ()))
+    if node.op == "call_function" and node.target not in (torch.flatten, nn.functional.normalize):
+        return (str(getattr(node.target, "__name__", node.target)),)
+    return ()
 
 
 def _plain(value: object) -> object:

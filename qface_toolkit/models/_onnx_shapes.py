@@ -115,7 +115,7 @@ def _slice(network: Network, node: OnnxNode, inputs: Inputs) -> Value:
         size = BATCH if axis == 0 else x.shape[axis - 1]
         begin, end, _ = slice(first, last, 1).indices(size)
         whole = (begin, end) == (0, size) or (axis == 0 and begin == 0 and last >= BATCH)
-        if step != 1 and not whole or step < 0:
+        if step != 1:
             raise UnsupportedModel("it takes every other row, or takes them backwards")
         if axis == 0 and not whole:
             raise _batch_error()

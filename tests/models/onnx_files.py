@@ -1,0 +1,105 @@
+"""ONNX files as others write them: exported by torch, or put together node by node; and what ONNX Runtime makes of them."""
+
+import io
+import warnings
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from onnx import TensorProto, helper, numpy_helper
+
+GIVEN = {"mean": 127.5, "std": 128.0, "color": "rgb"}
+"""Facts for files that do not say them."""
+RELATIVE = 1e-5
+
+
+def export(network, size, *, opset=17, batch="batch", names=("input", "embedding"), **options):
+    """Return the ONNX file that torch's tracing exporter makes of a network; `batch` None fixes it at one image."""
+    buffer = io.BytesIO()
+    axes = {name: {0: batch} for name in names} if batch else None
+    probe = torch.zeros(2 if batch else 1, 3, *size)
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            network.eval(), (probe,), buffer, dynamo=False, opset_version=opset,
+            input_names=names[:1], output_names=names[1:], dynamic_axes=axes, **options,
+        )  # fmt: skip
+    return buffer.getvalue()
+
+
+def build(nodes, constants=(), *, shape=("N", 3, 8, 8), opset=17, outputs=None, kind=TensorProto.FLOAT, **options):
+    """Return an ONNX file of these nodes, which read "x" and make "y", unless `outputs` says otherwise."""
+    tensors = [numpy_helper.from_array(np.asarray(values), name) for name, values in dict(constants).items()]
+    ends = [helper.make_tensor_value_info(name, kind, axes) for name, axes in (outputs or {"y": ("N", None)}).items()]
+    image = helper.make_tensor_value_info("x", kind, shape)
+    for number, one in enumerate(nodes):
+        if [other.name for other in nodes].count(one.name) > 1 and one.name.startswith("the "):
+            one.name = f"{one.name} {number}"
+    graph = helper.make_graph(nodes, "net", [image], ends, tensors)
+    imports = [helper.make_opsetid("", opset)]
+    return helper.make_model(graph, opset_imports=imports, ir_version=options.pop("ir_version", 8), **options)
+
+
+def node(op, inputs, outputs, **attributes):
+    """Return a node; inputs and outputs are names with spaces between."""
+    return helper.make_node(op, inputs.split(" "), outputs.split(" "), name=f"the {op}", **attributes)
+
+
+def write(path, model):
+    """Write a model, or its bytes, and return the path."""
+    path.write_bytes(model if isinstance(model, bytes) else model.SerializeToString())
+    return path
+
+
+def pictures(size, count, seed=0):
+    """Return preprocessed-looking images, float32 [count, 3, height, width]."""
+    return np.random.default_rng(seed).standard_normal((count, 3, *size)).astype(np.float32)
+
+
+def original(path, images):
+    """Return what ONNX Runtime computes with the file, image by image if the file insists on one."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.log_severity_level = 1, 3
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    entry = session.get_inputs()[0]
+    steps = [images[at : at + 1] for at in range(len(images))] if entry.shape[0] == 1 else [images]
+    half = entry.type == "tensor(float16)"
+    outputs = [session.run(None, {entry.name: step.astype(np.float16) if half else step})[0] for step in steps]
+    return np.concatenate([output.astype(np.float32).reshape(len(step), -1) for output, step in zip(outputs, steps)])
+
+
+def difference(path, model, counts=(1, 3)):
+    """Return the largest difference between an imported network and ONNX Runtime, as a share of the largest number."""
+    largest = 0.0
+    for count in counts:
+        images = pictures(model.spec.input_size, count)
+        expected = original(path, images)
+        with torch.no_grad():
+            found = model.network(torch.from_numpy(images)).numpy()
+        assert found.shape == expected.shape == (count, model.spec.embedding_size)
+        largest = max(largest, float(abs(found - expected).max() / abs(expected).max()))
+    return largest
+
+
+def assert_same(path, model, counts=(1, 3), most=RELATIVE):
+    """Assert that an imported network computes what ONNX Runtime does, and print by how much it is off."""
+    off = difference(path, model, counts)
+    print(f"{path.name}: off by {off:.2e}")
+    assert off < most, f"off by {off:.2e}"
+
+
+def functions(model):
+    """Return the names of the modules and functions of an imported network, in order."""
+    graph = model.network.graph
+    names = {
+        "call_module": lambda n: type(model.network.get_submodule(n.target)).__name__,
+        "call_function": lambda n: n.target.__name__,
+    }
+    return [names[n.op](n) for n in graph.nodes if n.op in names]
+
+
+def checked(model):
+    """Return a model after onnx's own checker has passed it, so that a test's file is what it claims to be."""
+    onnx.checker.check_model(model)
+    return model

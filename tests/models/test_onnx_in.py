@@ -1,0 +1,280 @@
+"""ONNX files as people hold them become networks that compute the same, for any batch size, and that can be compressed."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+import torch.nn.functional as F
+from onnx import numpy_helper
+from onnx_files import GIVEN, assert_same, build, export, functions, node, original, pictures, write
+from state_dicts import random_state
+from torch import fx, nn
+
+from qface_toolkit.backends._float_onnx import export_float
+from qface_toolkit.errors import CheckpointError, RecipeError, UnknownName
+from qface_toolkit.models import ARCHITECTURES, ModelSpec, load_model
+from qface_toolkit.models._match import needed_shapes
+from qface_toolkit.models.iresnet import IResNetPlan
+from qface_toolkit.models.mobilefacenet import Bottleneck, MobileFaceNetPlan, PReLUMobileFaceNet
+from qface_toolkit.quantize.canonical import canonicalise
+
+SHARED = Path(__file__).parents[3] / "shared"
+FAST = ("mobilefacenet", "mobilefacenet-mbf", "pocketnet-s-128")
+OPSETS = (9, 11, 13, 17)
+EXPORTS = [
+    pytest.param(opset, folded, id=f"{opset} {'folded' if folded else 'as traced'}", marks=[pytest.mark.slow] * slow)
+    for place, opset in enumerate(OPSETS)
+    for folded, slow in ((bool(place % 2), False), (not place % 2, True))
+]
+"""Opset, and whether the exporter computes constants ahead; half of the pairs are left to the slow tier."""
+
+
+def randomised(network):
+    network.load_state_dict(random_state({key: tuple(t.shape) for key, t in network.state_dict().items()}))
+    return network.eval()
+
+
+class Everything(nn.Module):
+    """What small face networks are made of, with a tail that the test chooses."""
+
+    def __init__(self, tail):
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1, bias=False), nn.BatchNorm2d(8), nn.PReLU(8))
+        self.before = nn.BatchNorm2d(8)
+        self.one = nn.Sequential(nn.Conv2d(8, 8, 3, padding=1, groups=8), nn.ReLU6(), nn.Conv2d(8, 8, 1), nn.ReLU())
+        self.two = nn.Sequential(nn.Conv2d(8, 8, 1), nn.LeakyReLU(0.1), nn.MaxPool2d(3, 2, 1))
+        self.three = nn.Sequential(nn.Conv2d(8, 8, 1), nn.AvgPool2d(2))
+        self.last = nn.BatchNorm2d(16)
+        self.linear = nn.Linear(16 * 4, 6)
+        self.norm = nn.BatchNorm1d(6)
+        self.tail = tail
+
+    def forward(self, x):
+        x = self.stem(x)
+        x = x + self.one(self.before(x))
+        x = torch.cat([self.two(x), self.three(x)], 1)
+        return self.tail(self, self.last(x))
+
+
+TAILS = {
+    "flatten": lambda net, x: net.norm(net.linear(torch.flatten(x, 1))),
+    "view by size": lambda net, x: net.norm(net.linear(x.view(x.size(0), -1))),
+    "view by sizes": lambda net, x: net.linear(x.reshape(x.size(0), x.size(1) * x.size(2) * x.size(3))),
+    "view by minus one": lambda net, x: net.linear(x.view(-1, 64)),
+    "channels last": lambda net, x: net.norm(net.linear(x.permute(0, 2, 3, 1).flatten(1))),
+    "normalize": lambda net, x: F.normalize(net.linear(torch.flatten(x, 1))),
+    "norm and divide": lambda net, x: (lambda y: y.div(torch.norm(y, 2, 1, True)))(net.linear(torch.flatten(x, 1))),
+    "mean": lambda _, x: x.mean([2, 3]),
+    "pool and squeeze": lambda _, x: F.adaptive_avg_pool2d(x, 1).squeeze(3).squeeze(2),
+    "dropout": lambda net, x: net.linear(F.dropout(torch.flatten(x, 1), training=False)),
+    "matmul": lambda net, x: torch.flatten(x, 1) @ net.linear.weight.t() + net.linear.bias,
+}
+
+
+@pytest.mark.parametrize(("opset", "folded"), EXPORTS)
+@pytest.mark.parametrize("tail", TAILS)
+def test_torch_exports_compute_the_same(tail, opset, folded, tmp_path):
+    network = randomised(Everything(TAILS[tail]))
+    path = write(tmp_path / "net.onnx", export(network, (8, 8), opset=opset, do_constant_folding=folded))
+    model = load_model(path, overrides=GIVEN)
+    assert_same(path, model)
+    assert set(functions(model)) <= {
+        "Conv2d", "BatchNorm2d", "BatchNorm1d", "PReLU", "ReLU6", "ReLU", "LeakyReLU", "MaxPool2d", "AvgPool2d",
+        "Linear", "AdaptiveAvgPool2d", "add", "cat", "flatten", "normalize",
+    }, functions(model)  # fmt: skip
+
+
+@pytest.mark.parametrize("opset", [9, 17])
+@pytest.mark.parametrize("tail", ["flatten", "view by size", "channels last", "pool and squeeze"])
+def test_a_file_for_one_image_takes_any_number(tail, opset, tmp_path):
+    path = write(tmp_path / "net.onnx", export(randomised(Everything(TAILS[tail])), (8, 8), opset=opset, batch=None))
+    assert_same(path, load_model(path, overrides=GIVEN))
+
+
+class Modern(nn.Module):
+    """Gates, swishes, borders and cuts."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3, 1, 0)
+        self.squeeze, self.excite = nn.Linear(8, 4), nn.Linear(4, 8)
+        self.acts = nn.Sequential(nn.SiLU(), nn.Hardswish(), nn.Hardtanh(-1, 2), nn.Hardsigmoid())
+        self.linear = nn.Linear(8, 4)
+
+    def forward(self, x):
+        x = self.acts(self.conv(F.pad((x - 0.5) * 2, (1, 2, 1, 0))))
+        gate = torch.sigmoid(self.excite(F.relu(self.squeeze(x.mean([2, 3]))))).unsqueeze(-1).unsqueeze(-1)
+        x = (x * gate)[:, :, 1:, :-1] / 3
+        return self.linear(F.avg_pool2d(x, (6, 9)).flatten(1))
+
+
+@pytest.mark.parametrize(("opset", "folded"), EXPORTS)
+def test_gates_and_swishes_compute_the_same(opset, folded, tmp_path):
+    path = write(tmp_path / "net.onnx", export(randomised(Modern()), (8, 9), opset=opset, do_constant_folding=folded))
+    model = load_model(path, overrides=GIVEN)
+    assert_same(path, model)
+    assert {"SiLU", "Hardswish", "Hardsigmoid", "Hardtanh", "pad", "getitem"} <= set(functions(model))
+    assert any("subtracts and multiplies constants first: it may expect plain pixels" in note for note in model.notes)
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name not in FAST)) for name in ARCHITECTURES.names()]
+)
+def test_our_own_exports_come_back(name, tmp_path):
+    plan = ARCHITECTURES.get(name).published
+    network = plan.build().eval()
+    network.load_state_dict(random_state(needed_shapes(plan)))
+    path = write(
+        tmp_path / "net.onnx", export_float(network, ModelSpec(name, plan.input_size, plan.embedding_size), {})
+    )
+    model = load_model(path)
+    assert model.spec.name == name
+    assert (model.spec.input_size, model.spec.embedding_size) == (plan.input_size, plan.embedding_size)
+    assert (model.spec.mean, model.spec.std) == (ARCHITECTURES.get(name).mean, ARCHITECTURES.get(name).std)
+    assert f"recognised as {name}, layer for layer" in model.notes
+    assert_same(path, model, counts=(2,))
+    with torch.no_grad():
+        images = torch.from_numpy(pictures(plan.input_size, 1))
+        canonical = canonicalise(model.network, plan.input_size)(images)
+        torch.testing.assert_close(
+            canonical, network(images), rtol=1e-4, atol=1e-4 * float(network(images).abs().max())
+        )
+
+
+def insightface_like(tmp_path, **options):
+    """Write a file as insightface's packs are: arithmetic on the image, batch 'None', BatchNorm kept, opset 11."""
+    network = randomised(IResNetPlan((1, 1, 1, 1), (8, 8, 16, 16), 8, 16, grid=(2, 2)).build())
+    data = export(
+        network, (32, 32), opset=11, batch="None", names=("input.1", "embedding"), do_constant_folding=False, **options
+    )
+    model = onnx.load_from_string(data)
+    for name, value in (("mean", 127.5), ("scale", 1 / 127.5)):
+        model.graph.initializer.append(numpy_helper.from_array(np.full((1,), value, np.float32), name))
+    for one in model.graph.node:
+        one.input[:] = ["prepared" if name == "input.1" else name for name in one.input]
+    model.graph.node.insert(0, onnx.helper.make_node("Mul", ["shifted", "scale"], ["prepared"]))
+    model.graph.node.insert(0, onnx.helper.make_node("Sub", ["input.1", "mean"], ["shifted"]))
+    return write(tmp_path / "w600k_small.onnx", model)
+
+
+def test_a_file_like_insightfaces_computes_the_same(tmp_path):
+    path = insightface_like(tmp_path)
+    model = load_model(path, overrides={"mean": 0, "std": 1, "color": "rgb"})
+    assert_same(path, model)
+    assert functions(model)[:2] == ["sub", "mul"]
+    assert functions(model)[-2:] == ["Linear", "BatchNorm1d"]
+    assert (model.spec.name, model.spec.embedding_size) == ("w600k_small", 16)
+    assert model.notes[0].startswith("ONNX opset 11, written by pytorch 2.")
+    assert "the graph itself subtracts and multiplies constants first: it may expect plain pixels 0..255" in model.notes
+    assert model.notes[-1] == "preprocessing (mean, std, color): given"
+
+
+def test_preprocessing_is_never_guessed(tmp_path):
+    path = insightface_like(tmp_path)
+    with pytest.raises(CheckpointError, match="missing: mean, std, color") as caught:
+        load_model(path)
+    assert "--set model.mean=127.5 --set model.std=128 --set model.color=rgb" in str(caught.value)
+    with pytest.raises(CheckpointError, match="missing: color ") as caught:
+        load_model(path, overrides={"mean": 127.5, "std": 127.5})
+    assert "model.mean" not in str(caught.value)
+
+
+def small_file(tmp_path, facts=None):
+    model = build(
+        [node("Conv", "x w", "c"), node("Flatten", "c", "y")], {"w": np.ones((4, 3, 8, 8), np.float32)},
+        producer_name="some\x1b[31mbody" + "e" * 200, producer_version="1",
+    )  # fmt: skip
+    onnx.helper.set_model_props(model, facts or {})
+    return write(tmp_path / "small.onnx", model)
+
+
+FACTS = {"qface.mean": "[1.0, 2.0, 3.0]", "qface.std": "[4.0, 5.0, 6.0]", "qface.color": "bgr"}
+
+
+def test_our_metadata_are_read(tmp_path):
+    more = {"qface.license": "MIT", "qface.origin": "here", "qface.model": "mine"}
+    model = load_model(small_file(tmp_path, {**FACTS, **more}))
+    spec = model.spec
+    assert (spec.mean, spec.std, spec.color) == ((1.0, 2.0, 3.0), (4.0, 5.0, 6.0), "bgr")
+    assert (spec.name, spec.license, spec.origin) == ("mine", "MIT", "here")
+    assert "preprocessing (mean, std, color): the file's metadata" in model.notes
+    assert load_model(small_file(tmp_path, FACTS), overrides={"color": "rgb"}).spec.color == "rgb"
+
+
+@pytest.mark.parametrize("key", FACTS)
+@pytest.mark.parametrize("value", ["[1, 2]", "[[[", '"x"', "null", "", "NaN", "[1, 2, 1e999]", "[" * 250])
+def test_wrong_metadata_are_named(key, value, tmp_path):
+    with pytest.raises(CheckpointError, match=f"metadata(.|\n)*{key.replace('qface', 'model')}"):
+        load_model(small_file(tmp_path, {**FACTS, key: value}))
+
+
+def test_wrong_overrides_are_named(tmp_path):
+    with pytest.raises(RecipeError, match="model.size"):
+        load_model(small_file(tmp_path, FACTS), overrides={"size": 3})
+
+
+def test_what_a_stranger_calls_itself_cannot_command_a_terminal(tmp_path):
+    model = load_model(small_file(tmp_path), overrides=GIVEN)
+    assert "\x1b" not in "".join(model.notes)
+    assert max(map(len, model.notes)) < 120
+
+
+def test_name_says_what_the_network_must_be(tmp_path):
+    path = small_file(tmp_path, FACTS)
+    with pytest.raises(CheckpointError, match="not that of iresnet18"):
+        load_model(path, name="iresnet18")
+    with pytest.raises(UnknownName, match="iresnet81"):
+        load_model(path, name="iresnet81")
+
+
+def test_a_narrower_relative_is_not_taken_for_the_published_one(tmp_path):
+    bottlenecks = (Bottleneck(8, 16, 16, 2), Bottleneck(16, 32, 16, 2), Bottleneck(16, 64, 16, 2))
+    plan = MobileFaceNetPlan("small", PReLUMobileFaceNet, 8, bottlenecks, head=32, embedding_size=16)
+    network = randomised(plan.build())
+    path = write(tmp_path / "net.onnx", export(network, (112, 112)))
+    with pytest.raises(CheckpointError, match="missing: mean, std, color"):
+        load_model(path)
+
+
+def test_half_precision_becomes_single(tmp_path):
+    weight = np.random.default_rng(0).standard_normal((4, 3, 8, 8)).astype(np.float16)
+    model = build([node("Conv", "x w", "c"), node("Flatten", "c", "y")], {"w": weight}, kind=onnx.TensorProto.FLOAT16)
+    path = write(tmp_path / "net.onnx", model)
+    loaded = load_model(path, overrides=GIVEN)
+    assert loaded.network.the_Conv.weight.dtype is torch.float32
+    assert "converted float16 weights to float32" in loaded.notes
+    assert_same(path, loaded, most=2e-3)  # ONNX Runtime computes in half precision, we do not
+    single = build([node("Conv", "x w", "c"), node("Flatten", "c", "y")], {"w": weight.astype(np.float32)})
+    assert_same(write(tmp_path / "single.onnx", single), loaded)
+
+
+@pytest.mark.parametrize("name", ["net.onnx", "net.bin"])
+def test_the_content_says_what_it_is(name, tmp_path):
+    small_file(tmp_path, FACTS).rename(tmp_path / name)
+    model = load_model(tmp_path / name)
+    assert isinstance(model.network, fx.GraphModule)
+    assert not model.network.training
+
+
+@pytest.mark.shared
+def test_the_real_file_is_its_checkpoints_twin():
+    path = SHARED / "models" / "mobilefacenet_relu6_112.onnx"
+    model, twin = load_model(path), load_model(SHARED / "models" / "mobilefacenet_relu6_112.pt")
+    assert model.spec == twin.spec
+    assert model.source_sha256.startswith("e72a5710cce378dc")
+    assert model.notes[:2] == (
+        "ONNX opset 11, written by pytorch 2.2.2",
+        "recognised as mobilefacenet-relu6, layer for layer",
+    )
+    assert_same(path, model)
+    images = torch.from_numpy(pictures((112, 112), 4))
+    with torch.no_grad():
+        expected = twin.network(images)
+        off = float((model.network(images) - expected).abs().max())
+        canonical = float((canonicalise(model.network, (112, 112))(images) - expected).abs().max())
+    print(f"from the checkpoint by {off:.2e}, in canonical form by {canonical:.2e}")
+    assert max(off, canonical) < 1e-4
+    assert json.dumps(original(path, images.numpy()).shape) == "[4, 128]"
