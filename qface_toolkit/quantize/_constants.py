@@ -20,6 +20,14 @@ _OF_A_CONSTANT = ("to", "type_as")
 """What a constant does to follow the image: to another device or type, of which there are none here."""
 
 
+def inputs_by_position(graph_module: fx.GraphModule) -> None:
+    """Give each function its tensor as the first argument, where it is given by the name that torch has for it."""
+    for node in graph_module.graph.nodes:
+        if not node.args and "input" in node.kwargs:
+            options = dict(node.kwargs)
+            node.args, node.kwargs = (options.pop("input"),), options
+
+
 def in_place_as_written(graph_module: fx.GraphModule) -> None:
     """Let whoever reads a tensor behind an in-place operation read what it made of the tensor, as eager torch does.
 
@@ -130,4 +138,4 @@ def constant_of(argument: object) -> torch.Tensor | None:
     return None
 
 
-PASSES = (in_place_as_written, constant_sizes, fold_constants)
+PASSES = (inputs_by_position, in_place_as_written, constant_sizes, fold_constants)

@@ -9,7 +9,7 @@ from typing import Any, cast
 import torch.nn.functional as F  # noqa: N812 - the name everybody knows it by
 from torch import fx, nn
 
-from qface_toolkit.quantize._edit import calls, is_tensor, module_of, own_module, pair, shape_of, source
+from qface_toolkit.quantize._edit import bypass, calls, is_tensor, module_of, own_module, pair, shape_of, source
 
 Sides = tuple[tuple[int, int], tuple[int, int]]
 """Pixels added above and below, left and right; negative where they are cut off."""
@@ -21,6 +21,13 @@ def pads_one_way(graph_module: fx.GraphModule) -> None:
         for node, pad in calls(graph_module, kind):
             if pad.value == 0:
                 node.op, node.target, node.args = "call_function", F.pad, (source(node), tuple(pad.padding))
+
+
+def drop_empty_padding(graph_module: fx.GraphModule) -> None:
+    """Drop padding by no pixel, and slices that keep everything (GhostNet's, where its channels come out even)."""
+    for node in list(graph_module.graph.nodes):
+        if _sides(node) == ((0, 0), (0, 0)):
+            bypass(node)
 
 
 def absorb_padding(graph_module: fx.GraphModule) -> None:
@@ -159,4 +166,4 @@ def _wider(pool: nn.AvgPool2d | nn.MaxPool2d, sides: Sides) -> tuple[int, int] |
     return None if unequal or any(2 * p > k for p, k in zip(padding, kernel, strict=True)) else padding
 
 
-PASSES = (explicit_padding, pads_one_way, absorb_padding)
+PASSES = (explicit_padding, pads_one_way, drop_empty_padding, absorb_padding)

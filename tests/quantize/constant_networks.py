@@ -101,6 +101,7 @@ CONSTANT_NETWORKS = {
     "changed in place": two_convs(_changed_before_it_is_read_again),
     "changed by a module": two_convs(_changed_by_a_module, r=nn.ReLU(inplace=True)),
     "two of one name": two_convs(_two_of_one_name, relu=nn.PReLU(8)),
+    "inputs by name": two_convs(lambda s, x: F.relu(input=torch.add(input=s.c2(input=x), other=x, alpha=2))),
     "no-op": two_convs(lambda s, x: s.c2(x * 1.0 + 0.0).float().detach()),
 }  # fmt: skip
 """What folds, input 16x16."""
@@ -139,6 +140,7 @@ PADDED_NETWORKS = {
                                      fc=nn.Linear(8, 8)),
     "borders cut": _padded(lambda s, x: x[:, :, 1:, 2:-1], stride=2),
     "borders cut by dots": _padded(lambda s, x: x[..., 1:-1, :]),
+    "everything kept": after_conv(lambda s, x: F.pad(s.d(x[:, :8, :, 0:])[..., :16], (0, 0)), d=conv(8, 8)),
     "size of the map": after_conv(lambda s, x: F.avg_pool2d(x, x.size()[2:])),
     "size of an axis": after_conv(lambda s, x: F.avg_pool2d(x, (x.size(2) // 2, x.shape[-1]))),
 }  # fmt: skip
