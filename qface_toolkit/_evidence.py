@@ -5,6 +5,7 @@ import platform
 import resource
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,7 @@ import torch
 from qface_toolkit._job import Job
 from qface_toolkit._manifest import record_of
 from qface_toolkit.backends import BACKENDS, Backend, Embed
+from qface_toolkit.backends._float_fast import ARTIFACT as FAST_ARTIFACT
 from qface_toolkit.backends._float_onnx import ARTIFACT as FLOAT_ARTIFACT
 from qface_toolkit.backends._onnxruntime import open_onnx
 from qface_toolkit.environment import record_environment
@@ -69,6 +71,9 @@ _MOVES = frozenset(
 )
 """Operators beside the QLinear and quantized:: families that work on codes, or bring tensors in and out of them."""
 
+_FLOAT_IN = {"torch": "float network, traced", "onnxruntime": FLOAT_ARTIFACT}
+"""Runtime -> what stands for the float model there."""
+
 
 def golden_vectors(source: FloatModel, model: QuantizedModel, backends: Sequence[str]) -> bytes:
     """Return golden.npz: "inputs" [8, 3, H, W], "float" and, for each artifact, the embeddings that it must give."""
@@ -94,7 +99,8 @@ def collect_evidence(
     bench = _Bench(job, path, model)
     latencies = bench.latencies()
     progress(1, 3)
-    artifacts = tuple(bench.artifact(name, latencies) for name in (FLOAT_ARTIFACT, *job.recipe.backends))
+    files = (FLOAT_ARTIFACT, FAST_ARTIFACT, *job.recipe.backends)
+    artifacts = tuple(bench.artifact(name, latencies) for name in files)
     progress(2, 3)
     verification = bench.verification() if job.verify else None
     progress(3, 3)
@@ -105,8 +111,7 @@ def collect_evidence(
         environment=record_environment(job.seed, job.threads),
         calibration=CalibrationUsed(set=job.recipe.calibration.set, **manifest.as_json()),
         float_latency={
-            runtime: LatencyFigures.of(latencies[f"float {runtime}"], threads=1, batch=1)
-            for runtime in ("torch", "onnxruntime")
+            runtime: LatencyFigures.of(latencies[name], threads=1, batch=1) for runtime, name in _FLOAT_IN.items()
         },
         artifacts=artifacts,
         verification=verification,
@@ -169,8 +174,9 @@ class _Bench:
 
     def _timed(self, example: npt.NDArray[np.float32]) -> dict[str, Embed]:
         runs = {
-            "float torch": _frozen(self.job.model, example),
-            "float onnxruntime": open_onnx(self.path(FLOAT_ARTIFACT), threads=1),
+            _FLOAT_IN["torch"]: _frozen(self.job.model, example),
+            FLOAT_ARTIFACT: open_onnx(self.path(FLOAT_ARTIFACT), threads=1),
+            FAST_ARTIFACT: open_onnx(self.path(FAST_ARTIFACT), threads=1),
         }
         for name in self.job.recipe.backends:
             backend = BACKENDS.get(name)
@@ -179,9 +185,9 @@ class _Bench:
         return runs
 
     def artifact(self, name: str, latencies: Mapping[str, Latency]) -> ArtifactFigures:
-        """Return the figures of one file: float.onnx, or a backend's artifact."""
-        if name == FLOAT_ARTIFACT:
-            return self._float(latencies["float onnxruntime"])
+        """Return the figures of one file: a float one, or a backend's artifact."""
+        if name in (FLOAT_ARTIFACT, FAST_ARTIFACT):
+            return self._float(name, latencies)
         backend = BACKENDS.get(name)
         file, latency = self.path(backend.artifact), latencies.get(backend.artifact)
         run = backend.open(file, threads=self.job.threads)
@@ -199,7 +205,7 @@ class _Bench:
             sha256=record_of(file).sha256,
             latency=LatencyFigures.of(latency, threads=1, batch=1) if latency else None,
             latency_missing=None if latency else _foreign(backend),
-            times_faster=times_faster(latencies[f"float {backend.runtime}"], latency) if latency else None,
+            **_speeds(backend.runtime, latency, latencies),
             agreement=self._agreement(embeddings),
             simulation_agreement=self._simulation_agreement(backend, embeddings),
             operators=dict(operators),
@@ -207,19 +213,19 @@ class _Bench:
             float_islands=islands,
         )
 
-    def _float(self, latency: Latency) -> ArtifactFigures:
-        file = self.path(FLOAT_ARTIFACT)
+    def _float(self, name: str, latencies: Mapping[str, Latency]) -> ArtifactFigures:
+        file = self.path(name)
         run = open_onnx(file, threads=self.job.threads)
         return ArtifactFigures(
-            name=FLOAT_ARTIFACT,
+            name=name,
             backend="onnx-float",
             runtime="onnxruntime",
             quantized=False,
             size_bytes=measure_size(file).size_bytes,
-            size_ratio=1.0,
+            size_ratio=size_ratio(measure_size(self.path(FLOAT_ARTIFACT)), measure_size(file)),
             sha256=record_of(file).sha256,
-            latency=LatencyFigures.of(latency, threads=1, batch=1),
-            times_faster=1.0,
+            latency=LatencyFigures.of(latencies[name], threads=1, batch=1),
+            **_speeds("onnxruntime", latencies[name], latencies),
             agreement=self._agreement(self.embedded(run, self.crops)),
         )
 
@@ -249,6 +255,14 @@ class _Bench:
             float_model=VerificationFigures.of(verify_identities(self.embedded(self._float_network, crops), labels)),
             artifacts=figures,
         )
+
+
+def _speeds(runtime: str, latency: Latency | None, latencies: Mapping[str, Latency]) -> dict[str, Any]:
+    """Return how many times as fast as the float files for its runtime something is."""
+    references = {"times_faster": _FLOAT_IN[runtime]}
+    if runtime == "onnxruntime":
+        references["times_faster_than_fast"] = FAST_ARTIFACT
+    return {key: times_faster(latencies[name], latency) for key, name in references.items()} if latency else {}
 
 
 def _call(run: Embed, inputs: npt.NDArray[np.float32]) -> Callable[[], object]:

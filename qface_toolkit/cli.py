@@ -149,7 +149,7 @@ def _say_plan(job: "Job", out: Path, as_json: bool) -> None:
         "steps": [step.method for step in job.recipe.steps],
         "trained_for": job.recipe.backends[0],
         "calibration": job.recipe.calibration.model_dump(),
-        "artifacts": ["float.onnx", *(BACKENDS.get(name).artifact for name in job.recipe.backends)],
+        "artifacts": ["float.onnx", "float.fast.onnx", *(BACKENDS.get(name).artifact for name in job.recipe.backends)],
         "out": str(out),
     }
     if as_json:

@@ -18,6 +18,8 @@ from qface_toolkit._evidence import collect_evidence, golden_vectors
 from qface_toolkit._job import Job
 from qface_toolkit.artifacts import OutputFolder
 from qface_toolkit.backends import BACKENDS
+from qface_toolkit.backends._float_fast import ARTIFACT as FAST_ARTIFACT
+from qface_toolkit.backends._float_fast import export_float_fast
 from qface_toolkit.backends._float_onnx import ARTIFACT as FLOAT_ARTIFACT
 from qface_toolkit.backends._float_onnx import export_float
 from qface_toolkit.environment import set_determinism, usable_cores
@@ -207,13 +209,13 @@ class _Run:
         self.folder.write(plain, (json.dumps(values, separators=(",", ":")) + "\n").encode())
 
     def lowered(self, model: QuantizedModel) -> None:
-        """Write the float reference and every artifact."""
-        facts = self.job.facts()
+        """Write the float reference, its fast form and every artifact."""
+        facts, spec = self.job.facts(), self.job.model.spec
         with self.step("export float.onnx") as progress:
             if progress is not None:
                 self._save(model, WEIGHTS, DESCRIPTION)
-                network = export_float(self.job.model.network, self.job.model.spec, facts)
-                self.folder.write(FLOAT_ARTIFACT, network)
+                self.folder.write(FLOAT_ARTIFACT, export_float(self.job.model.network, spec, facts))
+                self.folder.write(FAST_ARTIFACT, export_float_fast(self.job.canonical, spec, facts))
         for name in self.job.recipe.backends:
             backend = BACKENDS.get(name)
             with self.step(f"lower to {backend.artifact}") as progress:

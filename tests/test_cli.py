@@ -166,7 +166,7 @@ def test_dry_run_as_json(qface, job, tmp_path):
     code, out, err = qface(*job, "--dry-run", "--json", "--backend", "onnx-x86")
     plan = json.loads(out)
     assert (code, err, list(tmp_path.iterdir())) == (0, "", [])
-    assert plan["artifacts"] == ["float.onnx", "int8.x86.onnx"]
+    assert plan["artifacts"] == ["float.onnx", "float.fast.onnx", "int8.x86.onnx"]
     assert (plan["steps"], plan["calibration"]["count"]) == (["calibrate"], 16)
 
 

@@ -34,8 +34,9 @@ COUNT = "calibration.count=16"
 DEFAULT_BACKENDS = ("onnx-x86", "torch-x86", "torch-qnnpack")
 ARTIFACTS = {"int8.x86.onnx", "int8.x86.ts", "int8.qnnpack.ts"}
 REPORT = {"report.json", "report.md"}
+FLOATS = {"float.onnx", "float.fast.onnx"}
 FILES = {
-    "float.onnx", *ARTIFACTS, "model.safetensors", "quantization.json", "golden.npz", "calibration.png", *REPORT,
+    *FLOATS, *ARTIFACTS, "model.safetensors", "quantization.json", "golden.npz", "calibration.png", *REPORT,
     "manifest.json",
 }  # fmt: skip
 STEPS = [
@@ -96,7 +97,7 @@ def test_report_reads_back(result):
     assert (result.report.calibration.set, result.report.calibration.count) == ("drawings", 16)
 
 
-@pytest.mark.parametrize("name", sorted({"float.onnx", *ARTIFACTS}))
+@pytest.mark.parametrize("name", sorted(FLOATS | ARTIFACTS))
 def test_report_gives_the_sizes_on_the_disk(name, result):
     figures, data = figures_of(result.report, name), (result.out / name).read_bytes()
     assert (figures.size_bytes, figures.sha256) == (len(data), hashlib.sha256(data).hexdigest())
@@ -113,9 +114,20 @@ def test_artifact_computes_what_its_ranges_say(name, result):
     assert (simulated.images, agreement.images) == (16, 32)
 
 
-def test_float_reference_is_the_float_model(result):
-    agreement = figures_of(result.report, "float.onnx").agreement
-    assert agreement.cosine_min > 0.999999, agreement.cosine_min
+@pytest.mark.parametrize("name", sorted(FLOATS))
+def test_float_files_are_the_float_model(name, result):
+    figures = figures_of(result.report, name)
+    assert figures.agreement.cosine_min > 0.999999, figures.agreement.cosine_min
+    assert (figures.quantized, figures.runtime) == (False, "onnxruntime")
+
+
+def test_speed_is_told_against_both_float_files_of_the_runtime(result):
+    fast = figures_of(result.report, "float.fast.onnx")
+    assert (figures_of(result.report, "float.onnx").times_faster, fast.times_faster_than_fast) == (1.0, 1.0)
+    for figures in (figures_of(result.report, name) for name in (*FLOATS, "int8.x86.onnx")):
+        ratios = np.divide(fast.latency.samples_ms, figures.latency.samples_ms)
+        assert figures.times_faster_than_fast == pytest.approx(np.median(ratios)), "not the median over rounds"
+    assert figures_of(result.report, "int8.x86.ts").times_faster_than_fast is None
 
 
 @pytest.mark.parametrize("name", sorted(ARTIFACTS))
@@ -128,7 +140,7 @@ def test_speed_is_told_or_the_reason_why_not(name, result):
         assert (len(figures.latency.samples_ms), figures.latency.threads) == (10, 1)
 
 
-@pytest.mark.parametrize("name", ["float.onnx", "int8.x86.onnx"])
+@pytest.mark.parametrize("name", sorted(FLOATS) + ["int8.x86.onnx"])
 @pytest.mark.parametrize("batch", [1, 3])
 def test_onnx_takes_any_batch(batch, name, result):
     session = onnxruntime.InferenceSession(result.out / name)
@@ -139,7 +151,7 @@ def test_onnx_takes_any_batch(batch, name, result):
     assert session.run(None, {"input": images})[0].shape == (batch, EMBEDDING)
 
 
-@pytest.mark.parametrize("name", ["float.onnx", "int8.x86.onnx"])
+@pytest.mark.parametrize("name", sorted(FLOATS) + ["int8.x86.onnx"])
 def test_onnx_tells_how_to_feed_it(name, result):
     told = onnxruntime.InferenceSession(result.out / name).get_modelmeta().custom_metadata_map
     assert json.loads(told["qface.input_size"]) == [112, 96]
@@ -174,12 +186,12 @@ def test_archive_names_its_engine(engine, result):
     assert (told["engine"], told["qface.color"]) == (engine, "rgb")
 
 
-@pytest.mark.parametrize("name", ["float.onnx", "int8.x86.onnx"])
+@pytest.mark.parametrize("name", sorted(FLOATS) + ["int8.x86.onnx"])
 def test_golden_vectors_are_what_the_runtime_gives(name, result):
     golden = np.load(result.out / "golden.npz")
     assert set(golden.files) == {"inputs", "float", *ARTIFACTS}
     given = onnxruntime.InferenceSession(result.out / name).run(None, {"input": golden["inputs"]})[0]
-    cosine = measure_agreement(golden["float" if name == "float.onnx" else name], given).cosine_min
+    cosine = measure_agreement(golden["float" if name in FLOATS else name], given).cosine_min
     assert cosine > 0.9999, cosine
 
 

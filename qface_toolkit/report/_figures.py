@@ -53,6 +53,12 @@ def percent(value: float) -> str:
     return f"{100 * value:.1f} %"
 
 
+def speed_cells(artifact: ArtifactFigures) -> tuple[str, str, str, str]:
+    """Return median, 90th percentile, and how many times as fast as float.onnx and float.fast.onnx a file is."""
+    ratios = (times(artifact.times_faster), times(artifact.times_faster_than_fast))
+    return (*latency_cells(artifact.latency), *ratios)
+
+
 def latency_cells(latency: LatencyFigures | None) -> tuple[str, str]:
     """Return median and 90th percentile for a table."""
     return (milliseconds(latency.p50_ms), milliseconds(latency.p90_ms)) if latency else (NOTHING, NOTHING)
@@ -94,9 +100,11 @@ def _speed_said(artifact: ArtifactFigures) -> str:
     if artifact.times_faster is None or artifact.latency is None:
         return f"was not timed ({clean(artifact.latency_missing or 'no float model to compare with')})"
     where = f"float in {runtime_name(artifact.runtime)} on {threads(artifact.latency.threads)}"
+    fast = artifact.times_faster_than_fast
+    fastest = "" if fast is None else f" ({fast:.2f} times as fast as float.fast.onnx)"
     if artifact.times_faster >= 1:
-        return f"runs {artifact.times_faster:.2f} times as fast as {where}"
-    return f"takes {1 / artifact.times_faster:.2f} times as long as {where}"
+        return f"runs {artifact.times_faster:.2f} times as fast as {where}{fastest}"
+    return f"takes {1 / artifact.times_faster:.2f} times as long as {where}{fastest}"
 
 
 def _agreement_said(artifact: ArtifactFigures) -> str:

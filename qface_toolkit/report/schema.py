@@ -113,8 +113,9 @@ class AgreementFigures(_Block):
 class ArtifactFigures(_Block):
     """One file and what was measured of it.
 
-    `size_ratio` is taken to float.onnx. `times_faster` and `latency` compare with the float model in the same runtime;
-    where there is no latency, `latency_missing` says why. `operators` counts those of the file. `integer_share` is the
+    `size_ratio` is taken to float.onnx. `times_faster` compares with the float model in the same runtime, and
+    `times_faster_than_fast` with the fastest float file for it, float.fast.onnx; where there is no latency,
+    `latency_missing` says why. `operators` counts those of the file. `integer_share` is the
     share of them that runs on integers, `float_islands` names the others that should.
     """
 
@@ -129,6 +130,7 @@ class ArtifactFigures(_Block):
     latency: LatencyFigures | None = None
     latency_missing: str | None = None
     times_faster: Positive | None = None
+    times_faster_than_fast: Positive | None = None
     agreement: AgreementFigures | None = None
     simulation_agreement: AgreementFigures | None = None
     operators: dict[str, Count] = Field(default_factory=dict)

@@ -17,6 +17,7 @@ from qface_toolkit.report._figures import (
     percent,
     runtime_name,
     runtimes,
+    speed_cells,
     times,
     verdict,
 )
@@ -34,12 +35,12 @@ def render(report: Report) -> RenderableType:
 
 
 def _figures_table(report: Report) -> Table:
-    table = _table("", "MB", "median ms", "p90 ms", "faster", "cosine", "lowest")
+    table = _table("", "MB", "p50 ms", "p90 ms", "faster", "vs fast", "cosine", "lowest")
     for runtime in runtimes(report):
         table.add_row(Text(runtime_name(runtime), style="bold"))
         float_latency = float_rows(report, runtime)
         if float_latency:
-            table.add_row(_name("float model"), NOTHING, *latency_cells(float_latency), times(1.0), NOTHING, NOTHING)
+            table.add_row(_name("float model"), NOTHING, *latency_cells(float_latency), times(1.0), *[NOTHING] * 3)
         for artifact in report.artifacts:
             if artifact.runtime == runtime:
                 table.add_row(*_artifact_row(artifact))
@@ -49,7 +50,7 @@ def _figures_table(report: Report) -> Table:
 def _artifact_row(artifact: ArtifactFigures) -> Iterable[str | Text]:
     found = artifact.agreement
     mean, lowest = (found.cosine_mean, found.cosine_min) if found else (None, None)
-    figures = (megabytes(artifact.size_bytes), *latency_cells(artifact.latency), times(artifact.times_faster))
+    figures = (megabytes(artifact.size_bytes), *speed_cells(artifact))
     return (_name(artifact.name), *figures, cosine(mean), cosine(lowest))
 
 

@@ -70,6 +70,7 @@ VALUES = {
             1_100_000,
             latency=latency(4.0),
             times_faster=2.5,
+            times_faster_than_fast=1.25,
             agreement=agreement(0.9912),
             simulation_agreement=agreement(0.99999, "drawn faces, against the simulation"),
             operators={"QLinearConv": 50},
@@ -83,6 +84,15 @@ VALUES = {
             engine="qnnpack",
             latency_missing="no qnnpack here",
             agreement=agreement(0.98),
+        ),
+        artifact(
+            "float.fast.onnx",
+            "onnxruntime",
+            4_100_000,
+            quantized=False,
+            latency=latency(5.0),
+            times_faster=2.0,
+            times_faster_than_fast=1.0,
         ),
     ],
     "verification": {
