@@ -95,11 +95,11 @@ def limited_memory(path: Path, extra_bytes: int = MEMORY_BYTES) -> Iterator[None
 
 
 @contextlib.contextmanager
-def limited_time(seconds: float = LONGEST_RUN_S) -> Iterator[onnxruntime.RunOptions]:
-    """Give options under which a run ends after that many seconds, with an error of the runtime's."""
+def limited_time() -> Iterator[onnxruntime.RunOptions]:
+    """Give options under which runs end after LONGEST_RUN_S, with an error of the runtime's."""
     options = onnxruntime.RunOptions()
     options.log_severity_level = 4
-    timer = threading.Timer(seconds, _end, [options])
+    timer = threading.Timer(LONGEST_RUN_S, _end, [options])
     timer.start()
     try:
         yield options

@@ -13,7 +13,9 @@ Arithmetic = Literal["integer", "float", "move"]
 
 CONVOLUTIONS = frozenset({"Conv", "ConvTranspose", "ConvInteger", "QLinearConv"})
 LINEAR_LAYERS = frozenset({"Gemm", "MatMul", "QGemm", "QLinearMatMul", "MatMulInteger"})
-CONVERSIONS = frozenset({"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"})
+CONVERSIONS = frozenset(
+    {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "aten::quantize_per_tensor", "aten::dequantize"}
+)
 NORMALISATIONS = frozenset(
     {"LpNormalization", "ReduceL2", "ReduceSum", "ReduceSumSquare", "Div", "Mul", "Sqrt", "Pow", "Clip", "Max", "Add"}
 )
