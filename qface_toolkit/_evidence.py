@@ -27,6 +27,7 @@ from qface_toolkit.models import FloatModel
 from qface_toolkit.quantize.integer import embed_as_integers
 from qface_toolkit.quantize.model import QuantizedModel, embed
 from qface_toolkit.report import Report
+from qface_toolkit.report.inspection import fusion_figures
 from qface_toolkit.report.schema import (
     AgreementFigures,
     ArtifactFigures,
@@ -50,26 +51,6 @@ BATCH_SIZE = 8
 LATENCY_ROUNDS = 60
 LATENCY_BUDGET_S = 30.0
 """Only a network of many billion operations meets this; small ones end after LATENCY_ROUNDS."""
-
-_MOVES = frozenset(
-    [
-        "Transpose",
-        "Flatten",
-        "Reshape",
-        "Concat",
-        "QuantizeLinear",
-        "DequantizeLinear",
-        "Max",
-        "MaxPool",
-        "NhwcMaxPool",
-        "aten::flatten",
-        "aten::dequantize",
-        "aten::quantize_per_tensor",
-        "aten::max_pool2d",
-        "aten::cat",
-    ]
-)
-"""Operators beside the QLinear and quantized:: families that work on codes, or bring tensors in and out of them."""
 
 _FLOAT_IN = {"torch": "float network, traced", "onnxruntime": FLOAT_ARTIFACT}
 """Runtime -> what stands for the float model there."""
@@ -192,8 +173,7 @@ class _Bench:
         file, latency = self.path(backend.artifact), latencies.get(backend.artifact)
         run = backend.open(file, threads=self.job.threads)
         torch.set_num_threads(self.job.threads)
-        embeddings, operators = self.embedded(run, self.crops), backend.operators(file)
-        islands = tuple(f"{kind} x{count}" for kind, count in sorted(operators.items()) if not _integer(kind))
+        embeddings, fusion = self.embedded(run, self.crops), backend.inspect(file)
         return ArtifactFigures(
             name=backend.artifact,
             backend=name,
@@ -208,9 +188,7 @@ class _Bench:
             **_speeds(backend.runtime, latency, latencies),
             agreement=self._agreement(embeddings),
             simulation_agreement=self._simulation_agreement(backend, embeddings),
-            operators=dict(operators),
-            integer_share=sum(n for kind, n in operators.items() if _integer(kind)) / sum(operators.values()),
-            float_islands=islands,
+            **fusion_figures(fusion),
         )
 
     def _float(self, name: str, latencies: Mapping[str, Latency]) -> ArtifactFigures:
@@ -287,7 +265,3 @@ def _foreign(backend: Backend) -> str | None:
     here = "arm" if platform.machine() in ("aarch64", "arm64") else "x86"
     meant = "arm" if backend.engine == "qnnpack" else "x86"
     return None if here == meant else f"made for {meant}; its speed on {here} says nothing"
-
-
-def _integer(operator: str) -> bool:
-    return operator.startswith(("QLinear", "QGemm", "quantized::")) or operator in _MOVES

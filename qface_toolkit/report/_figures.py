@@ -2,11 +2,12 @@
 
 import unicodedata
 
-from qface_toolkit.report.schema import ArtifactFigures, LatencyFigures, Report
+from qface_toolkit.report.schema import ArtifactFigures, IslandFigures, LatencyFigures, Report
 
 RUNTIMES = {"onnxruntime": "ONNX Runtime", "torch": "torch", "openvino": "OpenVINO"}
 NOTHING = "-"
 LONGEST_TEXT = 300
+LONGEST_KIND = 30
 
 
 def clean(text: str, longest: int = LONGEST_TEXT) -> str:
@@ -88,6 +89,33 @@ def verdict(report: Report) -> str:
     said = (_size_said(artifact), _speed_said(artifact), _agreement_said(artifact), _accuracy_said(report, artifact))
     parts = [part for part in said if part]
     return f"{clean(artifact.name)} {', '.join(parts[:-1])}{' and ' if len(parts) > 1 else ''}{parts[-1]}."
+
+
+def layers_said(count: int, integer: int, name: str = "convolution") -> tuple[bool, str]:
+    """Return whether layers are as they should be, and one sentence about how many of them run on integers."""
+    if count == 0:
+        return True, f"there are no {name}s"
+    if integer == count:
+        which = f"all {count} {name}s run" if count > 1 else f"the only {name} runs"
+        return True, f"{which} on integers"
+    which = f"only {integer} of {count} {name}s run" if integer else f"none of {count} {name}s runs"
+    return False, f"warning: {which} on integers"
+
+
+def integer_said(artifact: ArtifactFigures) -> tuple[bool, str] | None:
+    """Return the same of an artifact's convolutions, or None if they were not counted."""
+    if artifact.convolutions is None or artifact.integer_convolutions is None:
+        return None
+    return layers_said(artifact.convolutions, artifact.integer_convolutions)
+
+
+def island_said(island: IslandFigures) -> str:
+    """Return what an island is, what it costs and why it is there."""
+    counted = ((clean(kind, LONGEST_KIND), count) for kind, count in island.operators.items())
+    kinds = " + ".join(kind if count == 1 else f"{count} {kind}" for kind, count in counted)
+    times_there = f"{island.count} x " if island.count > 1 else ""
+    share = "" if island.share is None else f", {percent(island.share)} of the time"
+    return f"{times_there}{kinds}{share}: {clean(island.reason)}"
 
 
 def _size_said(artifact: ArtifactFigures) -> str:

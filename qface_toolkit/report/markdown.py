@@ -9,6 +9,8 @@ from qface_toolkit.report._figures import (
     clean,
     cosine,
     float_rows,
+    integer_said,
+    island_said,
     latency_cells,
     megabytes,
     percent,
@@ -115,12 +117,19 @@ def _conditions(report: Report) -> list[str]:
     return [*lines, "- size: share of float.onnx; faster: against the float model in the same runtime", *than_fast]
 
 
-def _fidelity(artifacts: Iterable[ArtifactFigures]) -> list[str]:
+def _fidelity(artifacts: Sequence[ArtifactFigures]) -> list[str]:
     rows = [_fidelity_row(artifact) for artifact in artifacts if artifact.quantized]
     if not rows:
         return []
     headings = ("file", "integer operators", "float islands", "mean cosine to its simulation", "lowest")
-    return ["## What runs on integers", "", *_table(headings, rows)]
+    notes = [note for artifact in artifacts if artifact.quantized for note in _integer_notes(artifact)]
+    return ["## What runs on integers", "", *_table(headings, rows), *(["", *notes] if notes else [])]
+
+
+def _integer_notes(artifact: ArtifactFigures) -> list[str]:
+    said = integer_said(artifact)
+    islands = [f"- {escape(artifact.name)}, in float: {escape(island_said(island))}" for island in artifact.islands]
+    return [*([f"- {escape(artifact.name)}: {escape(said[1])}"] if said else []), *islands]
 
 
 def _fidelity_row(artifact: ArtifactFigures) -> Sequence[str]:

@@ -110,13 +110,27 @@ class AgreementFigures(_Block):
         )
 
 
+class IslandFigures(_Block):
+    """Groups of float operators that look alike: `count` groups of these `operators` each, `share` of the time in all.
+
+    The time is that of one image on one thread, and includes the conversions that only these operators need.
+    """
+
+    operators: dict[str, Count]
+    count: Annotated[int, Field(gt=0)]
+    share: Rate | None = None
+    reason: str
+
+
 class ArtifactFigures(_Block):
     """One file and what was measured of it.
 
     `size_ratio` is taken to float.onnx. `times_faster` compares with the float model in the same runtime, and
     `times_faster_than_fast` with the fastest float file for it, float.fast.onnx; where there is no latency,
     `latency_missing` says why. `operators` counts those of the file. `integer_share` is the
-    share of them that runs on integers, `float_islands` names the others that should.
+    share of them that does not compute on float numbers, `float_islands` names the others that should, in short, and
+    `islands` says what they cost and why they are there. `convolutions` and `linear_layers` are those of the file, of
+    which so many run on integers.
     """
 
     name: str
@@ -136,11 +150,26 @@ class ArtifactFigures(_Block):
     operators: dict[str, Count] = Field(default_factory=dict)
     integer_share: Rate | None = None
     float_islands: tuple[str, ...] = ()
+    islands: tuple[IslandFigures, ...] = ()
+    convolutions: Count | None = None
+    integer_convolutions: Count | None = None
+    linear_layers: Count | None = None
+    integer_linear_layers: Count | None = None
 
     @model_validator(mode="after")
     def _latency_or_reason(self) -> "ArtifactFigures":
         if (self.latency is None) == (self.latency_missing is None):
             raise ValueError("either latency or latency_missing must be there")
+        return self
+
+    @model_validator(mode="after")
+    def _integer_layers_are_layers(self) -> "ArtifactFigures":
+        for integer, layers in (
+            (self.integer_convolutions, self.convolutions),
+            (self.integer_linear_layers, self.linear_layers),
+        ):
+            if (integer is None) != (layers is None) or (integer or 0) > (layers or 0):
+                raise ValueError("more layers run on integers than there are, or one of the counts is missing")
         return self
 
 

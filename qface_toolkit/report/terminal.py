@@ -12,6 +12,8 @@ from qface_toolkit.report._figures import (
     clean,
     cosine,
     float_rows,
+    integer_said,
+    island_said,
     latency_cells,
     megabytes,
     percent,
@@ -28,7 +30,7 @@ LONGEST_NAME = 22
 
 def render(report: Report) -> RenderableType:
     """Return the verdict and the tables, for a rich console of 80 columns or more."""
-    parts: list[RenderableType] = [_figures_table(report), *_missing_lines(report)]
+    parts: list[RenderableType] = [_figures_table(report), *_missing_lines(report), *_integer_lines(report)]
     if report.verification:
         parts += [Text(""), Text(clean(report.verification.protocol)), _verification_table(report.verification)]
     return Group(*parts, Text(""), Text(verdict(report)))
@@ -57,6 +59,16 @@ def _artifact_row(artifact: ArtifactFigures) -> Iterable[str | Text]:
 def _missing_lines(report: Report) -> list[Text]:
     missing = [(one.name, one.latency_missing) for one in report.artifacts if one.latency_missing]
     return [Text(f"{clean(name)} was not timed: {clean(reason)}", style="dim") for name, reason in missing]
+
+
+def _integer_lines(report: Report) -> list[Text]:
+    lines = []
+    for artifact in report.artifacts:
+        said = integer_said(artifact)
+        if said:
+            lines.append(Text(f"{clean(artifact.name)}: {said[1]}", style="dim" if said[0] else "bold red"))
+        lines += [Text(f"  in float: {island_said(island)}") for island in artifact.islands]
+    return lines
 
 
 def _verification_table(block: VerificationBlock) -> Table:

@@ -1,0 +1,156 @@
+"""What a runtime really runs for a file, for people, for programs and for the report."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from qface_toolkit.measure.fusion import FLOAT_MODEL, Fusion, Island, Layer, integer_count
+from qface_toolkit.report._figures import LONGEST_KIND, NOTHING, clean, island_said, layers_said, milliseconds, percent
+from qface_toolkit.report.schema import IslandFigures
+
+NAMES_SHOWN = 5
+
+
+def fusion_figures(fusion: Fusion) -> dict[str, Any]:
+    """Return the fields of ArtifactFigures that say what became of an artifact in its runtime."""
+    left = Counter(one.kind for one in fusion.operators if one.arithmetic == "float")
+    at_end = Counter(kind for island in fusion.all_islands if island.of_embedding for kind in island.kinds.elements())
+    return {
+        "operators": dict(Counter(one.kind for one in fusion.operators)),
+        "integer_share": fusion.integer_share,
+        "float_islands": tuple(f"{kind} x{count}" for kind, count in sorted((left - at_end).items())),
+        "islands": alike(fusion.islands),
+        **_layer_counts(fusion),
+    }
+
+
+def alike(islands: tuple[Island, ...]) -> tuple[IslandFigures, ...]:
+    """Return islands of the same operators and reason as one, the most expensive first."""
+    groups: dict[tuple[Any, ...], list[Island]] = {}
+    for island in islands:
+        groups.setdefault((*sorted(island.kinds.items()), island.reason), []).append(island)
+    found = [
+        IslandFigures(
+            operators=dict(group[0].kinds), count=len(group), share=_sum(group), reason=clean(group[0].reason)
+        )
+        for group in groups.values()
+    ]
+    return tuple(sorted(found, key=lambda island: -(island.share or 0.0)))
+
+
+def _sum(islands: list[Island]) -> float | None:
+    shares = [island.share for island in islands if island.share is not None]
+    return min(sum(shares), 1.0) if shares else None
+
+
+def _layer_counts(fusion: Fusion) -> dict[str, int]:
+    return {
+        "convolutions": len(fusion.convolutions),
+        "integer_convolutions": integer_count(fusion.convolutions),
+        "linear_layers": len(fusion.linear_layers),
+        "integer_linear_layers": integer_count(fusion.linear_layers),
+    }
+
+
+def inspection_values(files: Mapping[str, Fusion]) -> dict[str, Any]:
+    """Return the inspection of several files as plain values: names, shares in 0..1, times in milliseconds."""
+    return {"files": [{"name": name, **_values(fusion)} for name, fusion in files.items()]}
+
+
+def _values(fusion: Fusion) -> dict[str, Any]:
+    return {
+        "quantized": fusion.quantized,
+        "time_ms": _ms(fusion.time_us),
+        "integer_share": fusion.integer_share,
+        **_layer_counts(fusion),
+        "operators": [
+            {
+                "kind": kind.kind,
+                "arithmetic": kind.arithmetic,
+                "count": kind.count,
+                "time_ms": _ms(kind.time_us),
+                "share": kind.share,
+            }
+            for kind in fusion.kinds()
+        ],
+        "float_layers": [{"kind": layer.kind, "name": layer.name, "reason": layer.reason} for layer in _float(fusion)],
+        "islands": [
+            {
+                "operators": list(island.operators),
+                "kinds": dict(island.kinds),
+                "share": island.share,
+                "reason": island.reason,
+                "of_embedding": island.of_embedding,
+            }
+            for island in fusion.all_islands
+        ],
+    }
+
+
+def _ms(time_us: float | None) -> float | None:
+    return None if time_us is None else time_us / 1000
+
+
+def _float(fusion: Fusion) -> list[Layer]:
+    return [layer for layer in (*fusion.convolutions, *fusion.linear_layers) if layer.reason is not None]
+
+
+def render_inspection(files: Mapping[str, Fusion]) -> RenderableType:
+    """Return the inspection of several files for a rich console of 80 columns or more."""
+    parts: list[RenderableType] = []
+    for name, fusion in files.items():
+        parts += [Text(""), _title(name, fusion), _table(fusion), *_said(fusion)]
+    return Group(*parts[1:])
+
+
+def _title(name: str, fusion: Fusion) -> Text:
+    timed = fusion.time_us
+    told = "" if timed is None else f": {milliseconds(timed / 1000)} ms for one image on one thread"
+    return Text(clean(name, 60) + told, style="bold")
+
+
+def _table(fusion: Fusion) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table.add_column("operator", overflow="fold")
+    table.add_column("runs on", no_wrap=True)
+    for heading in ("count", "ms", "share"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for kind in fusion.kinds():
+        runs_on = {"integer": "integers", "float": "float", "move": "(moves data)"}[kind.arithmetic]
+        time, share = (NOTHING if kind.time_us is None else f"{kind.time_us / 1000:.3f}", kind.share)
+        name = Text(clean(kind.kind, LONGEST_KIND))
+        table.add_row(name, runs_on, str(kind.count), time, NOTHING if share is None else percent(share))
+    return table
+
+
+def _said(fusion: Fusion) -> Iterator[RenderableType]:
+    if not fusion.quantized:
+        yield Text(f"Nothing runs on integers: {FLOAT_MODEL}.")
+        return
+    for layers, name in ((fusion.convolutions, "convolution"), (fusion.linear_layers, "linear layer")):
+        fine, sentence = layers_said(len(layers), integer_count(layers), name)
+        yield Text(sentence[0].upper() + sentence[1:] + ".", style="" if fine else "bold red")
+    for (kind, reason), names in _float_by_reason(fusion).items():
+        more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
+        shown = ", ".join(clean(name, 40) for name in names[:NAMES_SHOWN])
+        yield _indented(f"{clean(kind)} {shown}{more}: {clean(reason.removeprefix(f'{kind}: '))}")
+    yield Text("Float islands:" if fusion.islands else "No float islands.")
+    for island in alike(fusion.islands):
+        yield _indented(island_said(island))
+
+
+def _indented(text: str) -> RenderableType:
+    return Padding(Text(text), (0, 0, 0, 2), expand=False)
+
+
+def _float_by_reason(fusion: Fusion) -> dict[tuple[str, str], list[str]]:
+    found: dict[tuple[str, str], list[str]] = {}
+    for layer in _float(fusion):
+        found.setdefault((layer.kind, str(layer.reason)), []).append(layer.name)
+    return found
