@@ -170,12 +170,16 @@ def _say_report(report: Any, out: Path, as_json: bool) -> None:  # noqa: ANN401 
     if as_json:
         click.echo(report.model_dump_json())
         return
-    from rich.console import Console
-
     from qface_toolkit.report import render
 
-    Console(width=None if sys.stdout.isatty() else COLUMNS).print(render(report))
+    _show(render(report))
     click.echo(f"\nEverything is in {out} - start with {out / 'report.md'}")
+
+
+def _show(what: Any) -> None:  # noqa: ANN401 - whatever rich can print
+    from rich.console import Console
+
+    Console(width=None if sys.stdout.isatty() else COLUMNS).print(what)
 
 
 @contextmanager
@@ -224,6 +228,27 @@ def export(folder: Path, backend: str) -> None:
     from qface_toolkit.pipeline import export as export_again
 
     click.echo(export_again(folder, backend))
+
+
+@qface.command()
+@click.argument("model", type=FOLDER)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout, nothing else there.")
+def inspect(model: Path, as_json: bool) -> None:
+    """Show what the runtime really runs for MODEL: .onnx, .ts or a result's folder.
+
+    Operators after its own optimization with their time, and every part left in float with its cost and the reason.
+
+    \b
+    qface inspect demo-out/int8.x86.onnx
+    """
+    from qface_toolkit.pipeline import inspect as inspect_files
+    from qface_toolkit.report import inspection_values, render_inspection
+
+    found = inspect_files(model)
+    if as_json:
+        click.echo(json.dumps(inspection_values(found)))
+    else:
+        _show(render_inspection(found))
 
 
 @qface.command()

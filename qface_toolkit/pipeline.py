@@ -22,8 +22,10 @@ from qface_toolkit.backends._float_fast import ARTIFACT as FAST_ARTIFACT
 from qface_toolkit.backends._float_fast import export_float_fast
 from qface_toolkit.backends._float_onnx import ARTIFACT as FLOAT_ARTIFACT
 from qface_toolkit.backends._float_onnx import export_float
+from qface_toolkit.backends._inspect import inspect_files
 from qface_toolkit.environment import set_determinism, usable_cores
 from qface_toolkit.errors import ArtifactError
+from qface_toolkit.measure.fusion import Fusion
 from qface_toolkit.methods import METHODS, Context, Progress
 from qface_toolkit.models import FloatModel, from_module, load_model
 from qface_toolkit.models._model import override
@@ -247,6 +249,15 @@ def _npy(array: Crop) -> bytes:
     buffer = io.BytesIO()
     np.save(buffer, array, allow_pickle=False)
     return buffer.getvalue()
+
+
+def inspect(model: str | Path) -> dict[str, Fusion]:
+    """Return what the runtime really runs for an .onnx file, a .ts archive or every artifact of a result, by name.
+
+    Raises:
+        QFaceError: if there is nothing to inspect, or a file is damaged, refused or not to be trusted.
+    """
+    return inspect_files(Path(model))
 
 
 def export(folder: str | Path, backend: str) -> Path:

@@ -11,11 +11,12 @@ import torch
 import yaml
 from helpers import SMALL, contents, measure_quickly, run_here, write_tiny
 from PIL import Image
+from qdq_files import between, prelu, write
 
 from qface_toolkit import __version__, cli, pipeline, read_report
 
 COLUMNS = 80
-LEAVES = ("compress", "export", "synth", "list", "recipes show")
+LEAVES = ("compress", "export", "inspect", "synth", "list", "recipes show")
 EXPECTED = {
     "models": {"mobilefacenet", "mobilefacenet-relu6", "iresnet50", "pocketnet-s-128"},
     "recipes": {"int8", "int8-fast"},
@@ -70,7 +71,7 @@ def widest(text):
 def test_help_lists_the_commands(qface):
     code, out, err = qface("--help")
     assert (code, err) == (0, "")
-    for command in ("compress", "export", "synth", "list", "recipes"):
+    for command in ("compress", "export", "inspect", "synth", "list", "recipes"):
         assert re.search(rf"^  {command} ", out, re.MULTILINE), command
 
 
@@ -226,6 +227,56 @@ def test_export_prints_the_file(qface, result):
     written = result.out / "int8.onednn.ts"
     assert (code, out, err) == (0, f"{written}\n", "")
     written.unlink()
+
+
+def test_inspect_shows_what_runs(qface, result):
+    code, out, err = qface("inspect", result.out / "int8.x86.onnx")
+    assert (code, err) == (0, "")
+    [count] = re.findall(r"^QLinearConv +integers +(\d+) ", out, re.MULTILINE)
+    assert f"All {count} convolutions run on integers." in out
+    assert "No float islands." in out
+    assert widest(out) <= COLUMNS
+
+
+def test_inspect_a_result_as_json(qface, result):
+    code, out, err = qface("inspect", result.out, "--json")
+    assert (code, err) == (0, "")
+    files = {file["name"]: file for file in json.loads(out)["files"]}
+    assert files.keys() >= {"float.onnx", "int8.x86.onnx"}
+    written = files["int8.x86.onnx"]
+    assert written["integer_convolutions"] == written["convolutions"] > 0
+    assert (written["islands"], written["float_layers"]) == ([], [])
+    assert not files["float.onnx"]["quantized"]
+    assert sum(one["share"] for one in files["float.onnx"]["operators"]) == pytest.approx(1)
+
+
+def test_inspect_says_what_an_island_costs_and_why(qface, tmp_path):
+    file = write(between(prelu), tmp_path / "someones.onnx")
+    code, out, err = qface("inspect", file)
+    told = " ".join(out.split())
+    assert (code, err) == (0, "")
+    assert "Warning: only 1 of 2 convolutions run on integers." in told
+    assert "Conv second: its output is not followed by QuantizeLinear alone (read by PRelu)" in told
+    assert re.search(r"Conv \+ PRelu, \d+\.\d % of the time: PRelu has no integer kernel", told)
+    assert widest(out) <= COLUMNS
+
+
+@pytest.mark.parametrize("name", ["nothing.onnx", "manifest.json", "empty"])
+def test_inspect_refuses_in_words(name, qface, tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "manifest.json").write_text("{}")
+    code, out, err = qface("inspect", tmp_path / name)
+    assert (code, out) == (1, "")
+    assert str(tmp_path / name) in err
+
+
+def test_report_says_that_all_runs_on_integers(result):
+    artifact = next(one for one in result.report.artifacts if one.name == "int8.x86.onnx")
+    assert artifact.integer_convolutions == artifact.convolutions > 0
+    assert artifact.integer_linear_layers == artifact.linear_layers == 1
+    assert (artifact.islands, artifact.float_islands, artifact.integer_share) == ((), (), 1.0)
+    said = f"- int8.x86.onnx: all {artifact.convolutions} convolutions run on integers"
+    assert said in (result.out / "report.md").read_text().splitlines()
 
 
 def test_bug_of_ours_leaves_a_log(qface, job, monkeypatch, tmp_path):
