@@ -14,21 +14,24 @@ from onnxruntime.capi import onnxruntime_pybind11_state as failures
 from qface_toolkit.backends._base import Embed
 from qface_toolkit.errors import ArtifactError, BackendUnavailable
 
-OLDEST_RUNTIME = "1.24.1"
-"""The first release that runs Max on uint8."""
 RUNTIME_KEY = "qface.onnxruntime"
 ERRORS = (failures.Fail, failures.InvalidGraph, failures.InvalidProtobuf, failures.NotImplemented,
           failures.InvalidArgument, failures.RuntimeException, failures.NoSuchFile)  # fmt: skip
 
 
-def open_onnx(artifact: Path, threads: int) -> Embed:
+def open_onnx(artifact: Path, threads: int, *, signed_allowed: bool = False) -> Embed:
     """Load an ONNX file for running with this many threads.
+
+    `signed_allowed` lets signed activations run on integers where the runtime would rather leave them float.
 
     Raises:
         BackendUnavailable: if the file says that it needs a newer runtime than this machine's.
         ArtifactError: if the runtime refuses the file.
     """
-    session = _session(artifact, session_options(threads))
+    options = session_options(threads)
+    if signed_allowed:
+        options.add_session_config_entry("session.qdqisint8allowed", "1")
+    session = _session(artifact, options)
     needed = session.get_modelmeta().custom_metadata_map.get(RUNTIME_KEY, "0")
     if _version(onnxruntime.__version__) < _version(needed):
         raise BackendUnavailable(

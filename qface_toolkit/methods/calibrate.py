@@ -13,6 +13,7 @@ from qface_toolkit.quantize.input_range import input_range
 from qface_toolkit.quantize.model import QuantizedModel
 from qface_toolkit.quantize.plan import LoweringPlan
 from qface_toolkit.quantize.scheme import Range
+from qface_toolkit.quantize.sums import settle_sums
 
 
 class Options(BaseModel):
@@ -41,7 +42,7 @@ class Calibrate:
             raise CalibrationError("there are no calibration images", fix="ask for at least one: calibration.count")
         observers = _observe(model, options, context)
         ranges = {owner: _clamped(owner, seen.range(), model.plan) for owner, seen in observers.items()}
-        return model.with_ranges(ranges | {_input_owner(model): input_range(model.spec)})
+        return settle_sums(model.with_ranges(ranges | {_input_owner(model): input_range(model.spec)}))
 
 
 def _observe(model: QuantizedModel, options: Options, context: Context) -> dict[str, Observer]:

@@ -6,7 +6,7 @@ engine to the last bit by the tests.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -14,6 +14,8 @@ import torch
 from qface_toolkit.quantize.scheme import ACTIVATION_MAX, SLOPE_SCALE, SLOPE_ZERO_POINT, WIDE_GROUPS
 
 Tensor = torch.Tensor
+_SIGN = 128
+"""What signed codes are stored less of."""
 
 
 @dataclass(frozen=True)
@@ -86,14 +88,20 @@ class OnnxRuntime:
 
     def added(self, parts: list[tuple[Tensor, Grid]], grid: Grid) -> Tensor:
         """Add codes times ratios to a constant that holds all zero points, by fused multiply-adds."""
-        (a, grid_a), (b, grid_b) = parts
-        ratio_a, ratio_b = grid_a.scale / grid.scale, grid_b.scale / grid.scale
-        zeros = _fused(ratio_a, torch.tensor(grid_a.zero_point), ratio_b * grid_b.zero_point)
-        return grid.clipped(_fused(a, ratio_a, _fused(b, ratio_b, grid.zero_point - zeros)).round())
+        return grid.clipped(_weighted_sum(parts, grid, grid.zero_point))
 
     def averaged(self, steps: Tensor, grid: Grid) -> Tensor:
         """Round, then move by the zero point."""
         return grid.rounded(steps)
+
+
+class OnnxRuntimeSigned(OnnxRuntime):
+    """The same on codes that are stored less 128 in signed bytes; only the constant of an addition rounds otherwise."""
+
+    def added(self, parts: list[tuple[Tensor, Grid]], grid: Grid) -> Tensor:
+        """Add signed codes."""
+        signed = [(codes - _SIGN, replace(part, zero_point=part.zero_point - _SIGN)) for codes, part in parts]
+        return grid.clipped(_weighted_sum(signed, grid, grid.zero_point - _SIGN) + _SIGN)
 
 
 class _Torch:
@@ -168,6 +176,14 @@ def _fused(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
     return (a.double() * b.double() + c.double()).float()
 
 
+def _weighted_sum(parts: list[tuple[Tensor, Grid]], grid: Grid, zero_point: float) -> Tensor:
+    """Return rounded codes: two tensors' codes times their ratios plus one constant, as ONNX Runtime adds them."""
+    (a, grid_a), (b, grid_b) = parts
+    ratio_a, ratio_b = grid_a.scale / grid.scale, grid_b.scale / grid.scale
+    zeros = _fused(ratio_a, torch.tensor(grid_a.zero_point), ratio_b * grid_b.zero_point)
+    return _fused(a, ratio_a, _fused(b, ratio_b, zero_point - zeros)).round()
+
+
 def torch_prelu(codes: Tensor, slopes: Tensor, source: Grid, grid: Grid) -> Tensor:
     """Return torch's `quantized::prelu`: positive codes times the slope grid's 1.0, negative ones times the slope's."""
     centred = codes - source.zero_point
@@ -180,6 +196,7 @@ def torch_prelu(codes: Tensor, slopes: Tensor, source: Grid, grid: Grid) -> Tens
 
 ARITHMETIC: dict[str, Arithmetic] = {
     "onnxruntime": OnnxRuntime(),
+    "onnxruntime-signed": OnnxRuntimeSigned(),
     "onednn": OneDnn(),
     "x86": TorchX86(),
     "fbgemm": Fbgemm(),

@@ -19,6 +19,7 @@ from torch.ao.quantization.quantize_fx import convert_fx, prepare_qat_fx
 from qface_toolkit.errors import BackendUnavailable
 from qface_toolkit.quantize._edit import bypass, calls
 from qface_toolkit.quantize._rounding import Rounding
+from qface_toolkit.quantize.deployment import Deployment
 from qface_toolkit.quantize.model import QuantizedModel
 from qface_toolkit.quantize.plan import Target
 from qface_toolkit.quantize.scheme import (
@@ -31,6 +32,7 @@ from qface_toolkit.quantize.scheme import (
     activation_qparams,
     scales_that_hold_bias,
 )
+from qface_toolkit.quantize.weights import largest_codes
 
 QParams = tuple[torch.Tensor, torch.Tensor]
 
@@ -54,27 +56,17 @@ class _Quantizer(FakeQuantizeBase):
 
 
 class SharedRange:
-    """The range of one owner: what its tensors are quantized over, once fixed, and who watches them."""
+    """The range of one owner while it is being chosen: who watches the tensors that share it."""
 
     def __init__(self) -> None:
-        self.scale = torch.ones(1)
-        self.zero_point = torch.zeros(1, dtype=torch.int32)
-        self.fixed = False
         self.observer: Callable[[torch.Tensor], None] | None = None
-
-    def fix(self, interval: Range, levels: int) -> None:
-        """Quantize over this interval from now on."""
-        scale, zero_point = activation_qparams(interval, levels)
-        self.scale = torch.tensor([float(scale)])
-        self.zero_point = torch.tensor([zero_point], dtype=torch.int32)
-        self.fixed = True
 
 
 class ActivationQuantizer(_Quantizer):
-    """Per-tensor affine fake-quantization of one tensor over a range that it may share with others.
+    """Per-tensor affine fake-quantization of one tensor, over what the target's grid spans.
 
-    `quantizes` is False for a tensor that the target does not quantize; `observes` for one whose values matter
-    only behind a clamp.
+    `fixed` says that there is a grid. `quantizes` is False for a tensor that the target does not quantize; `observes`
+    for one whose values matter only behind a clamp.
     """
 
     dtype, qscheme = torch.quint8, torch.per_tensor_affine
@@ -83,19 +75,29 @@ class ActivationQuantizer(_Quantizer):
     def __init__(self, factory_kwargs: dict[str, Any] | None = None) -> None:
         super().__init__()
         self.range = SharedRange()
+        self.scale = torch.ones(1)
+        self.zero_point = torch.zeros(1, dtype=torch.int32)
+        self.fixed = False
         self.quantizes = True
         self.observes = True
 
+    def fix(self, interval: Range, levels: int) -> None:
+        """Quantize over this interval from now on."""
+        scale, zero_point = activation_qparams(interval, levels)
+        self.scale = torch.tensor([float(scale)])
+        self.zero_point = torch.tensor([zero_point], dtype=torch.int32)
+        self.fixed = True
+
     def calculate_qparams(self) -> QParams:  # type: ignore[override]  # the base class returns nothing
         """Return (scale, zero point)."""
-        return self.range.scale, self.range.zero_point
+        return self.scale, self.zero_point
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Show the tensor to the observer, if there is one, and round it to codes once the range is fixed."""
         if self.observes and self.range.observer is not None:
             self.range.observer(x.detach())
-        if self.quantizes and self.range.fixed:
-            return cast(torch.Tensor, Rounding.apply(x, float(self.range.scale), int(self.range.zero_point)))  # type: ignore[no-untyped-call]  # torch ships it so
+        if self.quantizes and self.fixed:
+            return cast(torch.Tensor, Rounding.apply(x, float(self.scale), int(self.zero_point)))  # type: ignore[no-untyped-call]  # torch ships it so
         return x
 
 
@@ -108,12 +110,12 @@ class WeightQuantizer(_Quantizer):
 
     def __init__(self, factory_kwargs: dict[str, Any] | None = None) -> None:
         super().__init__()
-        self.largest_code = WEIGHT_MAX
+        self.largest_codes = torch.tensor(float(WEIGHT_MAX))
         self.smallest_scales = torch.tensor(float(SMALLEST_SCALE))
 
     def forward(self, weight: torch.Tensor) -> torch.Tensor:
         """Round a weight to codes, if that is on."""
-        self.scale = torch.maximum(weight.detach().flatten(1).abs().amax(1) / self.largest_code, self.smallest_scales)
+        self.scale = torch.maximum(weight.detach().flatten(1).abs().amax(1) / self.largest_codes, self.smallest_scales)
         if self.fake_quant_enabled[0]:
             zero_points = torch.zeros(len(weight), dtype=torch.int32)
             return torch.fake_quantize_per_channel_affine(weight, self.scale, zero_points, 0, -WEIGHT_MAX, WEIGHT_MAX)
@@ -188,10 +190,8 @@ def prepare(model: QuantizedModel, target: Target) -> Simulation:
         warnings.simplefilter("ignore", (DeprecationWarning, FutureWarning))
         prepared = prepare_qat_fx(network.train(), _qconfig_mapping(), (probe,))
     ranges = {owner: SharedRange() for owner in model.plan.owners()}
-    for owner, interval in model.ranges.items():
-        ranges[owner].fix(interval, target.levels)
     _bind(prepared, model, target, ranges)
-    _limit_weights(prepared, target)
+    _limit_weights(prepared, target, model.deployment)
     if target.family == "torch":
         _round_slopes(prepared)
     return Simulation(prepared.eval(), ranges)
@@ -209,24 +209,26 @@ def _bind(prepared: fx.GraphModule, model: QuantizedModel, target: Target, range
             quantizer.range = ranges[plan.owner]
             quantizer.quantizes = target.family in plan.families
             quantizer.observes = plan.observed
+            if all(owner in model.ranges for owner in model.plan.spanned(tensor, target.family)):
+                quantizer.fix(model.range_of(tensor, target), target.levels)
             prepared.add_submodule(node.target, quantizer)
             bound.add(tensor)
     if bound != set(model.plan.tensors):
         raise AssertionError(f"FX and the plan differ on {sorted(bound ^ set(model.plan.tensors))}")
 
 
-def _limit_weights(prepared: fx.GraphModule, target: Target) -> None:
+def _limit_weights(prepared: fx.GraphModule, target: Target, deployment: Deployment) -> None:
     """Tell the weights' quantizers their largest code, and the scales below which a bias would not fit an int32."""
     for node in prepared.graph.nodes:
         layer = prepared.get_submodule(str(node.target)) if node.op == "call_module" else None
         quantizer = getattr(layer, "weight_fake_quant", None)
         if layer is None or not isinstance(quantizer, WeightQuantizer):
             continue
-        quantizer.largest_code = target.weight_max(layer)
+        quantizer.largest_codes = torch.from_numpy(largest_codes(cast(nn.Conv2d, layer), target, deployment))
         source = cast(ActivationQuantizer, prepared.get_submodule(str(node.args[0].target)))
         bias = cast(torch.Tensor, layer.bias).detach().numpy()
         floor = np.full(len(bias), SMALLEST_SCALE)
-        held = scales_that_hold_bias(floor, bias, np.float32(source.range.scale.item()))
+        held = scales_that_hold_bias(floor, bias, np.float32(source.scale.item()))
         quantizer.smallest_scales = torch.from_numpy(held)
 
 

@@ -24,10 +24,10 @@ from qface_toolkit.quantize.scheme import (
     ACTIVATION_MAX,
     SMALLEST_SCALE,
     activation_qparams,
-    scales_that_hold_bias,
     weight_codes,
     weight_scales,
 )
+from qface_toolkit.quantize.weights import layer_bias, layer_scales
 
 Tensor = torch.Tensor
 _EXACT_IN_FLOAT32 = 2**24
@@ -48,9 +48,8 @@ def embed_as_integers(
 class _Layer:
     """Codes of a layer's weight, its float bias and the scales of its sums, shaped to broadcast over them."""
 
-    def __init__(self, layer: nn.Conv2d | nn.Linear, input_scale: Tensor, target: Target) -> None:
-        weight, bias = layer.weight.detach().numpy(), cast(nn.Parameter, layer.bias).detach().numpy()
-        scales = scales_that_hold_bias(weight_scales(weight, target.weight_max(layer)), bias, np.float32(input_scale))
+    def __init__(self, layer: nn.Conv2d | nn.Linear, input_scale: Tensor, scales: npt.NDArray[np.float32]) -> None:
+        weight, bias = layer.weight.detach().numpy(), layer_bias(layer)
         shape = (1, -1) + (1,) * (weight.ndim - 2)
         codes = torch.from_numpy(weight_codes(weight, scales)).double()
         largest_sum = codes.abs().flatten(1).sum(1).max() * ACTIVATION_MAX
@@ -69,14 +68,19 @@ class _Runner:
         self.engine = ARITHMETIC[target.arithmetic]
         self.grids = {tensor: self._grid(tensor, target) for tensor in model.plan.tensors}
         self.layers = {
-            node.name: _Layer(module(node), self.grids[inputs(node)[0].name].scale, target)
+            node.name: self._layer(node, target)
             for node in model.network.graph.nodes
             if operation(node) in ("conv", "linear")
         }
 
     def _grid(self, tensor: str, target: Target) -> Grid:
-        scale, zero_point = activation_qparams(self.model.range_of(tensor), target.levels)
+        scale, zero_point = activation_qparams(self.model.range_of(tensor, target), target.levels)
         return Grid(torch.tensor(scale), float(zero_point))
+
+    def _layer(self, node: fx.Node, target: Target) -> _Layer:
+        layer, input_scale = module(node), self.grids[inputs(node)[0].name].scale
+        scales = layer_scales(layer, np.float32(input_scale), target, self.model.deployment)
+        return _Layer(layer, input_scale, scales)
 
     def __call__(self, images: Tensor) -> Tensor:
         values: dict[str, Tensor] = {}
@@ -127,15 +131,30 @@ def _layer(runner: _Runner, node: fx.Node, sources: list[Tensor]) -> Tensor:
 
 
 def _prelu(runner: _Runner, node: fx.Node, sources: list[Tensor]) -> Tensor:
-    conv, slopes = inputs(node)[0], module(node).weight.detach().reshape(1, -1, 1, 1)
-    grid = runner.grids[node.name]
-    if runner.quantized(conv.name):
-        return torch_prelu(sources[0], slopes, runner.grids[conv.name], grid)
-    plain = runner.sums(conv, sources[0])
+    slopes, grid = module(node).weight.detach().reshape(1, -1, 1, 1), runner.grids[node.name]
+    if runner.family == "torch":
+        return torch_prelu(sources[0], slopes, runner.grids[inputs(node)[0].name], grid)
+    if runner.model.plan.forms[node.name] == "twin":
+        return _twin(runner, inputs(node)[0], sources[0], slopes, grid)
+    return torch.maximum(sources[0], _scaled(runner, sources[0], slopes, grid))
+
+
+def _twin(runner: _Runner, conv: fx.Node, codes: Tensor, slopes: Tensor, grid: Grid) -> Tensor:
+    """Return the maximum of a convolution's codes with weights W and with weights a W."""
+    plain = runner.sums(conv, codes)
     signs = torch.sign(slopes)
     scales = (plain.weight_scales * slopes.abs()).clamp_min(float(SMALLEST_SCALE))
     scaled = replace(plain, products=plain.products * signs, bias_codes=plain.bias_codes * signs, weight_scales=scales)
     return torch.maximum(runner.engine.rescaled(plain, grid), runner.engine.rescaled(scaled, grid))
+
+
+def _scaled(runner: _Runner, codes: Tensor, slopes: Tensor, grid: Grid) -> Tensor:
+    """Return a z on z's own grid, as a 1x1 depthwise convolution makes it."""
+    scales = weight_scales(slopes.numpy().reshape(-1, 1))
+    steps = torch.from_numpy(weight_codes(slopes.numpy().reshape(-1, 1), scales)).float().reshape(slopes.shape)
+    products, nothing = (codes - grid.zero_point) * steps, torch.zeros_like(slopes)
+    sums = Sums(products, nothing, nothing, grid.scale, torch.from_numpy(scales).reshape(slopes.shape), len(scales))
+    return runner.engine.rescaled(sums, grid)
 
 
 def _relu(runner: _Runner, node: fx.Node, sources: list[Tensor]) -> Tensor:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -16,18 +16,19 @@ from torch import fx
 from qface_toolkit.errors import ArtifactError, UnsupportedModel
 from qface_toolkit.models._spec import ModelSpec
 from qface_toolkit.quantize._edit import propagate_shapes, shape_of
+from qface_toolkit.quantize.deployment import Deployment
 from qface_toolkit.quantize.graph import check_operations, from_plain, to_plain
-from qface_toolkit.quantize.plan import LoweringPlan, make_plan
-from qface_toolkit.quantize.scheme import Range, Scheme, TensorScheme
+from qface_toolkit.quantize.plan import Form, LoweringPlan, Target, make_plan
+from qface_toolkit.quantize.scheme import Range, Scheme, TensorScheme, hull
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 @dataclass(frozen=True)
 class QuantizedModel:
     """A canonical network with the ranges of its tensors; weights are float and quantize the same way everywhere.
 
-    `ranges` maps a range's owner (LoweringPlan.owners) to its interval.
+    `ranges` maps a range's owner (LoweringPlan.owners) to its interval. `deployment` says where the result will run.
     """
 
     network: fx.GraphModule
@@ -35,10 +36,15 @@ class QuantizedModel:
     plan: LoweringPlan
     ranges: Mapping[str, Range] = field(default_factory=dict)
     scheme: Scheme = Scheme()
+    deployment: Deployment = Deployment()
 
-    def range_of(self, tensor: str) -> Range:
-        """Return the interval that a tensor's codes span."""
-        return self.ranges[self.plan.tensors[tensor].owner]
+    def range_of(self, tensor: str, target: Target) -> Range:
+        """Return the interval that a tensor's codes span in a target."""
+        return hull(self.ranges[owner] for owner in self.plan.spanned(tensor, target.family))
+
+    def with_forms(self, forms: Mapping[str, Form]) -> "QuantizedModel":
+        """Return the same network with other ONNX forms of its PReLUs; no range changes."""
+        return replace(self, plan=make_plan(self.network, forms))
 
     def with_ranges(self, ranges: Mapping[str, Range]) -> "QuantizedModel":
         """Return the same network with other ranges."""
@@ -58,9 +64,9 @@ def embed(network: torch.nn.Module, inputs: npt.NDArray[np.float32], batch_size:
     return np.concatenate(parts)
 
 
-def new_model(network: fx.GraphModule, spec: ModelSpec, scheme: Scheme | None = None) -> QuantizedModel:
+def new_model(network: fx.GraphModule, spec: ModelSpec, deployment: Deployment | None = None) -> QuantizedModel:
     """Return a model without ranges yet, from a canonical network."""
-    return QuantizedModel(network, spec, make_plan(network), {}, scheme or Scheme())
+    return QuantizedModel(network, spec, make_plan(network), deployment=deployment or Deployment())
 
 
 def weights_bytes(model: QuantizedModel) -> bytes:
@@ -76,14 +82,21 @@ def description(model: QuantizedModel) -> dict[str, Any]:
         "spec": asdict(model.spec),
         "scheme": asdict(model.scheme),
         "network": to_plain(model.network),
-        "plan": {
-            "tensors": {
-                name: {"owner": plan.owner, "families": sorted(plan.families), "observed": plan.observed}
-                for name, plan in model.plan.tensors.items()
-            },
-            "clamps": {owner: list(bounds) for owner, bounds in model.plan.clamps.items()},
-        },
+        "plan": _plain_plan(model.plan),
+        "deployment": asdict(model.deployment),
         "ranges": {owner: [interval.low, interval.high] for owner, interval in model.ranges.items()},
+    }
+
+
+def _plain_plan(plan: LoweringPlan) -> dict[str, Any]:
+    return {
+        "tensors": {
+            name: {"owner": tensor.owner, "families": sorted(tensor.families), "observed": tensor.observed}
+            for name, tensor in plan.tensors.items()
+        },
+        "clamps": {owner: list(bounds) for owner, bounds in plan.clamps.items()},
+        "forms": dict(plan.forms),
+        "grids": {owner: list(owners) for owner, owners in plan.grids.items()},
     }
 
 
@@ -103,7 +116,13 @@ def load_quantized(description_file: Path, weights_file: Path) -> QuantizedModel
     try:
         network = from_plain(plain["network"])
         network.load_state_dict(load_file(weights_file), strict=True, assign=True)
-        model = new_model(network.eval(), _spec(plain["spec"]), _scheme(plain["scheme"]))
+        model = QuantizedModel(
+            network.eval(),
+            _spec(plain["spec"]),
+            make_plan(network, _forms(plain["plan"]["forms"])),
+            scheme=_scheme(plain["scheme"]),
+            deployment=Deployment(**plain["deployment"]),
+        )
         ranges = {owner: Range(*map(float, bounds)) for owner, bounds in plain["ranges"].items()}
         _check_runs(model)
     except _DAMAGE as error:
@@ -149,6 +168,13 @@ def _read_json(path: Path) -> dict[str, Any]:
 def _spec(plain: dict[str, Any]) -> ModelSpec:
     facts: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in plain.items()}
     return ModelSpec(**facts)
+
+
+def _forms(plain: dict[str, Any]) -> dict[str, Form]:
+    strangers = set(plain.values()) - set(get_args(Form))
+    if strangers:
+        raise ValueError(f"there is no form of PReLU called {sorted(map(str, strangers))}")
+    return plain
 
 
 def _scheme(plain: dict[str, Any]) -> Scheme:

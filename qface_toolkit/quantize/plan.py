@@ -1,16 +1,26 @@
 """Which tensors carry a range, for which target: made once from a canonical network, read by methods and backends.
 
-torch's engines quantize every tensor that passes between two operations. The ONNX form fuses a convolution with the
-PReLU behind it and leaves the embedding float. One plan holds both; simulation switches what the target has not.
+torch's engines quantize every tensor that passes between two operations. The ONNX form writes each PReLU in one of two
+ways, which differ in what is quantized before it, and leaves the embedding float. One plan holds it all; simulation
+switches what the target has not.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from torch import fx, nn
 
 from qface_toolkit.quantize.graph import inputs, operation
 from qface_toolkit.quantize.scheme import ACTIVATION_MAX, SAFE_WEIGHT_MAX, WEIGHT_MAX, WIDE_GROUPS
+
+Form = Literal["twin", "scaled"]
+"""How an ONNX file computes PReLU, max(z, a z) for slopes a up to 1, in integers.
+
+twin: the convolution before it runs twice, with weights W and a W, straight onto the output's grid: no rounding but the
+output's, at the price of a second convolution. scaled: z is rounded once, a z is made from its codes by a 1x1 depthwise
+convolution; both lie on one grid, which must span z and so is coarser than the output's own.
+"""
 
 _KEEPS_VALUES = ("max_pool", "average_pool", "global_average_pool", "flatten", "relu6", "concat")
 """Operations whose output needs no other range than their inputs', which torch's kernels let them have."""
@@ -39,6 +49,7 @@ class Target:
 
 
 ONNX = Target("onnx", family="onnx", arithmetic="onnxruntime")
+ONNX_SIGNED = Target("onnx-signed", family="onnx", arithmetic="onnxruntime-signed")
 TORCH_X86 = Target("torch-x86", family="torch", arithmetic="x86")
 TORCH_ONEDNN = Target("torch-onednn", family="torch", arithmetic="onednn")
 TORCH_QNNPACK = Target("torch-qnnpack", family="torch", arithmetic="qnnpack")
@@ -46,7 +57,7 @@ TORCH_FBGEMM = Target("torch-fbgemm", family="torch", arithmetic="fbgemm", level
 """fbgemm adds pairs of products in 16 bits: with seven-bit activations they cannot overflow."""
 
 TARGETS: Mapping[str, Target] = {
-    target.name: target for target in (ONNX, TORCH_X86, TORCH_ONEDNN, TORCH_QNNPACK, TORCH_FBGEMM)
+    target.name: target for target in (ONNX, ONNX_SIGNED, TORCH_X86, TORCH_ONEDNN, TORCH_QNNPACK, TORCH_FBGEMM)
 }
 
 
@@ -65,10 +76,16 @@ class TensorPlan:
 
 @dataclass(frozen=True)
 class LoweringPlan:
-    """Every tensor that carries a range, by the name of the node that makes it, and the clamps on shared ranges."""
+    """Every tensor that carries a range, by the name of the node that makes it, and how targets treat it.
+
+    `clamps` are the bounds of shared ranges that nobody reads beyond. `forms` holds the ONNX form of each PReLU.
+    `grids` holds the owners whose ranges one ONNX grid must span, for those that span more than their own.
+    """
 
     tensors: Mapping[str, TensorPlan]
     clamps: Mapping[str, tuple[float, float]]
+    forms: Mapping[str, Form]
+    grids: Mapping[str, tuple[str, ...]]
 
     def quantized(self, tensor: str, family: str) -> bool:
         """Tell whether a target of this family quantizes a tensor."""
@@ -78,19 +95,53 @@ class LoweringPlan:
         """Return the tensors that own a range, in order of execution."""
         return tuple(dict.fromkeys(plan.owner for plan in self.tensors.values()))
 
+    def spanned(self, tensor: str, family: str) -> tuple[str, ...]:
+        """Return the owners whose ranges a tensor's grid spans in a target of this family."""
+        owner = self.tensors[tensor].owner
+        return self.grids.get(owner, (owner,)) if family == "onnx" else (owner,)
 
-def make_plan(network: fx.GraphModule) -> LoweringPlan:
-    """Plan the ranges of a canonical network."""
+
+def make_plan(network: fx.GraphModule, forms: Mapping[str, Form] | None = None) -> LoweringPlan:
+    """Plan the ranges of a canonical network; a PReLU that `forms` does not name is exact where it can be."""
     tensors: dict[str, TensorPlan] = {}
     owners = _owners(network)
     clamped = _clamped_owners(network, owners)
+    chosen = _complete(network, forms or {})
     for node in network.graph.nodes:
         if operation(node) == "output" or _runs_into_relu(node):
             continue
         owner = owners[node.name]
         observed = owner not in clamped or not _reads_only(node, "relu6")
-        tensors[node.name] = TensorPlan(owner, _families(node), observed)
-    return LoweringPlan(tensors, dict.fromkeys(clamped, (0.0, 6.0)))
+        tensors[node.name] = TensorPlan(owner, _families(node, chosen), observed)
+    return LoweringPlan(tensors, dict.fromkeys(clamped, (0.0, 6.0)), chosen, _grids(network, owners, chosen))
+
+
+def has_own_convolution(prelu: fx.Node) -> bool:
+    """Tell whether a PReLU is the only reader of a convolution, which the twin form runs twice."""
+    return operation(source := inputs(prelu)[0]) == "conv" and len(source.users) == 1
+
+
+def _complete(network: fx.GraphModule, forms: Mapping[str, Form]) -> dict[str, Form]:
+    chosen: dict[str, Form] = {}
+    for node in network.graph.nodes:
+        if operation(node) == "prelu":
+            exact: Form = "twin" if has_own_convolution(node) else "scaled"
+            chosen[node.name] = forms.get(node.name, exact) if exact == "twin" else exact
+    return chosen
+
+
+def _grids(
+    network: fx.GraphModule, owners: Mapping[str, str], forms: Mapping[str, Form]
+) -> dict[str, tuple[str, ...]]:
+    """Join the range of a scaled PReLU with its input's: Max compares their codes, so they lie on one grid."""
+    joined = {owner: owner for owner in owners.values()}
+    for node in network.graph.nodes:
+        if forms.get(node.name) == "scaled":
+            _join(joined, owners[inputs(node)[0].name], owners[node.name])
+    members: dict[str, list[str]] = {}
+    for owner, head in joined.items():
+        members.setdefault(head, []).append(owner)
+    return {owner: tuple(members[head]) for owner, head in joined.items() if len(members[head]) > 1}
 
 
 def _clamped_owners(network: fx.GraphModule, owners: Mapping[str, str]) -> list[str]:
@@ -115,10 +166,12 @@ def _runs_into_relu(node: fx.Node) -> bool:
     return operation(node) in ("conv", "linear", "add") and _reads_only(node, "relu")
 
 
-def _families(node: fx.Node) -> frozenset[str]:
-    fused_in_onnx = operation(node) == "conv" and _reads_only(node, "prelu")
-    embedding = operation(node) == "linear" and _reads_only(node, "output")
-    return frozenset({"torch"} if fused_in_onnx or embedding else {"torch", "onnx"})
+def _families(node: fx.Node, forms: Mapping[str, Form]) -> frozenset[str]:
+    if operation(node) == "linear" and _reads_only(node, "output"):
+        return frozenset({"torch"})
+    if operation(node) == "conv" and _reads_only(node, "prelu"):
+        return frozenset({"torch"} if forms[next(iter(node.users)).name] == "twin" else {"torch", "onnx"})
+    return frozenset({"torch", "onnx"})
 
 
 def _owners(network: fx.GraphModule) -> dict[str, str]:

@@ -4,6 +4,7 @@ torch rounds x * (1 / scale), not x / scale. The two differ where a weight lies 
 codes are made torch's way for every target.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -60,6 +61,12 @@ class Range:
             raise ValueError(f"a range must be finite and hold zero, not [{self.low}, {self.high}]")
 
 
+def hull(intervals: Iterable[Range]) -> Range:
+    """Return the smallest interval that holds all the others."""
+    found = list(intervals)
+    return Range(min(interval.low for interval in found), max(interval.high for interval in found))
+
+
 def activation_qparams(interval: Range, levels: int = ACTIVATION_MAX) -> tuple[np.float32, int]:
     """Return (scale, zero point) such that `levels` steps span the interval and zero has a code of its own."""
     low, high = np.float32(interval.low), np.float32(interval.high)
@@ -67,10 +74,14 @@ def activation_qparams(interval: Range, levels: int = ACTIVATION_MAX) -> tuple[n
     return np.float32(scale), int(np.clip(np.rint(-low / scale), 0, levels))
 
 
-def weight_scales(weight: npt.NDArray[np.float32], largest_code: int = WEIGHT_MAX) -> npt.NDArray[np.float32]:
+def weight_scales(
+    weight: npt.NDArray[np.float32], largest_code: float | npt.NDArray[np.float32] = WEIGHT_MAX
+) -> npt.NDArray[np.float32]:
     """Return one symmetric scale for each output channel (axis 0), whose largest weight gets the largest code."""
     largest = np.abs(weight.reshape(len(weight), -1)).max(axis=1)
-    scales: npt.NDArray[np.float32] = np.maximum(largest / np.float32(largest_code), SMALLEST_SCALE).astype(np.float32)
+    scales: npt.NDArray[np.float32] = np.maximum(
+        largest / np.asarray(largest_code, np.float32), SMALLEST_SCALE
+    ).astype(np.float32)
     return scales
 
 

@@ -28,13 +28,13 @@ def test_min_max_ranges_are_what_the_float_network_does():
     network, images = tiny(), smooth_images((8, 8))
     model = calibrated(network, (8, 8), images, observer="minmax")
     maps = run(network[0], images)
-    chosen = model.range_of(model.plan.owners()[1])
+    chosen = model.range_of(model.plan.owners()[1], ONNX)
     assert (chosen.low, chosen.high) == pytest.approx((min(maps.min(), 0), max(maps.max(), 0)))
 
 
 def test_the_input_needs_no_images():
     model = calibrated(tiny(), (8, 8), np.zeros((1, 3, 8, 8), np.float32))
-    assert model.range_of(model.plan.owners()[0]) == input_range(model.spec)
+    assert model.range_of(model.plan.owners()[0], ONNX) == input_range(model.spec)
 
 
 def test_ranges_do_not_depend_on_the_order_or_on_earlier_ranges():
@@ -53,7 +53,7 @@ def test_ranges_behind_relu6_end_at_six():
     network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU6(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 8))
     network[0].weight.data.mul_(100)
     model = calibrated(network.eval(), (8, 8), observer="minmax")
-    chosen = model.range_of(model.plan.owners()[1])
+    chosen = model.range_of(model.plan.owners()[1], ONNX)
     assert (chosen.low, chosen.high) == (0.0, 6.0)
 
 

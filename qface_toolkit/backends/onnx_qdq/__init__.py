@@ -7,12 +7,14 @@ from pathlib import Path
 import onnx
 
 from qface_toolkit.backends._base import Embed, Facts
-from qface_toolkit.backends._onnxruntime import OLDEST_RUNTIME, RUNTIME_KEY, open_onnx, optimized_operators
+from qface_toolkit.backends._onnxruntime import RUNTIME_KEY, open_onnx, optimized_operators
 from qface_toolkit.backends._profile import inspect_onnx
+from qface_toolkit.backends.onnx_qdq._activations import oldest_runtime
+from qface_toolkit.backends.onnx_qdq._tensors import SIGNED, UNSIGNED, CodeType
 from qface_toolkit.backends.onnx_qdq.writer import write_qdq
 from qface_toolkit.measure.fusion import Fusion
 from qface_toolkit.quantize.model import QuantizedModel
-from qface_toolkit.quantize.plan import ONNX, Target
+from qface_toolkit.quantize.plan import ONNX, ONNX_SIGNED, Target
 
 
 @dataclass(frozen=True)
@@ -21,20 +23,21 @@ class OnnxQdq:
 
     artifact: str
     engine: str
-    target: Target = ONNX
+    target: Target
+    code_type: CodeType
     runtime: str = "onnxruntime"
 
     def lower(self, model: QuantizedModel, facts: Facts) -> bytes:
         """Return the ONNX file; facts become its metadata."""
-        written = write_qdq(model)
+        written = write_qdq(model, self.code_type)
         onnx.checker.check_model(written)
-        onnx.helper.set_model_props(written, dict(facts) | {RUNTIME_KEY: OLDEST_RUNTIME})
+        onnx.helper.set_model_props(written, dict(facts) | {RUNTIME_KEY: oldest_runtime(model)})
         content: bytes = written.SerializeToString(deterministic=True)
         return content
 
     def open(self, artifact: Path, threads: int) -> Embed:
-        """Load a file in ONNX Runtime."""
-        return open_onnx(artifact, threads)
+        """Load a file in ONNX Runtime; a file for ARM is let run on integers here too, if not as fast as there."""
+        return open_onnx(artifact, threads, signed_allowed=self.engine == "arm")
 
     def inspect(self, artifact: Path) -> Fusion:
         """Return what ONNX Runtime runs; a file for ARM is let run as it would there, if not as fast."""
@@ -45,4 +48,7 @@ class OnnxQdq:
         return optimized_operators(artifact)
 
 
-ENTRIES = {"onnx-x86": OnnxQdq("int8.x86.onnx", engine="x86")}
+ENTRIES = {
+    "onnx-x86": OnnxQdq("int8.x86.onnx", "x86", ONNX, UNSIGNED),
+    "onnx-arm": OnnxQdq("int8.arm.onnx", "arm", ONNX_SIGNED, SIGNED),
+}

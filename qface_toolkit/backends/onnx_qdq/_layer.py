@@ -8,38 +8,43 @@ from onnx import TensorProto
 from torch import nn
 
 from qface_toolkit.backends.onnx_qdq._builder import GraphBuilder
-from qface_toolkit.quantize.scheme import (
-    SMALLEST_SCALE,
-    bias_codes,
-    scales_that_hold_bias,
-    weight_codes,
-    weight_scales,
-)
+from qface_toolkit.quantize.scheme import SMALLEST_SCALE, bias_codes, weight_codes
+from qface_toolkit.quantize.weights import layer_bias
 
 
 @dataclass(frozen=True)
 class LayerConstants:
-    """The names of a layer's codes and scales in the graph: weight int8, bias int32, one scale a channel each."""
+    """The names of a layer's codes and scales in the graph: weight int8, bias int32, one scale a channel each.
+
+    `extra_inputs` is how many input channels of zero weights the codes have beyond the layer's own.
+    """
 
     weight_codes: str
     weight_scales: str
     bias_codes: str
     bias_scales: str
     channels: int
+    extra_inputs: int
 
 
-def layer_constants(graph: GraphBuilder, layer: nn.Conv2d | nn.Linear, input_scale: np.float32) -> LayerConstants:
+def layer_constants(
+    graph: GraphBuilder,
+    layer: nn.Conv2d | nn.Linear,
+    scales: npt.NDArray[np.float32],
+    input_scale: np.float32,
+    extra_inputs: int = 0,
+) -> LayerConstants:
     """Store a layer's constants. The bias scale is made in the graph: the runtime folds the product at load."""
-    weight = layer.weight.detach().numpy()
-    bias = layer.bias.detach().numpy() if layer.bias is not None else np.zeros(len(weight), np.float32)
-    scales = scales_that_hold_bias(weight_scales(weight), bias, input_scale)
     stored = graph.constant(scales, np.float32)
+    codes = weight_codes(layer.weight.detach().numpy(), scales)
+    wider = ((0, 0), (0, extra_inputs)) + ((0, 0),) * (codes.ndim - 2)
     return LayerConstants(
-        weight_codes=graph.constant(weight_codes(weight, scales), np.int8),
+        weight_codes=graph.constant(np.pad(codes, wider), np.int8),
         weight_scales=stored,
-        bias_codes=graph.constant(bias_codes(bias, scales * input_scale), np.int32),
+        bias_codes=graph.constant(bias_codes(layer_bias(layer), scales * input_scale), np.int32),
         bias_scales=_times_input_scale(graph, stored, input_scale),
-        channels=len(weight),
+        channels=len(codes),
+        extra_inputs=extra_inputs,
     )
 
 
@@ -64,6 +69,7 @@ def scaled_constants(
         bias_codes=graph.node("Mul", [layer.bias_codes, signs]),
         bias_scales=_times_input_scale(graph, scales, input_scale),
         channels=layer.channels,
+        extra_inputs=layer.extra_inputs,
     )
 
 

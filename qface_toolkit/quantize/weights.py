@@ -1,0 +1,66 @@
+"""The codes and scales of a layer's weights for one target: the one place where a kernel's limits meet them."""
+
+from typing import cast
+
+import numpy as np
+import numpy.typing as npt
+from torch import nn
+
+from qface_toolkit.quantize.deployment import Deployment
+from qface_toolkit.quantize.plan import Target
+from qface_toolkit.quantize.scheme import (
+    ACTIVATION_MAX,
+    SAFE_WEIGHT_MAX,
+    scales_that_hold_bias,
+    weight_codes,
+    weight_scales,
+)
+
+_INT16_MAX = 32767
+
+
+def layer_scales(
+    layer: nn.Conv2d | nn.Linear, input_scale: np.float32, target: Target, deployment: Deployment
+) -> npt.NDArray[np.float32]:
+    """Return the scale of each output channel's weights, raised where a kernel's sums or an int32 bias ask for it."""
+    weight = layer.weight.detach().numpy()
+    scales = weight_scales(weight, largest_codes(layer, target, deployment))
+    return scales_that_hold_bias(scales, layer_bias(layer), input_scale)
+
+
+def layer_bias(layer: nn.Conv2d | nn.Linear) -> npt.NDArray[np.float32]:
+    """Return a layer's float bias, one value an output channel."""
+    if layer.bias is None:
+        return np.zeros(len(layer.weight), np.float32)
+    return cast("npt.NDArray[np.float32]", layer.bias.detach().numpy())
+
+
+def largest_codes(layer: nn.Conv2d | nn.Linear, target: Target, deployment: Deployment) -> npt.NDArray[np.float32]:
+    """Return the largest code that each output channel's weights may have.
+
+    Processors without VNNI add pairs of neighbouring 8-bit products in 16 bits (vpmaddubsw), which saturates. Only
+    channels whose own weights can make that happen, at activations of ACTIVATION_MAX, give up a bit.
+    """
+    largest = np.full(len(layer.weight), target.weight_max(layer), np.float32)
+    if not deployment.vnni and target.family == "onnx" and not is_depthwise(layer):
+        codes = weight_codes(weight := layer.weight.detach().numpy(), weight_scales(weight))
+        largest[_can_saturate(codes)] = SAFE_WEIGHT_MAX
+    return largest
+
+
+def is_depthwise(layer: nn.Module) -> bool:
+    """Tell whether a convolution gives each channel its own kernel; ONNX Runtime sums those in 32 bits everywhere."""
+    return isinstance(layer, nn.Conv2d) and 1 < layer.groups == layer.in_channels == layer.out_channels
+
+
+def _can_saturate(codes: npt.NDArray[np.int8]) -> npt.NDArray[np.bool_]:
+    """Tell for each output channel whether a pair of products can leave int16, in the order that kernels add them.
+
+    That order has the input channels last, as ONNX Runtime's channels-last convolutions do.
+    """
+    rows = np.moveaxis(codes.astype(np.int32), 1, -1).reshape(len(codes), -1)
+    rows = np.pad(rows, ((0, 0), (0, rows.shape[1] % 2)))
+    pairs = rows.reshape(len(rows), -1, 2)
+    sums = np.maximum(np.maximum(pairs, 0).sum(2), np.maximum(-pairs, 0).sum(2)) * ACTIVATION_MAX
+    saturates: npt.NDArray[np.bool_] = (sums > _INT16_MAX).any(axis=1)
+    return saturates

@@ -1,0 +1,142 @@
+"""The forms of one ONNX graph: PReLU written either way, signed codes, older runtimes and older processors."""
+
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from quantized import calibrated, cosines, opened, run, small_network, smooth_images
+from torch import nn
+
+from qface_toolkit.backends import BACKENDS
+from qface_toolkit.backends.onnx_qdq._tensors import SIGNED
+from qface_toolkit.backends.onnx_qdq.writer import write_qdq
+from qface_toolkit.quantize.deployment import Deployment
+from qface_toolkit.quantize.graph import inputs, module, operation
+from qface_toolkit.quantize.integer import embed_as_integers
+from qface_toolkit.quantize.plan import ONNX, ONNX_SIGNED
+from qface_toolkit.quantize.scheme import activation_qparams, weight_codes
+from qface_toolkit.quantize.weights import is_depthwise, largest_codes, layer_scales
+
+
+@pytest.fixture(scope="module", params=["mobilefacenet", "iresnet", "pocketnet"])
+def model(request):
+    return calibrated(*small_network(request.param))
+
+
+@pytest.fixture(scope="module")
+def images(model):
+    return smooth_images(model.spec.input_size, count=4)
+
+
+def scaled(model):
+    return model.with_forms({node.name: "scaled" for node in model.network.graph.nodes if operation(node) == "prelu"})
+
+
+def test_scaled_prelus_run_as_integers_and_give_what_is_simulated(model, images, tmp_path):
+    other = scaled(model)
+    given = opened("onnx-x86", other, tmp_path)(images)
+    agreement = cosines(given, embed_as_integers(other, ONNX, images))
+    assert agreement.min() > 0.9999, f"lowest cosine {agreement.min():.6f}"
+    operators = BACKENDS.get("onnx-x86").operators(tmp_path / "int8.x86.onnx")
+    assert not {"Conv", "PRelu", "Mul"} & set(operators), dict(operators)
+
+
+def test_the_two_forms_of_prelu_are_different_roundings_of_one_function(model, images):
+    exact, shared = (embed_as_integers(one, ONNX, images) for one in (model, scaled(model)))
+    floats = model.embed(images)
+    assert not np.array_equal(exact, shared) or not model.plan.grids
+    assert cosines(shared, floats).min() > 0.9, f"lowest cosine to float {cosines(shared, floats).min():.4f}"
+
+
+def test_signed_codes_give_the_embeddings_of_unsigned_ones(model, images, tmp_path):
+    unsigned = opened("onnx-x86", model, tmp_path)(images)
+    signed = opened("onnx-arm", model, tmp_path)(images)
+    agreement = cosines(signed, embed_as_integers(model, ONNX_SIGNED, images))
+    assert agreement.min() > 0.9999, f"lowest cosine to its simulation {agreement.min():.6f}"
+    twins = cosines(signed, unsigned)
+    assert twins.min() > 0.99999, f"lowest cosine between the twins {twins.min():.6f}"
+
+
+def test_signed_files_hold_signed_codes(model):
+    written = write_qdq(model, SIGNED)
+    stored = {tensor.name: tensor for tensor in written.graph.initializer}
+    zeros = {stored[node.input[2]].data_type for node in written.graph.node if node.op_type == "QuantizeLinear"}
+    assert zeros == {onnx.TensorProto.INT8}
+
+
+@pytest.mark.parametrize("write", [lambda model: model, scaled])
+def test_the_form_for_older_runtimes_computes_the_same(model, images, tmp_path, write):
+    newest = write(model)
+    older = replace(newest, deployment=replace(model.deployment, onnxruntime="1.18"))
+    (tmp_path / "older").mkdir()
+    given = opened("onnx-x86", older, tmp_path / "older")(images)
+    assert np.array_equal(given, opened("onnx-x86", newest, tmp_path)(images))
+    file = onnx.load(tmp_path / "older" / "int8.x86.onnx")
+    assert "Max" not in BACKENDS.get("onnx-x86").operators(tmp_path / "older" / "int8.x86.onnx")
+    assert {entry.key: entry.value for entry in file.metadata_props}["qface.onnxruntime"] == "1.18.0"
+
+
+def test_without_vnni_no_pair_of_products_leaves_16_bits(model, images, tmp_path):
+    other = replace(model, deployment=replace(model.deployment, vnni=False))
+    for node in other.network.graph.nodes:
+        if operation(node) in ("conv", "linear"):
+            _check_pairs(module(node), other)
+    given = opened("onnx-x86", other, tmp_path)(images)
+    agreement = cosines(given, embed_as_integers(other, ONNX, images))
+    assert agreement.min() > 0.9999, f"lowest cosine to its simulation {agreement.min():.6f}"
+
+
+def _check_pairs(layer, model):
+    """Add the products of neighbouring input channels, as vpmaddubsw would at the largest activations."""
+    if is_depthwise(layer):
+        return
+    scales = layer_scales(layer, np.float32(0.01), ONNX, model.deployment)
+    codes = weight_codes(layer.weight.detach().numpy(), scales).astype(np.int64)
+    rows = np.moveaxis(codes, 1, -1).reshape(len(codes), -1)
+    left, right = rows[:, 0 : rows.shape[1] // 2 * 2 : 2], rows[:, 1::2]
+    positive = np.maximum(left, 0) + np.maximum(right, 0)
+    negative = np.minimum(left, 0) + np.minimum(right, 0)
+    assert positive.max() * 255 <= 32767 and negative.min() * 255 >= -32768
+
+
+def test_only_channels_that_can_saturate_give_up_a_bit():
+    conv = nn.Conv2d(4, 2, 1)
+    conv.weight.data = torch.tensor([[1.0, 1.0, 0.0, 0.0], [1.0, 0.0, 1.0, 0.0]]).reshape(2, 4, 1, 1)
+    assert largest_codes(conv, ONNX, Deployment(vnni=False)).tolist() == [63, 127]
+    assert largest_codes(conv, ONNX, Deployment()).tolist() == [127, 127]
+
+
+@pytest.mark.parametrize("slopes", [(0.0, 0.0), (1.0, -1.0), (1e-9, -1e-6), (1.7, 3.1), (-1.6, -4.0), (0.25, -0.3)])
+@pytest.mark.parametrize("write", [lambda model: model, scaled])
+def test_every_slope_is_exact(slopes, write, tmp_path):
+    """Steep, negative, tiny and zero slopes: the file gives what the float network gives, up to its roundings."""
+    torch.manual_seed(0)
+    prelu = nn.PReLU(2)
+    prelu.weight.data = torch.tensor(slopes)
+    network = nn.Sequential(nn.Conv2d(3, 2, 1), prelu, nn.Conv2d(2, 4, 1), nn.Flatten(), nn.Linear(4 * 64, 4)).eval()
+    images = smooth_images((8, 8), count=8)
+    model = write(calibrated(network, (8, 8), images, observer="minmax"))
+    agreement = cosines(opened("onnx-x86", model, tmp_path)(images), run(network, images))
+    assert agreement.mean() > 0.999, f"mean cosine {agreement.mean():.5f} for slopes {slopes}"
+
+
+def test_sums_are_exact_in_float32(model):
+    """Every ratio of an addition's scales is a multiple of 2^-13, so no order of adding rounds."""
+    ratios = [
+        float(scale(model, part.name) / scale(model, written(model, node)))
+        for node in model.network.graph.nodes
+        if operation(node) == "add"
+        for part in inputs(node)
+    ]
+    exact = [ratio for ratio in ratios if ratio * 2**13 == round(ratio * 2**13)]
+    assert ratios and len(exact) / len(ratios) > 0.8, f"{len(exact)} of {len(ratios)} ratios are short"
+
+
+def scale(model, tensor):
+    return activation_qparams(model.range_of(tensor, ONNX))[0]
+
+
+def written(model, node):
+    return node.name if node.name in model.plan.tensors else next(iter(node.users)).name
