@@ -13,12 +13,15 @@ from qface_toolkit.quantize._edit import (
     free_name,
     insert_module,
     is_add,
+    is_flatten,
     module_of,
     only_user,
     own_module,
     shape_of,
     source,
 )
+
+_KEEP_RANGES = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d)
 
 
 def one_slope_a_channel(graph_module: fx.GraphModule) -> None:
@@ -55,18 +58,41 @@ def layer_before(graph_module: fx.GraphModule) -> None:
                 _insert_identity(node)
 
 
+def layer_behind_gates(graph_module: fx.GraphModule) -> None:
+    """Put an identity layer between a gate and a concatenation: its parts share a range, a gate's is always [0, 1]."""
+    for node in list(graph_module.graph.nodes):
+        for part in node.all_input_nodes if node.target is torch.cat else ():
+            if _holds_gate(part):
+                name = _add_identity(graph_module, f"{part.name}_output", shape_of(part))
+                with graph_module.graph.inserting_before(node):
+                    node.replace_input_with(part, graph_module.graph.call_module(name, (part,)))
+
+
+def _holds_gate(node: fx.Node) -> bool:
+    """Tell whether a tensor's values come from a sigmoid or hard sigmoid through nothing but what keeps ranges."""
+    while is_flatten(node) or any(module_of(node, kind) is not None for kind in _KEEP_RANGES):
+        node = source(node)
+    return module_of(node, nn.Sigmoid) is not None or module_of(node, nn.Hardsigmoid) is not None
+
+
 def _insert_identity(node: fx.Node) -> None:
     """Let a node read its input through a layer that changes nothing; its weights quantize without error."""
     owner = cast(fx.GraphModule, node.graph.owning_module)
-    size, name = shape_of(node)[1], free_name(owner, f"{node.target}_input")
+    name = _add_identity(owner, f"{node.target}_input", shape_of(node))
+    with node.graph.inserting_before(node):
+        node.args = (node.graph.call_module(name, (source(node),)),)
+
+
+def _add_identity(owner: fx.GraphModule, wanted: str, shape: tuple[int, ...]) -> str:
+    """Add a layer that changes nothing to a network, and return its path."""
+    size, name = shape[1], free_name(owner, wanted)
     identity: nn.Module = depthwise(torch.ones(size), torch.zeros(size))
-    if len(shape_of(node)) == 2:
+    if len(shape) == 2:
         identity = nn.Linear(size, size)
         nn.init.eye_(identity.weight)
         nn.init.zeros_(identity.bias)
     owner.add_submodule(name, identity)
-    with node.graph.inserting_before(node):
-        node.args = (node.graph.call_module(name, (source(node),)),)
+    return name
 
 
 def tame_slopes(graph_module: fx.GraphModule) -> None:
@@ -100,4 +126,4 @@ def _negate(node: fx.Node, channels: torch.Tensor) -> None:
         conv.weight.data *= by_input(conv, signs)
 
 
-PASSES = (one_slope_a_channel, convolution_before, tame_slopes, layer_before)
+PASSES = (one_slope_a_channel, convolution_before, tame_slopes, layer_before, layer_behind_gates)

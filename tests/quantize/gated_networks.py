@@ -70,7 +70,13 @@ GATED_NETWORKS = {
     "excitation by an average alone": _excited(lambda s, x, y: x * y.flatten(1).sigmoid().reshape(x.size(0), 8, 1, 1)),
     "excitation twice": _excited(lambda s, x, y: _by_view(s, x, y) + _by_view(s, x, y), **_linears()),
     "residual of gates": two_convs(_residual_of_gates, down=conv(8, 4, 1, 1, 0), up=conv(4, 8, 1, 1, 0)),
-    "concat of a gate": after_conv(lambda s, x: s.d(torch.cat([F.silu(x), F.relu(x)], 1)), d=conv(16, 8)),
+    "concat of gates": after_conv(
+        lambda s, x: s.d(torch.cat([torch.sigmoid(x), F.max_pool2d(F.hardsigmoid(x), 3, 1, 1), x], 1)), d=conv(24, 8)
+    ),
+    "concat of flat gates": Net(
+        lambda s, x: s.fc(torch.cat([head(s.c(x)).sigmoid(), head(x)], 1)), c=conv(3, 8), fc=nn.Linear(11, 8)
+    ),
+    "concat of a swish": after_conv(lambda s, x: s.d(torch.cat([F.silu(x), F.relu(x)], 1)), d=conv(16, 8)),
 }  # fmt: skip
 """What becomes sigmoids and products, input 16x16."""
 

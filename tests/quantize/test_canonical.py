@@ -52,6 +52,9 @@ def check_canonical(network):
         if operation(node) in ("relu", "relu6"):
             assert operation(node.args[0]) in ("conv", "linear", "add")
             assert list(node.args[0].users) == [node]
+        if operation(node) == "concat":
+            parts = {operation(part) for part in node.args[0]}
+            assert not parts & {"sigmoid", "hard_sigmoid"}, "a gate would share its range"
 
 
 @pytest.mark.parametrize("name", REFUSED_NETWORKS)
