@@ -10,7 +10,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped] 
 
 from qface_toolkit.errors import CheckpointError
 from qface_toolkit.models._onnx_tensors import FLOAT_TYPES
-from qface_toolkit.models._onnx_wire import check_wire, damaged
+from qface_toolkit.models._onnx_wire import as_text, check_wire, damaged
 from qface_toolkit.models._spec import CROP_SIZE
 
 OLDEST_OPSET = 9
@@ -87,9 +87,9 @@ class OnnxFile:
     notes: tuple[str, ...]
 
 
-def printable(text: str, most: int = 80) -> str:
+def printable(text: str | bytes, most: int = 80) -> str:
     """Return a stranger's text cut short and free of what a terminal would obey."""
-    return "".join(sign if sign.isprintable() else "?" for sign in text[:most])
+    return "".join(sign if sign.isprintable() else "?" for sign in as_text(text)[:most])
 
 
 def parse_onnx(data: bytes) -> OnnxFile:
@@ -117,9 +117,13 @@ def parse_onnx(data: bytes) -> OnnxFile:
     batch, size = _image_size(image)
     return OnnxFile(
         _needed(nodes, output), initializers, image.name, size, batch, output, opset,
-        printable(f"{model.producer_name} {model.producer_version}".strip(), 60) or "unknown",
-        {entry.key: entry.value for entry in model.metadata_props}, notes,
+        _producer(model),
+        {as_text(entry.key): as_text(entry.value) for entry in model.metadata_props}, notes,
     )  # fmt: skip
+
+
+def _producer(model: _Proto) -> str:
+    return f"{printable(model.producer_name, 40)} {printable(model.producer_version, 20)}".strip() or "unknown"
 
 
 def _opset(model: _Proto) -> int:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qface_toolkit.errors import CheckpointError
+from qface_toolkit.models._onnx_wire import as_text
 
 Array = npt.NDArray[Any]
 
@@ -78,7 +79,7 @@ class TensorReader:
         return np.array(numbers, dtype)
 
     def _external(self, tensor: Any, needed: int) -> bytes:  # noqa: ANN401 - onnx ships no types
-        entries = {entry.key: entry.value for entry in tensor.external_data}
+        entries = {as_text(entry.key): as_text(entry.value) for entry in tensor.external_data}
         location, offset = entries.get("location", ""), _whole(entries.get("offset", "0"))
         _check_bytes(needed, _whole(entries.get("length", str(needed))))
         self.external_files.add(location)

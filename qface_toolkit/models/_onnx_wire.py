@@ -122,6 +122,11 @@ def _check_amount(fields: int, other: int) -> None:
         )
 
 
+def as_text(value: str | bytes) -> str:
+    """Return a text of the file as one: where it is damaged, protobuf gives bytes."""
+    return value if isinstance(value, str) else value.decode("utf-8", "replace")
+
+
 def damaged(why: str) -> CheckpointError:
     """Return the error for a file that is not, or no longer, an ONNX file."""
     return CheckpointError(
