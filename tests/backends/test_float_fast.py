@@ -65,6 +65,31 @@ def test_every_operation_computes_the_same(tmp_path):
     check_same(trained(Everything()), (32, 32), tmp_path)
 
 
+class Gated(nn.Module):
+    """SiLU, hard-swish, a gate for each channel with a PReLU inside, and an embedding of unit length."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.gate, self.act = nn.Conv2d(3, 16, 3, 2, 1), nn.Conv2d(16, 16, 1), nn.PReLU(16)
+        self.fc = nn.Linear(16, 8)
+
+    def forward(self, x):
+        x = nn.functional.hardswish(nn.functional.silu(self.stem(x)))
+        x = x * torch.sigmoid(self.act(self.gate(nn.functional.adaptive_avg_pool2d(x, 1))))
+        return nn.functional.normalize(self.fc(nn.functional.adaptive_avg_pool2d(x, 1).flatten(1)))
+
+
+def test_gates_and_unit_length_compute_the_same(tmp_path):
+    check_same(trained(Gated()), (32, 32), tmp_path)
+
+
+def test_an_embedding_of_zeros_is_not_divided_by_zero(tmp_path):
+    network = trained(Gated())
+    network.fc = nn.Linear(16, 8, bias=False)
+    nn.init.zeros_(network.fc.weight)
+    assert not written(network, (32, 32), tmp_path)[0](smooth_images((32, 32))).any()
+
+
 @pytest.mark.parametrize("name", REGISTERED)
 def test_agrees_with_the_float_reference(name, tmp_path):
     torch.manual_seed(0)
