@@ -1,6 +1,7 @@
 """ONNX operators that carry weights, windows or activations, as the torch modules that compute the same."""
 
 import math
+import operator
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -194,13 +195,12 @@ def _clip(network: Network, node: OnnxNode, inputs: Inputs) -> Value:
 
 
 def _hard_sigmoid(network: Network, node: OnnxNode, inputs: Inputs) -> Value:
+    x = activation(at(inputs, 0))
     alpha, beta = node.real("alpha", 0.2), node.real("beta", 0.5)
-    if not math.isclose(alpha, 1 / 6, rel_tol=1e-6) or not math.isclose(beta, 0.5, rel_tol=1e-6):
-        raise UnsupportedModel(
-            f"its alpha {alpha:.6g} and beta {beta:.6g} are not 1/6 and 1/2",
-            fix="write it as Mul, Add and Clip, or train with the usual hard sigmoid",
-        )
-    return network.layer(node.name, nn.Hardsigmoid(), activation(at(inputs, 0)))
+    if math.isclose(alpha, 1 / 6, rel_tol=1e-6) and beta == 0.5:
+        return network.layer(node.name, nn.Hardsigmoid(), x)
+    line = network.call(operator.add, (network.call(operator.mul, (x.node, alpha), x).node, beta), x)
+    return network.layer(node.name, nn.Hardtanh(0.0, 1.0), line)
 
 
 def _max_pool(network: Network, node: OnnxNode, inputs: Inputs) -> Value:

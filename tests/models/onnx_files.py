@@ -55,7 +55,7 @@ def build(nodes, constants=(), *, shape=("N", 3, 8, 8), opset=17, outputs=None, 
     ends = [helper.make_tensor_value_info(name, kind, axes) for name, axes in (outputs or {"y": ("N", None)}).items()]
     image = helper.make_tensor_value_info("x", kind, shape)
     for name, times in Counter(one.name for one in nodes).items():
-        twins = [one for one in nodes if one.name == name] if name and times > 1 else []
+        twins = [one for one in nodes if one.name == name] if name.startswith("the ") and times > 1 else []
         for number, one in enumerate(twins):
             one.name = f"{name} {number}"  # onnxruntime wants names to differ
     graph = helper.make_graph(nodes, "net", [image], ends, tensors)

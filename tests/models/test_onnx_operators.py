@@ -38,6 +38,7 @@ SINGLE = {
     "Clip of nothing": ([node("Clip", "x", "z")], {}),
     "Sigmoid": ([node("Sigmoid", "x", "z")], {}),
     "HardSigmoid": ([node("HardSigmoid", "x", "z", alpha=1 / 6, beta=0.5)], {}),
+    "HardSigmoid of Keras": ([node("HardSigmoid", "x", "z")], {}),
     "HardSwish": ([node("HardSwish", "x", "z")], {}),
     "Add a number": ([node("Add", "x c", "z")], {"c": np.float32(0.3)}),
     "Add a constant first": ([node("Add", "c x", "z")], {"c": draw(3, 1, 1)}),
@@ -159,7 +160,6 @@ def test_modules_keep_the_nodes_names(tmp_path):
 UNKNOWN = {
     "Softmax": ([node("Softmax", "x", "z")], {}, "operator Softmax is not known"),
     "Resize": ([node("Upsample", "x s", "z")], {"s": np.ones(4, np.float32)}, "operator Upsample is not known"),
-    "HardSigmoid": ([node("HardSigmoid", "x", "z")], {}, "alpha 0.2"),
     "Pad, reflected": (
         [node("Pad", "x p", "z", mode="reflect")],
         {"p": ints(0, 0, 1, 1, 0, 0, 1, 1)},
