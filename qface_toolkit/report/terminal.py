@@ -37,7 +37,7 @@ def render(report: Report) -> RenderableType:
 
 
 def _figures_table(report: Report) -> Table:
-    table = _table("", "MB", "p50 ms", "p90 ms", "faster", "vs fast", "cosine", "lowest")
+    table = _table("", "MB", "p50 ms", "p90", "faster", "vs fast", "cosine", "lowest")
     for runtime in runtimes(report):
         table.add_row(Text(runtime_name(runtime), style="bold"))
         float_latency = float_rows(report, runtime)

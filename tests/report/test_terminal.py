@@ -44,6 +44,14 @@ def test_it_fits_in_eighty_columns(values, make, name):
     assert max(map(len, printed(make(values)).splitlines())) <= 80
 
 
+def test_usual_names_are_not_broken(values, make):
+    for artifact in values["artifacts"]:
+        artifact["agreement"] = {**values["artifacts"][1]["agreement"], "cosine_mean": 0.99999, "cosine_min": 0.99998}
+    text = printed(make(values))
+    assert row(text, "float.fast.onnx")[-2:] == [">0.9999", ">0.9999"]
+    assert row(text, "int8.qnnpack.ts")[-2:] == [">0.9999", ">0.9999"]
+
+
 def test_a_pipe_gets_no_escape_codes(report):
     assert "\x1b" not in printed(report)
     assert "\x1b" in printed(report, force_terminal=True, color_system="standard")
