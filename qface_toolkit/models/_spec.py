@@ -32,10 +32,20 @@ class ModelSpec:
 
         A network that eats less than the whole crop gets the middle of it.
         """
-        height, width = self.input_size
-        top, left = (CROP_SIZE - height) // 2, (CROP_SIZE - width) // 2
-        pixels = crops[:, top : top + height, left : left + width, :].astype(np.float32)
+        pixels = self.middle(crops).astype(np.float32)
         if self.color == "bgr":
             pixels = pixels[..., ::-1]
         scaled = (pixels - np.asarray(self.mean, np.float32)) / np.asarray(self.std, np.float32)
         return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))
+
+    def middle(self, crops: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """Return the part of aligned crops, uint8 [N, 112, 112, 3], that the network eats: [N, height, width, 3]."""
+        height, width = self.input_size
+        top, left = (CROP_SIZE - height) // 2, (CROP_SIZE - width) // 2
+        return crops[:, top : top + height, left : left + width, :]
+
+    def pixels_of(self, inputs: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
+        """Return the RGB pixels, uint8 [N, height, width, 3], that preprocessing made these inputs from."""
+        scaled = inputs.transpose(0, 2, 3, 1) * np.asarray(self.std, np.float32) + np.asarray(self.mean, np.float32)
+        pixels = np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
+        return np.ascontiguousarray(pixels[..., ::-1] if self.color == "bgr" else pixels)

@@ -7,9 +7,11 @@ from collections import Counter
 import numpy as np
 import onnx
 import onnxruntime
+import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
+from qface_toolkit.errors import CheckpointError
 from qface_toolkit.models import load_model
 
 GIVEN = {"mean": 127.5, "std": 128.0, "color": "rgb"}
@@ -69,6 +71,7 @@ def node(op, inputs, outputs, **attributes):
 
 
 FLAT = node("Flatten", "z", "y")
+RELU = node("Relu", "x", "z")
 LAST = node("Transpose", "x", "t", perm=[0, 2, 3, 1])
 
 
@@ -81,6 +84,15 @@ def write(path, model):
     """Write a model, or its bytes, and return the path."""
     path.write_bytes(model if isinstance(model, bytes) else model.SerializeToString())
     return path
+
+
+def refuse(path, model, match, error=CheckpointError):
+    """Assert that the file is refused for this reason, naming the file and a next step, and return the message."""
+    with pytest.raises(error, match=match) as caught:
+        load_model(write(path / "net.onnx", model), overrides=GIVEN)
+    assert str(path / "net.onnx") in caught.value.where
+    assert caught.value.fix
+    return str(caught.value)
 
 
 def pictures(size, count, seed=0):
