@@ -2,14 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel
 
+from qface_toolkit.quantize.forms import FormTimes
 from qface_toolkit.quantize.model import QuantizedModel
-from qface_toolkit.quantize.plan import Target
+from qface_toolkit.quantize.plan import Form, Target
 
 Inputs = npt.NDArray[np.float32]
 """Preprocessed calibration images, float32 [N, 3, height, width]."""
@@ -20,13 +21,18 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Context:
-    """What every method is given beside the model: data, the target to simulate, a seed and somebody to tell."""
+    """What every method is given beside the model: data, the target to simulate, a seed and somebody to tell.
+
+    `prelu` is the ONNX form that every PReLU shall have, or "auto" to choose by `form_times` (None: the package's own).
+    """
 
     inputs: Inputs
     target: Target
     seed: int
     batch_size: int
     progress: Progress
+    prelu: Form | Literal["auto"] = "auto"
+    form_times: FormTimes | None = None
 
 
 class Method(Protocol):

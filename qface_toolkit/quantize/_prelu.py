@@ -1,4 +1,4 @@
-"""Bring activations into the form that every lowering needs: each behind a layer of its own, slopes in [-1, 1]."""
+"""Bring activations into the form that every lowering needs: slopes in [-1, 1], ReLUs behind a layer of their own."""
 
 from typing import cast
 
@@ -41,10 +41,11 @@ def one_slope_a_channel(graph_module: fx.GraphModule) -> None:
 
 
 def convolution_before(graph_module: fx.GraphModule) -> None:
-    """Put an identity convolution before a PReLU that has none to itself: lowerings scale its weights by the slopes."""
-    for node, _ in calls(graph_module, nn.PReLU):
+    """Put an identity convolution before a steep PReLU that has none to itself, for its weights to take the slopes."""
+    for node, prelu in calls(graph_module, nn.PReLU):
         before = source(node)
-        if module_of(before, nn.Conv2d) is None or only_user(before) is not node:
+        alone = module_of(before, nn.Conv2d) is None or only_user(before) is not node
+        if alone and bool((prelu.weight.detach().abs() > 1).any()):
             _insert_identity(node)
 
 
@@ -59,9 +60,10 @@ def layer_before(graph_module: fx.GraphModule) -> None:
 
 
 def layer_behind_gates(graph_module: fx.GraphModule) -> None:
-    """Put an identity layer between a gate and a concatenation: its parts share a range, a gate's is always [0, 1]."""
+    """Put an identity layer between a gate and what shares a range with its input: a gate's is always [0, 1]."""
     for node in list(graph_module.graph.nodes):
-        for part in node.all_input_nodes if node.target is torch.cat else ():
+        shares = node.target is torch.cat or module_of(node, nn.PReLU) is not None
+        for part in node.all_input_nodes if shares else ():
             if _holds_gate(part):
                 name = _add_identity(graph_module, f"{part.name}_output", shape_of(part))
                 with graph_module.graph.inserting_before(node):

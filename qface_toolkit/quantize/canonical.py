@@ -1,7 +1,7 @@
 """Turn any float network into one small set of operations, so that methods and backends meet no surprises.
 
 The canonical form computes the same function. It holds no BatchNorm (a statistic that does not exist cannot move
-while fine-tuning), no slope outside [-1, 1], and each PReLU stands behind a convolution of its own:
+while fine-tuning) and no slope outside [-1, 1], and nothing but these:
 
     Conv2d  Linear  PReLU  ReLU  ReLU6  Sigmoid  Hardsigmoid  MaxPool2d  AvgPool2d  AdaptiveAvgPool2d(1)
     add  mul  cat  flatten  normalize (at the end alone)

@@ -1,10 +1,10 @@
 """Choose ranges so that integer additions are exact in float32, whatever order a kernel adds in.
 
-A runtime adds codes as a x (scale_a / scale) + b x (scale_b / scale) + a constant, in float32, and rounds. Kernels differ
-in that order (fused multiply-adds or not, signed codes or unsigned), so a sum that lies near the middle between two codes
-rounds up in one and down in another; a few such differences early in a deep network are a different rounding noise at
-its end. With ratios that are multiples of 2^-13 no product or sum needs more than the 24 bits of a float32, and all
-kernels agree.
+A runtime adds codes as a x (scale_a / scale) + b x (scale_b / scale) + a constant, in float32, and rounds. Kernels
+differ in that order (fused multiply-adds or not, signed codes or unsigned), so a sum that lies near the middle between
+two codes rounds up in one and down in another; a few such differences early in a deep network are a different rounding
+noise at its end. With ratios that are multiples of 2^-13 no product or sum needs more than the 24 bits of a float32,
+and all kernels agree.
 """
 
 import itertools
@@ -26,9 +26,9 @@ _RATIOS, _NUDGES = 16, 16
 def settle_sums(model: QuantizedModel) -> QuantizedModel:
     """Return the model with the ranges that additions read widened a little, by less than one part in 4,000 usually.
 
-    A tensor that several additions read is settled for the last of them alone.
+    A tensor that several additions read is settled for the last of them alone. A range that is known stays.
     """
-    settled: set[str] = set()
+    settled = set(model.plan.fixed)
     for node in reversed(list(model.network.graph.nodes)):
         if operation(node) != "add":
             continue

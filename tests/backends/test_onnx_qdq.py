@@ -24,7 +24,8 @@ FLOAT = {"Conv", "Gemm", "MatMul", "PRelu", "BatchNormalization", "Add", "Relu",
 
 @pytest.fixture(scope="module")
 def model():
-    return calibrated(*small_network("mobilefacenet"))
+    exact = calibrated(*small_network("mobilefacenet"))
+    return exact.with_forms(dict.fromkeys(exact.plan.forms, "twin"))
 
 
 @pytest.fixture(scope="module")

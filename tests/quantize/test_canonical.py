@@ -55,6 +55,8 @@ def check_canonical(network):
         if operation(node) == "concat":
             parts = {operation(part) for part in node.args[0]}
             assert not parts & {"sigmoid", "hard_sigmoid"}, "a gate would share its range"
+        if operation(node) == "prelu":
+            assert operation(node.args[0]) not in ("sigmoid", "hard_sigmoid")
 
 
 @pytest.mark.parametrize("name", REFUSED_NETWORKS)

@@ -1,0 +1,47 @@
+"""Measure both forms of PReLU for every shape of the known architectures and write the table that the package ships.
+
+    python benchmarks/form_times.py
+
+Run it on a quiet machine with VNNI; the table decides what every later compression writes.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+
+import torch
+
+from qface_toolkit.backends.onnx_qdq.measure_forms import measure_forms
+from qface_toolkit.environment import record_environment
+from qface_toolkit.models import ARCHITECTURES
+from qface_toolkit.models._spec import ModelSpec
+from qface_toolkit.quantize.canonical import canonicalise
+from qface_toolkit.quantize.forms import TABLE, ConvShape, choices, shape_before
+from qface_toolkit.quantize.model import new_model
+
+
+def known_shapes() -> Iterator[ConvShape]:
+    """Yield the convolution before each PReLU of each architecture."""
+    for name in ARCHITECTURES.names():
+        plan = ARCHITECTURES.get(name).published
+        torch.manual_seed(0)
+        network = canonicalise(plan.build(), plan.input_size)
+        model = new_model(network, ModelSpec(name, plan.input_size, plan.embedding_size))
+        yield from (shape_before(node) for node in choices(model))
+
+
+def main() -> None:
+    """Measure and write."""
+    torch.set_num_threads(1)
+    shapes = sorted(set(known_shapes()), key=lambda shape: tuple(asdict(shape).values()))
+    times = measure_forms(shapes, progress=lambda done, total: print(f"\r{done} of {total}", end="", flush=True))
+    environment = record_environment(0, 1).model_dump(mode="json")
+    rows = ",\n".join(json.dumps(row) for row in times.as_plain())
+    columns = json.dumps(["inputs", "outputs", "kernel", "stride", "groups", "height", "width", "twin_us", "scaled_us"])
+    head = f'{{"environment": {json.dumps(environment)},\n"columns": {columns},\n"rows": [\n'
+    TABLE.write_text(f"{head}{rows}\n]}}\n")
+    print(f"\n{len(shapes)} shapes in {TABLE}")
+
+
+if __name__ == "__main__":
+    main()

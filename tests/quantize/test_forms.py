@@ -1,0 +1,109 @@
+"""The choice between the two integer forms of PReLU: by a table of times and by the noise that a coarser grid adds."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from quantized import calibrated, small_network, smooth_images
+from torch import nn
+
+from qface_toolkit.backends.onnx_qdq.measure_forms import measure_forms
+from qface_toolkit.errors import ArtifactError
+from qface_toolkit.quantize.forms import (
+    TABLE,
+    ConvShape,
+    FormTimes,
+    choices,
+    choose_forms,
+    read_form_times,
+    shape_before,
+)
+from qface_toolkit.quantize.graph import operation
+
+POINTWISE = ConvShape(64, 128, 1, 1, 1, 28, 28)
+DEPTHWISE = ConvShape(64, 64, 3, 1, 64, 28, 28)
+DENSE = ConvShape(64, 64, 3, 1, 1, 28, 28)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return calibrated(*small_network("mobilefacenet"))
+
+
+def variances(model, value):
+    return {node.name: value for node in choices(model)}
+
+
+def times(ratio):
+    return FormTimes({POINTWISE: (ratio, 1.0)})
+
+
+def test_the_committed_table_knows_the_shapes_of_known_networks():
+    table = read_form_times()
+    assert len(table.rows) > 40
+    assert table.ratio(DENSE) > 1.5, "a second dense 3x3 convolution costs much more than a 1x1 depthwise one"
+    assert json.loads(TABLE.read_text())["environment"]["cpu_flags"]
+
+
+def test_an_unknown_shape_is_judged_by_its_nearest_kin():
+    table = FormTimes({POINTWISE: (2.0, 1.0), DEPTHWISE: (3.0, 1.0), DENSE: (9.0, 1.0)})
+    assert table.ratio(replace(DEPTHWISE, inputs=96, outputs=96, groups=96)) == 3.0
+    assert table.ratio(replace(DENSE, height=30, width=30)) == 9.0
+    assert table.ratio(replace(POINTWISE, outputs=100)) == 2.0
+
+
+@pytest.mark.parametrize(
+    ("variance", "ratio", "form"), [(1e9, 2.0, "scaled"), (1e-9, 2.0, "twin"), (1e9, 0.9, "twin")],
+)  # fmt: skip
+def test_noise_is_weighed_against_time(model, variance, ratio, form):
+    assert set(choose_forms(model, variances(model, variance), times(ratio)).values()) == {form}
+
+
+def test_calibration_chooses_and_the_choice_is_in_the_plan(model):
+    own = {node.name for node in choices(model)}
+    assert own and own <= set(model.plan.forms)
+    again = calibrated(*small_network("mobilefacenet"))
+    assert again.plan.forms == model.plan.forms
+
+
+def test_a_prelu_on_a_sum_needs_no_convolution():
+    class OnASum(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.left, self.right, self.prelu = nn.Conv2d(3, 4, 1), nn.Conv2d(3, 4, 1), nn.PReLU(4)
+            self.fc = nn.Linear(4 * 64, 4)
+
+        def forward(self, x):
+            return self.fc(torch.flatten(self.prelu(self.left(x) + self.right(x)), 1))
+
+    torch.manual_seed(0)
+    model = calibrated(OnASum().eval(), (8, 8), smooth_images((8, 8)))
+    operations = [operation(node) for node in model.network.graph.nodes]
+    assert operations.count("conv") == 2, "no identity convolution"
+    assert model.plan.forms == {"prelu": "scaled"}
+
+
+def test_measuring_gives_a_table_that_can_be_read_back(tmp_path):
+    shape = ConvShape(3, 8, 3, 2, 1, 8, 8)
+    measured = measure_forms([shape], rounds=3)
+    assert set(measured.rows) == {shape} and min(measured.rows[shape]) > 0
+    file = tmp_path / "times.json"
+    file.write_text(json.dumps({"rows": measured.as_plain()}))
+    assert read_form_times(file) == measured
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"rows": []}', '{"rows": [[1, 2, 3]]}', '{"rows": [[3, 8, 3, 2, 1, 8, 8, 0, 1]]}',
+             '{"rows": [["3", 8, 3, 2, 1, 8, 8, 1, 1]]}', '{"rows": [[3, 8, 3, 2, 1, 8, 8, "nan", "x"]]}'],
+)  # fmt: skip
+def test_a_table_that_is_none_is_refused(tmp_path, text):
+    file = tmp_path / "times.json"
+    file.write_text(text)
+    with pytest.raises(ArtifactError, match="table of times"):
+        read_form_times(file)
+
+
+def test_shapes_are_those_of_the_outputs(model):
+    first = choices(model)[0]
+    assert shape_before(first) == ConvShape(3, 8, 3, 2, 1, 16, 16)
