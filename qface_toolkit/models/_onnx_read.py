@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # ships no type information
@@ -15,12 +15,14 @@ from qface_toolkit.models._spec import CROP_SIZE
 
 OLDEST_OPSET = 9
 _MOST_NODES = 20_000
-_MOST_NAMES = 64
+_MOST_NAMES = 256
+_LONGEST_LIST = 1024
 _MOST_ATTRIBUTES = 64
 _STANDARD_DOMAINS = ("", "ai.onnx")
 _QUANTIZED = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger")
 _FLAT = "export the network's inference alone, as one flat graph"
 _Proto = Any  # onnx ships no types
+_N = TypeVar("_N", int, float)
 
 
 @dataclass(frozen=True)
@@ -50,11 +52,11 @@ class OnnxNode:
 
     def integers(self, key: str, default: Sequence[int] = ()) -> tuple[int, ...]:
         """Return an attribute that is a list of integers."""
-        return tuple(self._typed(key, onnx.AttributeProto.INTS).ints) if self.has(key) else tuple(default)
+        return self._short(key, self._typed(key, onnx.AttributeProto.INTS).ints) if self.has(key) else tuple(default)
 
     def reals(self, key: str) -> tuple[float, ...]:
         """Return an attribute that is a list of numbers."""
-        return tuple(self._typed(key, onnx.AttributeProto.FLOATS).floats)
+        return self._short(key, self._typed(key, onnx.AttributeProto.FLOATS).floats)
 
     def text(self, key: str, default: str) -> str:
         """Return an attribute that is a text."""
@@ -63,6 +65,11 @@ class OnnxNode:
     def tensor(self, key: str) -> _Proto:
         """Return an attribute that is a tensor, unread."""
         return self._typed(key, onnx.AttributeProto.TENSOR).t
+
+    def _short(self, key: str, numbers: Sequence[_N]) -> tuple[_N, ...]:
+        if len(numbers) > _LONGEST_LIST:
+            raise CheckpointError(f"its attribute {key} is a list of {len(numbers)} numbers")
+        return tuple(numbers)
 
     def _typed(self, key: str, kind: int) -> _Proto:
         attribute = self.attributes[key]

@@ -49,9 +49,9 @@ class TensorReader:
         Raises:
             CheckpointError: if it is of a type that a float network does not have, or declares what it does not hold.
         """
-        dims = tuple(int(size) for size in tensor.dims)
+        dims = tuple(int(size) for size in tensor.dims[: _MOST_AXES + 1])
         if len(dims) > _MOST_AXES or any(size < 0 for size in dims):
-            raise CheckpointError(f"a tensor declares the shape {list(dims)[:_MOST_AXES]}, which none can have")
+            raise CheckpointError(f"a tensor declares the shape {list(dims)}, which none can have")
         if tensor.data_type not in _TYPES:
             raise CheckpointError(
                 f"a tensor is of ONNX element type {tensor.data_type}, which a float network's weights are not",
@@ -70,13 +70,14 @@ class TensorReader:
         if tensor.data_location == _EXTERNAL:
             return np.frombuffer(self._external(tensor, count * dtype.itemsize), dtype)
         if tensor.HasField("raw_data"):
-            _check_bytes(count * dtype.itemsize, len(tensor.raw_data))
-            return np.frombuffer(tensor.raw_data, dtype)
+            data = tensor.raw_data
+            _check_bytes(count * dtype.itemsize, len(data))
+            return np.frombuffer(data, dtype)
         numbers = getattr(tensor, _TYPES[tensor.data_type][1])
         _check_bytes(count * dtype.itemsize, len(numbers) * dtype.itemsize)
         if tensor.data_type in (_HALF, _BRAIN):
-            return np.array(numbers, np.int64).astype(np.uint16).view(dtype)
-        return np.array(numbers, dtype)
+            return np.fromiter(numbers, np.int64, count).astype(np.uint16).view(dtype)
+        return np.fromiter(numbers, dtype, count)  # np.array would make a list of Python numbers first
 
     def _external(self, tensor: Any, needed: int) -> bytes:  # noqa: ANN401 - onnx ships no types
         entries = {as_text(entry.key): as_text(entry.value) for entry in tensor.external_data}
@@ -115,8 +116,8 @@ def _open_beside(folder: Path, location: str) -> int:
     path = folder / location
     if path.is_symlink() or not path.is_file():
         raise CheckpointError(
-            f"a tensor's bytes are said to stand in {location!r} beside the ONNX file, where no such file is",
-            fix="copy or download both files into one folder",
+            f"a tensor's bytes should stand in {location!r} beside the ONNX file, where no such file is, or a link",
+            fix="copy or download both files themselves into one folder",
         )
     return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
 

@@ -36,6 +36,7 @@ _REFUSED: Mapping[tuple[str, int], str] = {
     ("attribute", 23): "sparse tensors",
     ("attribute", 14): "types as attributes",
     ("attribute", 15): "types as attributes",
+    **{("type", number): "values that are no tensors" for number in (4, 5, 7, 8, 9)},
     ("node", 10): "a distribution over several devices",
     ("model", 26): "a distribution over several devices",
 }

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from onnx_files import FLAT, RELU, build, draw, ints, node, refuse, write
+from onnx_files import FLAT, GIVEN, RELU, build, draw, ints, node, refuse, write
 
 from qface_toolkit.errors import CheckpointError
 from qface_toolkit.models import load_model
@@ -165,6 +165,27 @@ def bomb(inner, times):
     while size >= 0x80:
         digits, size = digits + bytes([size & 0x7F | 0x80]), size >> 7
     return b"\x08\x08\x3a" + digits + bytes([size]) + body
+
+
+def test_long_lists(tmp_path):
+    nodes = [node("Conv", "x w", "z", strides=[1] * 2000), FLAT]
+    refuse(tmp_path, build(nodes, {"w": draw(4, 3, 3, 3)}), "a list of 2000 numbers")
+
+
+def test_values_that_are_no_tensors(tmp_path):
+    model = build([RELU, FLAT])
+    model.graph.value_info.add(name="s").type.sequence_type.elem_type.tensor_type.elem_type = 1
+    refuse(tmp_path, model, "values that are no tensors")
+
+
+def test_numbers_that_are_not_raw_are_read(tmp_path):
+    weight = draw(4, 3, 8, 8)
+    for values, kind in ((weight, TensorProto.FLOAT), (weight.astype(np.float16), TensorProto.FLOAT16)):
+        model = build([node("Conv", "x w", "z"), FLAT], {"w": weight})
+        model.graph.initializer[0].CopyFrom(helper.make_tensor("w", kind, values.shape, values.flatten()))
+        assert not model.graph.initializer[0].HasField("raw_data")
+        loaded = load_model(write(tmp_path / "net.onnx", model), overrides=GIVEN).network.the_Conv.weight
+        assert np.array_equal(loaded.detach().numpy(), values.astype(np.float32))
 
 
 BOMBS = {
