@@ -1,8 +1,8 @@
 """How each integer engine rescales and adds, in its own order and precision: one class an engine.
 
-Codes and sums are whole numbers in float32. Sources: the ONNX operator definitions and onnxruntime's QLinearAdd;
-oneDNN's and FBGEMM's requantization as torch calls them; QNNPACK's fixed-point addition. Each is checked against its
-engine to the last bit by the tests.
+Codes and sums are whole numbers in float32. Sources: the ONNX operator definitions and onnxruntime's QLinearAdd and
+QLinearMul; oneDNN's and FBGEMM's requantization as torch calls them; QNNPACK's fixed-point addition. Each is checked
+against its engine to the last bit by the tests.
 """
 
 import math
@@ -70,6 +70,10 @@ class Arithmetic(Protocol):
         """Return the codes of the sum of two tensors."""
         ...
 
+    def multiplied(self, parts: list[tuple[Tensor, Grid]], grid: Grid) -> Tensor:
+        """Return the codes of the product of two tensors."""
+        ...
+
     def averaged(self, steps: Tensor, grid: Grid) -> Tensor:
         """Return the codes of global averages given in steps."""
         ...
@@ -90,22 +94,30 @@ class OnnxRuntime:
         """Add codes times ratios to a constant that holds all zero points, by fused multiply-adds."""
         return grid.clipped(_weighted_sum(parts, grid, grid.zero_point))
 
+    def multiplied(self, parts: list[tuple[Tensor, Grid]], grid: Grid) -> Tensor:
+        """Multiply the product of the steps by one ratio, add the zero point, round."""
+        return grid.clipped(_product(parts, grid, grid.zero_point))
+
     def averaged(self, steps: Tensor, grid: Grid) -> Tensor:
         """Round, then move by the zero point."""
         return grid.rounded(steps)
 
 
 class OnnxRuntimeSigned(OnnxRuntime):
-    """The same on codes that are stored less 128 in signed bytes; only the constant of an addition rounds otherwise."""
+    """The same on codes that are stored less 128 in signed bytes; only what is added before rounding differs."""
 
     def added(self, parts: list[tuple[Tensor, Grid]], grid: Grid) -> Tensor:
         """Add signed codes."""
         signed = [(codes - _SIGN, replace(part, zero_point=part.zero_point - _SIGN)) for codes, part in parts]
         return grid.clipped(_weighted_sum(signed, grid, grid.zero_point - _SIGN) + _SIGN)
 
+    def multiplied(self, parts: list[tuple[Tensor, Grid]], grid: Grid) -> Tensor:
+        """Multiply signed codes."""
+        return grid.clipped(_product(parts, grid, grid.zero_point - _SIGN) + _SIGN)
+
 
 class _Torch:
-    """What torch's engines share: its own quantize, add and PReLU kernels."""
+    """What torch's engines share: its own quantize, add, multiply and PReLU kernels."""
 
     def quantized(self, values: Tensor, grid: Grid) -> Tensor:
         """Multiply by the scale's inverse and round."""
@@ -115,6 +127,12 @@ class _Torch:
         """Dequantize by one fused multiply-add each, add, quantize."""
         real = [_fused(codes, part.scale, part.scale * -part.zero_point) for codes, part in parts]
         return self.quantized(real[0] + real[1], grid)
+
+    def multiplied(self, parts: list[tuple[Tensor, Grid]], grid: Grid) -> Tensor:
+        """Multiply the product of the steps by both scales x (1 / output scale) and round."""
+        (a, grid_a), (b, grid_b) = parts
+        steps = (a - grid_a.zero_point) * (b - grid_b.zero_point)
+        return grid.rounded(steps * (grid_a.scale * grid_b.scale * (1 / grid.scale)))
 
     def averaged(self, steps: Tensor, grid: Grid) -> Tensor:
         """Move by the zero point, then round: averages of an even number of pixels are often ties."""
@@ -182,6 +200,13 @@ def _weighted_sum(parts: list[tuple[Tensor, Grid]], grid: Grid, zero_point: floa
     ratio_a, ratio_b = grid_a.scale / grid.scale, grid_b.scale / grid.scale
     zeros = _fused(ratio_a, torch.tensor(grid_a.zero_point), ratio_b * grid_b.zero_point)
     return _fused(a, ratio_a, _fused(b, ratio_b, zero_point - zeros)).round()
+
+
+def _product(parts: list[tuple[Tensor, Grid]], grid: Grid, zero_point: float) -> Tensor:
+    """Return rounded codes: the product of two tensors' steps times one ratio, plus the zero point."""
+    (a, grid_a), (b, grid_b) = parts
+    steps = (a - grid_a.zero_point) * (b - grid_b.zero_point)
+    return (steps * (grid_a.scale * grid_b.scale / grid.scale) + zero_point).round()
 
 
 def torch_prelu(codes: Tensor, slopes: Tensor, source: Grid, grid: Grid) -> Tensor:

@@ -14,10 +14,17 @@ import numpy as np
 import torch
 from torch import fx, nn
 from torch.ao.quantization import FakeQuantizeBase, QConfig, QConfigMapping
+from torch.ao.quantization.backend_config import (
+    BackendConfig,
+    BackendPatternConfig,
+    DTypeConfig,
+    ObservationType,
+    get_native_backend_config,
+)
 from torch.ao.quantization.quantize_fx import convert_fx, prepare_qat_fx
 
 from qface_toolkit.errors import BackendUnavailable
-from qface_toolkit.quantize._edit import bypass, calls
+from qface_toolkit.quantize._converted import settle
 from qface_toolkit.quantize._rounding import Rounding
 from qface_toolkit.quantize.deployment import Deployment
 from qface_toolkit.quantize.model import QuantizedModel
@@ -148,6 +155,17 @@ def _qconfig_mapping() -> QConfigMapping:
     return QConfigMapping().set_global(everywhere).set_object_type(nn.PReLU, prelu)
 
 
+def _backend_config() -> BackendConfig:
+    """Return what torch's engines can do, without the one grid that their own sigmoids have (see _converted)."""
+    config = get_native_backend_config()
+    codes = DTypeConfig(input_dtype=torch.quint8, output_dtype=torch.quint8)
+    for kind in (nn.Sigmoid, nn.Hardsigmoid):
+        pattern = BackendPatternConfig(kind).set_dtype_configs([codes])
+        pattern.set_observation_type(ObservationType.OUTPUT_USE_DIFFERENT_OBSERVER_AS_INPUT)
+        config.set_backend_pattern_config(pattern)
+    return config
+
+
 class Simulation(nn.Module):
     """A network as one target will run it, in float arithmetic: what methods observe, fine-tune and compare with.
 
@@ -188,7 +206,7 @@ def prepare(model: QuantizedModel, target: Target) -> Simulation:
     probe = torch.zeros(1, 3, *model.spec.input_size)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", (DeprecationWarning, FutureWarning))
-        prepared = prepare_qat_fx(network.train(), _qconfig_mapping(), (probe,))
+        prepared = prepare_qat_fx(network.train(), _qconfig_mapping(), (probe,), backend_config=_backend_config())
     ranges = {owner: SharedRange() for owner in model.plan.owners()}
     _bind(prepared, model, target, ranges)
     _limit_weights(prepared, target, model.deployment)
@@ -265,33 +283,8 @@ def convert(simulation: Simulation, engine: str) -> fx.GraphModule:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", (DeprecationWarning, FutureWarning))
-            converted = convert_fx(copy.deepcopy(simulation.prepared))
+            converted = convert_fx(copy.deepcopy(simulation.prepared), backend_config=_backend_config())
     finally:
         torch.backends.quantized.engine = before
-    _settle_clamps(converted, _idle_clamps(simulation.prepared), engine)
+    settle(converted, simulation.prepared, engine)
     return converted
-
-
-def _idle_clamps(prepared: fx.GraphModule) -> set[str]:
-    """Return the names of the ReLU6 that change nothing, because no code of their input lies outside [0, 6]."""
-    idle = set()
-    for node, _ in calls(prepared, nn.ReLU6):
-        source = prepared.get_submodule(str(node.all_input_nodes[0].target))
-        scale, zero_point = cast(ActivationQuantizer, source).calculate_qparams()
-        if int(zero_point) == 0 and torch.round(6 / scale) >= ACTIVATION_MAX:
-            idle.add(str(node.target))
-    return idle
-
-
-def _settle_clamps(converted: fx.GraphModule, idle: set[str], engine: str) -> None:
-    """Drop the ReLU6 that change nothing, and let qnnpack's read contiguous tensors.
-
-    Its clamp kernel misreads the memory of a channels-last tensor, which is what its convolutions return.
-    """
-    for node, _ in list(calls(converted, nn.ReLU6)):
-        if node.target in idle:
-            bypass(node)
-        elif engine == "qnnpack":
-            with converted.graph.inserting_before(node):
-                node.args = (converted.graph.call_method("contiguous", node.args),)
-    converted.recompile()

@@ -6,7 +6,7 @@ training it does not matter which; to prove that a file computes what its ranges
 numbers held in floats wide enough for a layer's largest sum, and every rescaling follows the engine (see _arithmetic).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import cast
 
@@ -27,7 +27,7 @@ from qface_toolkit.quantize.scheme import (
     weight_codes,
     weight_scales,
 )
-from qface_toolkit.quantize.weights import layer_bias, layer_scales
+from qface_toolkit.quantize.weights import hard_sigmoid_layer, layer_bias, layer_scales
 
 Tensor = torch.Tensor
 _EXACT_IN_FLOAT32 = 2**24
@@ -43,6 +43,17 @@ def embed_as_integers(
             runner(torch.from_numpy(images[i : i + batch_size])).numpy() for i in range(0, len(images), batch_size)
         ]
     return np.concatenate(parts)
+
+
+def tensors_as_integers(
+    model: QuantizedModel, target: Target, images: npt.NDArray[np.float32], batch_size: int = 4
+) -> Iterator[dict[str, npt.NDArray[np.uint8]]]:
+    """Yield for each batch of images the codes of every tensor that a target holds as codes, in order of execution."""
+    runner = _Runner(model, target)
+    for start in range(0, len(images), batch_size):
+        with torch.no_grad():
+            values = runner.values(torch.from_numpy(images[start : start + batch_size]))
+        yield {name: values[name].to(torch.uint8).numpy() for name in model.plan.tensors if runner.quantized(name)}
 
 
 class _Layer:
@@ -70,7 +81,7 @@ class _Runner:
         self.layers = {
             node.name: self._layer(node, target)
             for node in model.network.graph.nodes
-            if operation(node) in ("conv", "linear")
+            if operation(node) in ("conv", "linear", "hard_sigmoid")
         }
 
     def _grid(self, tensor: str, target: Target) -> Grid:
@@ -78,23 +89,29 @@ class _Runner:
         return Grid(torch.tensor(scale), float(zero_point))
 
     def _layer(self, node: fx.Node, target: Target) -> _Layer:
-        layer, input_scale = module(node), self.grids[inputs(node)[0].name].scale
+        layer = hard_sigmoid_layer(1) if operation(node) == "hard_sigmoid" else module(node)
+        input_scale = self.grids[inputs(node)[0].name].scale
         scales = layer_scales(layer, np.float32(input_scale), target, self.model.deployment)
         return _Layer(layer, input_scale, scales)
 
     def __call__(self, images: Tensor) -> Tensor:
+        last = next(node for node in self.model.network.graph.nodes if operation(node) == "output")
+        embedding = inputs(last)[0].name
+        return self.restored(embedding, self.values(images)[embedding])
+
+    def values(self, images: Tensor) -> dict[str, Tensor]:
+        """Return what each node makes of images: codes, or floats where the target leaves a tensor float."""
         values: dict[str, Tensor] = {}
         for node in self.model.network.graph.nodes:
             sources = [values[source.name] for source in inputs(node)]
-            if operation(node) == "output":
-                return self._restored(inputs(node)[0].name, sources[0])
             if operation(node) == "input":
                 values[node.name] = self.engine.quantized(images, self.grids[node.name])
-            else:
+            elif operation(node) != "output":
                 values[node.name] = _OPERATIONS[str(operation(node))](self, node, sources)
-        raise AssertionError("a network without an output")
+        return values
 
-    def _restored(self, tensor: str, codes: Tensor) -> Tensor:
+    def restored(self, tensor: str, codes: Tensor) -> Tensor:
+        """Return the values of a tensor that the target holds as codes, or as they are."""
         if not self.quantized(tensor):
             return codes
         return (codes - self.grids[tensor].zero_point) * self.grids[tensor].scale
@@ -116,8 +133,12 @@ class _Runner:
         else:
             conv = module(node)
             products = F.conv2d(centred, layer.weight, None, conv.stride, conv.padding, conv.dilation, conv.groups)
-        bias_codes = torch.round(layer.bias * (1 / (layer.input_scale * layer.weight_scales)))
-        return Sums(products.round(), bias_codes, layer.bias, layer.input_scale, layer.weight_scales, layer.groups)
+        return _sums(layer, products.round())
+
+
+def _sums(layer: _Layer, products: Tensor) -> Sums:
+    bias_codes = torch.round(layer.bias * (1 / (layer.input_scale * layer.weight_scales)))
+    return Sums(products, bias_codes, layer.bias, layer.input_scale, layer.weight_scales, layer.groups)
 
 
 def _layer(runner: _Runner, node: fx.Node, sources: list[Tensor]) -> Tensor:
@@ -167,6 +188,30 @@ def _relu6(runner: _Runner, node: fx.Node, sources: list[Tensor]) -> Tensor:
     return torch.minimum(sources[0].clamp_min(grid.zero_point), six)
 
 
+def _sigmoid(runner: _Runner, node: fx.Node, sources: list[Tensor]) -> Tensor:
+    values = runner.restored(inputs(node)[0].name, sources[0])
+    return runner.engine.quantized(torch.sigmoid(values), runner.grids[node.name])
+
+
+def _hard_sigmoid(runner: _Runner, node: fx.Node, sources: list[Tensor]) -> Tensor:
+    source, grid = inputs(node)[0].name, runner.grids[node.name]
+    if runner.family == "torch":
+        return runner.engine.quantized(F.hardsigmoid(runner.restored(source, sources[0])), grid)
+    layer, shape = runner.layers[node.name], (-1, 1) + (1,) * (sources[0].dim() - 2)
+    steps = (sources[0] - runner.grids[source].zero_point) * layer.weight.reshape(shape)
+    sums = _sums(layer, steps.reshape(-1, 1, 1, 1))
+    return runner.engine.rescaled(sums, grid).reshape(sources[0].shape)
+
+
+def _mul(runner: _Runner, node: fx.Node, sources: list[Tensor]) -> Tensor:
+    parts = [(codes, runner.grids[part.name]) for codes, part in zip(sources, inputs(node), strict=True)]
+    return runner.engine.multiplied(parts, runner.grids[node.name])
+
+
+def _normalize(runner: _Runner, node: fx.Node, sources: list[Tensor]) -> Tensor:
+    return F.normalize(runner.restored(inputs(node)[0].name, sources[0]), eps=float(cast(float, node.kwargs["eps"])))
+
+
 def _add(runner: _Runner, node: fx.Node, sources: list[Tensor]) -> Tensor:
     parts = [(codes, runner.grids[part.name]) for codes, part in zip(sources, inputs(node), strict=True)]
     return runner.engine.added(parts, runner.grids[runner.written(node)])
@@ -196,10 +241,14 @@ _OPERATIONS: Mapping[str, Callable[[_Runner, fx.Node, list[Tensor]], Tensor]] = 
     "prelu": _prelu,
     "relu": _relu,
     "relu6": _relu6,
+    "sigmoid": _sigmoid,
+    "hard_sigmoid": _hard_sigmoid,
     "max_pool": _pool,
     "average_pool": _pool,
     "global_average_pool": _global_average_pool,
     "flatten": _flatten,
     "add": _add,
+    "mul": _mul,
+    "normalize": _normalize,
     "concat": _concat,
 }

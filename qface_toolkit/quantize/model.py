@@ -95,6 +95,7 @@ def _plain_plan(plan: LoweringPlan) -> dict[str, Any]:
             for name, tensor in plan.tensors.items()
         },
         "clamps": {owner: list(bounds) for owner, bounds in plan.clamps.items()},
+        "fixed": {owner: list(bounds) for owner, bounds in plan.fixed.items()},
         "forms": dict(plan.forms),
         "grids": {owner: list(owners) for owner, owners in plan.grids.items()},
     }

@@ -22,8 +22,14 @@ output's, at the price of a second convolution. scaled: z is rounded once, a z i
 convolution; both lie on one grid, which must span z and so is coarser than the output's own.
 """
 
+GATE = (0.0, 1.0)
+"""What every sigmoid and hard sigmoid spans: its range is known, and the end of it is the hard one's clamp."""
+
 _KEEPS_VALUES = ("max_pool", "average_pool", "global_average_pool", "flatten", "relu6", "concat")
 """Operations whose output needs no other range than their inputs', which torch's kernels let them have."""
+
+_FLOAT_ENDS = ("output", "normalize")
+"""What works on the embedding itself, in float: no range."""
 
 
 @dataclass(frozen=True)
@@ -78,12 +84,14 @@ class TensorPlan:
 class LoweringPlan:
     """Every tensor that carries a range, by the name of the node that makes it, and how targets treat it.
 
-    `clamps` are the bounds of shared ranges that nobody reads beyond. `forms` holds the ONNX form of each PReLU.
+    `clamps` are the bounds of shared ranges that nobody reads beyond, `fixed` the ranges that are known without looking
+    at any image, both by owner. `forms` holds the ONNX form of each PReLU.
     `grids` holds the owners whose ranges one ONNX grid must span, for those that span more than their own.
     """
 
     tensors: Mapping[str, TensorPlan]
     clamps: Mapping[str, tuple[float, float]]
+    fixed: Mapping[str, tuple[float, float]]
     forms: Mapping[str, Form]
     grids: Mapping[str, tuple[str, ...]]
 
@@ -108,12 +116,14 @@ def make_plan(network: fx.GraphModule, forms: Mapping[str, Form] | None = None) 
     clamped = _clamped_owners(network, owners)
     chosen = _complete(network, forms or {})
     for node in network.graph.nodes:
-        if operation(node) == "output" or _runs_into_relu(node):
+        if operation(node) in _FLOAT_ENDS or _runs_into_relu(node):
             continue
         owner = owners[node.name]
         observed = owner not in clamped or not _reads_only(node, "relu6")
         tensors[node.name] = TensorPlan(owner, _families(node, chosen), observed)
-    return LoweringPlan(tensors, dict.fromkeys(clamped, (0.0, 6.0)), chosen, _grids(network, owners, chosen))
+    clamps = dict.fromkeys(clamped, (0.0, 6.0))
+    fixed = {owners[node.name]: GATE for node in network.graph.nodes if operation(node) in ("sigmoid", "hard_sigmoid")}
+    return LoweringPlan(tensors, clamps, fixed, chosen, _grids(network, owners, chosen))
 
 
 def has_own_convolution(prelu: fx.Node) -> bool:
@@ -167,7 +177,7 @@ def _runs_into_relu(node: fx.Node) -> bool:
 
 
 def _families(node: fx.Node, forms: Mapping[str, Form]) -> frozenset[str]:
-    if operation(node) == "linear" and _reads_only(node, "output"):
+    if operation(node) == "linear" and any(_reads_only(node, end) for end in _FLOAT_ENDS):
         return frozenset({"torch"})
     if operation(node) == "conv" and _reads_only(node, "prelu"):
         return frozenset({"torch"} if forms[next(iter(node.users)).name] == "twin" else {"torch", "onnx"})

@@ -4,8 +4,10 @@ from typing import cast
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import nn
 
+from qface_toolkit.quantize._edit import depthwise
 from qface_toolkit.quantize.deployment import Deployment
 from qface_toolkit.quantize.plan import Target
 from qface_toolkit.quantize.scheme import (
@@ -26,6 +28,11 @@ def layer_scales(
     weight = layer.weight.detach().numpy()
     scales = weight_scales(weight, largest_codes(layer, target, deployment))
     return scales_that_hold_bias(scales, layer_bias(layer), input_scale)
+
+
+def hard_sigmoid_layer(channels: int) -> nn.Conv2d:
+    """Return the layer that computes x / 6 + 1/2: on a grid over [0, 1] saturation makes it the hard sigmoid."""
+    return depthwise(torch.full((channels,), 1 / 6), torch.full((channels,), 0.5))
 
 
 def layer_bias(layer: nn.Conv2d | nn.Linear) -> npt.NDArray[np.float32]:

@@ -76,6 +76,7 @@ GATED_NETWORKS = {
     "concat of flat gates": Net(
         lambda s, x: s.fc(torch.cat([head(s.c(x)).sigmoid(), head(x)], 1)), c=conv(3, 8), fc=nn.Linear(11, 8)
     ),
+    "prelu of a gate": two_convs(lambda s, x: s.c2(s.a(F.hardsigmoid(x))), a=nn.PReLU(8, 0.5)),
     "concat of a swish": after_conv(lambda s, x: s.d(torch.cat([F.silu(x), F.relu(x)], 1)), d=conv(16, 8)),
 }  # fmt: skip
 """What becomes sigmoids and products, input 16x16."""

@@ -6,12 +6,14 @@ Rounding and saturation are monotonic, so the maximum of codes is the code of th
 import numpy as np
 from torch import fx
 
-from qface_toolkit.backends.onnx_qdq._layer import scaled_constants
+from qface_toolkit.backends.onnx_qdq._layer import dequantized, layer_constants, scaled_constants
 from qface_toolkit.backends.onnx_qdq._tensors import TensorWriter
 from qface_toolkit.quantize._edit import shape_of
 from qface_toolkit.quantize.graph import inputs, module
 from qface_toolkit.quantize.model import QuantizedModel
+from qface_toolkit.quantize.plan import ONNX
 from qface_toolkit.quantize.scheme import ACTIVATION_MAX, weight_codes, weight_scales
+from qface_toolkit.quantize.weights import hard_sigmoid_layer, layer_scales
 
 MAX_ON_CODES = "1.24.1"
 """The first ONNX Runtime that takes the maximum of 8-bit tensors."""
@@ -47,9 +49,7 @@ def _scaled(writer: TensorWriter, node: fx.Node) -> list[str]:
     channels = len(slopes)
     codes = writer.graph.constant(weight_codes(slopes, scales), np.int8)
     zeros = writer.graph.constant(np.zeros(channels), np.int8)
-    weight = writer.graph.node(
-        "DequantizeLinear", [codes, writer.graph.constant(scales, np.float32), zeros], axis=0
-    )
+    weight = writer.graph.node("DequantizeLinear", [codes, writer.graph.constant(scales, np.float32), zeros], axis=0)
     product = writer.graph.node("Conv", [writer.values[source], weight], kernel_shape=[1, 1], group=channels)
     return [writer.codes[source], writer.quantized(product, node.name)]
 
@@ -76,6 +76,33 @@ def write_relu6(writer: TensorWriter, node: fx.Node) -> None:
         return
     scale, zero_point = writer.grid(node.name)
     _clip(writer, node, zero_point + int(np.rint(np.float32(6) / scale)))
+
+
+def write_sigmoid(writer: TensorWriter, node: fx.Node) -> None:
+    """Write a sigmoid, which the runtime makes a table of codes."""
+    writer.rounded(node, writer.graph.node("Sigmoid", [writer.read(node)]))
+
+
+def write_hard_sigmoid(writer: TensorWriter, node: fx.Node) -> None:
+    """Write x / 6 + 1/2 as a 1x1 depthwise convolution; the end of the grid is the clamp. Vectors become one pixel."""
+    source, shape = inputs(node)[0].name, shape_of(node)
+    scale, layer = writer.input_scale(node), hard_sigmoid_layer(shape[1])
+    constants = layer_constants(writer.graph, layer, layer_scales(layer, scale, ONNX, writer.model.deployment), scale)
+    value = writer.values[source] if len(shape) == 4 else _reshaped(writer, writer.codes[source], source, [0, 0, 1, 1])
+    output = writer.graph.node(
+        "Conv", [value, *dequantized(writer.graph, constants)], kernel_shape=[1, 1], group=shape[1]
+    )
+    codes = writer.quantized(output, node.name)
+    if len(shape) == 4:
+        writer.keep(node.name, codes)
+    else:
+        writer.keep(node.name, writer.graph.node("Flatten", [codes]))
+
+
+def _reshaped(writer: TensorWriter, codes: str, tensor: str, shape: list[int]) -> str:
+    """Return the float values of a tensor whose codes were given another shape."""
+    target = writer.graph.constant(shape, np.int64)
+    return writer.restored(writer.graph.node("Reshape", [codes, target]), tensor)
 
 
 def _clip(writer: TensorWriter, node: fx.Node, largest: int) -> None:

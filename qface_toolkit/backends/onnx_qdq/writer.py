@@ -5,11 +5,19 @@ each operation is written with the pattern in mind.
 """
 
 from collections.abc import Callable, Mapping
+from typing import cast
 
+import numpy as np
 import onnx
 from torch import fx
 
-from qface_toolkit.backends.onnx_qdq._activations import write_prelu, write_relu, write_relu6
+from qface_toolkit.backends.onnx_qdq._activations import (
+    write_hard_sigmoid,
+    write_prelu,
+    write_relu,
+    write_relu6,
+    write_sigmoid,
+)
 from qface_toolkit.backends.onnx_qdq._builder import INPUT
 from qface_toolkit.backends.onnx_qdq._geometry import pool_attributes
 from qface_toolkit.backends.onnx_qdq._layer import dequantized
@@ -72,6 +80,19 @@ def _add(writer: TensorWriter, node: fx.Node) -> None:
     writer.rounded(node, writer.graph.node("Add", [writer.values[part.name] for part in inputs(node)]))
 
 
+def _mul(writer: TensorWriter, node: fx.Node) -> None:
+    writer.rounded(node, writer.graph.node("Mul", [writer.values[part.name] for part in inputs(node)]))
+
+
+def _normalize(writer: TensorWriter, node: fx.Node) -> None:
+    """Divide the embedding, which is float, by its length or `eps`, whichever is larger."""
+    value, eps = writer.read(node), float(cast(float, node.kwargs["eps"]))
+    length = writer.graph.node("ReduceL2", [value], axes=[1], keepdims=1)
+    if eps > 0:
+        length = writer.graph.node("Max", [length, writer.graph.constant(eps, np.float32)])
+    writer.values[node.name] = writer.graph.node("Div", [value, length])
+
+
 def _concat(writer: TensorWriter, node: fx.Node) -> None:
     writer.rounded(node, writer.graph.node("Concat", [writer.values[part.name] for part in inputs(node)], axis=1))
 
@@ -83,10 +104,14 @@ _OPERATIONS: Mapping[str, Callable[[TensorWriter, fx.Node], None]] = {
     "prelu": write_prelu,
     "relu": write_relu,
     "relu6": write_relu6,
+    "sigmoid": write_sigmoid,
+    "hard_sigmoid": write_hard_sigmoid,
     "max_pool": _pool("MaxPool"),
     "average_pool": _pool("AveragePool"),
     "global_average_pool": _global_average_pool,
     "flatten": _flatten,
     "add": _add,
+    "mul": _mul,
+    "normalize": _normalize,
     "concat": _concat,
 }

@@ -1,0 +1,69 @@
+"""What is mended in the module that torch.ao converted: kernels that are wrong, slow or have a grid of their own."""
+
+from typing import Any, cast
+
+import torch
+from torch import fx, nn
+
+from qface_toolkit.quantize._edit import bypass, calls
+from qface_toolkit.quantize.scheme import ACTIVATION_MAX
+
+
+def settle(converted: fx.GraphModule, prepared: fx.GraphModule, engine: str) -> None:
+    """Mend a module that was converted for one engine from the module with quantizers `prepared`."""
+    _insert_islands(converted, prepared)
+    _settle_clamps(converted, _idle_clamps(prepared), engine)
+    converted.recompile()
+
+
+class FloatIsland(nn.Module):
+    """A function of codes that torch computes in float, between dequantizing and quantizing.
+
+    torch's own int8 sigmoids have grids of their own, not that of the plan; `quantized::sigmoid` takes one, but takes
+    longer than this, and qnnpack's does not.
+    """
+
+    def __init__(self, function: nn.Module, scale: float, zero_point: int) -> None:
+        super().__init__()
+        self.function = function
+        self.scale, self.zero_point = scale, zero_point
+
+    def forward(self, codes: torch.Tensor) -> torch.Tensor:
+        """Return quantized values of quantized values."""
+        return torch.quantize_per_tensor(self.function(codes.dequantize()), self.scale, self.zero_point, torch.quint8)
+
+
+def _insert_islands(converted: fx.GraphModule, prepared: fx.GraphModule) -> None:
+    for kind in (nn.Sigmoid, nn.Hardsigmoid):
+        for node, _ in calls(prepared, kind):
+            scale, zero_point = _grid(prepared, next(iter(node.users)))
+            converted.set_submodule(str(node.target), FloatIsland(kind(), scale, zero_point))
+
+
+def _grid(prepared: fx.GraphModule, quantizer: fx.Node) -> tuple[float, int]:
+    """Return (scale, zero point) of a quantizer."""
+    scale, zero_point = cast(Any, prepared.get_submodule(str(quantizer.target))).calculate_qparams()
+    return float(scale), int(zero_point)
+
+
+def _idle_clamps(prepared: fx.GraphModule) -> set[str]:
+    """Return the names of the ReLU6 that change nothing, because no code of their input lies outside [0, 6]."""
+    idle = set()
+    for node, _ in calls(prepared, nn.ReLU6):
+        scale, zero_point = _grid(prepared, node.all_input_nodes[0])
+        if zero_point == 0 and round(6 / scale) >= ACTIVATION_MAX:
+            idle.add(str(node.target))
+    return idle
+
+
+def _settle_clamps(converted: fx.GraphModule, idle: set[str], engine: str) -> None:
+    """Drop the ReLU6 that change nothing, and let qnnpack's read contiguous tensors.
+
+    Its clamp kernel misreads the memory of a channels-last tensor, which is what its convolutions return.
+    """
+    for node, _ in list(calls(converted, nn.ReLU6)):
+        if node.target in idle:
+            bypass(node)
+        elif engine == "qnnpack":
+            with converted.graph.inserting_before(node):
+                node.args = (converted.graph.call_method("contiguous", node.args),)
