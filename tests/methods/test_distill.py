@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from quantized import calibrated, small_network, smooth_images
+from quantized import calibrated, cosines, run, small_network, smooth_images, trained
 from torch import nn
 
 from qface_toolkit.errors import CalibrationError
 from qface_toolkit.methods import METHODS, Context
+from qface_toolkit.quantize.integer import embed_as_integers
 from qface_toolkit.quantize.plan import ONNX, TORCH_X86
 from qface_toolkit.quantize.scheme import Range
 
@@ -87,3 +88,31 @@ def test_nothing_in_a_network_depends_on_the_batch():
     kinds = {type(module) for module in model.network.modules()}
     assert not kinds & {nn.BatchNorm1d, nn.BatchNorm2d, nn.Dropout}, kinds
     assert np.isfinite([interval.high for interval in model.ranges.values()]).all()
+
+
+def test_a_network_with_gates_and_a_unit_length_embedding_is_distilled(images):
+    network = trained(Gated())
+    model = calibrated(network, SIZE, images)
+    clipping = {
+        owner: interval if owner in model.plan.fixed else Range(interval.low / 3, interval.high / 3)
+        for owner, interval in model.ranges.items()
+    }
+    model = model.with_ranges(clipping)
+    after, expected = distilled(model, images), run(network, images)
+    before, now = (cosines(embed_as_integers(one, ONNX, images), expected).mean() for one in (model, after))
+    assert now > before, f"mean cosine {before:.5f} before, {now:.5f} after"
+    assert all(after.ranges[owner] == Range(0.0, 1.0) for owner in model.plan.fixed)
+
+
+class Gated(nn.Module):
+    """A SiLU, a hard-swish, an excitation and a normalised embedding."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.gate = nn.Conv2d(3, 6, 3, 2), nn.Conv2d(6, 8, 3), nn.Conv2d(8, 8, 1)
+        self.fc = nn.Linear(200, 12)
+
+    def forward(self, x):
+        x = nn.functional.hardswish(self.second(nn.functional.silu(self.first(x))))
+        x = x * self.gate(nn.functional.adaptive_avg_pool2d(x, 1)).sigmoid()
+        return nn.functional.normalize(self.fc(x.flatten(1)))
