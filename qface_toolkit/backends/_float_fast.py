@@ -15,7 +15,7 @@ import onnx
 from torch import fx
 
 from qface_toolkit.backends._base import Facts
-from qface_toolkit.backends.onnx_qdq._builder import INPUT, GraphBuilder
+from qface_toolkit.backends.onnx_qdq._builder import INPUT, GraphBuilder, float_value
 from qface_toolkit.backends.onnx_qdq._geometry import convolution_attributes, pool_attributes
 from qface_toolkit.models import ModelSpec
 from qface_toolkit.quantize.graph import inputs, module, operation
@@ -60,7 +60,7 @@ def write_float(network: fx.GraphModule, spec: ModelSpec, prelu: Activation = sc
     writer = FloatWriter(prelu)
     for node in network.graph.nodes:
         if operation(node) == "output":
-            return writer.graph.model(writer.read(node), (3, *spec.input_size), spec.embedding_size)
+            return writer.graph.model(writer.read(node), float_value(spec.input_size), spec.embedding_size)
         writer.values[node] = _OPERATIONS[str(operation(node))](writer, node)
     raise AssertionError("a network without an output")
 

@@ -12,6 +12,7 @@ import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as failures
 
 from qface_toolkit.backends._base import Embed
+from qface_toolkit.backends._pixels import IMAGE, read_pixels_of
 from qface_toolkit.errors import ArtifactError, BackendUnavailable
 
 RUNTIME_KEY = "qface.onnxruntime"
@@ -20,7 +21,7 @@ ERRORS = (failures.Fail, failures.InvalidGraph, failures.InvalidProtobuf, failur
 
 
 def open_onnx(artifact: Path, threads: int, *, signed_allowed: bool = False) -> Embed:
-    """Load an ONNX file for running with this many threads.
+    """Load an ONNX file for running with this many threads; one that takes pixels is given those of its inputs.
 
     `signed_allowed` lets signed activations run on integers where the runtime would rather leave them float.
 
@@ -32,7 +33,8 @@ def open_onnx(artifact: Path, threads: int, *, signed_allowed: bool = False) -> 
     if signed_allowed:
         options.add_session_config_entry("session.qdqisint8allowed", "1")
     session = _session(artifact, options)
-    needed = session.get_modelmeta().custom_metadata_map.get(RUNTIME_KEY, "0")
+    facts = session.get_modelmeta().custom_metadata_map
+    needed = facts.get(RUNTIME_KEY, "0")
     if _version(onnxruntime.__version__) < _version(needed):
         raise BackendUnavailable(
             f"the file needs onnxruntime {needed} or newer, here is {onnxruntime.__version__}",
@@ -40,8 +42,11 @@ def open_onnx(artifact: Path, threads: int, *, signed_allowed: bool = False) -> 
             fix=f"pip install 'onnxruntime>={needed}'",
         )
 
+    name = session.get_inputs()[0].name
+    pixels_of = read_pixels_of(facts, artifact) if name == IMAGE else None
+
     def embed(inputs: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        embeddings: npt.NDArray[np.float32] = session.run(None, {"input": inputs})[0]
+        embeddings: npt.NDArray[np.float32] = session.run(None, {name: pixels_of(inputs) if pixels_of else inputs})[0]
         return embeddings
 
     return embed

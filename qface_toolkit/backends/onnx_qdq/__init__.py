@@ -8,11 +8,13 @@ import onnx
 
 from qface_toolkit.backends._base import Embed, Facts
 from qface_toolkit.backends._onnxruntime import RUNTIME_KEY, open_onnx, optimized_operators
+from qface_toolkit.backends._pixels import pixel_facts
 from qface_toolkit.backends._profile import inspect_onnx
 from qface_toolkit.backends.onnx_qdq._activations import oldest_runtime
 from qface_toolkit.backends.onnx_qdq._tensors import SIGNED, UNSIGNED, CodeType
 from qface_toolkit.backends.onnx_qdq.writer import write_qdq
 from qface_toolkit.measure.fusion import Fusion
+from qface_toolkit.quantize.image_input import takes_pixels
 from qface_toolkit.quantize.model import QuantizedModel
 from qface_toolkit.quantize.plan import ONNX, ONNX_SIGNED, Target
 
@@ -28,10 +30,11 @@ class OnnxQdq:
     runtime: str = "onnxruntime"
 
     def lower(self, model: QuantizedModel, facts: Facts) -> bytes:
-        """Return the ONNX file; facts become its metadata."""
+        """Return the ONNX file; facts become its metadata, with those that its own form decides."""
         written = write_qdq(model, self.code_type)
         onnx.checker.check_model(written)
-        onnx.helper.set_model_props(written, dict(facts) | {RUNTIME_KEY: oldest_runtime(model)})
+        own = pixel_facts(model.spec) if takes_pixels(model, self.target) else {}
+        onnx.helper.set_model_props(written, dict(facts) | own | {RUNTIME_KEY: oldest_runtime(model)})
         content: bytes = written.SerializeToString(deterministic=True)
         return content
 

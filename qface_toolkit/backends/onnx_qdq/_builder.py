@@ -15,6 +15,11 @@ INPUT = "input"
 OUTPUT = "embedding"
 
 
+def float_value(input_size: tuple[int, int]) -> onnx.ValueInfoProto:
+    """Return the declaration of the usual input: preprocessed images, float32 [N, 3, height, width]."""
+    return helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["batch", 3, *input_size])
+
+
 class GraphBuilder:
     """Collects nodes and constants; names are short because a small network's text is a good part of its file."""
 
@@ -43,8 +48,8 @@ class GraphBuilder:
         self._nodes.append(helper.make_node(operator, list(inputs), [output], **attributes))
         return output
 
-    def model(self, output: str, input_shape: Sequence[int], embedding_size: int) -> onnx.ModelProto:
-        """Return the finished model; `output` becomes the embedding, and the batch may have any size.
+    def model(self, output: str, entering: onnx.ValueInfoProto, embedding_size: int) -> onnx.ModelProto:
+        """Return the finished model; `output` becomes the embedding of what enters, and the batch may have any size.
 
         What nobody reads is left out: the runtime would compute it all the same.
         """
@@ -60,7 +65,7 @@ class GraphBuilder:
         graph = helper.make_graph(
             nodes,
             "qface",
-            [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["batch", *input_shape])],
+            [entering],
             [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["batch", embedding_size])],
             [tensor for tensor in self._initializers if tensor.name in read],
         )

@@ -18,25 +18,32 @@ from qface_toolkit.backends.onnx_qdq._activations import (
     write_relu6,
     write_sigmoid,
 )
-from qface_toolkit.backends.onnx_qdq._builder import INPUT
+from qface_toolkit.backends.onnx_qdq._builder import INPUT, float_value
 from qface_toolkit.backends.onnx_qdq._geometry import pool_attributes
+from qface_toolkit.backends.onnx_qdq._image import image_value, write_image
 from qface_toolkit.backends.onnx_qdq._layer import dequantized
 from qface_toolkit.backends.onnx_qdq._tensors import UNSIGNED, CodeType, TensorWriter
 from qface_toolkit.quantize._edit import propagate_shapes
 from qface_toolkit.quantize.graph import inputs, module, operation
+from qface_toolkit.quantize.image_input import absorb_preprocessing
 from qface_toolkit.quantize.model import QuantizedModel
 from qface_toolkit.quantize.plan import ONNX
 
 
 def write_qdq(model: QuantizedModel, code_type: CodeType = UNSIGNED) -> onnx.ModelProto:
-    """Return the ONNX form of a model whose ranges are set: input [N, 3, H, W] float32, embedding [N, D] float32."""
+    """Return the ONNX form of a model whose ranges are set: embeddings [N, D] float32 of what its deployment feeds it.
+
+    Raises:
+        UnsupportedModel: if it is to take pixels and cannot.
+    """
     propagate_shapes(model.network, model.spec.input_size)
+    pixels = model.deployment.image == "uint8"
+    model = absorb_preprocessing(model) if pixels else model
+    entering = image_value(model.spec) if pixels else float_value(model.spec.input_size)
     writer = TensorWriter(model, code_type)
     for node in model.network.graph.nodes:
         if operation(node) == "output":
-            return writer.graph.model(
-                writer.values[inputs(node)[0].name], (3, *model.spec.input_size), model.spec.embedding_size
-            )
+            return writer.graph.model(writer.values[inputs(node)[0].name], entering, model.spec.embedding_size)
         if not _is_run_by_prelu(node, model):
             _OPERATIONS[str(operation(node))](writer, node)
     raise AssertionError("a network without an output")
@@ -49,7 +56,10 @@ def _is_run_by_prelu(node: fx.Node, model: QuantizedModel) -> bool:
 
 
 def _input(writer: TensorWriter, node: fx.Node) -> None:
-    writer.rounded(node, INPUT)
+    if writer.model.deployment.image == "uint8":
+        write_image(writer, node)
+    else:
+        writer.rounded(node, INPUT)
 
 
 def _conv(writer: TensorWriter, node: fx.Node) -> None:

@@ -1,0 +1,128 @@
+"""Networks that take the pixels of an image as they are: mean and standard deviation become part of the first layer.
+
+A pixel p is its own code on a grid of step 1 whose zero point z lies at the mean, so it stands for p - z and nothing is
+rounded. What x = (p - mean) / std adds to that is a constant inside the image and nothing in the zero padding around
+it, where x is 0; a fourth channel that is constant inside the image and padded with zeros like the others carries it.
+"""
+
+import copy
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import fx, nn
+
+from qface_toolkit.errors import UnsupportedModel
+from qface_toolkit.models._spec import ModelSpec
+from qface_toolkit.quantize._edit import own_module
+from qface_toolkit.quantize.graph import inputs, module, operation
+from qface_toolkit.quantize.integer import embed_as_integers
+from qface_toolkit.quantize.model import QuantizedModel
+from qface_toolkit.quantize.plan import Target
+from qface_toolkit.quantize.scheme import ACTIVATION_MAX, WEIGHT_MAX, Range
+
+
+@dataclass(frozen=True)
+class ImageGrid:
+    """What a pixel's code means: `code - zero_point`; `constant` is the fourth channel's value inside the image."""
+
+    zero_point: int
+    constant: int
+
+    @property
+    def range(self) -> Range:
+        """Return the range that makes the scale exactly 1."""
+        return Range(float(-self.zero_point), float(ACTIVATION_MAX - self.zero_point))
+
+
+def image_grid(spec: ModelSpec) -> ImageGrid:
+    """Return the grid of a model's pixels; its mean and standard deviation alone decide.
+
+    The zero point is the pixel nearest to the middle mean. The constant is just so large that no weight of the fourth
+    channel, which is at most |z - mean| summed over the colours times the others' largest, need be above them.
+    """
+    zero_point = int(np.clip(np.rint(np.median(spec.mean)), 0, ACTIVATION_MAX))
+    needed = math.ceil(sum(abs(zero_point - mean) for mean in spec.mean))
+    constant = min(max(needed, 1), WEIGHT_MAX)
+    return ImageGrid(zero_point, constant if zero_point <= ACTIVATION_MAX - WEIGHT_MAX else -constant)
+
+
+def takes_pixels(model: QuantizedModel, target: Target) -> bool:
+    """Tell whether a target's form of a model takes pixels: only ONNX files can."""
+    return model.deployment.image == "uint8" and target.family == "onnx"
+
+
+def input_convolution(network: fx.GraphModule) -> fx.Node:
+    """Return the convolution that can take a canonical network's pixels.
+
+    Raises:
+        UnsupportedModel: if anything else reads the input.
+    """
+    entering = next(node for node in network.graph.nodes if operation(node) == "input")
+    readers: list[fx.Node] = list(entering.users)
+    if len(readers) != 1 or operation(readers[0]) != "conv":
+        raise UnsupportedModel(
+            "mean and standard deviation can be absorbed only by one convolution that alone reads the input",
+            where=", ".join(f"{node.name} ({operation(node)})" for node in readers),
+            fix="keep the preprocessed input: export.input=float",
+        )
+    return readers[0]
+
+
+def absorb_preprocessing(model: QuantizedModel) -> QuantizedModel:
+    """Return the same function of what `image_inputs` makes, [N, 4, height, width]; the model is left alone.
+
+    Raises:
+        UnsupportedModel: if anything but one convolution reads the input.
+    """
+    network = copy.deepcopy(model.network)
+    node, spec = input_convolution(network), model.spec
+    own_module(node, _absorbing(module(node), spec))
+    owner = model.plan.tensors[inputs(node)[0].name].owner
+    return replace(model, network=network).with_ranges({**model.ranges, owner: image_grid(spec).range})
+
+
+def _absorbing(conv: nn.Conv2d, spec: ModelSpec) -> nn.Conv2d:
+    """Return the convolution of `image_inputs` that gives what `conv` gives of the preprocessed image."""
+    grid, weight = image_grid(spec), _dense_weight(conv).double()
+    mean, std = (torch.tensor(fact, dtype=torch.float64).reshape(1, -1, 1, 1) for fact in (spec.mean, spec.std))
+    scaled = weight / std
+    shift = (scaled * (grid.zero_point - mean)).sum(1, keepdim=True) / grid.constant
+    if spec.color == "bgr":
+        scaled = scaled.flip(1)
+    wide = copy.deepcopy(conv)
+    wide.in_channels, wide.groups = 4, 1
+    wide.weight = nn.Parameter(torch.cat([scaled, shift], 1).float())
+    return wide
+
+
+def _dense_weight(conv: nn.Conv2d) -> torch.Tensor:
+    """Return a weight over all three colours, zero where a group does not read them."""
+    weight, members = conv.weight.detach(), conv.in_channels // conv.groups
+    dense = weight.new_zeros(conv.out_channels, conv.in_channels, *conv.kernel_size)
+    for row in range(conv.out_channels):
+        first = row // (conv.out_channels // conv.groups) * members
+        dense[row, first : first + members] = weight[row]
+    return dense
+
+
+def image_inputs(spec: ModelSpec, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    """Return what an absorbed network eats, float32 [N, 4, height, width], of uint8 RGB [N, height, width, 3]."""
+    grid = image_grid(spec)
+    centred = pixels.transpose(0, 3, 1, 2).astype(np.float32) - grid.zero_point
+    return np.pad(centred, ((0, 0), (0, 1), (0, 0), (0, 0)), constant_values=grid.constant)
+
+
+def embed_as_deployed(
+    model: QuantizedModel, target: Target, images: npt.NDArray[np.float32], batch_size: int = 8
+) -> npt.NDArray[np.float32]:
+    """Return what a target computes, float32 [N, embedding], of preprocessed images [N, 3, height, width].
+
+    A form that takes pixels gets those that the images were made from.
+    """
+    if not takes_pixels(model, target):
+        return embed_as_integers(model, target, images, batch_size)
+    pixels = model.spec.pixels_of(images)
+    return embed_as_integers(absorb_preprocessing(model), target, image_inputs(model.spec, pixels), batch_size)
