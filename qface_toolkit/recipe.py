@@ -18,6 +18,7 @@ from pydantic import (
     SerializeAsAny,
     StrictBool,
     StrictInt,
+    StrictStr,
     ValidationError,
     field_validator,
 )
@@ -29,6 +30,7 @@ from qface_toolkit.registry import unknown_name
 
 PACKAGE = Path(__file__).resolve().parent
 SHOWN_VALUE_CHARACTERS = 60
+OLDEST_ONNXRUNTIME = (1, 18)
 
 Schemas = Mapping[str, type[BaseModel]]
 """The options schema of each method, by the method's name."""
@@ -79,10 +81,36 @@ class Scheme(_Block):
 
 
 class Target(_Block):
-    """The machine that will run the result: 8-bit dot products in the CPU, and the oldest ONNX Runtime there."""
+    """The machine that will run the result, and how PReLU is written for it.
+
+    `vnni`: its CPU has 8-bit dot products. `onnxruntime`: the oldest release there. `prelu`: one ONNX form for all of
+    them, or the better one layer by layer. `lowering`: where the times come from that decide which is better.
+    """
 
     vnni: StrictBool = True
     onnxruntime: Annotated[str, BeforeValidator(as_written), Field(pattern=r"^\d+\.\d+(\.\d+)?$")] = "1.24"
+    prelu: Literal["auto", "twin", "scaled"] = "auto"
+    lowering: StrictStr = "table"
+
+    @field_validator("onnxruntime")
+    @classmethod
+    def _tried(cls, release: str) -> str:
+        if tuple(map(int, release.split(".")[:2])) < OLDEST_ONNXRUNTIME:
+            raise ValueError(f"nothing older than {'.'.join(map(str, OLDEST_ONNXRUNTIME))} was tried")
+        return release
+
+    @field_validator("lowering")
+    @classmethod
+    def _source_of_times(cls, lowering: str) -> str:
+        if lowering not in ("table", "measure") and not lowering.endswith(".json"):
+            raise ValueError("should be table, measure or a .json file of measured times")
+        return lowering
+
+
+class Export(_Block):
+    """What the ONNX files take: preprocessed float images, or the pixels as they are."""
+
+    input: Literal["float", "uint8"] = "float"
 
 
 class Step(_Block):
@@ -100,6 +128,7 @@ class Recipe(_Block):
     scheme: Scheme = Scheme()
     steps: tuple[Step, ...]
     target: Target = Target()
+    export: Export = Export()
     backends: tuple[str, ...] = Field(default=("onnx-x86", "torch-x86", "torch-qnnpack"), min_length=1)
     model: dict[str, Any] = Field(default_factory=dict)
 
