@@ -73,6 +73,12 @@ def scaled_constants(
     )
 
 
+def diagonal(codes: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:
+    """Return the weights [C, C, 1, 1] of the full convolution that computes a 1x1 depthwise one, [C, 1, 1, 1]."""
+    full: npt.NDArray[np.int8] = np.diag(codes.reshape(-1))[:, :, None, None]
+    return full
+
+
 def _times_input_scale(graph: GraphBuilder, scales: str, input_scale: np.float32) -> str:
     """Return scales * input_scale: to the bit what the runtime multiplies, or it would leave the layer in float."""
     return graph.node("Mul", [scales, graph.constant(input_scale, np.float32)])
