@@ -6,7 +6,7 @@ Rounding and saturation are monotonic, so the maximum of codes is the code of th
 import numpy as np
 from torch import fx
 
-from qface_toolkit.backends.onnx_qdq._layer import dequantized, layer_constants, scaled_constants
+from qface_toolkit.backends.onnx_qdq._layer import dequantized, diagonal, layer_constants, scaled_constants
 from qface_toolkit.backends.onnx_qdq._tensors import TensorWriter
 from qface_toolkit.quantize._edit import shape_of
 from qface_toolkit.quantize.graph import inputs, module
