@@ -94,7 +94,7 @@ def check_operations(network: fx.GraphModule) -> None:
         raise UnsupportedModel(
             "the network holds operations that no lowering knows",
             where="; ".join(strangers[:12]),
-            fix="cut them off the network (a final normalisation, for instance), or replace them",
+            fix="cut them off the network (a classifier, for instance), or replace them",
         )
 
 

@@ -51,6 +51,8 @@ GATED_NETWORKS = {
     "silu of the input": Net(lambda s, x: s.fc(head(s.c(F.silu(x)))), c=conv(3, 8), fc=nn.Linear(8, 8)),
     "silu of vectors": Net(lambda s, x: s.fc2(F.silu(s.fc(head(s.c(x))))), c=conv(3, 8), fc=nn.Linear(8, 8),
                            fc2=nn.Linear(8, 8)),
+    "hard swish of vectors": Net(lambda s, x: s.fc2(F.hardswish(s.fc(head(s.c(x))))), c=conv(3, 8), fc=nn.Linear(8, 8),
+                                 fc2=nn.Linear(8, 8)),
     "product": two_convs(lambda s, x: s.c2(x) * x),
     "square": two_convs(lambda s, x: s.c2(x * x)),
     "product of relus": two_convs(lambda s, x: F.relu(F.relu(s.c2(x)) * F.relu(x))),
