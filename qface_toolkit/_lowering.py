@@ -1,0 +1,49 @@
+"""Where a job takes the times from that decide how each PReLU is written: the package, a file, or this machine."""
+
+import json
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from qface_toolkit._job import Job
+from qface_toolkit.artifacts import OutputFolder
+from qface_toolkit.backends.onnx_qdq.measure_forms import measure_forms
+from qface_toolkit.methods import Progress
+from qface_toolkit.quantize._edit import propagate_shapes
+from qface_toolkit.quantize.forms import FormTimes, choices, read_form_times, shape_before
+from qface_toolkit.quantize.model import new_model
+
+FORM_TIMES = "form_times.json"
+"""What measuring leaves in the output folder; `--set target.lowering=FILE` takes it, so that a run can be repeated."""
+
+Step = Callable[[str], AbstractContextManager[Progress | None]]
+
+
+def find_form_times(lowering: str) -> FormTimes | None:
+    """Return the times that `target.lowering` names, or None where they are still to be measured.
+
+    Raises:
+        ArtifactError: if it names a file that holds none.
+    """
+    if lowering == "measure":
+        return None
+    return read_form_times() if lowering == "table" else read_form_times(Path(lowering))
+
+
+def form_times(job: Job, folder: OutputFolder, step: Step) -> FormTimes:
+    """Return a job's times, measured once and kept in the folder if that was asked for."""
+    found = find_form_times(job.recipe.target.lowering)
+    if found is not None:
+        return found
+    with step("time the forms of PReLU") as progress:
+        if progress is not None:
+            measured = _measured(job, progress)
+            folder.write(FORM_TIMES, (json.dumps({"rows": measured.as_plain()}) + "\n").encode())
+    return read_form_times(folder.path(FORM_TIMES))
+
+
+def _measured(job: Job, progress: Progress) -> FormTimes:
+    model = new_model(job.canonical, job.model.spec)
+    propagate_shapes(model.network, model.spec.input_size)
+    shapes = [shape_before(node) for node in choices(model)]
+    return measure_forms(shapes, progress=progress) if shapes else read_form_times()
