@@ -25,7 +25,7 @@ _CLASS = re.compile(r"^class \w+\(Module\):", re.MULTILINE)
 _ALLOWED = re.compile(
     r"forward|annotate|ops\.quantized\.\w+|torch\.(?:quantize_per_tensor|dequantize|flatten|reshape|cat|relu|hardtanh|"
     r"clamp|sigmoid|hardsigmoid|hardswish|leaky_relu|prelu|add|mul|mean|max_pool2d|avg_pool2d|adaptive_avg_pool2d|"
-    r"conv2d|_convolution|linear)_?"
+    r"conv2d|_convolution|linear|linalg_vector_norm|clamp_min|expand_as|div)_?"
 )
 _MOVES = ("aten::flatten", "aten::reshape", "aten::cat", "aten::quantize_per_tensor", "aten::dequantize")
 _KINDS = {"conv2d": "Conv", "conv1d": "Conv", "_convolution": "Conv", "linear": "Gemm"}

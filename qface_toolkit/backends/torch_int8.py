@@ -127,6 +127,8 @@ def _without_history(archive: bytes) -> bytes:
     source = torch._C.PyTorchFileReader(io.BytesIO(archive))
     stream = io.BytesIO()
     writer = torch._C.PyTorchFileWriter(stream)
+    # Under a version older than an operator torch would load that operator's predecessor.
+    writer.set_min_version(int(source.get_record("version")))
     for name in source.get_all_records():
         if name.endswith(".debug_pkl") or name.startswith(".data/") or name in _WRITTEN_BY_TORCH:
             continue

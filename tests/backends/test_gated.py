@@ -144,3 +144,16 @@ def test_torch_multiplies_codes_and_computes_gates_in_float_islands(name, tmp_pa
     assert operators["aten::sigmoid"] + operators["aten::hardsigmoid"] == gates
     assert operators["aten::quantize_per_tensor"] == gates + 1
     assert not {"aten::mul", "aten::conv2d", "aten::linear"} & set(operators)
+
+
+@pytest.mark.parametrize(
+    ("backend", "islands"),
+    [("onnx-x86", set()), pytest.param("torch-x86", {"aten::sigmoid", "aten::hardsigmoid"}, marks=pytest.mark.slow)],
+)
+def test_inspection_names_the_gates_that_are_float_and_lets_the_tail_be(backend, islands, tmp_path):
+    _, _, model = built("hard swish and excitation")
+    opened(backend, model, tmp_path)
+    fusion = BACKENDS.get(backend).inspect(tmp_path / BACKENDS.get(backend).artifact)
+    assert {kind for island in fusion.islands for kind in island.kinds} == islands
+    assert all(layer.reason is None for layer in fusion.convolutions), "a convolution runs in float"
+    assert any(island.of_embedding for island in fusion.all_islands), "the unit length is made in float"
