@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qface_toolkit.measure.fusion import Fusion
+from qface_toolkit.measure.parity import Codes
 from qface_toolkit.quantize.model import QuantizedModel
 from qface_toolkit.quantize.plan import Target
 
@@ -42,6 +43,16 @@ class Backend(Protocol):
 
         Raises:
             BackendUnavailable: if this machine cannot run it.
+        """
+        ...
+
+    def codes(self, artifact: Path, model: QuantizedModel, inputs: npt.NDArray[np.float32]) -> Mapping[str, Codes]:
+        """Return what the runtime computes inside an artifact of `model`: each tensor's codes, as unsigned ones count.
+
+        `inputs` are preprocessed images, float32 [N, 3, height, width].
+
+        Raises:
+            MeasurementError: if the codes cannot be had.
         """
         ...
 

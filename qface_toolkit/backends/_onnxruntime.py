@@ -1,40 +1,77 @@
 """Running ONNX files, ours and the float reference, and seeing what ONNX Runtime makes of them."""
 
+import contextlib
 import tempfile
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 import onnxruntime
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # ships no type information
 from onnxruntime.capi import onnxruntime_pybind11_state as failures
 
 from qface_toolkit.backends._base import Embed
 from qface_toolkit.backends._pixels import IMAGE, read_pixels_of
 from qface_toolkit.errors import ArtifactError, BackendUnavailable
 
+Outputs = Callable[[npt.NDArray[np.float32]], list[npt.NDArray[Any]]]
+"""Runs a file: inputs float32 [N, 3, height, width] to all its outputs."""
+
 RUNTIME_KEY = "qface.onnxruntime"
 ERRORS = (failures.Fail, failures.InvalidGraph, failures.InvalidProtobuf, failures.NotImplemented,
           failures.InvalidArgument, failures.RuntimeException, failures.NoSuchFile)  # fmt: skip
 
 
-def open_onnx(artifact: Path, threads: int, *, signed_allowed: bool = False) -> Embed:
+def open_onnx(
+    artifact: Path, threads: int, *, signed_allowed: bool = False, limits: onnxruntime.RunOptions | None = None
+) -> Embed:
     """Load an ONNX file for running with this many threads; one that takes pixels is given those of its inputs.
 
-    `signed_allowed` lets signed activations run on integers where the runtime would rather leave them float.
+    `signed_allowed` lets signed activations run on integers where the runtime would rather leave them float. `limits`
+    are the options of every run.
 
     Raises:
         BackendUnavailable: if the file says that it needs a newer runtime than this machine's.
         ArtifactError: if the runtime refuses the file.
     """
+    run = open_outputs(artifact, str(artifact), threads, signed_allowed=signed_allowed, limits=limits)
+    return lambda inputs: run(inputs)[0]
+
+
+def open_outputs(
+    artifact: Path,
+    content: str | bytes,
+    threads: int,
+    *,
+    signed_allowed: bool = False,
+    limits: onnxruntime.RunOptions | None = None,
+) -> Outputs:
+    """Load an ONNX file, or a changed copy of it, and return what runs it and gives all its outputs; see `open_onnx`.
+
+    `content` is the file's path or the copy's bytes.
+    """
     options = session_options(threads)
     if signed_allowed:
         options.add_session_config_entry("session.qdqisint8allowed", "1")
-    session = _session(artifact, options)
+    session = _session(artifact, content, options)
     facts = session.get_modelmeta().custom_metadata_map
-    needed = facts.get(RUNTIME_KEY, "0")
+    _check_runtime(facts.get(RUNTIME_KEY, "0"), artifact)
+    name = session.get_inputs()[0].name
+    pixels_of = read_pixels_of(facts, artifact) if name == IMAGE else None
+
+    def run(inputs: npt.NDArray[np.float32]) -> list[npt.NDArray[Any]]:
+        given = pixels_of(inputs) if pixels_of else inputs
+        outputs: list[npt.NDArray[Any]] = session.run(None, {name: given}, limits)
+        return outputs
+
+    return run
+
+
+def _check_runtime(needed: str, artifact: Path) -> None:
     if _version(onnxruntime.__version__) < _version(needed):
         raise BackendUnavailable(
             f"the file needs onnxruntime {needed} or newer, here is {onnxruntime.__version__}",
@@ -42,22 +79,13 @@ def open_onnx(artifact: Path, threads: int, *, signed_allowed: bool = False) -> 
             fix=f"pip install 'onnxruntime>={needed}'",
         )
 
-    name = session.get_inputs()[0].name
-    pixels_of = read_pixels_of(facts, artifact) if name == IMAGE else None
-
-    def embed(inputs: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        embeddings: npt.NDArray[np.float32] = session.run(None, {name: pixels_of(inputs) if pixels_of else inputs})[0]
-        return embeddings
-
-    return embed
-
 
 def optimized_operators(artifact: Path) -> Mapping[str, int]:
     """Return how many of each operator are left after ONNX Runtime's own optimization on this machine."""
     with tempfile.TemporaryDirectory() as folder:
         options = session_options(threads=1)
         options.optimized_model_filepath = str(Path(folder) / "optimized.onnx")
-        _session(artifact, options)
+        _session(artifact, str(artifact), options)
         return Counter(node.op_type for node in onnx.load(options.optimized_model_filepath).graph.node)
 
 
@@ -70,13 +98,24 @@ def session_options(threads: int) -> onnxruntime.SessionOptions:
     return options
 
 
-def _session(artifact: Path, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
+def _session(
+    artifact: Path, content: str | bytes, options: onnxruntime.SessionOptions
+) -> onnxruntime.InferenceSession:
     try:
-        return onnxruntime.InferenceSession(str(artifact), options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except ERRORS as error:
+        _check_runtime(_needed_runtime(artifact), artifact)
         raise ArtifactError(
             f"ONNX Runtime {onnxruntime.__version__} refuses the file: {error}", where=str(artifact)
         ) from error
+
+
+def _needed_runtime(artifact: Path) -> str:
+    """Return the oldest runtime that a file asks for, which one that refuses the file cannot tell."""
+    with contextlib.suppress(OSError, DecodeError):
+        model = onnx.load(artifact, load_external_data=False)
+        return next((str(entry.value) for entry in model.metadata_props if entry.key == RUNTIME_KEY), "0")
+    return "0"
 
 
 def _version(text: str) -> tuple[int, ...]:

@@ -19,8 +19,10 @@ import torch
 
 from qface_toolkit.backends._base import Embed, Facts
 from qface_toolkit.backends._torch_archive import engine_of, read_fusion
+from qface_toolkit.backends._torch_codes import read_torch_codes
 from qface_toolkit.errors import ArtifactError, BackendUnavailable
 from qface_toolkit.measure.fusion import Fusion
+from qface_toolkit.measure.parity import Codes
 from qface_toolkit.quantize.fx import convert, prepare
 from qface_toolkit.quantize.model import QuantizedModel
 from qface_toolkit.quantize.plan import TORCH_FBGEMM, TORCH_ONEDNN, TORCH_QNNPACK, TORCH_X86, Target
@@ -75,6 +77,12 @@ class TorchInt8:
                 return embeddings
 
         return embed
+
+    def codes(self, artifact: Path, model: QuantizedModel, inputs: npt.NDArray[np.float32]) -> dict[str, Codes]:
+        """Return the codes that the archive itself computes."""
+        with _engine(self.engine), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return read_torch_codes(_load(str(artifact)), model, inputs)
 
     def inspect(self, artifact: Path) -> Fusion:
         """Return which operators work on codes, having read the archive's program before torch loads it."""

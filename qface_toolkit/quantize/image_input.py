@@ -115,14 +115,21 @@ def image_inputs(spec: ModelSpec, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[
     return np.pad(centred, ((0, 0), (0, 1), (0, 0), (0, 0)), constant_values=grid.constant)
 
 
-def embed_as_deployed(
-    model: QuantizedModel, target: Target, images: npt.NDArray[np.float32], batch_size: int = 8
-) -> npt.NDArray[np.float32]:
-    """Return what a target computes, float32 [N, embedding], of preprocessed images [N, 3, height, width].
+def as_deployed(
+    model: QuantizedModel, target: Target, inputs: npt.NDArray[np.float32]
+) -> tuple[QuantizedModel, npt.NDArray[np.float32]]:
+    """Return the model that a target runs and what it is given of preprocessed images [N, 3, height, width].
 
-    A form that takes pixels gets those that the images were made from.
+    A form that takes pixels is given those that the images were made from.
     """
     if not takes_pixels(model, target):
-        return embed_as_integers(model, target, images, batch_size)
-    pixels = model.spec.pixels_of(images)
-    return embed_as_integers(absorb_preprocessing(model), target, image_inputs(model.spec, pixels), batch_size)
+        return model, inputs
+    return absorb_preprocessing(model), image_inputs(model.spec, model.spec.pixels_of(inputs))
+
+
+def embed_as_deployed(
+    model: QuantizedModel, target: Target, inputs: npt.NDArray[np.float32], batch_size: int = 8
+) -> npt.NDArray[np.float32]:
+    """Return what a target computes, float32 [N, embedding], of preprocessed images [N, 3, height, width]."""
+    run, given = as_deployed(model, target, inputs)
+    return embed_as_integers(run, target, given, batch_size)

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import onnx
 
 from qface_toolkit.backends._base import Embed, Facts
@@ -11,9 +13,11 @@ from qface_toolkit.backends._onnxruntime import RUNTIME_KEY, open_onnx, optimize
 from qface_toolkit.backends._pixels import pixel_facts
 from qface_toolkit.backends._profile import inspect_onnx
 from qface_toolkit.backends.onnx_qdq._activations import oldest_runtime
+from qface_toolkit.backends.onnx_qdq._codes import read_onnx_codes
 from qface_toolkit.backends.onnx_qdq._tensors import SIGNED, UNSIGNED, CodeType
-from qface_toolkit.backends.onnx_qdq.writer import write_qdq
+from qface_toolkit.backends.onnx_qdq.writer import code_names, write_qdq
 from qface_toolkit.measure.fusion import Fusion
+from qface_toolkit.measure.parity import Codes
 from qface_toolkit.quantize.image_input import takes_pixels
 from qface_toolkit.quantize.model import QuantizedModel
 from qface_toolkit.quantize.plan import ONNX, ONNX_SIGNED, Target
@@ -41,6 +45,10 @@ class OnnxQdq:
     def open(self, artifact: Path, threads: int) -> Embed:
         """Load a file in ONNX Runtime; a file for ARM is let run on integers here too, if not as fast as there."""
         return open_onnx(artifact, threads, signed_allowed=self.engine == "arm")
+
+    def codes(self, artifact: Path, model: QuantizedModel, inputs: npt.NDArray[np.float32]) -> dict[str, Codes]:
+        """Return the codes that the file itself computes."""
+        return read_onnx_codes(artifact, code_names(model, self.code_type), self.code_type, inputs)
 
     def inspect(self, artifact: Path) -> Fusion:
         """Return what ONNX Runtime runs; a file for ARM is let run as it would there, if not as fast."""

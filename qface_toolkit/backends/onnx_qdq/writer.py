@@ -36,17 +36,28 @@ def write_qdq(model: QuantizedModel, code_type: CodeType = UNSIGNED) -> onnx.Mod
     Raises:
         UnsupportedModel: if it is to take pixels and cannot.
     """
+    entering = image_value(model.spec) if _takes_pixels(model) else float_value(model.spec.input_size)
+    writer = _written(model, code_type)
+    last = next(node for node in model.network.graph.nodes if operation(node) == "output")
+    return writer.graph.model(writer.values[inputs(last)[0].name], entering, model.spec.embedding_size)
+
+
+def code_names(model: QuantizedModel, code_type: CodeType = UNSIGNED) -> dict[str, str]:
+    """Return the name that each tensor's codes have in the file that `write_qdq` makes of the same model."""
+    return dict(_written(model, code_type).codes)
+
+
+def _takes_pixels(model: QuantizedModel) -> bool:
+    return model.deployment.image == "uint8"
+
+
+def _written(model: QuantizedModel, code_type: CodeType) -> TensorWriter:
     propagate_shapes(model.network, model.spec.input_size)
-    pixels = model.deployment.image == "uint8"
-    model = absorb_preprocessing(model) if pixels else model
-    entering = image_value(model.spec) if pixels else float_value(model.spec.input_size)
-    writer = TensorWriter(model, code_type)
-    for node in model.network.graph.nodes:
-        if operation(node) == "output":
-            return writer.graph.model(writer.values[inputs(node)[0].name], entering, model.spec.embedding_size)
-        if not _is_run_by_prelu(node, model):
+    writer = TensorWriter(absorb_preprocessing(model) if _takes_pixels(model) else model, code_type)
+    for node in writer.model.network.graph.nodes:
+        if operation(node) != "output" and not _is_run_by_prelu(node, model):
             _OPERATIONS[str(operation(node))](writer, node)
-    raise AssertionError("a network without an output")
+    return writer
 
 
 def _is_run_by_prelu(node: fx.Node, model: QuantizedModel) -> bool:
