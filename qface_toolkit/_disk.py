@@ -74,9 +74,14 @@ def sync(path: Path) -> None:
 
 def write_json(path: Path, values: object) -> None:
     """Write plain values as JSON, whole or not at all; NaN is a ValueError."""
-    text = json.dumps(values, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    data = json_bytes(values)
     with replacing(path) as temporary:
-        temporary.write_text(text, "utf-8")
+        temporary.write_bytes(data)
+
+
+def json_bytes(values: object) -> bytes:
+    """Return plain values as the JSON that files of ours hold; NaN is a ValueError."""
+    return (json.dumps(values, indent=2, allow_nan=False, ensure_ascii=False) + "\n").encode()
 
 
 def read_json(path: Path, largest_bytes: int) -> dict[str, object]:

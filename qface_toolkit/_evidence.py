@@ -1,9 +1,8 @@
 """Measure what a job wrote, each figure against the float model and on drawings that calibration never saw."""
 
-import io
 import platform
 import resource
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from qface_toolkit._golden import HELD_OUT, held_out
 from qface_toolkit._job import Job
 from qface_toolkit._manifest import record_of
 from qface_toolkit.backends import BACKENDS, Backend, Embed
@@ -24,7 +24,7 @@ from qface_toolkit.measure.size import measure_size, size_ratio
 from qface_toolkit.measure.verification import verify_identities
 from qface_toolkit.methods import Progress
 from qface_toolkit.models import FloatModel
-from qface_toolkit.quantize.integer import embed_as_integers
+from qface_toolkit.quantize.image_input import embed_as_deployed
 from qface_toolkit.quantize.model import QuantizedModel, embed
 from qface_toolkit.report import Report
 from qface_toolkit.report.inspection import fusion_figures
@@ -43,10 +43,8 @@ from qface_toolkit.report.schema import (
 from qface_toolkit.sources import Crop, Manifest
 from qface_toolkit.sources._sets import find_set
 
-HELD_OUT = "drawings-heldout"
 AGREEMENT_IMAGES = 256
 SIMULATION_IMAGES = 64
-GOLDEN_IMAGES = 8
 BATCH_SIZE = 8
 LATENCY_ROUNDS = 60
 LATENCY_BUDGET_S = 30.0
@@ -54,18 +52,6 @@ LATENCY_BUDGET_S = 30.0
 
 _FLOAT_IN = {"torch": "float network, traced", "onnxruntime": FLOAT_ARTIFACT}
 """Runtime -> what stands for the float model there."""
-
-
-def golden_vectors(source: FloatModel, model: QuantizedModel, backends: Sequence[str]) -> bytes:
-    """Return golden.npz: "inputs" [8, 3, H, W], "float" and, for each artifact, the embeddings that it must give."""
-    inputs = source.spec.preprocess(_held_out(GOLDEN_IMAGES))
-    arrays = {"inputs": inputs, "float": embed(source.network, inputs)}
-    for name in backends:
-        backend = BACKENDS.get(name)
-        arrays[backend.artifact] = embed_as_integers(model, backend.target, inputs)
-    buffer = io.BytesIO()
-    np.savez(buffer, **arrays)  # type: ignore[arg-type]  # newer stubs see allow_pickle among the arrays' names
-    return buffer.getvalue()
 
 
 def collect_evidence(
@@ -122,17 +108,12 @@ def _source(model: FloatModel) -> SourceModel:
     )
 
 
-def _held_out(count: int) -> Crop:
-    images = find_set(HELD_OUT).open(count=count)
-    return np.stack([images.crop(index) for index in range(count)])
-
-
 class _Bench:
     """The float model and its artifacts, opened for running, and the images to run them on."""
 
     def __init__(self, job: Job, path: Callable[[str], Path], model: QuantizedModel) -> None:
         self.job, self.path, self.model = job, path, model
-        self.crops = _held_out(AGREEMENT_IMAGES)
+        self.crops = held_out(AGREEMENT_IMAGES)
         self.float_embeddings = self.embedded(self._float_network, self.crops)
 
     def _float_network(self, inputs: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -213,14 +194,14 @@ class _Bench:
 
     def _simulation_agreement(self, backend: Backend, embeddings: npt.NDArray[np.float32]) -> AgreementFigures:
         inputs = self.job.model.spec.preprocess(self.crops[:SIMULATION_IMAGES])
-        simulated = embed_as_integers(self.model, backend.target, inputs)
+        simulated = embed_as_deployed(self.model, backend.target, inputs)
         measured = measure_agreement(simulated, embeddings[:SIMULATION_IMAGES])
         return AgreementFigures.of(measured, what=f"with its own simulation ({backend.target.name}), on {HELD_OUT}")
 
     def verification(self) -> VerificationBlock:
         """Verify drawn identities that nothing was trained or calibrated on, with the float model and each artifact."""
         named = find_set(HELD_OUT)
-        crops = _held_out(named.count)
+        crops = held_out(named.count)
         labels = np.arange(named.count) // named.parameters["images_per_identity"]
         figures = {}
         for name in self.job.recipe.backends:

@@ -7,7 +7,9 @@ from torch import fx
 
 from qface_toolkit import __version__
 from qface_toolkit.artifacts import fingerprint_of
+from qface_toolkit.backends._pixels import FLOATS, INPUT_KEY
 from qface_toolkit.models import FloatModel
+from qface_toolkit.quantize.deployment import Deployment
 from qface_toolkit.quantize.graph import to_plain
 from qface_toolkit.recipe import Recipe
 from qface_toolkit.sources import find_set
@@ -38,8 +40,14 @@ class Job:
             calibration=find_set(self.recipe.calibration.set).model_dump(), threads=self.threads, version=__version__,
         )  # fmt: skip
 
+    @property
+    def deployment(self) -> Deployment:
+        """Return where the result will run, as far as it changes what is written."""
+        target = self.recipe.target
+        return Deployment(vnni=target.vnni, onnxruntime=target.onnxruntime, image=self.recipe.export.input)
+
     def facts(self) -> dict[str, str]:
-        """Return what goes into every artifact's metadata."""
+        """Return what goes into every artifact's metadata; a file that takes pixels says so instead."""
         spec = self.model.spec
         return {
             "qface.version": __version__,
@@ -48,6 +56,7 @@ class Job:
             "qface.mean": json.dumps(spec.mean),
             "qface.std": json.dumps(spec.std),
             "qface.color": spec.color,
+            INPUT_KEY: FLOATS,
             "qface.embedding_size": str(spec.embedding_size),
             "qface.license": spec.license,
             "qface.origin": spec.origin,

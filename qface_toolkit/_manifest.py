@@ -1,12 +1,15 @@
 """What a finished folder says of itself: the hash and size of every file in it, so that a copy can be checked."""
 
+import contextlib
+import hashlib
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from qface_toolkit._disk import disk_errors, file_sha256, read_json
+from qface_toolkit._disk import disk_errors, file_sha256, json_bytes, read_json, replacing, sync
 from qface_toolkit.errors import ArtifactError
 
 MANIFEST = "manifest.json"
@@ -71,6 +74,46 @@ def verify_files(folder: Path) -> Manifest:
         what = f"files are missing or not what the manifest says: {', '.join(wrong)}"
         raise ArtifactError(what, where=str(folder), fix="copy the folder again, or make it again")
     return manifest
+
+
+def add_files(folder: Path, files: Mapping[str, bytes], told: Mapping[str, Any]) -> None:
+    """Write files into a finished folder, and their hashes and further keys into its manifest: all of it or nothing.
+
+    Should the machine stop between two renames, the next call of `finish_adding` makes up for it.
+
+    Raises:
+        ArtifactError: if the disk is full or does not let us.
+    """
+    values = read_json(folder / MANIFEST, LARGEST_JSON_BYTES)
+    records = {name: _record_of_bytes(data).model_dump() for name, data in files.items()}
+    known = Manifest.model_validate(values).model_dump()["files"]
+    values |= {**told, "files": dict(sorted((known | records).items()))}
+    # The last one written is renamed first, and the manifest last.
+    written = {MANIFEST: json_bytes(values), **files}
+    with disk_errors(folder), contextlib.ExitStack() as stack:
+        for name, data in written.items():
+            temporary = stack.enter_context(replacing(folder / name))
+            temporary.write_bytes(data)
+            sync(temporary)
+
+
+def finish_adding(folder: Path) -> None:
+    """Give the manifest its name if `add_files` was stopped when all other files had theirs.
+
+    Raises:
+        ArtifactError: if the disk does not let us.
+    """
+    left = folder / f".writing-{MANIFEST}"
+    if not left.is_file():
+        return
+    with disk_errors(folder), contextlib.suppress(ArtifactError, ValidationError):
+        manifest = Manifest.model_validate(read_json(left, LARGEST_JSON_BYTES))
+        if all(is_intact(folder / name, record) for name, record in manifest.files.items()):
+            left.replace(folder / MANIFEST)
+
+
+def _record_of_bytes(data: bytes) -> FileRecord:
+    return FileRecord(sha256=hashlib.sha256(data).hexdigest(), size_bytes=len(data))
 
 
 def record_of(path: Path) -> FileRecord:

@@ -219,15 +219,24 @@ def _bars() -> Iterator["Tell"]:
 @qface.command()
 @click.argument("folder", type=FOLDER, metavar="DIR")
 @click.option("--backend", required=True, metavar="NAME", help="The form to write.")
-def export(folder: Path, backend: str) -> None:
-    """Lower the finished result in DIR again, for another runtime.
+@click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Change where it will run; see below.")
+@click.option("--out", metavar="FILE", help="The new file's name in DIR, instead of the backend's own.")
+@click.option("--force", is_flag=True, help="Replace a file of that name.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout, nothing else there.")
+def export(folder: Path, backend: str, sets: tuple[str, ...], out: str | None, force: bool, as_json: bool) -> None:
+    """Lower the finished result in DIR again, for another runtime, machine or input.
+
+    These can be set: target.onnxruntime, target.vnni, target.prelu (twin or scaled), export.input (float or uint8).
 
     \b
     qface export demo-out --backend torch-onednn
+    qface export out --backend onnx-x86 --set target.vnni=false --out old.onnx
     """
+    from qface_toolkit._export import exported_values
     from qface_toolkit.pipeline import export as export_again
 
-    click.echo(export_again(folder, backend))
+    artifact = export_again(folder, backend, sets=sets, out=out, force=force)
+    click.echo(json.dumps(exported_values(artifact)) if as_json else artifact)
 
 
 @qface.command()

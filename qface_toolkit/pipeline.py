@@ -13,9 +13,11 @@ import numpy as np
 from pydantic import BaseModel
 from torch import nn
 
-from qface_toolkit._disk import disk_errors, replacing
-from qface_toolkit._evidence import collect_evidence, golden_vectors
+from qface_toolkit._evidence import collect_evidence
+from qface_toolkit._export import DESCRIPTION, WEIGHTS, lower_again
+from qface_toolkit._golden import GOLDEN, golden_vectors
 from qface_toolkit._job import Job
+from qface_toolkit._lowering import find_form_times, form_times
 from qface_toolkit.artifacts import OutputFolder
 from qface_toolkit.backends import BACKENDS
 from qface_toolkit.backends._float_fast import ARTIFACT as FAST_ARTIFACT
@@ -24,12 +26,12 @@ from qface_toolkit.backends._float_onnx import ARTIFACT as FLOAT_ARTIFACT
 from qface_toolkit.backends._float_onnx import export_float
 from qface_toolkit.backends._inspect import inspect_files
 from qface_toolkit.environment import set_determinism, usable_cores
-from qface_toolkit.errors import ArtifactError
 from qface_toolkit.measure.fusion import Fusion
 from qface_toolkit.methods import METHODS, Context, Progress
 from qface_toolkit.models import FloatModel, from_module, load_model
 from qface_toolkit.models._model import override
 from qface_toolkit.quantize.canonical import canonicalise
+from qface_toolkit.quantize.image_input import input_convolution
 from qface_toolkit.quantize.model import QuantizedModel, description, load_quantized, new_model, weights_bytes
 from qface_toolkit.recipe import Recipe, load_recipe
 from qface_toolkit.report import Report, to_markdown, write_report
@@ -39,7 +41,6 @@ from qface_toolkit.sources._contact_sheet import contact_sheet
 from qface_toolkit.sources._sets import find_set
 
 DEMO = "demo"
-WEIGHTS, DESCRIPTION = "model.safetensors", "quantization.json"
 
 Tell = Callable[[str], Progress]
 """Called with the name of a step that begins; returns what to call as its work gets done."""
@@ -72,10 +73,14 @@ def plan_job(
     for name in wanted.backends:
         BACKENDS.get(name)
     find_set(wanted.calibration.set).open(wanted.calibration.count, seed)
+    find_form_times(wanted.target.lowering)
     loaded = _float_model(source, model, wanted)
+    canonical = canonicalise(loaded.network, loaded.spec.input_size)
+    if wanted.export.input == "uint8":
+        input_convolution(canonical)
     return Job(
         loaded,
-        canonicalise(loaded.network, loaded.spec.input_size),
+        canonical,
         wanted,
         recipe,
         seed,
@@ -191,14 +196,16 @@ class _Run:
     def quantized(self, crops: Crop) -> QuantizedModel:
         """Return the model after all steps of the recipe, and write it."""
         recipe = self.job.recipe
-        model = new_model(self.job.canonical, self.job.model.spec)
+        model = new_model(self.job.canonical, self.job.model.spec, self.job.deployment)
         inputs = model.spec.preprocess(crops)
         target = BACKENDS.get(recipe.backends[0]).target
+        times = form_times(self.job, self.folder, self.step)
         for number, step in enumerate(recipe.steps):
             saved = f"work/step-{number}.safetensors", f"work/step-{number}.json"
             with self.step(f"{number + 1}. {step.method}") as progress:
                 if progress is not None:
-                    context = Context(inputs, target, self.job.seed, recipe.calibration.batch_size, progress)
+                    batch, prelu = recipe.calibration.batch_size, recipe.target.prelu
+                    context = Context(inputs, target, self.job.seed, batch, progress, prelu, times)
                     model = METHODS.get(step.method).run(model, step.options, context)
                     self._save(model, *saved)
             if progress is None:
@@ -228,7 +235,7 @@ class _Run:
         """Measure what was written and write the report."""
         with self.step("write golden vectors") as progress:
             if progress is not None:
-                self.folder.write("golden.npz", golden_vectors(self.job.model, model, self.job.recipe.backends))
+                self.folder.write(GOLDEN, golden_vectors(self.job.model, model, self.job.recipe.backends))
         started = time.perf_counter()
         progress = self.tell("measure")
         report = collect_evidence(self.job, self.folder.path, model, manifest, self.seconds(), progress)
@@ -260,18 +267,15 @@ def inspect(model: str | Path) -> dict[str, Fusion]:
     return inspect_files(Path(model))
 
 
-def export(folder: str | Path, backend: str) -> Path:
-    """Lower a finished result again, for another backend; return the new file, which stands beside the others.
+def export(
+    folder: str | Path, backend: str, *, sets: Sequence[str] = (), out: str | None = None, force: bool = False
+) -> Path:
+    """Lower a finished result again and return the new file, which stands beside the others and in the manifest.
+
+    `sets` are KEY=VALUE strings that change where it will run, as for `qface export --set`. `out` is the file's name,
+    instead of the backend's own; `force` replaces a file of that name. golden.npz gets what the new file must give.
 
     Raises:
-        ArtifactError: if the folder is not a finished result or holds the file already, or the disk does not let us.
+        QFaceError: whatever the user can mend; the folder is then what it was before.
     """
-    root, chosen = Path(folder), BACKENDS.get(backend)
-    artifact = root / chosen.artifact
-    if artifact.exists():
-        raise ArtifactError("the file exists", where=str(artifact), fix="move it away first")
-    model = load_quantized(root / DESCRIPTION, root / WEIGHTS)
-    facts = json.loads((root / DESCRIPTION).read_text()).get("facts", {})
-    with disk_errors(artifact), replacing(artifact) as temporary:
-        temporary.write_bytes(chosen.lower(model, facts))
-    return artifact
+    return lower_again(Path(folder), backend, sets, out, force)

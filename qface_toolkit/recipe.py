@@ -211,7 +211,7 @@ def read_recipe(
     try:
         recipe = Recipe.model_validate({**values, "steps": steps})
     except ValidationError as error:
-        found += _worded(error, Recipe)
+        found += worded(error, Recipe)
     if found:
         listed = "".join(f"\n  {mistake}" for mistake in found)
         count = "one mistake" if len(found) == 1 else f"{len(found)} mistakes"
@@ -243,7 +243,7 @@ def _read_step(path: str, item: object, methods: Schemas) -> tuple[list[Step], l
     try:
         checked = methods[method].model_validate({} if options is None else options)
     except ValidationError as error:
-        return [], _worded(error, methods[method], path, method)
+        return [], worded(error, methods[method], path, method)
     return [Step(method=method, options=checked)], []
 
 
@@ -257,7 +257,8 @@ def _backend_mistakes(value: object, known: Collection[str]) -> list[str]:
     ]
 
 
-def _worded(error: ValidationError, schema: type[BaseModel], *prefix: str) -> list[str]:
+def worded(error: ValidationError, schema: type[BaseModel], *prefix: str) -> list[str]:
+    """Return one line for each mistake that a schema found, with the path of its key."""
     mistakes = []
     for one in error.errors(include_url=False):
         path = ".".join(map(str, (*prefix, *one["loc"]))) or "(recipe)"

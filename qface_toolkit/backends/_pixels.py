@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +15,10 @@ from qface_toolkit.models import ModelSpec
 INPUT_KEY = "qface.input"
 IMAGE = "image"
 """Name of the input of files that take pixels; the others call it "input"."""
+FLOATS = "float32 NCHW, (pixel - mean) / std"
 PIXELS = "uint8 NHWC RGB 0..255"
+
+_COLORS: Mapping[str, Literal["rgb", "bgr"]] = {"rgb": "rgb", "bgr": "bgr"}
 
 PixelsOf = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.uint8]]
 
@@ -33,9 +37,7 @@ def read_pixels_of(facts: Mapping[str, str], artifact: Path) -> PixelsOf:
     """
     try:
         mean, std = (_three_numbers(facts[f"qface.{fact}"]) for fact in ("mean", "std"))
-        color = facts["qface.color"]
-        if color != "rgb" and color != "bgr":
-            raise ValueError(f"there is no colour order {color!r}")
+        color = _COLORS[facts["qface.color"]]
     except (LookupError, ValueError, TypeError, RecursionError) as error:
         what = f"the file takes pixels and does not say which preprocessing it absorbed: {error!r}"
         raise ArtifactError(what, where=str(artifact), fix="feed it pixels yourself") from error

@@ -1,0 +1,167 @@
+"""Lower a finished result again, for another runtime, machine or input, and let the folder know the new file."""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from qface_toolkit._disk import disk_errors, lock_folder, read_json
+from qface_toolkit._golden import GOLDEN, with_artifact
+from qface_toolkit._manifest import (
+    LARGEST_JSON_BYTES,
+    NAME,
+    WORK,
+    Manifest,
+    add_files,
+    finish_adding,
+    is_intact,
+    read_manifest,
+)
+from qface_toolkit._settings import apply_setting
+from qface_toolkit.backends import BACKENDS, Backend
+from qface_toolkit.backends._float_fast import ARTIFACT as FAST_ARTIFACT
+from qface_toolkit.backends._float_onnx import ARTIFACT as FLOAT_ARTIFACT
+from qface_toolkit.errors import ArtifactError, RecipeError
+from qface_toolkit.quantize.deployment import Deployment
+from qface_toolkit.quantize.graph import operation
+from qface_toolkit.quantize.model import QuantizedModel, load_quantized
+from qface_toolkit.quantize.sums import settle_sums
+from qface_toolkit.recipe import Export, Target, worded
+
+WEIGHTS, DESCRIPTION = "model.safetensors", "quantization.json"
+EXPORTED = "exported"
+"""Key of the manifest: for each file that was lowered again, the backend and the settings it was lowered with."""
+SETTABLE = ("target.onnxruntime", "target.vnni", "target.prelu", "export.input")
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    target: Target
+    export: Export
+
+    @classmethod
+    def of(cls, deployment: Deployment) -> dict[str, dict[str, Any]]:
+        """Return, as plain values, what a model was compressed for; its forms of PReLU stay what they are."""
+        target = {"vnni": deployment.vnni, "onnxruntime": deployment.onnxruntime, "prelu": "auto"}
+        return {"target": target, "export": {"input": deployment.image}}
+
+    def applied(self, model: QuantizedModel) -> QuantizedModel:
+        """Return the model for these settings."""
+        where = Deployment(self.target.vnni, self.target.onnxruntime, self.export.input)
+        model = replace(model, deployment=where)
+        if self.target.prelu == "auto":
+            return model
+        prelus = [node.name for node in model.network.graph.nodes if operation(node) == "prelu"]
+        return settle_sums(model.with_forms(dict.fromkeys(prelus, self.target.prelu)))
+
+    def as_plain(self) -> dict[str, Any]:
+        """Return the settings as `--set` names them."""
+        parts = self.model_dump(mode="json")
+        return {key: parts[key.split(".")[0]][key.split(".")[1]] for key in SETTABLE}
+
+
+@dataclass(frozen=True)
+class _Result:
+    """A finished folder whose files are what its manifest says."""
+
+    root: Path
+    manifest: Manifest
+    model: QuantizedModel
+    facts: dict[str, str]
+
+    @classmethod
+    def read(cls, root: Path) -> "_Result":
+        model = load_quantized(root / DESCRIPTION, root / WEIGHTS)
+        finish_adding(root)
+        manifest = read_manifest(root)
+        for name in (DESCRIPTION, WEIGHTS, GOLDEN):
+            if name not in manifest.files or not is_intact(root / name, manifest.files[name]):
+                what = "the file is missing or not what the manifest says"
+                raise ArtifactError(what, where=str(root / name), fix="copy the folder again, or compress again")
+        facts = read_json(root / DESCRIPTION, LARGEST_JSON_BYTES).get("facts", {})
+        if not isinstance(facts, dict):
+            raise ArtifactError("the facts are damaged", where=str(root / DESCRIPTION), fix="compress again")
+        return cls(root, manifest, model, {str(key): str(value) for key, value in facts.items()})
+
+    def add(self, name: str, backend: str, settings: _Settings) -> Path:
+        """Lower the model, and write the file with all that the folder says of it."""
+        chosen, model = BACKENDS.get(backend), settings.applied(self.model)
+        artifact = chosen.lower(model, self.facts)
+        golden = with_artifact(self.root / GOLDEN, model, name, chosen.target)
+        known = (self.manifest.model_extra or {}).get(EXPORTED)
+        exported = {name: {"backend": backend, "settings": settings.as_plain()}}
+        told = {EXPORTED: (known if isinstance(known, dict) else {}) | exported}
+        # The file named last is renamed first.
+        add_files(self.root, {GOLDEN: golden, name: artifact}, told)
+        return self.root / name
+
+
+def lower_again(root: Path, backend: str, sets: Sequence[str], out: str | None, force: bool) -> Path:
+    """Do what `pipeline.export` says."""
+    chosen = BACKENDS.get(backend)
+    name = _file_name(chosen, out)
+    with _alone_in(root):
+        result = _Result.read(root)
+        settings = _read_settings(result.model.deployment, chosen, sets)
+        if (root / name).exists() and not force:
+            fix = "--force to replace it, or --out NAME to keep both"
+            raise ArtifactError("the file exists", where=str(root / name), fix=fix)
+        return result.add(name, backend, settings)
+
+
+def exported_values(artifact: Path) -> dict[str, Any]:
+    """Return what a folder says of a file that was lowered again, as plain values."""
+    manifest = read_manifest(artifact.parent)
+    told = (manifest.model_extra or {})[EXPORTED][artifact.name]
+    return {"file": str(artifact), **told, **manifest.files[artifact.name].model_dump()}
+
+
+@contextmanager
+def _alone_in(root: Path) -> Iterator[None]:
+    """Keep other processes out of a folder that is there; a missing one is told by whoever reads it."""
+    with disk_errors(root):
+        lock = lock_folder(root) if root.is_dir() else None
+    try:
+        yield
+    finally:
+        if lock is not None:
+            os.close(lock)
+
+
+def _file_name(chosen: Backend, out: str | None) -> str:
+    """Return the name of the file to write, which nothing else in a result may have."""
+    if out is None:
+        return chosen.artifact
+    ending = Path(chosen.artifact).suffix
+    others = {BACKENDS.get(name).artifact for name in BACKENDS.names()} - {chosen.artifact}
+    plain = NAME.fullmatch(out) and not out.startswith(WORK) and out.endswith(ending)
+    if not plain or out in {FLOAT_ARTIFACT, FAST_ARTIFACT, *others}:
+        what = "this cannot be the new file's name"
+        raise ArtifactError(what, where=out, fix=f"give a bare name of its own that ends in {ending}; it goes into DIR")
+    return out
+
+
+def _read_settings(deployment: Deployment, chosen: Backend, sets: Sequence[str]) -> _Settings:
+    """Return what a model was compressed for, changed by KEY=VALUE strings."""
+    if sets and chosen.target.family != "onnx":
+        what = f"nothing can be set for {chosen.artifact}"
+        raise RecipeError(what, where=sets[0], fix=f"{', '.join(SETTABLE)} change ONNX files alone")
+    values, mistakes = _Settings.of(deployment), []
+    for text in sets:
+        key = text.partition("=")[0].strip()
+        known = key in SETTABLE or "=" not in text
+        mistakes += apply_setting(values, text) if known else [f"--set {key}: this cannot be changed any more"]
+    try:
+        settings = _Settings.model_validate(values)
+    except ValidationError as error:
+        mistakes += worded(error, _Settings)
+    if mistakes:
+        what = "".join(f"\n  {mistake}" for mistake in mistakes)
+        fix = f"these can be set: {', '.join(SETTABLE)}; for the rest, compress again"
+        raise RecipeError(f"the settings hold mistakes:{what}", fix=fix)
+    return settings
