@@ -3,6 +3,7 @@
 import platform
 import resource
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from qface_toolkit._manifest import record_of
 from qface_toolkit.backends import BACKENDS, Backend, Embed
 from qface_toolkit.backends._float_fast import ARTIFACT as FAST_ARTIFACT
 from qface_toolkit.backends._float_onnx import ARTIFACT as FLOAT_ARTIFACT
-from qface_toolkit.backends._onnxruntime import open_onnx
+from qface_toolkit.backends._onnxruntime import open_onnx, repeat_onnx
 from qface_toolkit.environment import record_environment
 from qface_toolkit.measure.agreement import measure_agreement
 from qface_toolkit.measure.latency import Latency, measure_latency, times_faster
@@ -129,22 +130,27 @@ class _Bench:
         one = self.job.model.spec.preprocess(self.crops[:1])
         torch.set_num_threads(1)
         try:
-            calls = {name: _call(run, one) for name, run in self._timed(one).items()}
-            return measure_latency(calls, rounds=LATENCY_ROUNDS, budget_s=LATENCY_BUDGET_S)
+            return measure_latency(self._calls(one), rounds=LATENCY_ROUNDS, budget_s=LATENCY_BUDGET_S)
         finally:
             torch.set_num_threads(self.job.threads)
 
-    def _timed(self, example: npt.NDArray[np.float32]) -> dict[str, Embed]:
-        runs = {
-            _FLOAT_IN["torch"]: _frozen(self.job.model, example),
-            FLOAT_ARTIFACT: open_onnx(self.path(FLOAT_ARTIFACT), threads=1),
-            FAST_ARTIFACT: open_onnx(self.path(FAST_ARTIFACT), threads=1),
+    def _calls(self, example: npt.NDArray[np.float32]) -> dict[str, Callable[[], object]]:
+        calls: dict[str, Callable[[], object]] = {
+            _FLOAT_IN["torch"]: partial(_frozen(self.job.model, example), example),
+            FLOAT_ARTIFACT: repeat_onnx(self.path(FLOAT_ARTIFACT), example, threads=1),
+            FAST_ARTIFACT: repeat_onnx(self.path(FAST_ARTIFACT), example, threads=1),
         }
         for name in self.job.recipe.backends:
             backend = BACKENDS.get(name)
             if not _foreign(backend):
-                runs[backend.artifact] = backend.open(self.path(backend.artifact), threads=1)
-        return runs
+                calls[backend.artifact] = self._call(backend, example)
+        return calls
+
+    def _call(self, backend: Backend, example: npt.NDArray[np.float32]) -> Callable[[], object]:
+        file = self.path(backend.artifact)
+        if backend.runtime == "onnxruntime":
+            return repeat_onnx(file, example, threads=1, signed_allowed=backend.engine == "arm")
+        return partial(backend.open(file, threads=1), example)
 
     def artifact(self, name: str, latencies: Mapping[str, Latency]) -> ArtifactFigures:
         """Return the figures of one file: a float one, or a backend's artifact."""
@@ -222,10 +228,6 @@ def _speeds(runtime: str, latency: Latency | None, latencies: Mapping[str, Laten
     if runtime == "onnxruntime":
         references["times_faster_than_fast"] = FAST_ARTIFACT
     return {key: times_faster(latencies[name], latency) for key, name in references.items()} if latency else {}
-
-
-def _call(run: Embed, inputs: npt.NDArray[np.float32]) -> Callable[[], object]:
-    return lambda: run(inputs)
 
 
 def _frozen(model: FloatModel, example: npt.NDArray[np.float32]) -> Embed:

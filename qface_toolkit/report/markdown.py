@@ -179,17 +179,27 @@ def _loading(report: Report) -> list[str]:
         f"Output: float32 [N, {spec.embedding_size}].",
     ]
     for artifact in report.artifacts:
-        lines += ["", f"### {escape(artifact.name)}", "", *(f"    {line}" for line in _loading_code(artifact))]
+        lines += ["", f"### {escape(artifact.name)}", "", *(f"    {line}" for line in _loading_code(artifact, report))]
     return lines
 
 
-def _loading_code(artifact: ArtifactFigures) -> list[str]:
+def _takes_pixels(artifact: ArtifactFigures, report: Report) -> bool:
+    asked = report.recipe.values.get("export")
+    wanted = asked.get("input") if isinstance(asked, dict) else None
+    return wanted == "uint8" and artifact.quantized and artifact.runtime == "onnxruntime"
+
+
+def _loading_code(artifact: ArtifactFigures, report: Report) -> list[str]:
     name = repr(clean(artifact.name))
     if artifact.runtime == "onnxruntime":
+        height, width = report.source.spec.input_size
+        pixels = _takes_pixels(artifact, report)
+        fed = '"image": pixels' if pixels else '"input": images'
         return [
             "import onnxruntime",
             f"session = onnxruntime.InferenceSession({name})",
-            '(embedding,) = session.run(["embedding"], {"input": images})',
+            *([f"# pixels as they are: uint8 [N, {height}, {width}, 3], RGB"] if pixels else []),
+            f'(embedding,) = session.run(["embedding"], {{{fed}}})',
         ]
     if artifact.runtime == "torch":
         engine = repr(clean(artifact.engine or ""))

@@ -112,3 +112,11 @@ def test_escaped_text_is_one_line_without_bare_markup(text):
     escaped = escape(text)
     assert len(escaped.splitlines()) <= 1
     assert not re.search(r"(?<!\\)(?:\\\\)*[`*_\[\]|~#<>]", re.sub(r"\\[\\`*_\[\]|~#]", "", escaped))
+
+
+def test_files_that_take_pixels_are_fed_pixels(values, make):
+    values["recipe"]["values"]["export"] = {"input": "uint8"}
+    told = lines(make(values))
+    assert "    # pixels as they are: uint8 [N, 112, 96, 3], RGB" in told
+    fed = [line.split("{")[1] for line in told if "session.run" in line]
+    assert fed == ['"input": images})', '"image": pixels})', '"input": images})'], "int8.x86.onnx is the second of three"
