@@ -125,6 +125,15 @@ def test_five_mistakes_are_reported_at_once_with_their_paths(written):
         (SMALL + "calibration: {count: '12'}", "calibration.count: "),
         (SMALL + "scheme: {weights: {symmetric: false}}", "scheme.weights.symmetric: "),
         (SMALL + "1: 2", "1: "),
+        (SMALL + "target: {onnxruntime: 1.17}", "target.onnxruntime: nothing older than 1.18 was tried (it is '1.17')"),
+        (SMALL + "target: {onnxruntime: 1.9.5}", "nothing older than 1.18 was tried"),
+        (SMALL + "target: {onnxruntime: newest}", "target.onnxruntime: "),
+        (SMALL + "target: {vnni: 0}", "target.vnni: should be a valid boolean"),
+        (SMALL + "target: {prelu: max}", "target.prelu: should be 'auto', 'twin' or 'scaled'"),
+        (SMALL + "target: {lowering: fast}", "target.lowering: should be table, measure or a .json file"),
+        (SMALL + "target: {lowering: 3}", "target.lowering: should be a valid string"),
+        (SMALL + "export: {input: int8}", "export.input: should be 'float' or 'uint8'"),
+        (SMALL + "export: {imput: uint8}", "did you mean input?"),
         ("- version", "a recipe is a mapping"),
         ("", "a recipe is a mapping"),
     ],
@@ -195,6 +204,17 @@ def test_settings_reach_every_part(written):
     assert recipe.model == {"std": [58.395, 57.12, 57.375], "color": "bgr"}
     assert recipe.target.onnxruntime == "1.20"
     assert recipe.backends == ("torch-x86",)
+
+
+def test_where_a_result_will_run(written):
+    recipe = load(written(SMALL))
+    assert recipe.target.model_dump() == {"vnni": True, "onnxruntime": "1.24", "prelu": "auto", "lowering": "table"}
+    assert recipe.export.input == "float"
+    changed = ("target.onnxruntime=1.18", "target.vnni=false", "target.prelu=scaled", "target.lowering=times.json")
+    recipe = load(written(SMALL), *changed, "export.input=uint8")
+    assert list(recipe.target.model_dump().values()) == [False, "1.18", "scaled", "times.json"]
+    assert recipe.export.input == "uint8"
+    assert read_recipe(recipe.as_plain(), methods=METHODS) == recipe
 
 
 def test_later_settings_win(written):

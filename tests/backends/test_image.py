@@ -9,7 +9,7 @@ import pytest
 from quantized import calibrate, cosines, opened, small_network, smooth_images
 
 from qface_toolkit.backends import BACKENDS
-from qface_toolkit.backends._onnxruntime import open_onnx
+from qface_toolkit.backends._onnxruntime import open_onnx, repeat_onnx
 from qface_toolkit.errors import ArtifactError
 from qface_toolkit.models import ModelSpec
 from qface_toolkit.quantize.canonical import canonicalise
@@ -95,6 +95,16 @@ def test_any_batch_of_bare_pixels(usual, tmp_path):
     for count in (1, 2, 5):
         assert np.array_equal(session.run(None, {"image": drawn[:count]})[0], embed(images[:count]))
     assert np.array_equal(embed(images)[:1], embed(images[:1]))
+
+
+def test_timing_makes_the_pixels_once(usual, tmp_path, monkeypatch):
+    model, images, _ = usual
+    expected, made = opened("onnx-x86", model, tmp_path)(images), []
+    pixels_of = ModelSpec.pixels_of
+    monkeypatch.setattr(ModelSpec, "pixels_of", lambda spec, given: made.append(1) or pixels_of(spec, given))
+    again = repeat_onnx(tmp_path / "int8.x86.onnx", images, threads=1)
+    assert all(np.array_equal(again()[0], expected) for _ in range(3))
+    assert len(made) == 1
 
 
 @pytest.mark.parametrize("backend", ["onnx-x86", "onnx-arm"])
