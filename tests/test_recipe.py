@@ -125,7 +125,7 @@ def test_five_mistakes_are_reported_at_once_with_their_paths(written):
         (SMALL + "calibration: {count: '12'}", "calibration.count: "),
         (SMALL + "scheme: {weights: {symmetric: false}}", "scheme.weights.symmetric: "),
         (SMALL + "1: 2", "1: "),
-        (SMALL + "target: {onnxruntime: 1.17}", "target.onnxruntime: nothing older than 1.18 was tried (it is '1.17')"),
+        (SMALL + "target: {onnxruntime: 1.17}", "target.onnxruntime: nothing older than 1.18 was tried (it is 1.17)"),
         (SMALL + "target: {onnxruntime: 1.9.5}", "nothing older than 1.18 was tried"),
         (SMALL + "target: {onnxruntime: newest}", "target.onnxruntime: "),
         (SMALL + "target: {vnni: 0}", "target.vnni: should be a valid boolean"),
