@@ -14,6 +14,7 @@ import torch
 from qface_toolkit._golden import HELD_OUT, held_out
 from qface_toolkit._job import Job
 from qface_toolkit._manifest import record_of
+from qface_toolkit._parity import LAYER_IMAGES, parity_ledger
 from qface_toolkit.backends import BACKENDS, Backend, Embed
 from qface_toolkit.backends._float_fast import ARTIFACT as FAST_ARTIFACT
 from qface_toolkit.backends._float_onnx import ARTIFACT as FLOAT_ARTIFACT
@@ -28,6 +29,7 @@ from qface_toolkit.models import FloatModel
 from qface_toolkit.quantize.image_input import embed_as_deployed
 from qface_toolkit.quantize.model import QuantizedModel, embed
 from qface_toolkit.report import Report
+from qface_toolkit.report._ledger import SIMULATED, ParityBlock
 from qface_toolkit.report.inspection import fusion_figures
 from qface_toolkit.report.schema import (
     AgreementFigures,
@@ -66,12 +68,14 @@ def collect_evidence(
     """Return the report of a job whose artifacts are written; `path` tells where each stands."""
     bench = _Bench(job, path, model)
     latencies = bench.latencies()
-    progress(1, 3)
+    progress(1, 4)
     files = (FLOAT_ARTIFACT, FAST_ARTIFACT, *job.recipe.backends)
     artifacts = tuple(bench.artifact(name, latencies) for name in files)
-    progress(2, 3)
+    progress(2, 4)
+    parity = bench.parity()
+    progress(3, 4)
     verification = bench.verification() if job.verify else None
-    progress(3, 3)
+    progress(4, 4)
     return Report(
         source=_source(job.model),
         recipe=RecipeUsed(name=job.recipe_name, values=job.recipe.as_plain()),
@@ -83,6 +87,7 @@ def collect_evidence(
         },
         artifacts=artifacts,
         verification=verification,
+        parity=parity,
         steps=tuple(StepTime(name=name, seconds=value) for name, value in seconds.items()),
         peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         commands=(job.command,) if job.command else (),
@@ -116,6 +121,7 @@ class _Bench:
         self.job, self.path, self.model = job, path, model
         self.crops = held_out(AGREEMENT_IMAGES)
         self.float_embeddings = self.embedded(self._float_network, self.crops)
+        self.members = {"float": self.float_embeddings[:SIMULATION_IMAGES]}
 
     def _float_network(self, inputs: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         return embed(self.job.model.network, inputs)
@@ -180,7 +186,8 @@ class _Bench:
 
     def _float(self, name: str, latencies: Mapping[str, Latency]) -> ArtifactFigures:
         file = self.path(name)
-        run = open_onnx(file, threads=self.job.threads)
+        embeddings = self.embedded(open_onnx(file, threads=self.job.threads), self.crops)
+        self.members[name] = embeddings[:SIMULATION_IMAGES]
         return ArtifactFigures(
             name=name,
             backend="onnx-float",
@@ -191,7 +198,7 @@ class _Bench:
             sha256=record_of(file).sha256,
             latency=LatencyFigures.of(latencies[name], threads=1, batch=1),
             **_speeds("onnxruntime", latencies[name], latencies),
-            agreement=self._agreement(self.embedded(run, self.crops)),
+            agreement=self._agreement(embeddings),
         )
 
     def _agreement(self, embeddings: npt.NDArray[np.float32]) -> AgreementFigures:
@@ -200,9 +207,16 @@ class _Bench:
 
     def _simulation_agreement(self, backend: Backend, embeddings: npt.NDArray[np.float32]) -> AgreementFigures:
         inputs = self.job.model.spec.preprocess(self.crops[:SIMULATION_IMAGES])
-        simulated = embed_as_deployed(self.model, backend.target, inputs)
-        measured = measure_agreement(simulated, embeddings[:SIMULATION_IMAGES])
+        simulated, got = embed_as_deployed(self.model, backend.target, inputs), embeddings[:SIMULATION_IMAGES]
+        self.members |= {backend.artifact + SIMULATED: simulated, backend.artifact: got}
+        measured = measure_agreement(simulated, got)
         return AgreementFigures.of(measured, what=f"with its own simulation ({backend.target.name}), on {HELD_OUT}")
+
+    def parity(self) -> ParityBlock:
+        """Compare all that was embedded so far, each with each, and what lies inside."""
+        inputs = self.job.model.spec.preprocess(self.crops[:LAYER_IMAGES])
+        backends = [BACKENDS.get(name) for name in self.job.recipe.backends]
+        return parity_ledger(self.model, backends, self.path, self.members, inputs)
 
     def verification(self) -> VerificationBlock:
         """Verify drawn identities that nothing was trained or calibrated on, with the float model and each artifact."""

@@ -19,7 +19,7 @@ LAYERS = (
     {"pipeline"},
     {"_lowering"},
     {"_evidence", "_export"},
-    {"_golden"},
+    {"_golden", "_parity"},
     {"_job"},
     {"methods", "backends", "report"},
     {"sources", "quantize", "training", "measure"},

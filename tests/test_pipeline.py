@@ -114,6 +114,20 @@ def test_artifact_computes_what_its_ranges_say(name, result):
     assert (simulated.images, agreement.images) == (16, 32)
 
 
+def test_ledger_holds_every_member_and_looks_into_every_artifact(result):
+    ledger = result.report.parity
+    assert set(ledger.members) == {"float", *FLOATS, *ARTIFACTS, *(f"{name} simulated" for name in ARTIFACTS)}
+    assert {one.artifact for one in ledger.codes} == ARTIFACTS
+    assert [one.artifact for one in ledger.codes if one.differing or one.not_compared] == []
+    pairs = {(pair.first, pair.second): pair for pair in ledger.pairs}
+    for name in ARTIFACTS:
+        assert pairs[f"{name} simulated", name].exact
+        mean = figures_of(result.report, name).agreement.cosine_mean
+        assert abs(pairs["float", f"{name} simulated"].cosine_mean - mean) < 0.05
+    tensors = {one.tensor for one in ledger.layers.tensors}
+    assert {"conv1_prelu", "linear1_conv"} <= tensors
+
+
 @pytest.mark.parametrize("name", sorted(FLOATS))
 def test_float_files_are_the_float_model(name, result):
     figures = figures_of(result.report, name)

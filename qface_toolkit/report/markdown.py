@@ -21,6 +21,8 @@ from qface_toolkit.report._figures import (
     times,
     verdict,
 )
+from qface_toolkit.report._ledger import ParityBlock
+from qface_toolkit.report.parity import largest_drops, matrix, parity_said
 from qface_toolkit.report.schema import (
     AgreementFigures,
     ArtifactFigures,
@@ -45,6 +47,7 @@ def to_markdown(report: Report) -> str:
         _summary(report),
         _figures(report),
         _fidelity(report.artifacts),
+        _parity(report.parity) if report.parity else [],
         _verification(report.verification) if report.verification else [],
         _calibration(report.calibration),
         _loading(report),
@@ -139,6 +142,19 @@ def _fidelity_row(artifact: ArtifactFigures) -> Sequence[str]:
         islands = ", ".join(escape(island) for island in artifact.float_islands) or "none"
     mean, _, lowest = _cosines(artifact.simulation_agreement)
     return escape(artifact.name), share, islands, mean, lowest
+
+
+def _parity(block: ParityBlock) -> list[str]:
+    headings, *rows = matrix(block)
+    said = f"Cosines between embeddings of {block.images} held-out drawings: mean below the diagonal, lowest above it."
+    lines = ["## Who says the same", "", escape(parity_said(block), LONGEST_COMMAND), "", said, ""]
+    lines += _table([escape(heading) for heading in headings], ([escape(cell) for cell in row] for row in rows))
+    if block.layers is None:
+        return lines
+    headings, *rows = largest_drops(block.layers)
+    what = f"{escape(block.layers.simulation)} simulation against the float network, {block.layers.images} images"
+    told = f"Where most is lost ({what}); report.json has all {len(block.layers.tensors)} tensors:"
+    return [*lines, "", told, "", *_table(headings, ([escape(cell) for cell in row] for row in rows))]
 
 
 def _verification(block: VerificationBlock) -> list[str]:

@@ -6,7 +6,7 @@ Rates lie in 0..1 and units stand in the names. A change of meaning raises SCHEM
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from qface_toolkit._disk import read_json, write_json
 from qface_toolkit.environment import Environment
@@ -14,23 +14,15 @@ from qface_toolkit.errors import ArtifactError
 from qface_toolkit.measure.agreement import Agreement
 from qface_toolkit.measure.latency import Latency
 from qface_toolkit.measure.verification import Verification
+from qface_toolkit.report._ledger import ParityBlock
+from qface_toolkit.report._values import Block, Cosine, Count, Positive, Rate, Sha256
 
 SCHEMA_VERSION: Literal[1] = 1
 LARGEST_REPORT_BYTES = 16_000_000
 MISTAKES_SHOWN = 10
 
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Rate = Annotated[float, Field(ge=0, le=1)]
-Cosine = Annotated[float, Field(ge=-1, le=1)]
-Positive = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(ge=0)]
 
-
-class _Block(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class SpecFacts(_Block):
+class SpecFacts(Block):
     """The preprocessing and provenance of the model; `mean` and `std` are on the scale 0..255."""
 
     input_size: tuple[int, int]
@@ -42,7 +34,7 @@ class SpecFacts(_Block):
     origin: str
 
 
-class SourceModel(_Block):
+class SourceModel(Block):
     """What was compressed; `notes` say what loading it involved, such as a classifier head that was dropped."""
 
     name: str
@@ -53,14 +45,14 @@ class SourceModel(_Block):
     notes: tuple[str, ...] = ()
 
 
-class RecipeUsed(_Block):
+class RecipeUsed(Block):
     """The recipe's name and all its values, defaults filled in."""
 
     name: str
     values: dict[str, Any]
 
 
-class CalibrationUsed(_Block):
+class CalibrationUsed(Block):
     """The manifest of the calibration images, and the name of their set."""
 
     set: str
@@ -73,7 +65,7 @@ class CalibrationUsed(_Block):
     warnings: tuple[str, ...] = ()
 
 
-class LatencyFigures(_Block):
+class LatencyFigures(Block):
     """The time of one call on a batch of `batch` images; samples of the same index come from the same round."""
 
     p50_ms: Positive
@@ -89,7 +81,7 @@ class LatencyFigures(_Block):
         return cls.model_validate({**figures, "threads": threads, "batch": batch})
 
 
-class AgreementFigures(_Block):
+class AgreementFigures(Block):
     """Cosines between two models' embeddings of the same images; `what` says which images and which models."""
 
     cosine_mean: Cosine
@@ -110,7 +102,7 @@ class AgreementFigures(_Block):
         )
 
 
-class IslandFigures(_Block):
+class IslandFigures(Block):
     """Groups of float operators that look alike: `count` groups of these `operators` each, `share` of the time in all.
 
     The time is that of one image on one thread, and includes the conversions that only these operators need.
@@ -122,7 +114,7 @@ class IslandFigures(_Block):
     reason: str
 
 
-class ArtifactFigures(_Block):
+class ArtifactFigures(Block):
     """One file and what was measured of it.
 
     `size_ratio` is taken to float.onnx. `times_faster` compares with the float model in the same runtime, and
@@ -173,7 +165,7 @@ class ArtifactFigures(_Block):
         return self
 
 
-class VerificationFigures(_Block):
+class VerificationFigures(Block):
     """How well one model tells people apart; `tar` is keyed by the false accept rate ("1e-3")."""
 
     pair_accuracy: Rate
@@ -192,7 +184,7 @@ class VerificationFigures(_Block):
         )
 
 
-class VerificationBlock(_Block):
+class VerificationBlock(Block):
     """Verification of the float model and of artifacts, by their names; `protocol` says on what and how."""
 
     protocol: str
@@ -200,14 +192,14 @@ class VerificationBlock(_Block):
     artifacts: dict[str, VerificationFigures]
 
 
-class StepTime(_Block):
+class StepTime(Block):
     """The wall time of one part of the job."""
 
     name: str
     seconds: Annotated[float, Field(ge=0)]
 
 
-class Report(_Block):
+class Report(Block):
     """The whole report. `float_latency` holds the float model's latency by runtime; `commands` reproduce the run."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
@@ -219,6 +211,7 @@ class Report(_Block):
     float_latency: dict[str, LatencyFigures]
     artifacts: tuple[ArtifactFigures, ...]
     verification: VerificationBlock | None = None
+    parity: ParityBlock | None = None
     steps: tuple[StepTime, ...]
     peak_memory_bytes: Count
     commands: tuple[str, ...]

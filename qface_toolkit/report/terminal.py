@@ -23,6 +23,7 @@ from qface_toolkit.report._figures import (
     times,
     verdict,
 )
+from qface_toolkit.report.parity import parity_line
 from qface_toolkit.report.schema import ArtifactFigures, Report, VerificationBlock, VerificationFigures
 
 LONGEST_NAME = 22
@@ -31,6 +32,7 @@ LONGEST_NAME = 22
 def render(report: Report) -> RenderableType:
     """Return the verdict and the tables, for a rich console of 80 columns or more."""
     parts: list[RenderableType] = [_figures_table(report), *_missing_lines(report), *_integer_lines(report)]
+    parts += _parity_lines(report)
     if report.verification:
         parts += [Text(""), Text(clean(report.verification.protocol)), _verification_table(report.verification)]
     return Group(*parts, Text(""), Text(verdict(report)))
@@ -69,6 +71,13 @@ def _integer_lines(report: Report) -> list[Text]:
             lines.append(Text(f"{clean(artifact.name)}: {said[1]}", style="dim" if said[0] else "bold red"))
         lines += [Text(f"  in float: {island_said(island)}") for island in artifact.islands]
     return lines
+
+
+def _parity_lines(report: Report) -> list[Text]:
+    if report.parity is None:
+        return []
+    fine, line = parity_line(report.parity)
+    return [Text(line, style="dim" if fine else "bold red")]
 
 
 def _verification_table(block: VerificationBlock) -> Table:

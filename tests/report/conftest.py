@@ -20,6 +20,11 @@ def artifact(name, runtime, size_bytes, **more):
     return common | {"size_ratio": size_bytes / 4_000_000, "sha256": "c" * 64, "quantized": True} | more
 
 
+def pair(first, second, mean, exact=False):
+    lowest = mean if exact else mean - 0.05
+    return {"first": first, "second": second, "cosine_mean": mean, "cosine_min": lowest, "exact": exact}
+
+
 VALUES = {
     "schema_version": 1,
     "source": {
@@ -101,6 +106,36 @@ VALUES = {
         "artifacts": {
             "int8.x86.onnx": {"pair_accuracy": 0.971, "pair_accuracy_std": 0.01, "tar": {"1e-3": 0.88}, "pairs": 6000}
         },
+    },
+    "parity": {
+        "images": 64,
+        "members": ["float", "int8.x86.onnx simulated", "int8.x86.onnx", "int8.qnnpack.ts"],
+        "pairs": [
+            pair("float", "int8.x86.onnx simulated", 0.9912),
+            pair("float", "int8.x86.onnx", 0.9912),
+            pair("float", "int8.qnnpack.ts", 0.98),
+            pair("int8.x86.onnx simulated", "int8.x86.onnx", 1.0, exact=True),
+            pair("int8.x86.onnx simulated", "int8.qnnpack.ts", 0.97),
+            pair("int8.x86.onnx", "int8.qnnpack.ts", 0.97),
+        ],
+        "layers": {
+            "simulation": "onnx",
+            "images": 8,
+            "tensors": [
+                {"tensor": "x", "cosine": 0.999999, "snr_db": 60.04, "drop": 0.000001},
+                {"tensor": "conv_1", "cosine": 0.995, "snr_db": 20.0, "drop": 0.004999},
+                {"tensor": "same", "cosine": 0.999, "snr_db": None, "drop": 0.0},
+            ],
+        },
+        "codes": [
+            {"artifact": "int8.x86.onnx", "images": 8, "tensors": 93, "differing": []},
+            {
+                "artifact": "int8.qnnpack.ts",
+                "images": 8,
+                "tensors": 97,
+                "differing": [{"tensor": "pool", "codes": 2048, "differing": 503, "largest": 1}],
+            },
+        ],
     },
     "steps": [{"name": "calibrate", "seconds": 12.5}, {"name": "lower", "seconds": 2.5}],
     "peak_memory_bytes": 1_073_741_824,

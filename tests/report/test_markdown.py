@@ -47,7 +47,7 @@ def test_table_compares_float_and_compressed(report):
 
 def test_every_row_has_as_many_cells_as_its_heading(report):
     tables = re.findall(r"(?:^\|.*\|\n)+", to_markdown(report), flags=re.M)
-    assert len(tables) == 4
+    assert len(tables) == 6
     for table in tables:
         assert len({len(re.findall(r"(?<!\\)\|", row)) for row in table.splitlines()}) == 1
 
@@ -95,6 +95,8 @@ def test_hostile_names_stay_text(values, make):
     values["source"]["name"] = values["source"]["notes"][0] = values["commands"][0] = HOSTILE
     values["recipe"]["name"] = values["environment"]["cpu"] = values["steps"][0]["name"] = HOSTILE
     values["artifacts"][2]["name"] = values["artifacts"][2]["latency_missing"] = HOSTILE
+    values["parity"]["codes"][1]["differing"][0]["tensor"] = HOSTILE
+    values["parity"]["layers"]["tensors"][1]["tensor"] = HOSTILE
     values["artifacts"][1]["float_islands"] = values["calibration"]["warnings"] = [HOSTILE]
     text = to_markdown(make(values))
     outside_code = "\n".join(line for line in text.splitlines() if not line.startswith("    "))

@@ -1,0 +1,100 @@
+"""Make the parity ledger of a job: run the same drawings through every member, and look inside those that allow it."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from qface_toolkit.backends import Backend
+from qface_toolkit.errors import MeasurementError
+from qface_toolkit.measure.parity import (
+    CodeDifference,
+    TensorAgreement,
+    compare_codes,
+    compare_members,
+    compare_tensors,
+)
+from qface_toolkit.quantize.image_input import as_deployed
+from qface_toolkit.quantize.integer import embed_as_integers, tensors_as_integers
+from qface_toolkit.quantize.model import QuantizedModel
+from qface_toolkit.quantize.plan import ONNX, Target
+from qface_toolkit.quantize.tensors import comparable, embedding_name, float_tensors, restored_tensors, tensor_sources
+from qface_toolkit.report._ledger import (
+    CodeFigures,
+    LayerFigures,
+    ParityBlock,
+    code_figures,
+    layer_figures,
+    pair_figures,
+)
+
+LAYER_IMAGES = 8
+_BATCH = 4
+
+Floats = npt.NDArray[np.float32]
+
+
+def parity_ledger(
+    model: QuantizedModel,
+    backends: Sequence[Backend],
+    path: Callable[[str], Path],
+    embeddings: Mapping[str, Floats],
+    inputs: Floats,
+) -> ParityBlock:
+    """Return the ledger: `embeddings` are each member's, in the order to show them in, of the same images.
+
+    `inputs` are preprocessed images, [N, 3, height, width], to look inside with, tensor by tensor.
+    """
+    targets = [backend.target for backend in backends]
+    simulation = ONNX if any(target.family == ONNX.family for target in targets) else targets[0]
+    return ParityBlock(
+        images=len(next(iter(embeddings.values()))),
+        members=tuple(embeddings),
+        pairs=pair_figures(compare_members(embeddings)),
+        layers=_layers(model, simulation, inputs),
+        codes=tuple(_codes(model, backend, path(backend.artifact), inputs) for backend in backends),
+    )
+
+
+def _layers(model: QuantizedModel, target: Target, inputs: Floats) -> LayerFigures:
+    return layer_figures(target.name, len(inputs), compare_layers(model, target, inputs))
+
+
+def compare_layers(model: QuantizedModel, target: Target, inputs: Floats) -> tuple[TensorAgreement, ...]:
+    """Compare each tensor that a target holds as codes, and the embedding, with what the float network makes of it."""
+    return compare_tensors(_both(model, target, inputs), tensor_sources(model, target))
+
+
+def _both(model: QuantizedModel, target: Target, inputs: Floats) -> Iterator[tuple[str, Floats, Floats]]:
+    run, given = as_deployed(model, target, inputs)
+    for place, codes in enumerate(tensors_as_integers(run, target, given, _BATCH)):
+        batch = slice(place * _BATCH, (place + 1) * _BATCH)
+        real = float_tensors(model, inputs[batch])
+        for name, values in restored_tensors(run, target, codes):
+            # Pixels are no preprocessed image.
+            if comparable(model, target, name) and values.shape == real[name].shape:
+                yield name, real[name], values
+        if (last := embedding_name(model)) not in codes:
+            yield last, real[last], embed_as_integers(run, target, given[batch])
+
+
+def _codes(model: QuantizedModel, backend: Backend, artifact: Path, inputs: Floats) -> CodeFigures:
+    try:
+        return code_figures(backend.artifact, len(inputs), differing_codes(model, backend, artifact, inputs))
+    except MeasurementError as error:
+        return CodeFigures(artifact=backend.artifact, images=0, tensors=0, not_compared=error.what)
+
+
+def differing_codes(
+    model: QuantizedModel, backend: Backend, artifact: Path, inputs: Floats
+) -> tuple[CodeDifference, ...]:
+    """Compare the codes inside an artifact with its simulation's.
+
+    Raises:
+        MeasurementError: if the artifact's codes cannot be had.
+    """
+    run, given = as_deployed(model, backend.target, inputs)
+    simulated = list(tensors_as_integers(run, backend.target, given, _BATCH))
+    whole = {name: np.concatenate([codes[name] for codes in simulated]) for name in simulated[0]}
+    return compare_codes(whole, backend.codes(artifact, model, inputs))

@@ -1,0 +1,116 @@
+"""The codes inside artifacts: they can be read without changing what runs, and they are those of the simulation."""
+
+import numpy as np
+import onnx
+import pytest
+from quantized import SMALL_NETWORKS, calibrated, opened, small_network, smooth_images
+from tiny_model import golden_images, golden_model
+
+from qface_toolkit._parity import compare_layers, differing_codes
+from qface_toolkit.backends import BACKENDS
+from qface_toolkit.backends._onnxruntime import open_onnx, optimized_operators
+from qface_toolkit.backends.onnx_qdq._codes import with_outputs
+from qface_toolkit.backends.onnx_qdq.writer import code_names
+from qface_toolkit.errors import MeasurementError
+from qface_toolkit.quantize.integer import tensors_as_integers
+from qface_toolkit.quantize.plan import ONNX, ONNX_SIGNED, TORCH_QNNPACK, TORCH_X86
+
+QUICK = ("mobilefacenet", "mobilefacenet-relu6")
+NETWORKS = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in SMALL_NETWORKS]
+IN_TORCH = [name for name in BACKENDS.names() if not name.startswith("onnx")]
+EVERY_BACKEND = pytest.mark.parametrize(
+    "backend", ["onnx-x86", "onnx-arm", *(pytest.param(name, marks=pytest.mark.slow) for name in IN_TORCH)]
+)
+"""The tiny network goes through torch too; the others take seconds to convert."""
+KERNELS = ("QLinearConv", "QLinearAdd", "QLinearConcat", "QGemm", "Max", "Conv", "Gemm", "QuantizeLinear")
+"""What must stay the same when codes leave the graph; changes of layout in between may be more."""
+
+
+@pytest.fixture(scope="module")
+def small():
+    network, size = small_network("mobilefacenet")
+    return calibrated(network, size), smooth_images(size)
+
+
+def written(backend, model, folder):
+    opened(backend, model, folder)
+    return BACKENDS.get(backend), folder / BACKENDS.get(backend).artifact
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@EVERY_BACKEND
+def test_every_code_is_as_simulated(name, backend, tmp_path):
+    network, size = small_network(name)
+    model = calibrated(network, size)
+    entry, artifact = written(backend, model, tmp_path)
+    found = differing_codes(model, entry, artifact, smooth_images(size))
+    planned = [tensor for tensor in model.plan.tensors if model.plan.quantized(tensor, entry.target.family)]
+    assert [one.tensor for one in found] == planned
+    assert not [one for one in found if one.differing]
+
+
+@EVERY_BACKEND
+def test_a_wrong_range_is_found_where_it_begins(backend, small, tmp_path):
+    model, images = small
+    entry, artifact = written(backend, model, tmp_path)
+    planned = [tensor for tensor in model.plan.owners() if model.plan.quantized(tensor, entry.target.family)]
+    middle = planned[len(planned) // 2]
+    wider = {owner: model.ranges[owner] for owner in model.ranges}
+    wider[middle] = type(wider[middle])(wider[middle].low * 1.1, wider[middle].high * 1.1)
+    found = differing_codes(model.with_ranges(wider), entry, artifact, images)
+    first = next(one.tensor for one in found if one.differing)
+    assert model.plan.tensors[first].owner in model.plan.spanned(middle, entry.target.family)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_reading_codes_leaves_the_kernels_alone(name, tmp_path):
+    network, size = small_network(name)
+    model = calibrated(network, size, smooth_images(size, count=1))
+    entry, artifact = written("onnx-x86", model, tmp_path)
+    copy = tmp_path / "copy.onnx"
+    copy.write_bytes(with_outputs(onnx.load(artifact), code_names(model), entry.code_type).SerializeToString())
+    before, after = optimized_operators(artifact), optimized_operators(copy)
+    assert before["QLinearConv"] > 0
+    assert {kind: before.get(kind, 0) for kind in KERNELS} == {kind: after.get(kind, 0) for kind in KERNELS}
+    images = smooth_images(size)
+    assert np.array_equal(open_onnx(artifact, threads=1)(images), open_onnx(copy, threads=1)(images))
+
+
+@pytest.mark.parametrize("backend", ["onnx-x86", "torch-x86"])
+def test_the_file_of_another_network_is_refused(backend, small, tmp_path):
+    network, size = small_network("iresnet")
+    entry, artifact = written(backend, calibrated(network, size), tmp_path)
+    with pytest.raises(MeasurementError, match="no codes for|no operator for"):
+        entry.codes(artifact, *small)
+
+
+GOLDEN_TARGETS = (ONNX, ONNX_SIGNED, TORCH_X86, TORCH_QNNPACK)
+
+
+def shown(codes):
+    """Return the shape, the sum and the last codes of a tensor."""
+    return f"{list(codes.shape)} sum {codes.sum(dtype=int)} ... {' '.join(map(str, codes.ravel()[-12:]))}"
+
+
+def test_golden_codes(golden):
+    """Every tensor of a tiny network in the arithmetic of four runtimes, and its cosine to float."""
+    model, lines = golden_model(), []
+    for target in GOLDEN_TARGETS:
+        [codes] = tensors_as_integers(model, target, golden_images())
+        cosines = {one.tensor: one.cosine for one in compare_layers(model, target, golden_images())}
+        lines += ["", target.name]
+        for name, held in codes.items():
+            cosine = f"{cosines[name]:.4f}" if name in cosines else "clamped"
+            lines.append(f"{name:10} {cosine:7} {shown(held)}")
+    embedding = cosines.popitem()
+    assert embedding[1] > 0.99, embedding
+    golden("tiny_codes.txt", "\n".join(lines[1:]) + "\n")
+
+
+@pytest.mark.parametrize("backend", ["onnx-x86", "onnx-arm", "torch-x86", "torch-qnnpack"])
+def test_golden_codes_are_those_of_the_runtimes(backend, tmp_path):
+    model = golden_model()
+    entry, artifact = written(backend, model, tmp_path)
+    found = differing_codes(model, entry, artifact, golden_images())
+    assert len(found) > 5
+    assert not [one for one in found if one.differing]
