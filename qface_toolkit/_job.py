@@ -10,6 +10,7 @@ from qface_toolkit.artifacts import fingerprint_of
 from qface_toolkit.backends._pixels import FLOATS, INPUT_KEY
 from qface_toolkit.models import FloatModel
 from qface_toolkit.quantize.deployment import Deployment
+from qface_toolkit.quantize.forms import FormTimes
 from qface_toolkit.quantize.graph import to_plain
 from qface_toolkit.recipe import Recipe
 from qface_toolkit.sources import find_set
@@ -20,6 +21,7 @@ class Job:
     """One compression, all questions answered before anything is written.
 
     `canonical` is the model's network in canonical form: weights alone do not say what a module of the user's computes.
+    `form_times` decides how each PReLU is written; None: measure it.
     """
 
     model: FloatModel
@@ -30,6 +32,7 @@ class Job:
     threads: int
     verify: bool
     command: str
+    form_times: FormTimes | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -38,6 +41,7 @@ class Job:
             source=self.model.source_sha256, structure=to_plain(self.canonical), spec=repr(self.model.spec),
             recipe=self.recipe.as_plain(), seed=self.seed,
             calibration=find_set(self.recipe.calibration.set).model_dump(), threads=self.threads, version=__version__,
+            form_times=self.form_times.as_plain() if self.form_times else None,
         )  # fmt: skip
 
     @property

@@ -32,9 +32,8 @@ def find_form_times(lowering: str) -> FormTimes | None:
 
 def form_times(job: Job, folder: OutputFolder, step: Step) -> FormTimes:
     """Return a job's times, measured once and kept in the folder if that was asked for."""
-    found = find_form_times(job.recipe.target.lowering)
-    if found is not None:
-        return found
+    if job.form_times is not None:
+        return job.form_times
     with step("time the forms of PReLU") as progress:
         if progress is not None:
             measured = _measured(job, progress)

@@ -73,7 +73,7 @@ def plan_job(
     for name in wanted.backends:
         BACKENDS.get(name)
     find_set(wanted.calibration.set).open(wanted.calibration.count, seed)
-    find_form_times(wanted.target.lowering)
+    times = find_form_times(wanted.target.lowering)
     loaded = _float_model(source, model, wanted)
     canonical = canonicalise(loaded.network, loaded.spec.input_size)
     if wanted.export.input == "uint8":
@@ -87,6 +87,7 @@ def plan_job(
         threads or usable_cores(),
         verify=source == DEMO,
         command=command,
+        form_times=times,
     )
 
 

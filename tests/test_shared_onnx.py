@@ -28,11 +28,22 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(scope="module", params=[PRELU, RELU6, RELU6_ONNX])
-def result(request, tmp_path_factory):
-    """Give the ONNX files of a checkpoint."""
-    made = compress(request.param, tmp_path_factory.mktemp("onnx") / "out", *TWINS)
-    made.name = request.param
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """Give the ONNX files of every checkpoint, each made once."""
+    folder = tmp_path_factory.mktemp("onnx")
+    return {name: made_from(name, folder / name) for name in (PRELU, RELU6, RELU6_ONNX)}
+
+
+@pytest.fixture(params=[PRELU, RELU6, RELU6_ONNX])
+def result(request, results):
+    """Give the ONNX files of one checkpoint."""
+    return results[request.param]
+
+
+def made_from(checkpoint, out):
+    made = compress(checkpoint, out, *TWINS)
+    made.name = checkpoint
     made.model = load_quantized(made.out / "quantization.json", made.out / "model.safetensors")
     images = find_set("drawings-heldout").open(count=IMAGES)
     made.inputs = made.model.spec.preprocess(np.stack([images.crop(index) for index in range(IMAGES)]))
@@ -76,10 +87,9 @@ def test_the_file_is_small(result, capsys):
     assert ratio <= 0.29
 
 
-def test_fast_prelu_costs_no_accuracy_against_prelu_in_float(result, capsys):
+def test_fast_prelu_costs_no_accuracy_against_prelu_in_float(results, capsys):
     """PReLU in a float island rounds its input and its output; the integer forms must not be worse than that."""
-    if not result.model.plan.forms:
-        pytest.skip("a network without PReLU")
+    result = results[PRELU]
     free = dict.fromkeys(result.model.plan.forms, "scaled")
     split = result.model.with_forms(free)
     island = replace(split, plan=replace(split.plan, grids={}))
@@ -115,12 +125,7 @@ def test_without_vnni_the_file_agrees_with_its_simulation(result, capsys):
     assert agreement.min() >= 0.9999
 
 
-def test_a_file_and_a_checkpoint_of_one_network_give_one_result(tmp_path_factory):
+def test_a_file_and_a_checkpoint_of_one_network_give_one_result(results):
     """The ReLU6 network comes as a checkpoint and as an ONNX file; both floats agree, so must both int8 files."""
-    made = [compress(name, tmp_path_factory.mktemp("same") / "out", *TWINS[:2]) for name in (RELU6, RELU6_ONNX)]
-    images = find_set("drawings-heldout").open(count=16)
-    crops = np.stack([images.crop(index) for index in range(16)])
-    spec = load_quantized(made[0].out / "quantization.json", made[0].out / "model.safetensors").spec
-    inputs = spec.preprocess(crops)
-    first, second = (opened(one, "onnx-x86")(inputs) for one in made)
+    first, second = (opened(results[name], "onnx-x86")(results[RELU6].inputs) for name in (RELU6, RELU6_ONNX))
     assert cosines(first, second).mean() >= 0.99, "two roundings of one network"
