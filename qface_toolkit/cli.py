@@ -261,6 +261,29 @@ def inspect(model: Path, as_json: bool) -> None:
 
 
 @qface.command()
+@click.argument("folder", type=FOLDER, metavar="DIR")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout, nothing else there.")
+def verify(folder: Path, as_json: bool) -> int:
+    """Check the result in DIR, and run its golden vectors on this machine's runtimes.
+
+    Exit code 0 if everything that runs here gives what it gave where it was made, 1 if not.
+
+    \b
+    qface verify demo-out
+    """
+    from qface_toolkit.environment import record_environment
+    from qface_toolkit.pipeline import verify as verify_result
+    from qface_toolkit.report import render_verdicts, verdict_values
+
+    found, environment = verify_result(folder), record_environment(seed=0, threads=1)
+    if as_json:
+        click.echo(json.dumps(verdict_values(found, environment)))
+    else:
+        _show(render_verdicts(found, environment))
+    return 0 if found.trustworthy else 1
+
+
+@qface.command()
 @click.argument("name", metavar="SET")
 @click.option("--out", required=True, type=FOLDER, metavar="DIR", help="The folder to write.")
 @click.option("--count", type=click.IntRange(1), help="How many images.")

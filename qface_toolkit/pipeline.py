@@ -18,6 +18,7 @@ from qface_toolkit._export import DESCRIPTION, WEIGHTS, lower_again
 from qface_toolkit._golden import GOLDEN, golden_vectors
 from qface_toolkit._job import Job
 from qface_toolkit._lowering import find_form_times, form_times
+from qface_toolkit._verify import verify_result
 from qface_toolkit.artifacts import OutputFolder
 from qface_toolkit.backends import BACKENDS
 from qface_toolkit.backends._float_fast import ARTIFACT as FAST_ARTIFACT
@@ -27,6 +28,7 @@ from qface_toolkit.backends._float_onnx import export_float
 from qface_toolkit.backends._inspect import inspect_files
 from qface_toolkit.environment import set_determinism, usable_cores
 from qface_toolkit.measure.fusion import Fusion
+from qface_toolkit.measure.verdicts import Verdicts
 from qface_toolkit.methods import METHODS, Context, Progress
 from qface_toolkit.models import FloatModel, from_module, load_model
 from qface_toolkit.models._model import override
@@ -280,3 +282,12 @@ def export(
         QFaceError: whatever the user can mend; the folder is then what it was before.
     """
     return lower_again(Path(folder), backend, sets, out, force)
+
+
+def verify(folder: str | Path) -> Verdicts:
+    """Check a result's files against its manifest and run its golden vectors on the runtimes of this machine.
+
+    Raises:
+        ArtifactError: if the folder is no finished result, or there is nothing to compare with.
+    """
+    return verify_result(Path(folder))

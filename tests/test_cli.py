@@ -16,7 +16,7 @@ from qdq_files import between, prelu, write
 from qface_toolkit import __version__, cli, pipeline, read_report
 
 COLUMNS = 80
-LEAVES = ("compress", "export", "inspect", "synth", "list", "recipes show")
+LEAVES = ("compress", "export", "inspect", "verify", "synth", "list", "recipes show")
 EXPECTED = {
     "models": {"mobilefacenet", "mobilefacenet-relu6", "iresnet50", "pocketnet-s-128"},
     "recipes": {"int8", "int8-fast"},
@@ -71,7 +71,7 @@ def widest(text):
 def test_help_lists_the_commands(qface):
     code, out, err = qface("--help")
     assert (code, err) == (0, "")
-    for command in ("compress", "export", "inspect", "synth", "list", "recipes"):
+    for command in ("compress", "export", "inspect", "verify", "synth", "list", "recipes"):
         assert re.search(rf"^  {command} ", out, re.MULTILINE), command
 
 

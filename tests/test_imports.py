@@ -17,7 +17,7 @@ LAYERS = (
     {"__main__"},
     {"cli"},
     {"pipeline"},
-    {"_lowering"},
+    {"_lowering", "_verify"},
     {"_evidence", "_export"},
     {"_golden", "_parity"},
     {"_job"},

@@ -21,6 +21,7 @@ LARGEST_RECORD = 16 << 20
 """Of the records that are text: the program, and what the archive says about itself."""
 _OURS = "give an archive that `qface compress` or `qface export` wrote"
 _CALLEE = re.compile(r"([\w.]+)\s*\(")
+_LOOP = re.compile(r"\b(?:while|for)\b")
 _CLASS = re.compile(r"^class \w+\(Module\):", re.MULTILINE)
 _ALLOWED = re.compile(
     r"forward|annotate|ops\.quantized\.\w+|torch\.(?:quantize_per_tensor|dequantize|flatten|reshape|cat|relu|hardtanh|"
@@ -52,6 +53,8 @@ def engine_of(path: Path, extra_file: str) -> str:
     except (zipfile.BadZipFile, OSError, ValueError, RuntimeError, LookupError, TypeError, StopIteration) as error:
         raise ArtifactError("this is no TorchScript archive of ours", where=str(path), fix=_OURS) from error
     for name, text in texts.items():
+        if name.endswith(".py") and _LOOP.search(text):
+            raise ArtifactError("the program has loops, and ours have none", where=str(path), fix=_OURS)
         calls = _CALLEE.findall(_CLASS.sub("", text)) if name.endswith(".py") else []
         strangers = sorted({call for call in calls if not _ALLOWED.fullmatch(call)})
         if strangers:

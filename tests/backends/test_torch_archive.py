@@ -97,6 +97,13 @@ def test_no_other_call_passes(ours, tmp_path, call):
         BACKEND.inspect(path)
 
 
+def test_an_archive_that_may_never_end_is_refused(ours, tmp_path):
+    loop = "    while True:\n      pass\n    return"
+    path = rewritten(ours, tmp_path / "file.ts", lambda text: text.replace("    return", loop))
+    with pytest.raises(ArtifactError, match="loops"):
+        BACKEND.inspect(path)
+
+
 def test_code_that_runs_at_load_is_refused(ours, tmp_path):
     hook = "  def __setstate__(self, state: int) -> NoneType:\n    pass\n"
     path = rewritten(ours, tmp_path / "file.ts", lambda text: text + hook)
