@@ -4,7 +4,10 @@ import hashlib
 import io
 import json
 import shutil
+import subprocess
+import sys
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -263,6 +266,25 @@ def test_without_golden_vectors_there_is_nothing_to_verify(damage, copy):
 def test_a_folder_of_something_else(tmp_path):
     with pytest.raises(ArtifactError, match="no such file"):
         pipeline.verify(tmp_path)
+
+
+def test_verdicts_need_numpy_alone():
+    needed = "import sys, qface_toolkit.measure.verdicts, qface_toolkit.measure.latency"
+    program = f"{needed}; sys.exit(', '.join({{'torch', 'onnx', 'onnxruntime', 'pydantic'}} & set(sys.modules)) or 0)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_script_for_other_runtimes_gives_the_same_verdicts(result):
+    script = Path(__file__).parents[1] / "benchmarks" / "one_runtime.py"
+    done = subprocess.run([sys.executable, script, result], capture_output=True, text=True, check=True)
+    told = json.loads(done.stdout)
+    assert told["versions"]["onnxruntime"] == onnxruntime.__version__
+    files = told["results"][result.name]
+    assert {name: figures["verdict"] for name, figures in files.items()} == {
+        file.name: file.verdict for file in pipeline.verify(result).files if file.name.endswith(".onnx")
+    }
+    assert (files["float.onnx"]["times_faster"], "times_faster" in files["int8.arm.onnx"]) == (1.0, False)
 
 
 def test_every_backend_has_an_artifact_that_verify_can_tell(result):
