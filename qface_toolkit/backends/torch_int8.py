@@ -66,7 +66,7 @@ class TorchInt8:
         torch.set_num_threads(threads)
         with _engine(self.engine), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            # Once a process torch tells stderr that quantized tensors will go: here nobody hears it, inside a run all do.
+            # Once a process torch tells stderr that quantized tensors will go: let it do so where nobody hears it.
             torch.quantize_per_tensor(torch.zeros(1), 1.0, 0, torch.quint8)
             try:
                 network = _load(str(artifact))
