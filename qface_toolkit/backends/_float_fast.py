@@ -86,7 +86,7 @@ class FloatWriter:
         weight = np.reshape(factors, (-1, 1, 1, 1))
         bias = [self.graph.constant(shifts, np.float32)] if np.any(shifts) else []
         sources = [self.values[source], self.graph.constant(weight, np.float32), *bias]
-        return self.graph.node("Conv", sources, kernel_shape=[1, 1], group=len(weight))
+        return self.graph.node("Conv", sources, group=len(weight))
 
     def convolution(self, node: fx.Node, factors: Floats | float = 1.0) -> str:
         """Write a convolution, each output channel multiplied by its factor."""

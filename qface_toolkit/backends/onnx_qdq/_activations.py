@@ -52,11 +52,9 @@ def _scaled(writer: TensorWriter, node: fx.Node) -> list[str]:
     channels, codes = len(slopes), weight_codes(slopes, scales)
     groups = channels if channels > FEW_CHANNELS else 1
     stored = writer.graph.constant(codes if groups > 1 else diagonal(codes), np.int8)
-    zeros = writer.graph.constant(np.zeros(channels), np.int8)
-    weight = writer.graph.node(
-        "DequantizeLinear", [stored, writer.graph.constant(scales, np.float32), zeros], axis=0
-    )
-    product = writer.graph.node("Conv", [writer.values[source], weight], kernel_shape=[1, 1], group=groups)
+    scaled = writer.graph.constant(scales, np.float32)
+    weight = writer.graph.node("DequantizeLinear", [stored, scaled], axis=0)
+    product = writer.graph.node("Conv", [writer.values[source], weight], group=groups)
     return [writer.codes[source], writer.quantized(product, node.name)]
 
 
@@ -95,9 +93,7 @@ def write_hard_sigmoid(writer: TensorWriter, node: fx.Node) -> None:
     scale, layer = writer.input_scale(node), hard_sigmoid_layer(shape[1])
     constants = layer_constants(writer.graph, layer, layer_scales(layer, scale, ONNX, writer.model.deployment), scale)
     value = writer.values[source] if len(shape) == 4 else _reshaped(writer, writer.codes[source], source, [0, 0, 1, 1])
-    output = writer.graph.node(
-        "Conv", [value, *dequantized(writer.graph, constants)], kernel_shape=[1, 1], group=shape[1]
-    )
+    output = writer.graph.node("Conv", [value, *dequantized(writer.graph, constants)], group=shape[1])
     codes = writer.quantized(output, node.name)
     if len(shape) == 4:
         writer.keep(node.name, codes)

@@ -1,6 +1,7 @@
 """A lean ONNX graph under construction: short names, equal constants stored once."""
 
 from collections.abc import Sequence
+from string import ascii_letters
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,12 @@ def float_value(input_size: tuple[int, int]) -> onnx.ValueInfoProto:
     return helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["batch", 3, *input_size])
 
 
+def _letters(number: int) -> str:
+    """Return the name of the n-th tensor: a, b, ... Z, aa, ab, ..."""
+    more, last = divmod(number - 1, len(ascii_letters))
+    return (_letters(more) if more else "") + ascii_letters[last]
+
+
 class GraphBuilder:
     """Collects nodes and constants; names are short because a small network's text is a good part of its file."""
 
@@ -31,7 +38,7 @@ class GraphBuilder:
 
     def _name(self) -> str:
         self._count += 1
-        return f"t{self._count}"
+        return _letters(self._count)
 
     def constant(self, value: npt.ArrayLike, dtype: Any) -> str:  # noqa: ANN401 - whatever numpy takes for a dtype
         """Store an array unless an equal one is there, and return its name."""

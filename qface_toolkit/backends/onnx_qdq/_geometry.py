@@ -6,14 +6,14 @@ from torch import nn
 
 
 def convolution_attributes(conv: nn.Conv2d) -> dict[str, Any]:
-    """Return the attributes of an ONNX Conv."""
-    return {
-        "kernel_shape": list(conv.kernel_size),
-        "strides": list(conv.stride),
-        "pads": [*conv.padding, *conv.padding],
-        "dilations": list(conv.dilation),
-        "group": conv.groups,
+    """Return the attributes of an ONNX Conv; what has its default value, or follows from the weight, is left out."""
+    given: dict[str, tuple[Any, Any]] = {
+        "strides": (list(conv.stride), [1, 1]),
+        "pads": ([*conv.padding, *conv.padding], [0, 0, 0, 0]),
+        "dilations": (list(conv.dilation), [1, 1]),
+        "group": (conv.groups, 1),
     }
+    return {name: value for name, (value, default) in given.items() if value != default}
 
 
 def pool_attributes(pool: nn.MaxPool2d | nn.AvgPool2d) -> dict[str, Any]:

@@ -16,7 +16,8 @@ from qface_toolkit.quantize.weights import layer_bias
 class LayerConstants:
     """The names of a layer's codes and scales in the graph: weight int8, bias int32, one scale a channel each.
 
-    `extra_inputs` is how many input channels of zero weights the codes have beyond the layer's own.
+    `extra_inputs` is how many input channels of zero weights the codes have beyond the layer's own. `matrix` tells a
+    linear layer's weight from a convolution's.
     """
 
     weight_codes: str
@@ -25,6 +26,7 @@ class LayerConstants:
     bias_scales: str
     channels: int
     extra_inputs: int
+    matrix: bool = False
 
 
 def layer_constants(
@@ -45,6 +47,7 @@ def layer_constants(
         bias_scales=_times_input_scale(graph, stored, input_scale),
         channels=len(codes),
         extra_inputs=extra_inputs,
+        matrix=codes.ndim == 2,
     )
 
 
@@ -85,9 +88,11 @@ def _times_input_scale(graph: GraphBuilder, scales: str, input_scale: np.float32
 
 
 def dequantized(graph: GraphBuilder, layer: LayerConstants) -> tuple[str, str]:
-    """Return the float names of a layer's weight and bias."""
-    zeros = graph.constant(np.zeros(layer.channels), np.int8)
-    weight = graph.node("DequantizeLinear", [layer.weight_codes, layer.weight_scales, zeros], axis=0)
-    wide_zeros = graph.constant(np.zeros(layer.channels), np.int32)
-    bias = graph.node("DequantizeLinear", [layer.bias_codes, layer.bias_scales, wide_zeros], axis=0)
+    """Return the float names of a layer's weight and bias.
+
+    A zero point of zero may be left out, but ONNX Runtime makes no QGemm of a matrix without one.
+    """
+    zeros = [graph.constant(np.zeros(layer.channels), np.int8)] if layer.matrix else []
+    weight = graph.node("DequantizeLinear", [layer.weight_codes, layer.weight_scales, *zeros], axis=0)
+    bias = graph.node("DequantizeLinear", [layer.bias_codes, layer.bias_scales], axis=0)
     return weight, bias
