@@ -47,7 +47,7 @@ from qface_toolkit.sources import Crop, Manifest
 from qface_toolkit.sources._sets import find_set
 
 AGREEMENT_IMAGES = 256
-SIMULATION_IMAGES = 64
+SIMULATION_IMAGES = 32
 BATCH_SIZE = 8
 LATENCY_ROUNDS = 60
 LATENCY_BUDGET_S = 30.0
@@ -260,5 +260,5 @@ def _frozen(model: FloatModel, example: npt.NDArray[np.float32]) -> Embed:
 def _foreign(backend: Backend) -> str | None:
     """Return why a backend's speed on this machine would say nothing, or None if it would."""
     here = "arm" if platform.machine() in ("aarch64", "arm64") else "x86"
-    meant = "arm" if backend.engine == "qnnpack" else "x86"
+    meant = "arm" if backend.engine in ("qnnpack", "arm") else "x86"
     return None if here == meant else f"made for {meant}; its speed on {here} says nothing"

@@ -129,7 +129,7 @@ class Recipe(_Block):
     steps: tuple[Step, ...]
     target: Target = Target()
     export: Export = Export()
-    backends: tuple[str, ...] = Field(default=("onnx-x86", "torch-x86", "torch-qnnpack"), min_length=1)
+    backends: tuple[str, ...] = Field(default=("onnx-x86", "onnx-arm", "torch-x86", "torch-qnnpack"), min_length=1)
     model: dict[str, Any] = Field(default_factory=dict)
 
     def as_plain(self, full: bool = True) -> dict[str, Any]:

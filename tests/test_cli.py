@@ -22,7 +22,7 @@ EXPECTED = {
     "recipes": {"int8", "int8-fast"},
     "sources": {"procedural", "folder"},
     "methods": {"calibrate", "distill"},
-    "backends": {"onnx-x86", "torch-x86", "torch-onednn", "torch-qnnpack", "torch-fbgemm"},
+    "backends": {"onnx-x86", "onnx-arm", "torch-x86", "torch-onednn", "torch-qnnpack", "torch-fbgemm"},
 }
 
 

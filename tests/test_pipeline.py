@@ -31,8 +31,8 @@ from qface_toolkit.sources._sets import find_set
 
 HERE = str(Path(pipeline.__file__).parent)
 COUNT = "calibration.count=16"
-DEFAULT_BACKENDS = ("onnx-x86", "torch-x86", "torch-qnnpack")
-ARTIFACTS = {"int8.x86.onnx", "int8.x86.ts", "int8.qnnpack.ts"}
+DEFAULT_BACKENDS = ("onnx-x86", "onnx-arm", "torch-x86", "torch-qnnpack")
+ARTIFACTS = {"int8.x86.onnx", "int8.arm.onnx", "int8.x86.ts", "int8.qnnpack.ts"}
 REPORT = {"report.json", "report.md"}
 FLOATS = {"float.onnx", "float.fast.onnx"}
 FILES = {
@@ -40,7 +40,7 @@ FILES = {
     "manifest.json",
 }  # fmt: skip
 STEPS = [
-    "draw calibration images", "1. calibrate", "export float.onnx", "lower to int8.x86.onnx", "lower to int8.x86.ts",
+    "draw calibration images", "1. calibrate", "export float.onnx", "lower to int8.x86.onnx", "lower to int8.arm.onnx", "lower to int8.x86.ts",
     "lower to int8.qnnpack.ts", "write golden vectors", "measure",
 ]  # fmt: skip
 
@@ -147,7 +147,7 @@ def test_speed_is_told_against_both_float_files_of_the_runtime(result):
 @pytest.mark.parametrize("name", sorted(ARTIFACTS))
 def test_speed_is_told_or_the_reason_why_not(name, result):
     figures = figures_of(result.report, name)
-    foreign = pipeline.BACKENDS.get(figures.backend).engine == "qnnpack"
+    foreign = pipeline.BACKENDS.get(figures.backend).engine in ("qnnpack", "arm")
     if foreign == (result.report.environment.machine == "x86_64"):
         assert "made for" in figures.latency_missing
     else:

@@ -29,7 +29,7 @@ class Distill(BaseModel):
 
 
 METHODS = {"calibrate": Calibrate, "distill": Distill}
-BACKENDS = ("onnx-x86", "torch-x86", "torch-qnnpack")
+BACKENDS = ("onnx-x86", "onnx-arm", "torch-x86", "torch-qnnpack")
 SMALL = "version: 1\nsteps:\n  - calibrate\n"
 
 

@@ -26,7 +26,7 @@ LARGEST_MEMORY_BYTES = 3 << 30
 DRAWINGS_BEAT_NOISE_BY = 0.05
 PRELU, RELU6 = "mobilefacenet_prelu_112x96.ckpt", "mobilefacenet_relu6_112.pt"
 LEAST_COSINE = {PRELU: 0.97, RELU6: 0.99}
-DEFAULT_BACKENDS = ("onnx-x86", "torch-x86", "torch-qnnpack")
+DEFAULT_BACKENDS = ("onnx-x86", "onnx-arm", "torch-x86", "torch-qnnpack")
 
 pytestmark = [
     pytest.mark.shared,
