@@ -2,7 +2,7 @@
 
 import pickletools
 from dataclasses import dataclass
-from typing import IO
+from typing import IO, cast
 
 _ELEMENT_BYTES = {
     "ByteStorage": 1,
@@ -37,6 +37,9 @@ _KNOWN = {
 _MOST_OPCODES = 2_000_000
 """A PocketNet with its optimizer's state takes a tenth of this; without a limit a file could keep us busy for hours."""
 
+_LONGEST_BYTES = 64 << 20
+"""The longest piece of a pickle that is read at once."""
+
 _PLAIN = {"BINUNICODE", "BININT", "BININT1", "BININT2", "LONG1", "SHORT_BINSTRING", "NONE", "GLOBAL"}
 
 
@@ -63,11 +66,33 @@ def read_claims(stream: IO[bytes]) -> Claims:
         ValueError: if it is no pickle, or refers to storages otherwise than torch.save does, or never seems to end.
     """
     reader = _Reader()
-    for count, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
+    for count, (opcode, argument, _) in enumerate(pickletools.genops(cast(IO[bytes], _Sober(stream)))):
         if count > _MOST_OPCODES:
             raise ValueError("the pickle is too long for a state dict")
         reader.step(opcode.name, argument)
     return Claims(tuple(reader.storages), frozenset(reader.foreign))
+
+
+class _Sober:
+    """A stream that refuses to read more at once than a state dict's pickle ever holds in one piece.
+
+    A few damaged bytes can announce an array of exabytes, and Python reserves the memory before it reads.
+    """
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self.stream = stream
+        self.readline = stream.readline
+        self.tell = stream.tell
+
+    def read(self, count: int) -> bytes:
+        """Read this many bytes.
+
+        Raises:
+            ValueError: if they are too many.
+        """
+        if count > _LONGEST_BYTES:
+            raise ValueError(f"the pickle announces {count} bytes in one piece")
+        return self.stream.read(count)
 
 
 class _Reader:

@@ -252,6 +252,14 @@ KINDS = ("zip", "legacy", "safetensors")
 SOUND = {kind: _saved(kind) for kind in KINDS}
 
 
+@pytest.mark.parametrize("opcode", [b"\x96", b"\x8d", b"\x8e"])
+def test_a_piece_of_exabytes_is_refused_before_it_is_read(opcode):
+    """BYTEARRAY8, BINUNICODE8 and BINBYTES8 announce their length in eight bytes."""
+    stream = io.BytesIO(b"\x80\x04" + opcode + (2**62).to_bytes(8, "little") + b".")
+    with pytest.raises(ValueError, match="in one piece"):
+        read_claims(stream)
+
+
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol", "ignore:.*byteorder")
 @given(
