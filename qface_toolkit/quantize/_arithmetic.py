@@ -125,7 +125,7 @@ class _Torch:
 
     def added(self, parts: list[tuple[Tensor, Grid]], grid: Grid) -> Tensor:
         """Dequantize by one fused multiply-add each, add, quantize."""
-        real = [_fused(codes, part.scale, part.scale * -part.zero_point) for codes, part in parts]
+        real = [fused(codes, part.scale, part.scale * -part.zero_point) for codes, part in parts]
         return self.quantized(real[0] + real[1], grid)
 
     def multiplied(self, parts: list[tuple[Tensor, Grid]], grid: Grid) -> Tensor:
@@ -189,7 +189,7 @@ class Qnnpack(_Torch):
         return grid.rounded(steps)
 
 
-def _fused(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
+def fused(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
     """Return a x b + c rounded once, as a fused multiply-add does."""
     return (a.double() * b.double() + c.double()).float()
 
@@ -198,8 +198,8 @@ def _weighted_sum(parts: list[tuple[Tensor, Grid]], grid: Grid, zero_point: floa
     """Return rounded codes: two tensors' codes times their ratios plus one constant, as ONNX Runtime adds them."""
     (a, grid_a), (b, grid_b) = parts
     ratio_a, ratio_b = grid_a.scale / grid.scale, grid_b.scale / grid.scale
-    zeros = _fused(ratio_a, torch.tensor(grid_a.zero_point), ratio_b * grid_b.zero_point)
-    return _fused(a, ratio_a, _fused(b, ratio_b, zero_point - zeros)).round()
+    zeros = fused(ratio_a, torch.tensor(grid_a.zero_point), ratio_b * grid_b.zero_point)
+    return fused(a, ratio_a, fused(b, ratio_b, zero_point - zeros)).round()
 
 
 def _product(parts: list[tuple[Tensor, Grid]], grid: Grid, zero_point: float) -> Tensor:

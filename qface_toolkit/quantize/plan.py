@@ -1,8 +1,9 @@
 """Which tensors carry a range, for which target: made once from a canonical network, read by methods and backends.
 
 torch's engines quantize every tensor that passes between two operations. The ONNX form writes each PReLU in one of two
-ways, which differ in what is quantized before it, and leaves the embedding float. One plan holds it all; simulation
-switches what the target has not.
+ways, which differ in what is quantized before it, and leaves the embedding float. OpenVINO runs a convolution and the
+PReLU behind it as one kernel, with nothing to quantize in between. One plan holds it all; simulation switches what the
+target has not.
 """
 
 from collections.abc import Mapping
@@ -27,6 +28,10 @@ GATE = (0.0, 1.0)
 
 _KEEPS_VALUES = ("max_pool", "average_pool", "global_average_pool", "flatten", "relu6", "concat")
 """Operations whose output needs no other range than their inputs', which torch's kernels let them have."""
+
+_KERNELS = ("conv", "linear", "prelu", "relu")
+_ONE_KERNEL = ("prelu", "relu6", "sigmoid", "hard_sigmoid", "add")
+"""What OpenVINO makes part of the kernel before it; it would drop the rounding in between, so there is none."""
 
 _FLOAT_ENDS = ("output", "normalize")
 """What works on the embedding itself, in float: no range."""
@@ -56,6 +61,7 @@ class Target:
 
 ONNX = Target("onnx", family="onnx", arithmetic="onnxruntime")
 ONNX_SIGNED = Target("onnx-signed", family="onnx", arithmetic="onnxruntime-signed")
+OPENVINO = Target("openvino", family="openvino", arithmetic="openvino")
 TORCH_X86 = Target("torch-x86", family="torch", arithmetic="x86")
 TORCH_ONEDNN = Target("torch-onednn", family="torch", arithmetic="onednn")
 TORCH_QNNPACK = Target("torch-qnnpack", family="torch", arithmetic="qnnpack")
@@ -63,7 +69,8 @@ TORCH_FBGEMM = Target("torch-fbgemm", family="torch", arithmetic="fbgemm", level
 """fbgemm adds pairs of products in 16 bits: with seven-bit activations they cannot overflow."""
 
 TARGETS: Mapping[str, Target] = {
-    target.name: target for target in (ONNX, ONNX_SIGNED, TORCH_X86, TORCH_ONEDNN, TORCH_QNNPACK, TORCH_FBGEMM)
+    target.name: target
+    for target in (ONNX, ONNX_SIGNED, OPENVINO, TORCH_X86, TORCH_ONEDNN, TORCH_QNNPACK, TORCH_FBGEMM)
 }
 
 
@@ -177,11 +184,16 @@ def _runs_into_relu(node: fx.Node) -> bool:
 
 
 def _families(node: fx.Node, forms: Mapping[str, Form]) -> frozenset[str]:
-    if operation(node) == "linear" and any(_reads_only(node, end) for end in _FLOAT_ENDS):
-        return frozenset({"torch"})
-    if operation(node) == "conv" and _reads_only(node, "prelu"):
-        return frozenset({"torch"} if forms[next(iter(node.users)).name] == "twin" else {"torch", "onnx"})
-    return frozenset({"torch", "onnx"})
+    """Return the target families that quantize a tensor."""
+    families = {"torch"}
+    ends = operation(node) == "linear" and any(_reads_only(node, end) for end in _FLOAT_ENDS)
+    into_prelu = operation(node) == "conv" and _reads_only(node, "prelu")
+    if not ends and not (into_prelu and forms[next(iter(node.users)).name] == "twin"):
+        families.add("onnx")
+    in_kernel = operation(node) in _KERNELS and any(_reads_only(node, behind) for behind in _ONE_KERNEL)
+    if not ends and not in_kernel:
+        families.add("openvino")
+    return frozenset(families)
 
 
 def _owners(network: fx.GraphModule) -> dict[str, str]:

@@ -60,6 +60,14 @@ def is_depthwise(layer: nn.Module) -> bool:
     return isinstance(layer, nn.Conv2d) and 1 < layer.groups == layer.in_channels == layer.out_channels
 
 
+def is_affine(layer: nn.Module) -> bool:
+    """Tell whether a convolution only multiplies each channel by a number and adds another."""
+    if not is_depthwise(layer):
+        return False
+    conv = cast(nn.Conv2d, layer)
+    return conv.kernel_size == (1, 1) and conv.stride == (1, 1) and conv.padding == (0, 0)
+
+
 def _can_saturate(codes: npt.NDArray[np.int8]) -> npt.NDArray[np.bool_]:
     """Tell for each output channel whether a pair of products can leave int16, in the order that kernels add them.
 

@@ -10,7 +10,7 @@ from qface_toolkit.backends.onnx_qdq._geometry import convolution_attributes
 from qface_toolkit.backends.onnx_qdq._layer import LayerConstants, dequantized, layer_constants
 from qface_toolkit.quantize.graph import inputs, module, operation
 from qface_toolkit.quantize.model import QuantizedModel
-from qface_toolkit.quantize.plan import ONNX
+from qface_toolkit.quantize.plan import ONNX, Target
 from qface_toolkit.quantize.scheme import ACTIVATION_MAX, activation_qparams
 from qface_toolkit.quantize.weights import layer_scales
 
@@ -33,9 +33,10 @@ SIGNED = CodeType(np.int8, -128)
 class TensorWriter:
     """Writes tensors; `values` maps each to the float name that its readers shall read, `codes` to its codes."""
 
-    def __init__(self, model: QuantizedModel, code_type: CodeType) -> None:
+    def __init__(self, model: QuantizedModel, code_type: CodeType, target: Target = ONNX) -> None:
         self.model = model
         self.code_type = code_type
+        self.target = target
         self.graph = GraphBuilder()
         self.values: dict[str, str] = {}
         self.codes: dict[str, str] = {}
@@ -43,7 +44,7 @@ class TensorWriter:
 
     def grid(self, tensor: str) -> tuple[np.float32, int]:
         """Return a tensor's scale and zero point, as unsigned codes count."""
-        return activation_qparams(self.model.range_of(tensor, ONNX), ONNX.levels)
+        return activation_qparams(self.model.range_of(tensor, self.target), self.target.levels)
 
     def code(self, value: int) -> str:
         """Store an unsigned code the way this file's codes are stored."""
@@ -73,10 +74,14 @@ class TensorWriter:
 
     def rounded(self, node: fx.Node, value: str) -> None:
         """Keep a float tensor after its trip through codes, or as it is where the plan leaves it float."""
-        if self.model.plan.quantized(node.name, ONNX.family):
+        if self.quantizes(node):
             self.keep(node.name, self.quantized(value, node.name))
         else:
             self.values[node.name] = value
+
+    def quantizes(self, node: fx.Node) -> bool:
+        """Tell whether the file holds a node's output as codes."""
+        return self.model.plan.quantized(node.name, self.target.family)
 
     def input_scale(self, node: fx.Node) -> np.float32:
         """Return the scale of the tensor that a layer reads."""
@@ -85,7 +90,7 @@ class TensorWriter:
     def layer(self, node: fx.Node) -> LayerConstants:
         """Store the constants of a convolution or linear layer."""
         scale, layer = self.input_scale(node), module(node)
-        scales = layer_scales(layer, scale, ONNX, self.model.deployment)
+        scales = layer_scales(layer, scale, self.target, self.model.deployment)
         return layer_constants(self.graph, layer, scales, scale, _missing_channels(node))
 
     def convolution(self, node: fx.Node, layer: LayerConstants) -> str:

@@ -1,7 +1,7 @@
 """Write a quantized model as a QDQ ONNX graph: int8 weights, int32 biases, 8-bit activations, integers throughout.
 
 ONNX Runtime turns DequantizeLinear -> op -> QuantizeLinear into an integer kernel only if the pattern is exact, so
-each operation is written with the pattern in mind.
+each operation is written with the pattern in mind. Another runtime's patterns replace some of them (see _fused).
 """
 
 from collections.abc import Callable, Mapping
@@ -19,62 +19,70 @@ from qface_toolkit.backends.onnx_qdq._activations import (
     write_sigmoid,
 )
 from qface_toolkit.backends.onnx_qdq._builder import INPUT, float_value
+from qface_toolkit.backends.onnx_qdq._fused import FUSED
 from qface_toolkit.backends.onnx_qdq._geometry import pool_attributes
 from qface_toolkit.backends.onnx_qdq._image import image_value, write_image
 from qface_toolkit.backends.onnx_qdq._layer import dequantized
 from qface_toolkit.backends.onnx_qdq._tensors import UNSIGNED, CodeType, TensorWriter
 from qface_toolkit.quantize._edit import propagate_shapes
 from qface_toolkit.quantize.graph import inputs, module, operation
-from qface_toolkit.quantize.image_input import absorb_preprocessing
+from qface_toolkit.quantize.image_input import absorb_preprocessing, takes_pixels
 from qface_toolkit.quantize.model import QuantizedModel
-from qface_toolkit.quantize.plan import ONNX
+from qface_toolkit.quantize.plan import ONNX, Target
 
 
-def write_qdq(model: QuantizedModel, code_type: CodeType = UNSIGNED) -> onnx.ModelProto:
+def write_qdq(
+    model: QuantizedModel, code_type: CodeType = UNSIGNED, target: Target = ONNX
+) -> onnx.ModelProto:
     """Return the ONNX form of a model whose ranges are set: embeddings [N, D] float32 of what its deployment feeds it.
 
     Raises:
         UnsupportedModel: if it is to take pixels and cannot.
     """
-    entering = image_value(model.spec) if _takes_pixels(model) else float_value(model.spec.input_size)
-    writer = _written(model, code_type)
+    entering = image_value(model.spec) if takes_pixels(model, target) else float_value(model.spec.input_size)
+    writer = _written(model, code_type, target)
     last = next(node for node in model.network.graph.nodes if operation(node) == "output")
     return writer.graph.model(writer.values[inputs(last)[0].name], entering, model.spec.embedding_size)
 
 
-def code_names(model: QuantizedModel, code_type: CodeType = UNSIGNED) -> dict[str, str]:
+def code_names(
+    model: QuantizedModel, code_type: CodeType = UNSIGNED, target: Target = ONNX
+) -> dict[str, str]:
     """Return the name that each tensor's codes have in the file that `write_qdq` makes of the same model."""
-    return dict(_written(model, code_type).codes)
+    return dict(_written(model, code_type, target).codes)
 
 
-def _takes_pixels(model: QuantizedModel) -> bool:
-    return model.deployment.image == "uint8"
+def value_names(model: QuantizedModel, target: Target) -> dict[str, str]:
+    """Return the name that each tensor's float values have in the file that `write_qdq` makes of the same model."""
+    return dict(_written(model, UNSIGNED, target).values)
 
 
-def _written(model: QuantizedModel, code_type: CodeType) -> TensorWriter:
+def _written(model: QuantizedModel, code_type: CodeType, target: Target) -> TensorWriter:
     propagate_shapes(model.network, model.spec.input_size)
-    writer = TensorWriter(absorb_preprocessing(model) if _takes_pixels(model) else model, code_type)
+    deployed = absorb_preprocessing(model) if takes_pixels(model, target) else model
+    writer = TensorWriter(deployed, code_type, target)
+    operations = _OPERATIONS if target.family == ONNX.family else {**_OPERATIONS, **FUSED}
     for node in writer.model.network.graph.nodes:
-        if operation(node) != "output" and not _is_run_by_prelu(node, model):
-            _OPERATIONS[str(operation(node))](writer, node)
+        if operation(node) != "output":
+            operations[str(operation(node))](writer, node)
     return writer
 
 
-def _is_run_by_prelu(node: fx.Node, model: QuantizedModel) -> bool:
-    """Tell whether the PReLU behind a convolution writes it, on its own grid."""
-    planned = node.name in model.plan.tensors
-    return operation(node) == "conv" and planned and not model.plan.quantized(node.name, ONNX.family)
-
-
 def _input(writer: TensorWriter, node: fx.Node) -> None:
-    if writer.model.deployment.image == "uint8":
+    if takes_pixels(writer.model, writer.target):
         write_image(writer, node)
     else:
         writer.rounded(node, INPUT)
 
 
 def _conv(writer: TensorWriter, node: fx.Node) -> None:
-    writer.rounded(node, writer.convolution(node, writer.layer(node)))
+    if not _is_run_by_prelu(node, writer.model):
+        writer.rounded(node, writer.convolution(node, writer.layer(node)))
+
+
+def _is_run_by_prelu(node: fx.Node, model: QuantizedModel) -> bool:
+    """Tell whether the PReLU behind a convolution writes it, on its own grid."""
+    return node.name in model.plan.tensors and not model.plan.quantized(node.name, ONNX.family)
 
 
 def _linear(writer: TensorWriter, node: fx.Node) -> None:
