@@ -23,7 +23,8 @@ from torch import fx, nn
 from qface_toolkit.backends import Embed
 from qface_toolkit.backends._float_fast import Activation, FloatWriter, scaled_sum, write_float
 from qface_toolkit.backends._float_onnx import export_float
-from qface_toolkit.backends._onnxruntime import open_onnx, optimized_operators
+from qface_toolkit.backends._onnxruntime import open_onnx
+from qface_toolkit.backends._profile import inspect_onnx
 from qface_toolkit.environment import record_environment, set_determinism
 from qface_toolkit.measure.agreement import row_cosines
 from qface_toolkit.measure.latency import measure_latency, times_faster
@@ -177,7 +178,7 @@ def compare(model: FloatModel, folder: Path, rounds: int) -> dict[str, Any]:
             "p50_ms": latencies[name].p50_ms,
             "cosine_min": lowest_cosine(runs["float.onnx"], run, batch),
             "size_bytes": files[name].stat().st_size,
-            "operators": dict(optimized_operators(files[name])),
+            "operators": dict(inspect_onnx(files[name]).counts),
         }
         for name, run in runs.items()
     }

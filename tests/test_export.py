@@ -17,7 +17,7 @@ import qface_toolkit as qf
 from qface_toolkit import _manifest, pipeline
 from qface_toolkit._manifest import read_manifest, verify_files
 from qface_toolkit.backends import BACKENDS
-from qface_toolkit.backends._onnxruntime import optimized_operators
+from qface_toolkit.backends._profile import inspect_onnx
 from qface_toolkit.errors import ArtifactError, RecipeError, UnsupportedModel
 from qface_toolkit.quantize.model import load_quantized
 
@@ -71,7 +71,7 @@ def test_the_recipe_reaches_the_files(elsewhere):
     for name in ("int8.x86.onnx", "int8.arm.onnx"):
         told = metadata(out / name)
         assert (told["qface.onnxruntime"], told["qface.input"]) == ("1.18.0", "uint8 NHWC RGB 0..255")
-        assert "Max" not in optimized_operators(out / name)
+        assert "Max" not in inspect_onnx(out / name).counts
     assert report.recipe.values["target"]["onnxruntime"] == "1.18"
 
 
@@ -148,7 +148,7 @@ def test_the_forms_of_prelu_are_those_asked_for(copy):
         artifact = qf.export(copy, "onnx-x86", sets=[f"target.prelu={form}"], out=f"{form}.onnx")
         nodes = [node for node in onnx.load(artifact).graph.node if node.op_type == "Conv"]
         convolutions[form] = sum(len(node.input) == 2 for node in nodes)  # what scales has no bias
-        assert not {"Conv", "PRelu"} & optimized_operators(artifact).keys()
+        assert not {"Conv", "PRelu"} & inspect_onnx(artifact).counts.keys()
     assert convolutions["scaled"] > convolutions["twin"] == 0, convolutions
 
 

@@ -22,7 +22,7 @@ import qface_toolkit as qf
 from qface_toolkit import pipeline
 from qface_toolkit.artifacts import verify_files
 from qface_toolkit.backends import BACKENDS
-from qface_toolkit.backends._onnxruntime import optimized_operators
+from qface_toolkit.backends._profile import inspect_onnx
 from qface_toolkit.errors import ArtifactError
 from qface_toolkit.measure.agreement import measure_agreement
 from qface_toolkit.sources import load_crops
@@ -187,7 +187,7 @@ def test_onnx_weights_are_int8(result):
 
 
 def test_no_layer_runs_in_float(result):
-    operators = optimized_operators(result.out / "int8.x86.onnx")
+    operators = inspect_onnx(result.out / "int8.x86.onnx").counts
     assert operators["QLinearConv"]
     assert not {"Conv", "FusedConv", "Gemm", "FusedGemm", "MatMul", "PRelu"} & operators.keys(), operators
 

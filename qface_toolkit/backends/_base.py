@@ -59,7 +59,3 @@ class Backend(Protocol):
     def inspect(self, artifact: Path) -> Fusion:
         """Return what the runtime really runs, operator by operator, and what did not become integer."""
         ...
-
-    def operators(self, artifact: Path) -> Mapping[str, int]:
-        """Return how many of each operator the runtime really runs, after its own optimization."""
-        ...

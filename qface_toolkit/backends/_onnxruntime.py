@@ -1,9 +1,7 @@
 """Running ONNX files, ours and the float reference, and seeing what ONNX Runtime makes of them."""
 
 import contextlib
-import tempfile
-from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -96,15 +94,6 @@ def _check_runtime(needed: str, artifact: Path) -> None:
             where=str(artifact),
             fix=f"pip install 'onnxruntime>={needed}'",
         )
-
-
-def optimized_operators(artifact: Path) -> Mapping[str, int]:
-    """Return how many of each operator are left after ONNX Runtime's own optimization on this machine."""
-    with tempfile.TemporaryDirectory() as folder:
-        options = session_options(threads=1)
-        options.optimized_model_filepath = str(Path(folder) / "optimized.onnx")
-        _session(artifact, str(artifact), options)
-        return Counter(node.op_type for node in onnx.load(options.optimized_model_filepath).graph.node)
 
 
 def session_options(threads: int) -> onnxruntime.SessionOptions:

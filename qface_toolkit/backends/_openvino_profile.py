@@ -4,7 +4,6 @@ Before the runtime sees the file every node gets a tag for a name: the compiled 
 """
 
 import re
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,12 +47,6 @@ class _Node:
     kernel: str
     inputs: tuple[str, ...]
     places: tuple[int, ...]
-
-
-def compiled_operators(artifact: Path) -> Mapping[str, int]:
-    """Return how many of each operator OpenVINO runs for one image, by kind and precision: "Convolution u8"."""
-    network = compiled(artifact, artifact.read_bytes(), batch=1, threads=1)
-    return Counter(f"{node.kind} {node.precision}" for node in _nodes(network))
 
 
 def inspect_openvino(artifact: Path) -> Fusion:

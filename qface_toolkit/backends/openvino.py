@@ -1,6 +1,5 @@
 """ONNX for OpenVINO: quantize/dequantize pairs around a convolution and its activation together, as it fuses them."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from onnx import helper, numpy_helper
 
 from qface_toolkit.backends._base import Embed, Facts
 from qface_toolkit.backends._openvino import open_openvino, open_outputs
-from qface_toolkit.backends._openvino_profile import compiled_operators, inspect_openvino
+from qface_toolkit.backends._openvino_profile import inspect_openvino
 from qface_toolkit.backends.onnx_qdq._codes import with_outputs
 from qface_toolkit.backends.onnx_qdq._tensors import UNSIGNED
 from qface_toolkit.backends.onnx_qdq.writer import code_names, value_names, write_qdq
@@ -62,10 +61,6 @@ class OpenVino:
     def inspect(self, artifact: Path) -> Fusion:
         """Return what OpenVINO runs."""
         return inspect_openvino(artifact)
-
-    def operators(self, artifact: Path) -> Mapping[str, int]:
-        """Return the operators that OpenVINO runs, by kind and precision."""
-        return compiled_operators(artifact)
 
 
 def _with_moves(

@@ -8,8 +8,7 @@ import io
 import json
 import re
 import warnings
-from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,14 +95,6 @@ class TorchInt8:
             except (RuntimeError, ValueError) as error:
                 what = "torch cannot load the archive"
                 raise ArtifactError(what, where=str(artifact), fix="make it again") from error
-
-    def operators(self, artifact: Path) -> Mapping[str, int]:
-        """Return the counts of the tensor operators in the frozen graph."""
-        with _engine(self.engine), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            graph = _load(str(artifact)).graph
-        kinds = (node.kind() for node in graph.nodes())
-        return Counter(kind for kind in kinds if kind.startswith(("quantized::", "aten::")))
 
 
 class _engine:  # noqa: N801 - reads as the verb it is: with _engine("x86")

@@ -105,6 +105,11 @@ class Fusion:
         """The time of all operators together, in microseconds, or None if it was not measured."""
         return _time(self.operators)
 
+    @property
+    def counts(self) -> Counter[str]:
+        """How many operators there are of each kind."""
+        return Counter(one.kind for one in self.operators)
+
     def kinds(self) -> tuple[Kind, ...]:
         """Return the operators by kind and arithmetic, the most expensive (or most frequent) first."""
         groups: dict[tuple[str, Arithmetic], list[Operator]] = {}

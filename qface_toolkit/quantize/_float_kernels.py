@@ -81,10 +81,14 @@ def _ends(grid: Grid) -> tuple[Tensor, Tensor]:
     return -grid.zero_point * grid.scale, (ACTIVATION_MAX - grid.zero_point) * grid.scale
 
 
-def depthwise_codes(sums: Sums, grid: Grid) -> Tensor:
-    """Return the codes of a depthwise convolution that nothing stands behind: bias and scales move into the ends."""
-    low, high = ((end - sums.bias) / sums.scales for end in _ends(grid))
-    return grid.clipped(fused(sums.products.float(), _MOST / (high - low), -low * _MOST / (high - low)).round())
+def unbiased_codes(sums: Sums, grid: Grid) -> Tensor:
+    """Return the codes of a convolution without bias or activation, whose scales the runtime moves into the ends.
+
+    It takes one shift for all channels, that of the first, because they differ by rounding only.
+    """
+    low, high = (end / sums.scales for end in _ends(grid))
+    factor = _MOST / (high - low)
+    return grid.clipped((sums.products.float() * factor + (-low * factor).flatten()[0]).round())
 
 
 def layer_output(sums: Sums) -> Tensor:

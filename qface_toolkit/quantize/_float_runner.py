@@ -15,14 +15,14 @@ from qface_toolkit.quantize._float_kernels import (
     added_to_codes,
     averaged,
     combined,
-    depthwise_codes,
     layer_output,
     quantized,
     scaled,
+    unbiased_codes,
 )
 from qface_toolkit.quantize._network import Network
 from qface_toolkit.quantize.graph import inputs, module, operation
-from qface_toolkit.quantize.weights import is_affine, is_depthwise
+from qface_toolkit.quantize.weights import is_affine
 
 Tensor = torch.Tensor
 
@@ -63,8 +63,8 @@ class FloatRunner(Network):
             sums = self.sums(node, codes)
             if not held:
                 return layer_output(sums)
-            if is_depthwise(layer):
-                return depthwise_codes(sums, self.grids[node.name])
+            if not sums.bias.any():
+                return unbiased_codes(sums, self.grids[node.name])
             return quantized(layer_output(sums), self.grids[node.name])
         source = inputs(node)[0].name
         if held:

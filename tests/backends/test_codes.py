@@ -8,7 +8,8 @@ from tiny_model import golden_images, golden_model
 
 from qface_toolkit._parity import compare_layers, differing_codes
 from qface_toolkit.backends import BACKENDS
-from qface_toolkit.backends._onnxruntime import open_onnx, optimized_operators
+from qface_toolkit.backends._onnxruntime import open_onnx
+from qface_toolkit.backends._profile import inspect_onnx
 from qface_toolkit.backends.onnx_qdq._codes import with_outputs
 from qface_toolkit.backends.onnx_qdq.writer import code_names
 from qface_toolkit.errors import MeasurementError
@@ -69,7 +70,7 @@ def test_reading_codes_leaves_the_kernels_alone(name, tmp_path):
     entry, artifact = written("onnx-x86", model, tmp_path)
     copy = tmp_path / "copy.onnx"
     copy.write_bytes(with_outputs(onnx.load(artifact), code_names(model), entry.code_type).SerializeToString())
-    before, after = optimized_operators(artifact), optimized_operators(copy)
+    before, after = inspect_onnx(artifact).counts, inspect_onnx(copy).counts
     assert before["QLinearConv"] > 0
     assert {kind: before.get(kind, 0) for kind in KERNELS} == {kind: after.get(kind, 0) for kind in KERNELS}
     images = smooth_images(size)

@@ -11,7 +11,8 @@ from torch import nn
 
 from qface_toolkit.backends._float_fast import _OPERATIONS, export_float_fast, scaled_sum, write_float
 from qface_toolkit.backends._float_onnx import export_float
-from qface_toolkit.backends._onnxruntime import open_onnx, optimized_operators
+from qface_toolkit.backends._onnxruntime import open_onnx
+from qface_toolkit.backends._profile import inspect_onnx
 from qface_toolkit.models import ARCHITECTURES, ModelSpec
 from qface_toolkit.models.iresnet import IResNetPlan
 from qface_toolkit.quantize.canonical import canonicalise
@@ -117,7 +118,7 @@ def test_everything_stays_in_the_fast_layout(tmp_path):
     _, file = written(network, (32, 32), tmp_path)
     counts = [sum(isinstance(module, kind) for module in canonicalise(network, (32, 32)).modules())
               for kind in (nn.Conv2d, nn.PReLU)]  # fmt: skip
-    operators = optimized_operators(file)
+    operators = inspect_onnx(file).counts
     # Both products of each PReLU are convolutions, and the ReLU and the sums are fused into them.
     expected = {"Conv": counts[0] + 2 * counts[1], "ReorderOutput": 1, "Flatten": 1, "Gemm": 1}
     assert operators == expected, f"ONNX Runtime made of it: {dict(operators)}"

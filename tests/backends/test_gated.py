@@ -115,7 +115,7 @@ def test_an_artifact_computes_what_its_ranges_say(name, backend, tmp_path):
 def test_onnx_runtime_runs_all_of_it_as_integers(name, tmp_path):
     _, _, model = built(name)
     opened("onnx-x86", model, tmp_path)
-    operators = dict(BACKENDS.get("onnx-x86").operators(tmp_path / "int8.x86.onnx"))
+    operators = dict(BACKENDS.get("onnx-x86").inspect(tmp_path / "int8.x86.onnx").counts)
     found = [operation(node) for node in model.network.graph.nodes]
     convolutions = found.count("conv") + found.count("prelu") + found.count("hard_sigmoid")
     tail = FLOAT_TAIL if found.count("normalize") else {}
@@ -137,7 +137,7 @@ def test_onnx_runtime_runs_all_of_it_as_integers(name, tmp_path):
 def test_torch_multiplies_codes_and_computes_gates_in_float_islands(name, tmp_path):
     _, _, model = built(name)
     opened("torch-x86", model, tmp_path)
-    operators = BACKENDS.get("torch-x86").operators(tmp_path / "int8.x86.ts")
+    operators = BACKENDS.get("torch-x86").inspect(tmp_path / "int8.x86.ts").counts
     found = [operation(node) for node in model.network.graph.nodes]
     assert operators["quantized::mul"] == found.count("mul")
     gates = found.count("sigmoid") + found.count("hard_sigmoid")

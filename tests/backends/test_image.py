@@ -80,7 +80,7 @@ def test_everything_runs_as_integers(backend, usual, tmp_path):
 
 def test_nothing_is_quantized_at_run_time(usual, tmp_path):
     opened("onnx-x86", usual[0], tmp_path)
-    operators = BACKENDS.get("onnx-x86").operators(tmp_path / "int8.x86.onnx")
+    operators = BACKENDS.get("onnx-x86").inspect(tmp_path / "int8.x86.onnx").counts
     assert set(operators) <= INTEGERS, dict(operators)
     # Two turn the image, one turns the last pixel back before it is flattened.
     assert operators["Transpose"] <= 3, dict(operators)

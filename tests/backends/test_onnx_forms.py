@@ -39,7 +39,7 @@ def test_scaled_prelus_run_as_integers_and_give_what_is_simulated(model, images,
     given = opened("onnx-x86", other, tmp_path)(images)
     agreement = cosines(given, embed_as_integers(other, ONNX, images))
     assert agreement.min() > 0.9999, f"lowest cosine {agreement.min():.6f}"
-    operators = BACKENDS.get("onnx-x86").operators(tmp_path / "int8.x86.onnx")
+    operators = BACKENDS.get("onnx-x86").inspect(tmp_path / "int8.x86.onnx").counts
     assert not {"Conv", "PRelu", "Mul"} & set(operators), dict(operators)
 
 
@@ -74,7 +74,7 @@ def test_the_form_for_older_runtimes_computes_the_same(model, images, tmp_path, 
     given = opened("onnx-x86", older, tmp_path / "older")(images)
     assert np.array_equal(given, opened("onnx-x86", newest, tmp_path)(images))
     file = onnx.load(tmp_path / "older" / "int8.x86.onnx")
-    assert "Max" not in BACKENDS.get("onnx-x86").operators(tmp_path / "older" / "int8.x86.onnx")
+    assert "Max" not in BACKENDS.get("onnx-x86").inspect(tmp_path / "older" / "int8.x86.onnx").counts
     assert {entry.key: entry.value for entry in file.metadata_props}["qface.onnxruntime"] == "1.18.0"
 
 

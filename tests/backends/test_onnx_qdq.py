@@ -34,7 +34,7 @@ def test_everything_runs_as_integers(name, tmp_path):
     network, size = small_network(name)
     model = calibrated(network, size, smooth_images(size, count=1))
     opened("onnx-x86", model, tmp_path)
-    operators = BACKEND.operators(tmp_path / BACKEND.artifact)
+    operators = BACKEND.inspect(tmp_path / BACKEND.artifact).counts
     assert not FLOAT & set(operators), f"float operators are left: {dict(operators)}"
     layers = [operation(node) for node in model.network.graph.nodes]
     # A PReLU is two convolutions and the larger of both.

@@ -73,7 +73,7 @@ def test_the_archive_says_its_engine_and_facts(engine, small, tmp_path):
 
 def test_everything_runs_as_integers(small, tmp_path):
     opened("torch-x86", small[0], tmp_path)
-    operators = BACKENDS.get("torch-x86").operators(tmp_path / "int8.x86.ts")
+    operators = BACKENDS.get("torch-x86").inspect(tmp_path / "int8.x86.ts").counts
     assert operators["aten::quantize_per_tensor"] == 1
     assert operators["aten::dequantize"] == 1
     assert not {"aten::_convolution", "aten::conv2d", "aten::linear", "aten::prelu"} & set(operators), operators

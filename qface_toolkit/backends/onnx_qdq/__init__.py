@@ -1,6 +1,5 @@
 """ONNX with quantize/dequantize pairs, written by ourselves: no stock exporter writes int8 weights and int8 PReLU."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import numpy.typing as npt
 import onnx
 
 from qface_toolkit.backends._base import Embed, Facts
-from qface_toolkit.backends._onnxruntime import RUNTIME_KEY, open_onnx, optimized_operators
+from qface_toolkit.backends._onnxruntime import RUNTIME_KEY, open_onnx
 from qface_toolkit.backends._pixels import pixel_facts
 from qface_toolkit.backends._profile import inspect_onnx
 from qface_toolkit.backends.onnx_qdq._activations import oldest_runtime
@@ -53,10 +52,6 @@ class OnnxQdq:
     def inspect(self, artifact: Path) -> Fusion:
         """Return what ONNX Runtime runs; a file for ARM is let run as it would there, if not as fast."""
         return inspect_onnx(artifact, signed_allowed=self.engine == "arm")
-
-    def operators(self, artifact: Path) -> Mapping[str, int]:
-        """Return the operators that ONNX Runtime runs."""
-        return optimized_operators(artifact)
 
 
 ENTRIES = {
