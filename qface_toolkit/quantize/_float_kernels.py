@@ -87,8 +87,8 @@ def unbiased_codes(sums: Sums, grid: Grid) -> Tensor:
     It takes one shift for all channels, that of the first, because they differ by rounding only.
     """
     low, high = (end / sums.scales for end in _ends(grid))
-    factor = _MOST / (high - low)
-    return grid.clipped((sums.products.float() * factor + (-low * factor).flatten()[0]).round())
+    shift = (-low * _MOST / (high - low)).flatten()[0]
+    return grid.clipped((sums.products.float() * (_MOST / (high - low)) + shift).round())
 
 
 def layer_output(sums: Sums) -> Tensor:
