@@ -19,6 +19,7 @@ from qface_toolkit.backends import BACKENDS, Backend, Embed
 from qface_toolkit.backends._float_fast import ARTIFACT as FAST_ARTIFACT
 from qface_toolkit.backends._float_onnx import ARTIFACT as FLOAT_ARTIFACT
 from qface_toolkit.backends._onnxruntime import open_onnx, repeat_onnx
+from qface_toolkit.backends._openvino import repeat_openvino
 from qface_toolkit.environment import record_environment
 from qface_toolkit.measure.agreement import measure_agreement
 from qface_toolkit.measure.latency import Latency, measure_latency, times_faster
@@ -53,8 +54,8 @@ LATENCY_ROUNDS = 60
 LATENCY_BUDGET_S = 30.0
 """Only a network of many billion operations meets this; small ones end after LATENCY_ROUNDS."""
 
-_FLOAT_IN = {"torch": "float network, traced", "onnxruntime": FLOAT_ARTIFACT}
-"""Runtime -> what stands for the float model there."""
+_FLOAT_IN = {"torch": "float network, traced", "onnxruntime": FLOAT_ARTIFACT, "openvino": "float.onnx in OpenVINO"}
+"""Runtime -> what stands for the float model there; in OpenVINO it is timed only if an artifact is."""
 
 
 def collect_evidence(
@@ -83,7 +84,9 @@ def collect_evidence(
         environment=record_environment(job.seed, job.threads),
         calibration=CalibrationUsed(set=job.recipe.calibration.set, **manifest.as_json()),
         float_latency={
-            runtime: LatencyFigures.of(latencies[name], threads=1, batch=1) for runtime, name in _FLOAT_IN.items()
+            runtime: LatencyFigures.of(latencies[name], threads=1, batch=1)
+            for runtime, name in _FLOAT_IN.items()
+            if name in latencies
         },
         artifacts=artifacts,
         verification=verification,
@@ -150,12 +153,17 @@ class _Bench:
             backend = BACKENDS.get(name)
             if not _foreign(backend):
                 calls[backend.artifact] = self._call(backend, example)
+            if backend.runtime == "openvino":
+                float_call = repeat_openvino(self.path(FLOAT_ARTIFACT), example, threads=1)
+                calls[_FLOAT_IN["openvino"]] = float_call
         return calls
 
     def _call(self, backend: Backend, example: npt.NDArray[np.float32]) -> Callable[[], object]:
         file = self.path(backend.artifact)
         if backend.runtime == "onnxruntime":
             return repeat_onnx(file, example, threads=1, signed_allowed=backend.engine == "arm")
+        if backend.runtime == "openvino":
+            return repeat_openvino(file, example, threads=1)
         return partial(backend.open(file, threads=1), example)
 
     def artifact(self, name: str, latencies: Mapping[str, Latency]) -> ArtifactFigures:

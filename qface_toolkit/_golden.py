@@ -1,13 +1,17 @@
 """Golden vectors: a few images and what each file must make of them, so that any machine can tell whether it does."""
 
 import io
+import math
+import re
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from qface_toolkit._disk import disk_errors
 from qface_toolkit.backends import BACKENDS
 from qface_toolkit.errors import ArtifactError
 from qface_toolkit.models import FloatModel
@@ -20,6 +24,15 @@ from qface_toolkit.sources._sets import find_set
 GOLDEN = "golden.npz"
 HELD_OUT = "drawings-heldout"
 GOLDEN_IMAGES = 8
+
+LARGEST_GOLDEN_BYTES = 1 << 26
+MAGIC = b"\x93NUMPY\x01\x00"
+_HEADER = re.compile(
+    re.escape(MAGIC) + rb"(..)\{'descr': '(<f4|\|u1)', 'fortran_order': False, 'shape': \(([\d, ]{1,80})\), \} *\n",
+    re.DOTALL,
+)
+"""Of the two kinds of arrays in golden vectors; numpy's own reader hands headers to the parser of Python."""
+INPUTS, FLOAT, IMAGE = "inputs", "float", "image"
 
 Arrays = dict[str, npt.NDArray[np.generic]]
 
@@ -49,13 +62,8 @@ def with_artifact(golden: Path, model: QuantizedModel, artifact: str, target: Ta
     Raises:
         ArtifactError: if the file is damaged.
     """
-    try:
-        with np.load(golden, allow_pickle=False) as stored:
-            arrays: Arrays = dict(stored)
-        return _npz(arrays | _expected(model, artifact, target, arrays["inputs"].astype(np.float32)))
-    except (OSError, ValueError, LookupError, EOFError, zipfile.BadZipFile) as error:
-        what = f"this file of golden vectors cannot be used: {error}"
-        raise ArtifactError(what, where=str(golden), fix="compress again") from error
+    arrays = read_golden(golden)
+    return _npz(arrays | _expected(model, artifact, target, arrays[INPUTS]))
 
 
 def _expected(model: QuantizedModel, artifact: str, target: Target, inputs: npt.NDArray[np.float32]) -> Arrays:
@@ -67,3 +75,59 @@ def _npz(arrays: Mapping[str, npt.NDArray[np.generic]]) -> bytes:
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)  # type: ignore[arg-type]  # newer stubs see allow_pickle among the arrays' names
     return buffer.getvalue()
+
+
+def read_golden(path: Path) -> dict[str, npt.NDArray[Any]]:
+    """Return the golden vectors: "inputs" [N, 3, height, width], "float" and each artifact's embeddings [N, D].
+
+    Where files take pixels, "image" uint8 [N, height, width, 3] is there too. The file may come from anybody.
+
+    Raises:
+        ArtifactError: if the file is damaged, too large or holds anything but finite float32 arrays of N images.
+    """
+    try:
+        with disk_errors(path):
+            if path.stat().st_size > 2 * LARGEST_GOLDEN_BYTES:
+                raise ValueError("the file is too large")
+        with disk_errors(path), zipfile.ZipFile(path) as archive:
+            arrays = {entry.filename.removesuffix(".npy"): _array(archive, entry) for entry in _bounded(archive)}
+        _check_golden({name: array for name, array in arrays.items() if name != IMAGE})
+        if IMAGE in arrays and arrays[IMAGE].dtype != np.uint8:
+            raise ValueError(f"pixels of type {arrays[IMAGE].dtype}")
+    except (zipfile.BadZipFile, ValueError, TypeError, EOFError, RuntimeError) as error:
+        what = f"these golden vectors cannot be used: {str(error)[:200]}"
+        raise ArtifactError(what, where=str(path), fix="copy the folder again, or make it again") from error
+    return arrays
+
+
+def _bounded(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
+    entries = archive.infolist()
+    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+        raise ValueError("compressed arrays")
+    if sum(entry.file_size for entry in entries) > LARGEST_GOLDEN_BYTES:
+        raise ValueError(f"more than {LARGEST_GOLDEN_BYTES} bytes")
+    return entries
+
+
+def _array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> npt.NDArray[Any]:
+    """Return an array as numpy.save writes it, once it is sure that its header tells the truth about its size."""
+    data = archive.read(entry)
+    header = _HEADER.match(data)
+    if header is None or header.end() != len(MAGIC) + 2 + int.from_bytes(header[1], "little"):
+        raise ValueError(f"{entry.filename} is no array of float32 or uint8")
+    shape, dtype = [int(number) for number in re.findall(rb"\d+", header[3])], np.dtype(header[2].decode())
+    if math.prod(shape) * dtype.itemsize != len(data) - header.end():
+        raise ValueError(f"{entry.filename} is not as large as it says")
+    return np.frombuffer(data, dtype, offset=header.end()).reshape(shape).copy()
+
+
+def _check_golden(arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+    if missing := {INPUTS, FLOAT} - arrays.keys():
+        raise ValueError(f"no {' and no '.join(sorted(missing))}")
+    count = len(arrays[FLOAT])
+    for name, array in arrays.items():
+        axes = 4 if name == INPUTS else 2
+        if array.dtype != np.float32 or array.ndim != axes or len(array) != count or array.size == 0:
+            raise ValueError(f"{name} is {array.dtype} {list(array.shape)[:8]}")
+        if not np.isfinite(array).all() or not array.reshape(count, -1).any(axis=1).all():
+            raise ValueError(f"{name} holds rows of zeros, or no numbers")

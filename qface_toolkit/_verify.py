@@ -4,20 +4,16 @@ The folder may come from anybody: hashes in its manifest find damage, not malice
 stranger's are.
 """
 
-import math
-import re
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from qface_toolkit._disk import disk_errors
 from qface_toolkit._export import EXPORTED
-from qface_toolkit._golden import GOLDEN
+from qface_toolkit._golden import FLOAT, GOLDEN, IMAGE, INPUTS, read_golden
 from qface_toolkit._manifest import Manifest, is_intact, read_manifest
 from qface_toolkit.backends import BACKENDS, Backend
 from qface_toolkit.backends._float_fast import ARTIFACT as FAST_ARTIFACT
@@ -29,15 +25,6 @@ from qface_toolkit.backends._untrusted import limited_memory, limited_time, read
 from qface_toolkit.backends.torch_int8 import EXTRA_FILE
 from qface_toolkit.errors import ArtifactError, QFaceError
 from qface_toolkit.measure.verdicts import FileVerdict, Verdicts, judge_file
-
-LARGEST_GOLDEN_BYTES = 1 << 26
-MAGIC = b"\x93NUMPY\x01\x00"
-_HEADER = re.compile(
-    re.escape(MAGIC) + rb"(..)\{'descr': '(<f4|\|u1)', 'fortran_order': False, 'shape': \(([\d, ]{1,80})\), \} *\n",
-    re.DOTALL,
-)
-"""Of the two kinds of arrays in golden vectors; numpy's own reader hands headers to the parser of Python."""
-INPUTS, FLOAT, IMAGE = "inputs", "float", "image"
 
 Floats = npt.NDArray[np.float32]
 
@@ -53,7 +40,7 @@ def verify_result(folder: Path) -> Verdicts:
     if GOLDEN in damaged or GOLDEN not in manifest.files:
         what = f"there is nothing to compare with: {damaged.get(GOLDEN, 'the manifest does not name it')}"
         raise ArtifactError(what, where=str(folder / GOLDEN), fix="copy the folder again, or make it again")
-    golden = read_golden(folder / GOLDEN)
+    golden = {name: array for name, array in read_golden(folder / GOLDEN).items() if name != IMAGE}
     check = _Check(folder, manifest, golden, damaged)
     return Verdicts(tuple(check.verdict(name) for name in check.names()), len(golden[INPUTS]))
 
@@ -117,58 +104,3 @@ class _Check:
         if isinstance(wanted, str) and wanted in entries:
             return entries[wanted]
         return next((entry for entry in entries.values() if entry.artifact == name), None)
-
-
-def read_golden(path: Path) -> dict[str, Floats]:
-    """Return the golden vectors: "inputs" [N, 3, height, width], "float" and each artifact's embeddings [N, D].
-
-    Raises:
-        ArtifactError: if the file is damaged, too large or holds anything but finite float32 arrays of N images.
-    """
-    try:
-        with disk_errors(path):
-            if path.stat().st_size > 2 * LARGEST_GOLDEN_BYTES:
-                raise ValueError("the file is too large")
-        with disk_errors(path), zipfile.ZipFile(path) as archive:
-            arrays = {entry.filename.removesuffix(".npy"): _array(archive, entry) for entry in _bounded(archive)}
-        pixels = arrays.pop(IMAGE, None)
-        _check_golden(arrays)
-        if pixels is not None and pixels.dtype != np.uint8:
-            raise ValueError(f"pixels of type {pixels.dtype}")
-    except (zipfile.BadZipFile, ValueError, TypeError, EOFError, RuntimeError) as error:
-        what = f"these golden vectors cannot be used: {str(error)[:200]}"
-        raise ArtifactError(what, where=str(path), fix="copy the folder again, or make it again") from error
-    return arrays
-
-
-def _bounded(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
-    entries = archive.infolist()
-    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
-        raise ValueError("compressed arrays")
-    if sum(entry.file_size for entry in entries) > LARGEST_GOLDEN_BYTES:
-        raise ValueError(f"more than {LARGEST_GOLDEN_BYTES} bytes")
-    return entries
-
-
-def _array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> npt.NDArray[Any]:
-    """Return an array as numpy.save writes it, once it is sure that its header tells the truth about its size."""
-    data = archive.read(entry)
-    header = _HEADER.match(data)
-    if header is None or header.end() != len(MAGIC) + 2 + int.from_bytes(header[1], "little"):
-        raise ValueError(f"{entry.filename} is no array of float32 or uint8")
-    shape, dtype = [int(number) for number in re.findall(rb"\d+", header[3])], np.dtype(header[2].decode())
-    if math.prod(shape) * dtype.itemsize != len(data) - header.end():
-        raise ValueError(f"{entry.filename} is not as large as it says")
-    return np.frombuffer(data, dtype, offset=header.end()).reshape(shape).copy()
-
-
-def _check_golden(arrays: Mapping[str, npt.NDArray[Any]]) -> None:
-    if missing := {INPUTS, FLOAT} - arrays.keys():
-        raise ValueError(f"no {' and no '.join(sorted(missing))}")
-    count = len(arrays[FLOAT])
-    for name, array in arrays.items():
-        axes = 4 if name == INPUTS else 2
-        if array.dtype != np.float32 or array.ndim != axes or len(array) != count or array.size == 0:
-            raise ValueError(f"{name} is {array.dtype} {list(array.shape)[:8]}")
-        if not np.isfinite(array).all() or not array.reshape(count, -1).any(axis=1).all():
-            raise ValueError(f"{name} holds rows of zeros, or no numbers")

@@ -17,7 +17,7 @@ import torch
 from helpers import SMALL, measure_quickly, run_here, write_tiny
 
 from qface_toolkit import pipeline
-from qface_toolkit._verify import LARGEST_GOLDEN_BYTES, read_golden
+from qface_toolkit._golden import LARGEST_GOLDEN_BYTES, read_golden
 from qface_toolkit.backends import BACKENDS
 from qface_toolkit.backends.torch_int8 import _saved
 from qface_toolkit.errors import ArtifactError

@@ -157,7 +157,7 @@ def _nodes(graph: _Proto) -> list[OnnxNode]:
     if len(graph.node) > _MOST_NODES:
         raise CheckpointError(f"the graph has {len(graph.node)} nodes, more than any face network", fix=_FLAT)
     nodes = [_node(proto, place) for place, proto in enumerate(graph.node)]
-    quantized = [node for node in nodes if node.op in _QUANTIZED or node.op.startswith("QLinear")]
+    quantized = [node for node in nodes if _is_quantized(node.op)]
     if quantized:
         raise CheckpointError(
             f"the network is quantized already: {len(quantized)} nodes such as "
@@ -167,10 +167,14 @@ def _nodes(graph: _Proto) -> list[OnnxNode]:
     return nodes
 
 
+def _is_quantized(op: str) -> bool:
+    return op in _QUANTIZED or op.startswith(("QLinear", "QGemm"))
+
+
 def _node(proto: _Proto, place: int) -> OnnxNode:
     op, name = printable(proto.op_type, 40), printable(proto.name) or f"node {place}"
     where = f"node {name!r} ({op})"
-    if proto.domain not in _STANDARD_DOMAINS:
+    if proto.domain not in _STANDARD_DOMAINS and not _is_quantized(op):
         raise CheckpointError(
             f"an operator comes from the domain {printable(proto.domain)!r}, which only some runtimes know",
             where=where,

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
+from torch import nn
 
 from qface_toolkit.quantize.scheme import ACTIVATION_MAX, SLOPE_SCALE, SLOPE_ZERO_POINT, WIDE_GROUPS
 
@@ -74,8 +75,12 @@ class Arithmetic(Protocol):
         """Return the codes of the product of two tensors."""
         ...
 
-    def averaged(self, steps: Tensor, grid: Grid) -> Tensor:
-        """Return the codes of global averages given in steps."""
+    def averaged(self, sums: Tensor, count: int, grid: Grid) -> Tensor:
+        """Return the codes of global averages, given the sums of `count` pixels' centred codes."""
+        ...
+
+    def pooled(self, pool: nn.Module, centred: Tensor, grid: Grid) -> Tensor:
+        """Return the codes of averages over windows of centred codes."""
         ...
 
 
@@ -98,9 +103,13 @@ class OnnxRuntime:
         """Multiply the product of the steps by one ratio, add the zero point, round."""
         return grid.clipped(_product(parts, grid, grid.zero_point))
 
-    def averaged(self, steps: Tensor, grid: Grid) -> Tensor:
-        """Round, then move by the zero point."""
-        return grid.rounded(steps)
+    def averaged(self, sums: Tensor, count: int, grid: Grid) -> Tensor:
+        """Multiply the sum by scale / (scale x count), as float32 divides; round, then move by the zero point."""
+        return grid.rounded(sums * (grid.scale / (grid.scale * count)))
+
+    def pooled(self, pool: nn.Module, centred: Tensor, grid: Grid) -> Tensor:
+        """Average real numbers and quantize them, the zero point added before rounding."""
+        return grid.clipped((pool(centred * grid.scale) / grid.scale + grid.zero_point).round())
 
 
 class OnnxRuntimeSigned(OnnxRuntime):
@@ -114,6 +123,10 @@ class OnnxRuntimeSigned(OnnxRuntime):
     def multiplied(self, parts: list[tuple[Tensor, Grid]], grid: Grid) -> Tensor:
         """Multiply signed codes."""
         return grid.clipped(_product(parts, grid, grid.zero_point - _SIGN) + _SIGN)
+
+    def pooled(self, pool: nn.Module, centred: Tensor, grid: Grid) -> Tensor:
+        """Average real numbers and quantize them to signed codes."""
+        return grid.clipped((pool(centred * grid.scale) / grid.scale + (grid.zero_point - _SIGN)).round() + _SIGN)
 
 
 class _Torch:
@@ -134,9 +147,13 @@ class _Torch:
         steps = (a - grid_a.zero_point) * (b - grid_b.zero_point)
         return grid.rounded(steps * (grid_a.scale * grid_b.scale * (1 / grid.scale)))
 
-    def averaged(self, steps: Tensor, grid: Grid) -> Tensor:
+    def averaged(self, sums: Tensor, count: int, grid: Grid) -> Tensor:
         """Move by the zero point, then round: averages of an even number of pixels are often ties."""
-        return grid.clipped((steps + grid.zero_point).round())
+        return grid.clipped((sums / count + grid.zero_point).round())
+
+    def pooled(self, pool: nn.Module, centred: Tensor, grid: Grid) -> Tensor:
+        """Average codes, round, then move by the zero point."""
+        return grid.rounded(pool(centred))
 
 
 class OneDnn(_Torch):
@@ -184,9 +201,9 @@ class Qnnpack(_Torch):
         steps = torch.as_tensor(total) / 2.0**shift
         return grid.clipped((steps.abs() + 0.5).floor() * steps.sign() + grid.zero_point).float()
 
-    def averaged(self, steps: Tensor, grid: Grid) -> Tensor:
+    def averaged(self, sums: Tensor, count: int, grid: Grid) -> Tensor:
         """Round, then move by the zero point."""
-        return grid.rounded(steps)
+        return grid.rounded(sums / count)
 
 
 def fused(a: Tensor, b: Tensor, c: Tensor) -> Tensor:

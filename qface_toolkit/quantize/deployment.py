@@ -1,5 +1,6 @@
 """What is known of the machine and the program that will run a result, as far as it changes what is written."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -23,5 +24,7 @@ class Deployment:
         return _numbers(self.onnxruntime) >= _numbers(release)
 
 
-def _numbers(release: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in release.split(".")[:2])
+def _numbers(release: str) -> tuple[float, ...]:
+    """Return a release's numbers; "1.24" stands for the last of its line."""
+    numbers = [float(part) for part in release.split(".")]
+    return tuple(numbers) if len(numbers) > 2 else (*numbers, math.inf)

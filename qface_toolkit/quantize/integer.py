@@ -153,9 +153,15 @@ def _pool(runner: _Runner, node: fx.Node, sources: list[Tensor]) -> Tensor:
     return grid.rounded(cast(Tensor, module(node)(sources[0] - grid.zero_point)))
 
 
-def _global_average_pool(runner: _Runner, node: fx.Node, sources: list[Tensor]) -> Tensor:
+def _average_pool(runner: _Runner, node: fx.Node, sources: list[Tensor]) -> Tensor:
     grid = runner.grids[node.name]
-    return runner.engine.averaged(cast(Tensor, module(node)(sources[0] - grid.zero_point)), grid)
+    return runner.engine.pooled(module(node), sources[0] - grid.zero_point, grid)
+
+
+def _global_average_pool(runner: _Runner, node: fx.Node, sources: list[Tensor]) -> Tensor:
+    grid, pixels = runner.grids[node.name], sources[0].shape[2] * sources[0].shape[3]
+    sums = (sources[0] - grid.zero_point).sum(dim=(2, 3), keepdim=True)
+    return runner.engine.averaged(sums, pixels, grid)
 
 
 def _flatten(runner: _Runner, node: fx.Node, sources: list[Tensor]) -> Tensor:
@@ -175,7 +181,7 @@ _OPERATIONS: Mapping[str, Callable[[_Runner, fx.Node, list[Tensor]], Tensor]] = 
     "sigmoid": _sigmoid,
     "hard_sigmoid": _hard_sigmoid,
     "max_pool": _pool,
-    "average_pool": _pool,
+    "average_pool": _average_pool,
     "global_average_pool": _global_average_pool,
     "flatten": _flatten,
     "add": _add,

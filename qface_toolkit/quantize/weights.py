@@ -20,6 +20,9 @@ from qface_toolkit.quantize.scheme import (
 
 _INT16_MAX = 32767
 
+INPUT_BLOCK = 4
+"""ONNX Runtime's fast convolutions read input channels in blocks of this many; others copy every patch first."""
+
 
 def layer_scales(
     layer: nn.Conv2d | nn.Linear, input_scale: np.float32, target: Target, deployment: Deployment
@@ -51,8 +54,16 @@ def largest_codes(layer: nn.Conv2d | nn.Linear, target: Target, deployment: Depl
     largest = np.full(len(layer.weight), target.weight_max(layer), np.float32)
     if not deployment.vnni and target.family == "onnx" and not is_depthwise(layer):
         codes = weight_codes(weight := layer.weight.detach().numpy(), weight_scales(weight))
-        largest[_can_saturate(codes)] = SAFE_WEIGHT_MAX
+        stored = np.pad(codes, ((0, 0), (0, missing_channels(layer))) + ((0, 0),) * (codes.ndim - 2))
+        largest[_can_saturate(stored)] = SAFE_WEIGHT_MAX
     return largest
+
+
+def missing_channels(layer: nn.Conv2d | nn.Linear) -> int:
+    """Return how many input channels of zeros a layer's stored weights have beyond its own: see INPUT_BLOCK."""
+    if not isinstance(layer, nn.Conv2d) or layer.groups > 1 or max(layer.kernel_size) == 1:
+        return 0
+    return int(-layer.in_channels % INPUT_BLOCK)
 
 
 def is_depthwise(layer: nn.Module) -> bool:

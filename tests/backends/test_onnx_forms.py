@@ -140,3 +140,21 @@ def scale(model, tensor):
 
 def written(model, node):
     return node.name if node.name in model.plan.tensors else next(iter(node.users)).name
+
+
+def test_without_vnni_the_weights_as_stored_are_safe(tmp_path):
+    """A fourth input channel is stored for images, which makes other neighbours than the layer's own weights have."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 256, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(256 * 64, 4)).eval()
+    model = calibrated(network, (8, 8), smooth_images((8, 8)))
+    written = write_qdq(replace(model, deployment=Deployment(vnni=False)))
+    stored = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in written.graph.initializer}
+    codes = next(array for array in stored.values() if array.dtype == np.int8 and array.ndim == 4)
+    assert codes.shape == (256, 4, 3, 3)
+    pairs = np.moveaxis(codes.astype(np.int64), 1, -1).reshape(256, -1, 2)
+    assert max(np.maximum(pairs, 0).sum(2).max(), np.maximum(-pairs, 0).sum(2).max()) * 255 <= 32767
+
+
+@pytest.mark.parametrize(("oldest", "has"), [("1.24", True), ("1.24.0", False), ("1.24.1", True), ("1.18", False)])
+def test_a_release_without_a_patch_is_the_last_of_its_line(oldest, has):
+    assert Deployment(onnxruntime=oldest).has_onnxruntime("1.24.1") is has

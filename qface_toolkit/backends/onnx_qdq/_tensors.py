@@ -8,14 +8,11 @@ from torch import fx
 from qface_toolkit.backends.onnx_qdq._builder import GraphBuilder
 from qface_toolkit.backends.onnx_qdq._geometry import convolution_attributes
 from qface_toolkit.backends.onnx_qdq._layer import LayerConstants, dequantized, layer_constants
-from qface_toolkit.quantize.graph import inputs, module, operation
+from qface_toolkit.quantize.graph import inputs, module
 from qface_toolkit.quantize.model import QuantizedModel
 from qface_toolkit.quantize.plan import ONNX, Target
 from qface_toolkit.quantize.scheme import ACTIVATION_MAX, activation_qparams
-from qface_toolkit.quantize.weights import layer_scales
-
-_BLOCK = 4
-"""ONNX Runtime's fast convolutions read input channels in blocks of this many; others copy every patch first."""
+from qface_toolkit.quantize.weights import layer_scales, missing_channels
 
 
 @dataclass(frozen=True)
@@ -91,7 +88,7 @@ class TensorWriter:
         """Store the constants of a convolution or linear layer."""
         scale, layer = self.input_scale(node), module(node)
         scales = layer_scales(layer, scale, self.target, self.model.deployment)
-        return layer_constants(self.graph, layer, scales, scale, _missing_channels(node))
+        return layer_constants(self.graph, layer, scales, scale, missing_channels(layer))
 
     def convolution(self, node: fx.Node, layer: LayerConstants) -> str:
         """Write a convolution with these constants and the geometry of `node`."""
@@ -108,11 +105,3 @@ class TensorWriter:
             codes = self.graph.node("Pad", [self.codes[tensor], pads, self.code(self.grid(tensor)[1])])
             self._blocked[tensor] = self.restored(codes, tensor)
         return self._blocked[tensor]
-
-
-def _missing_channels(node: fx.Node) -> int:
-    """Return how many input channels a convolution lacks to fill the blocks that fast kernels read."""
-    layer = module(node)
-    if operation(node) != "conv" or layer.groups > 1 or max(layer.kernel_size) == 1:
-        return 0
-    return int(-layer.in_channels % _BLOCK)
