@@ -14,7 +14,10 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGE = "qface_toolkit"
 DATA = {"recipes": "*.yaml", "calibration": "*.yaml"}
-MODEL_FILES = {f"{PACKAGE}/models/demo.safetensors", f"{PACKAGE}/models/demo.md", f"{PACKAGE}/py.typed"}
+MODEL_FILES = {
+    f"{PACKAGE}/models/demo.safetensors", f"{PACKAGE}/models/demo.md", f"{PACKAGE}/py.typed",
+    f"{PACKAGE}/quantize/form_times.json",
+}  # fmt: skip
 
 pytestmark = pytest.mark.slow
 
