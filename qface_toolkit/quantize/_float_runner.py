@@ -4,12 +4,16 @@ What is one kernel there is rounded once, at its end. Which kernel an operation 
 _float_kernels), to the last bit.
 """
 
+import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import cast
 
+import numpy as np
 import torch
 from torch import fx
 
+from qface_toolkit.quantize._arithmetic import Sums
 from qface_toolkit.quantize._float_kernels import (
     FLOAT_KERNELS,
     added_to_codes,
@@ -22,7 +26,7 @@ from qface_toolkit.quantize._float_kernels import (
 )
 from qface_toolkit.quantize._network import Network
 from qface_toolkit.quantize.graph import inputs, module, operation
-from qface_toolkit.quantize.weights import is_affine
+from qface_toolkit.quantize.weights import bias_of_codes, is_affine, pads_codes
 
 Tensor = torch.Tensor
 
@@ -60,7 +64,7 @@ class FloatRunner(Network):
     def _of_layer(self, node: fx.Node, codes: Tensor) -> Tensor:
         layer, held = module(node), self.quantized(node.name)
         if not is_affine(layer):
-            sums = self.sums(node, codes)
+            sums = self._sums(node, codes)
             if not held:
                 return layer_output(sums)
             if not sums.bias.any():
@@ -71,6 +75,18 @@ class FloatRunner(Network):
             return scaled(layer, codes, self.grids[source], self.grids[node.name])
         factors = cast(Tensor, layer.weight).detach().reshape(1, -1, 1, 1)
         return self.restored(source, codes) * factors + self.layers[node.name].bias
+
+    def _sums(self, node: fx.Node, codes: Tensor) -> Sums:
+        """Return a layer's sums, over codes as they are where their zero point is made part of the bias."""
+        sums, layer, source = self.sums(node, codes), module(node), self.grids[inputs(node)[0].name]
+        if not pads_codes(layer, source.zero_point, math.prod(codes.shape[2:])):
+            return sums
+        scales = sums.weight_scales.flatten().numpy()
+        bias = bias_of_codes(layer, scales, np.float32(source.scale), source.zero_point)
+        whole = self.layers[node.name].weight.double().flatten(1).sum(1).reshape(sums.bias.shape) * source.zero_point
+        return replace(
+            sums, products=sums.products.double() + whole, bias=torch.from_numpy(bias).reshape(sums.bias.shape)
+        )
 
     def _ends_layer(self, node: fx.Node) -> bool:
         """Tell whether an activation is part of a layer's kernel."""

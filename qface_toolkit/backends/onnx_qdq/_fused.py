@@ -4,25 +4,34 @@ Nothing is quantized between the two, activations stay the operators they are, b
 points: the runtime unpacks weights to float that share their zero points with a layer which it runs otherwise.
 """
 
+import math
 from collections.abc import Callable, Mapping
 
 import numpy as np
+import numpy.typing as npt
 from torch import fx, nn
 
 from qface_toolkit.backends.onnx_qdq._geometry import convolution_attributes, pool_attributes
 from qface_toolkit.backends.onnx_qdq._tensors import TensorWriter
+from qface_toolkit.quantize._edit import shape_of
 from qface_toolkit.quantize.graph import inputs, module
 from qface_toolkit.quantize.scheme import weight_codes
-from qface_toolkit.quantize.weights import is_affine, layer_bias, layer_scales
+from qface_toolkit.quantize.weights import bias_of_codes, is_affine, layer_bias, layer_scales, pads_codes
 
 
 def _conv(writer: TensorWriter, node: fx.Node) -> None:
-    layer = module(node)
+    layer, source = module(node), inputs(node)[0]
     if is_affine(layer):
         writer.rounded(node, _affine(writer, writer.read(node), layer))
         return
-    read = [writer.read(node), _weight(writer, node), _bias(writer, layer)]
-    writer.rounded(node, writer.graph.node("Conv", read, **convolution_attributes(layer)))
+    value, bias, attributes = writer.read(node), layer_bias(layer), convolution_attributes(layer)
+    scale, zero_point = writer.grid(source.name)
+    if pads_codes(layer, zero_point, math.prod(shape_of(source)[2:])):
+        codes = _padded(writer, source.name, attributes.pop("pads"))
+        value = writer.graph.node("DequantizeLinear", [codes, writer.graph.constant(scale, np.float32), writer.code(0)])
+        bias = bias_of_codes(layer, _scales(writer, node), scale, zero_point)
+    read = [value, _weight(writer, node), writer.graph.constant(bias, np.float32)]
+    writer.rounded(node, writer.graph.node("Conv", read, **attributes))
 
 
 def _affine(writer: TensorWriter, value: str, layer: nn.Conv2d) -> str:
@@ -33,19 +42,18 @@ def _affine(writer: TensorWriter, value: str, layer: nn.Conv2d) -> str:
 
 
 def _linear(writer: TensorWriter, node: fx.Node) -> None:
-    read = [writer.read(node), _weight(writer, node), _bias(writer, module(node))]
-    writer.rounded(node, writer.graph.node("Gemm", read, transB=1))
+    bias = writer.graph.constant(layer_bias(module(node)), np.float32)
+    writer.rounded(node, writer.graph.node("Gemm", [writer.read(node), _weight(writer, node), bias], transB=1))
 
 
 def _weight(writer: TensorWriter, node: fx.Node) -> str:
-    layer = module(node)
-    scales = layer_scales(layer, writer.input_scale(node), writer.target, writer.model.deployment)
-    codes = writer.graph.constant(weight_codes(layer.weight.detach().numpy(), scales), np.int8)
+    scales = _scales(writer, node)
+    codes = writer.graph.constant(weight_codes(module(node).weight.detach().numpy(), scales), np.int8)
     return writer.graph.node("DequantizeLinear", [codes, writer.graph.constant(scales, np.float32)], axis=0)
 
 
-def _bias(writer: TensorWriter, layer: nn.Conv2d | nn.Linear) -> str:
-    return writer.graph.constant(layer_bias(layer), np.float32)
+def _scales(writer: TensorWriter, node: fx.Node) -> npt.NDArray[np.float32]:
+    return layer_scales(module(node), writer.input_scale(node), writer.target, writer.model.deployment)
 
 
 def _prelu(writer: TensorWriter, node: fx.Node) -> None:
@@ -76,17 +84,17 @@ def _hard_sigmoid(writer: TensorWriter, node: fx.Node) -> None:
 def _average_pool(writer: TensorWriter, node: fx.Node) -> None:
     """Write a pool whose padding, if any, is done on codes before: the runtime would average code 0, not value 0."""
     value, attributes = writer.read(node), pool_attributes(module(node))
-    if any(attributes["pads"]):
-        value = _padded(writer, inputs(node)[0].name, attributes["pads"])
-        attributes["pads"] = [0, 0, 0, 0]
+    if any(attributes.get("pads", ())):
+        source = inputs(node)[0].name
+        value = writer.restored(_padded(writer, source, attributes.pop("pads")), source)
     writer.rounded(node, writer.graph.node("AveragePool", [value], **attributes))
 
 
 def _padded(writer: TensorWriter, tensor: str, pads: list[int]) -> str:
-    """Return the float values of a tensor with a border of zeros."""
+    """Return the codes of a tensor with a border of those of zero."""
     codes = writer.codes.get(tensor) or writer.quantized(writer.values[tensor], tensor)
     widths = writer.graph.constant([0, 0, *pads[:2], 0, 0, *pads[2:]], np.int64)
-    return writer.restored(writer.graph.node("Pad", [codes, widths, writer.code(writer.grid(tensor)[1])]), tensor)
+    return writer.graph.node("Pad", [codes, widths, writer.code(writer.grid(tensor)[1])])
 
 
 def _max_pool(writer: TensorWriter, node: fx.Node) -> None:
