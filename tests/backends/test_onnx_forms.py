@@ -20,7 +20,9 @@ from qface_toolkit.quantize.scheme import activation_qparams, weight_codes
 from qface_toolkit.quantize.weights import is_depthwise, largest_codes, layer_scales
 
 
-@pytest.fixture(scope="module", params=["mobilefacenet", "iresnet", "pocketnet"])
+@pytest.fixture(
+    scope="module", params=["mobilefacenet", "iresnet", pytest.param("pocketnet", marks=pytest.mark.slow)]
+)
 def model(request):
     return calibrated(*small_network(request.param))
 
