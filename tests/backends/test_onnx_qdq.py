@@ -29,7 +29,9 @@ def written(model):
     return onnx.load_from_string(BACKEND.lower(model, {"qface.model": "small"}))
 
 
-@pytest.mark.parametrize("name", ["mobilefacenet", "mobilefacenet-relu6", "iresnet", pytest.param("pocketnet", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "name", ["mobilefacenet", "mobilefacenet-relu6", "iresnet", pytest.param("pocketnet", marks=pytest.mark.slow)]
+)
 def test_everything_runs_as_integers(name, tmp_path):
     network, size = small_network(name)
     model = calibrated(network, size, smooth_images(size, count=1))
