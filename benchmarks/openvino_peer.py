@@ -10,6 +10,7 @@ import argparse
 import json
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,12 @@ from random_networks import random_network
 
 import qface_toolkit as qf
 from qface_toolkit.environment import record_environment
+from qface_toolkit.measure.agreement import measure_agreement
 from qface_toolkit.measure.latency import measure_latency, times_faster
 from qface_toolkit.models import FloatModel, load_model
 from qface_toolkit.sources._sets import find_set
 
-IMAGES = 64
+IMAGES, AGREEMENT_IMAGES = 64, 32
 FLOAT, OURS = "float.onnx", "int8.openvino.onnx"
 PRESETS = {"nncf performance": nncf.QuantizationPreset.PERFORMANCE, "nncf mixed": nncf.QuantizationPreset.MIXED}
 OPTIONS = {"INFERENCE_NUM_THREADS": 1, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
@@ -51,18 +53,24 @@ def models(model: FloatModel, folder: Path) -> dict[str, Any]:
     return found
 
 
-def call(model: Any, image: np.ndarray) -> Callable[[], Any]:  # noqa: ANN401 - OpenVINO's model
+def opened(model: Any) -> Callable[[np.ndarray], np.ndarray]:  # noqa: ANN401 - OpenVINO's model
     """Return what runs a model on one image."""
     request = ov.Core().compile_model(model, "CPU", OPTIONS).create_infer_request()
-    return lambda: request.infer({0: image})
+    return lambda image: np.array(request.infer({0: image})[0])
 
 
 def measure(model: FloatModel, folder: Path, rounds: int) -> dict[str, Any]:
     """Return the figures of one network."""
-    image = drawings(model, "drawings-heldout", 1)
-    times = measure_latency({n: call(one, image) for n, one in models(model, folder).items()}, rounds=rounds)
+    images = drawings(model, "drawings-heldout", AGREEMENT_IMAGES)
+    runs = {name: opened(one) for name, one in models(model, folder).items()}
+    times = measure_latency({name: partial(run, images[:1]) for name, run in runs.items()}, rounds=rounds)
+    embeddings = {name: np.concatenate([run(image[None]) for image in images]) for name, run in runs.items()}
     return {
         "p50_ms": {name: round(latency.p50_ms, 3) for name, latency in times.items()},
+        "cosine_mean_to_float": {
+            name: round(measure_agreement(embeddings[FLOAT], found).cosine_mean, 5)
+            for name, found in embeddings.items()
+        },
         "ours_times_faster_than": {
             name: round(times_faster(times[name], times[OURS]), 3) for name in times if name != OURS
         },
