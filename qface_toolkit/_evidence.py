@@ -1,7 +1,6 @@
 """Measure what a job wrote, each figure against the float model and on drawings that calibration never saw."""
 
 import platform
-import resource
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -20,7 +19,7 @@ from qface_toolkit.backends._float_fast import ARTIFACT as FAST_ARTIFACT
 from qface_toolkit.backends._float_onnx import ARTIFACT as FLOAT_ARTIFACT
 from qface_toolkit.backends._onnxruntime import open_onnx, repeat_onnx
 from qface_toolkit.backends._openvino import repeat_openvino
-from qface_toolkit.environment import record_environment
+from qface_toolkit.environment import peak_memory_bytes, record_environment
 from qface_toolkit.measure.agreement import measure_agreement
 from qface_toolkit.measure.latency import Latency, measure_latency, times_faster
 from qface_toolkit.measure.size import measure_size, size_ratio
@@ -92,7 +91,7 @@ def collect_evidence(
         verification=verification,
         parity=parity,
         steps=tuple(StepTime(name=name, seconds=value) for name, value in seconds.items()),
-        peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        peak_memory_bytes=peak_memory_bytes(),
         commands=(job.command,) if job.command else (),
     )
 
