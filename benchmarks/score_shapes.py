@@ -1,0 +1,93 @@
+"""Compress the networks that train_shapes.py trained, and compare what is deployed with float on drawings held out.
+
+    python benchmarks/score_shapes.py --work /tmp/shapes --save benchmarks/results/shapes.json
+
+Every figure is of int8.x86.onnx as ONNX Runtime runs it, on the 1,600 drawings of `drawings-heldout`: 200 people whose
+attribute values neither training nor calibration used.
+"""
+
+import argparse
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from train_shapes import SHAPES, Shape
+
+import qface_toolkit as qf
+from qface_toolkit.backends._float_onnx import ARTIFACT as FLOAT
+from qface_toolkit.backends._onnxruntime import open_onnx
+from qface_toolkit.environment import record_environment, usable_cores
+from qface_toolkit.measure.agreement import measure_agreement
+from qface_toolkit.measure.verification import verify_identities
+from qface_toolkit.models import FloatModel
+from qface_toolkit.sources import Crop, find_set, load_crops
+
+INT8 = "int8.x86.onnx"
+BATCH = 32
+Floats = npt.NDArray[np.float32]
+
+
+def embed(file: Path, model: FloatModel, crops: Crop) -> Floats:
+    """Return the embeddings that a file gives the crops, float32 [N, D]."""
+    run = open_onnx(file, threads=1)
+    parts = (crops[start : start + BATCH] for start in range(0, len(crops), BATCH))
+    return np.concatenate([run(model.spec.preprocess(part)) for part in parts])
+
+
+def score(model: FloatModel, folder: Path, recipe: str, crops: Crop, labels: npt.NDArray[np.int64]) -> dict[str, Any]:
+    """Compress with one recipe and return what came out."""
+    report = qf.compress(model, out=folder, recipe=recipe, backends=["onnx-x86"], force=True)
+    reference, embeddings = embed(folder / FLOAT, model, crops), embed(folder / INT8, model, crops)
+    return {
+        "agreement": asdict(measure_agreement(reference, embeddings)),
+        "verification": {
+            FLOAT: asdict(verify_identities(reference, labels)),
+            INT8: asdict(verify_identities(embeddings, labels)),
+        },
+        "size_ratio": round((folder / INT8).stat().st_size / (folder / FLOAT).stat().st_size, 4),
+        "seconds": round(sum(step.seconds for step in report.steps), 1),
+        "recipe": report.recipe.values,
+    }
+
+
+def training(shape: Shape) -> dict[str, Any]:
+    """Return how a network was trained, as plain values."""
+    return asdict(shape) | {"plan": {"of": type(shape.plan).__name__} | asdict(shape.plan)}
+
+
+def row(name: str, recipe: str, scores: dict[str, Any]) -> str:
+    """Return one line for the reader."""
+    cosines = " / ".join(f"{scores['agreement'][key]:.5f}" for key in ("cosine_mean", "cosine_p1", "cosine_min"))
+    before, after = (scores["verification"][file]["pair_accuracy"] for file in (FLOAT, INT8))
+    return f"{name:16} {recipe:10} cosine {cosines}  accuracy {before:.4f} -> {after:.4f}  {scores['seconds']:.0f} s"
+
+
+def main() -> None:
+    """Score every network with every recipe, and keep the figures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, required=True, help="the folder that train_shapes.py wrote to")
+    parser.add_argument("--recipe", action="append", help="int8-fast and int8 if not given; may be given again")
+    parser.add_argument("--network", choices=sorted(SHAPES), action="append", help="both if not given")
+    parser.add_argument("--save", type=Path)
+    wanted = parser.parse_args()
+    named = find_set("drawings-heldout")
+    crops = load_crops(named.open())
+    labels = np.arange(len(crops)) // named.parameters["images_per_identity"]
+    results: dict[str, Any] = {}
+    for name in wanted.network or SHAPES:
+        model = qf.load_model(wanted.work / f"{name}.safetensors")
+        results[name] = {"training": training(SHAPES[name]), "weights_sha256": model.source_sha256, "recipes": {}}
+        for recipe in wanted.recipe or ("int8-fast", "int8"):
+            scores = score(model, wanted.work / f"{name}-{Path(recipe).stem}", recipe, crops, labels)
+            results[name]["recipes"][recipe] = scores
+            print(row(name, recipe, scores), flush=True)
+    if wanted.save:
+        environment = record_environment(0, usable_cores()).model_dump(mode="json")
+        wanted.save.write_text(json.dumps({"environment": environment, "networks": results}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
