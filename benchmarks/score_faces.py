@@ -145,17 +145,28 @@ def show(name: str, figures: Mapping[str, Mapping[str, float]]) -> None:
 
 
 def table(rows: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
-    """Return figures as a table of Markdown, one row a name; losses in percentage points with their intervals."""
+    """Return figures as a table of Markdown, one row a name, each float model's before those of its own forms.
+
+    Losses are in percentage points, with their intervals.
+    """
     titles = ["file", "cosine mean / p1 / lowest", "pair accuracy", "lost", "TAR 1e-3 / 1e-4 / 1e-5", "lost at 1e-4",
               "mixed TAR 1e-4", "lost"]  # fmt: skip
     lines = [titles, ["---"] * len(titles)]
     for name, figures in rows.items():
+        reference = ["their float model", "", *_rates(figures, "float_"), "", "", ""]
+        if reference not in lines:
+            lines.append(reference)
         cosines = " / ".join(f"{figures[f'cosine_{kind}']['value']:.4f}" for kind in ("mean", "p1", "min"))
-        rates = " / ".join(f"{figures[f'tar@1e-{power}']['value'] * 100:.2f}" for power in (3, 4, 5))
-        pairs, mixed = (f"{figures[kind]['value'] * 100:.2f}" for kind in ("pair_accuracy", "mixed_tar@1e-4"))
+        accuracy, _, tar = _rates(figures, "")
         lost = [_lost(figures[kind]) for kind in ("pair_accuracy_lost", "tar_lost@1e-4", "mixed_tar_lost@1e-4")]
-        lines.append([name, cosines, pairs, lost[0], rates, lost[1], mixed, lost[2]])
+        mixed = f"{figures['mixed_tar@1e-4']['value'] * 100:.2f}"
+        lines.append([name, cosines, accuracy, lost[0], tar, lost[1], mixed, lost[2]])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _rates(figures: Mapping[str, Mapping[str, float]], prefix: str) -> list[str]:
+    tar = " / ".join(f"{figures[f'{prefix}tar@1e-{power}']['value'] * 100:.2f}" for power in (3, 4, 5))
+    return [f"{figures[f'{prefix}pair_accuracy']['value'] * 100:.2f}", "", tar]
 
 
 def _lost(one: Mapping[str, float]) -> str:
