@@ -14,6 +14,7 @@ from qface_toolkit._golden import HELD_OUT, held_out
 from qface_toolkit._job import Job
 from qface_toolkit._manifest import record_of
 from qface_toolkit._parity import LAYER_IMAGES, parity_ledger
+from qface_toolkit._sensitivity import job_sensitivity
 from qface_toolkit.backends import BACKENDS, Backend, Embed
 from qface_toolkit.backends._float_fast import ARTIFACT as FAST_ARTIFACT
 from qface_toolkit.backends._float_onnx import ARTIFACT as FLOAT_ARTIFACT
@@ -68,14 +69,16 @@ def collect_evidence(
     """Return the report of a job whose artifacts are written; `path` tells where each stands."""
     bench = _Bench(job, path, model)
     latencies = bench.latencies()
-    progress(1, 4)
+    progress(1, 5)
     files = (FLOAT_ARTIFACT, FAST_ARTIFACT, *job.recipe.backends)
     artifacts = tuple(bench.artifact(name, latencies) for name in files)
-    progress(2, 4)
+    progress(2, 5)
     parity = bench.parity()
-    progress(3, 4)
+    progress(3, 5)
+    sensitivity = job_sensitivity(model, BACKENDS.get(job.recipe.backends[0]).target, bench.crops)
+    progress(4, 5)
     verification = bench.verification() if job.verify else None
-    progress(4, 4)
+    progress(5, 5)
     return Report(
         source=_source(job.model),
         recipe=RecipeUsed(name=job.recipe_name, values=job.recipe.as_plain()),
@@ -90,6 +93,7 @@ def collect_evidence(
         artifacts=artifacts,
         verification=verification,
         parity=parity,
+        sensitivity=sensitivity,
         steps=tuple(StepTime(name=name, seconds=value) for name, value in seconds.items()),
         peak_memory_bytes=peak_memory_bytes(),
         commands=(job.command,) if job.command else (),

@@ -18,6 +18,8 @@ from qface_toolkit._export import DESCRIPTION, WEIGHTS, lower_again
 from qface_toolkit._golden import GOLDEN, golden_vectors
 from qface_toolkit._job import Job
 from qface_toolkit._lowering import find_form_times, form_times
+from qface_toolkit._sensitivity import plot_file
+from qface_toolkit._sensitivity import sensitivity as sensitivity
 from qface_toolkit._verify import verify_result
 from qface_toolkit.artifacts import OutputFolder
 from qface_toolkit.backends import BACKENDS
@@ -247,6 +249,8 @@ class _Run:
         with self.folder.writing("report.json") as path:
             write_report(report, path)
         self.folder.write("report.md", to_markdown(report).encode())
+        for name, picture in plot_file(report).items():
+            self.folder.write(name, picture)
         return report
 
 

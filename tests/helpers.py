@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from qface_toolkit import _evidence, cli, pipeline
+from qface_toolkit import _evidence, _sensitivity, cli, pipeline
 from qface_toolkit.models.mobilefacenet import Bottleneck, MobileFaceNetPlan, PReLUMobileFaceNet
 from qface_toolkit.sources._sets import find_set
 
@@ -53,6 +53,7 @@ def measure_quickly(monkeypatch):
     """Measure on few images and in few rounds, on one thread: the files do not depend on it."""
     for name, value in (("AGREEMENT_IMAGES", 32), ("SIMULATION_IMAGES", 16), ("LATENCY_ROUNDS", 10)):
         monkeypatch.setattr(_evidence, name, value)
+    monkeypatch.setattr(_sensitivity, "JOB_IMAGES", 4)
     monkeypatch.setattr(pipeline, "usable_cores", lambda: 1)
 
 

@@ -33,7 +33,7 @@ HERE = str(Path(pipeline.__file__).parent)
 COUNT = "calibration.count=16"
 DEFAULT_BACKENDS = ("onnx-x86", "onnx-arm", "torch-x86", "torch-qnnpack")
 ARTIFACTS = {"int8.x86.onnx", "int8.arm.onnx", "int8.x86.ts", "int8.qnnpack.ts"}
-REPORT = {"report.json", "report.md"}
+REPORT = {"report.json", "report.md", "sensitivity.svg"}
 FLOATS = {"float.onnx", "float.fast.onnx"}
 FILES = {
     *FLOATS, *ARTIFACTS, "model.safetensors", "quantization.json", "golden.npz", "calibration.png", *REPORT,
@@ -112,6 +112,24 @@ def test_artifact_computes_what_its_ranges_say(name, result):
     # The weights are random and rounding hurts them more than trained ones; a wrong layer gives a tenth of this.
     assert 0.85 < agreement.cosine_mean < 1.0, f"{name} gives {agreement.cosine_mean} of the float model"
     assert (simulated.images, agreement.images) == (16, 32)
+
+
+def test_report_says_where_the_loss_is(result):
+    found = result.report.sensitivity
+    assert (found.simulation, found.images) == ("onnx", 4)
+    assert found.loss == pytest.approx(1 - figures_of(result.report, "int8.x86.onnx").agreement.cosine_mean, abs=0.1)
+    assert {one.kind for one in found.quantizers} == {"activation", "weights"}
+    assert "![loss of each quantizer](sensitivity.svg)" in (result.out / "report.md").read_text().splitlines()
+    assert found.by_loss()[0].name in (result.out / "sensitivity.svg").read_text()
+
+
+def test_sensitivity_of_a_finished_result(copy):
+    found = pipeline.sensitivity(copy)
+    assert (found.simulation, found.images) == ("onnx", 32)
+    with (copy / "model.safetensors").open("ab") as file:
+        file.write(b"0")
+    with pytest.raises(ArtifactError, match="not what the manifest says"):
+        pipeline.sensitivity(copy)
 
 
 def test_ledger_holds_every_member_and_looks_into_every_artifact(result):

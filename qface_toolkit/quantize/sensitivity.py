@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import fx, nn
 
+from qface_toolkit.errors import MeasurementError
 from qface_toolkit.quantize.fx import ActivationQuantizer, WeightQuantizer, prepare
 from qface_toolkit.quantize.graph import operation
 from qface_toolkit.quantize.image_input import as_deployed
@@ -57,10 +58,6 @@ class Sensitivity:
     weights_loss: float
     quantizers: tuple[QuantizerEffect, ...]
 
-    def by_loss(self) -> tuple[QuantizerEffect, ...]:
-        """Return the quantizers, the one that loses most alone first."""
-        return tuple(sorted(self.quantizers, key=lambda effect: -effect.loss_alone))
-
 
 def measure_sensitivity(
     model: QuantizedModel, target: Target, inputs: Floats, progress: Progress = lambda done, total: None
@@ -68,6 +65,9 @@ def measure_sensitivity(
     """Measure every quantizer of a target alone and left out, on preprocessed images [N, 3, height, width].
 
     Slopes that a target rounds count as the weights of their PReLU.
+
+    Raises:
+        MeasurementError: if the network's embeddings are not finite.
     """
     run, given = as_deployed(model, target, inputs)
     network, batches = _Network(run, target), range(0, len(given), BATCH)
@@ -264,6 +264,8 @@ def _row_cosines(embeddings: torch.Tensor, reference: torch.Tensor) -> npt.NDArr
 
 def _summary(network: _Network, target: Target, cosines: _Cosines) -> Sensitivity:
     means = {key: float(values.mean()) for key, values in cosines.items()}
+    if not np.isfinite(list(means.values())).all():
+        raise MeasurementError("embeddings are not finite", fix="check the weights and ranges of the model")
     everything = means["on", 2]
     effects = tuple(
         QuantizerEffect(switch.kind, switch.name, 1 - means["alone", number], means["left out", number] - everything)

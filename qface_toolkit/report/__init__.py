@@ -3,6 +3,7 @@
 from qface_toolkit.report.inspection import inspection_values, render_inspection
 from qface_toolkit.report.markdown import to_markdown
 from qface_toolkit.report.schema import Report, read_report, write_report
+from qface_toolkit.report.sensitivity import render_sensitivity
 from qface_toolkit.report.terminal import render
 from qface_toolkit.report.verdicts import render_verdicts, verdict_values
 
@@ -12,6 +13,7 @@ __all__ = [
     "read_report",
     "render",
     "render_inspection",
+    "render_sensitivity",
     "render_verdicts",
     "to_markdown",
     "verdict_values",

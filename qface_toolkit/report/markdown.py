@@ -22,6 +22,7 @@ from qface_toolkit.report._figures import (
     verdict,
 )
 from qface_toolkit.report._ledger import ParityBlock
+from qface_toolkit.report._sensitivity import SensitivityBlock
 from qface_toolkit.report.parity import largest_drops, matrix, parity_said
 from qface_toolkit.report.schema import (
     AgreementFigures,
@@ -30,8 +31,10 @@ from qface_toolkit.report.schema import (
     Report,
     VerificationBlock,
 )
+from qface_toolkit.report.sensitivity import HEADINGS, PLOT, sensitivity_said, worst_quantizers
 
 LONGEST_COMMAND = 4000
+QUANTIZERS_SHOWN = 12
 _MARKUP = re.compile(r"[\\`*_\[\]|~#]")
 _ENTITIES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
 _REAL_FACES = {
@@ -48,6 +51,7 @@ def to_markdown(report: Report) -> str:
         _figures(report),
         _fidelity(report.artifacts),
         _parity(report.parity) if report.parity else [],
+        _sensitivity(report.sensitivity) if report.sensitivity else [],
         _verification(report.verification) if report.verification else [],
         _calibration(report.calibration),
         _loading(report),
@@ -155,6 +159,13 @@ def _parity(block: ParityBlock) -> list[str]:
     what = f"{escape(block.layers.simulation)} simulation against the float network, {block.layers.images} images"
     told = f"Where most is lost ({what}); report.json has all {len(block.layers.tensors)} tensors:"
     return [*lines, "", told, "", *_table(headings, ([escape(cell) for cell in row] for row in rows))]
+
+
+def _sensitivity(block: SensitivityBlock) -> list[str]:
+    rows = [[escape(cell) for cell in row] for row in worst_quantizers(block, QUANTIZERS_SHOWN)]
+    lines = ["## Where the loss is", "", escape(sensitivity_said(block), LONGEST_COMMAND), ""]
+    told = f"The worst {len(rows)} of {len(block.quantizers)} quantizers; report.json has them all:"
+    return [*lines, f"![loss of each quantizer]({PLOT})", "", told, "", *_table(HEADINGS, rows)]
 
 
 def _verification(block: VerificationBlock) -> list[str]:

@@ -15,6 +15,7 @@ from qface_toolkit.measure.agreement import Agreement
 from qface_toolkit.measure.latency import Latency
 from qface_toolkit.measure.verification import Verification
 from qface_toolkit.report._ledger import ParityBlock
+from qface_toolkit.report._sensitivity import SensitivityBlock
 from qface_toolkit.report._values import Block, Cosine, Count, Positive, Rate, Sha256
 
 SCHEMA_VERSION: Literal[1] = 1
@@ -212,6 +213,7 @@ class Report(Block):
     artifacts: tuple[ArtifactFigures, ...]
     verification: VerificationBlock | None = None
     parity: ParityBlock | None = None
+    sensitivity: SensitivityBlock | None = None
     steps: tuple[StepTime, ...]
     peak_memory_bytes: Count
     commands: tuple[str, ...]

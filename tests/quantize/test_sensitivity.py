@@ -8,6 +8,7 @@ import torch
 from gated_networks import GATED_NETWORKS
 from quantized import calibrated, small_network, smooth_images, trained
 
+from qface_toolkit.errors import MeasurementError
 from qface_toolkit.quantize import sensitivity
 from qface_toolkit.quantize.deployment import Deployment
 from qface_toolkit.quantize.fx import ActivationQuantizer, prepare
@@ -90,15 +91,19 @@ def test_every_quantizer_is_there_once(name, target):
     assert [effect.name for effect in found if effect.kind == "weights"] == layers
 
 
+def worst_of(found):
+    return max(found.quantizers, key=lambda effect: effect.loss_alone)
+
+
 def test_a_broken_range_is_found():
     network, size = small_network("mobilefacenet")
     model = calibrated(network, size)
     broken = "conv2_prelu"
-    assert measure_sensitivity(model, ONNX, smooth_images(size, seed=1)).by_loss()[0].name != broken
+    assert worst_of(measure_sensitivity(model, ONNX, smooth_images(size, seed=1))).name != broken
     low, high = model.ranges[broken].low, model.ranges[broken].high
     model = model.with_ranges({**model.ranges, broken: Range(low * 30, high * 30)})
     found = measure_sensitivity(model, ONNX, smooth_images(size, seed=1))
-    worst = found.by_loss()[0]
+    worst = worst_of(found)
     assert (worst.kind, worst.name) == ("activation", broken)
     assert max(found.quantizers, key=lambda effect: effect.gain_left_out) == worst
     assert worst.gain_left_out > found.loss / 2, f"leaving it out gains {worst.gain_left_out} of {found.loss}"
@@ -133,6 +138,14 @@ def test_the_model_is_left_alone():
     measure_sensitivity(model, TORCH_X86, smooth_images(size, count=1))
     assert all(torch.equal(tensor, before[key]) for key, tensor in model.network.state_dict().items())
     assert not any(hasattr(module, "weight_fake_quant") for module in model.network.modules())
+
+
+def test_embeddings_that_are_no_numbers_are_told():
+    network, size = small_network("mobilefacenet")
+    model = calibrated(network, size)
+    next(model.network.parameters()).data[0] = float("nan")
+    with pytest.raises(MeasurementError, match="not finite"):
+        measure_sensitivity(model, ONNX, smooth_images(size, count=1))
 
 
 def test_fewer_images_where_there_is_more_to_compute():

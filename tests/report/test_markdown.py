@@ -47,7 +47,7 @@ def test_table_compares_float_and_compressed(report):
 
 def test_every_row_has_as_many_cells_as_its_heading(report):
     tables = re.findall(r"(?:^\|.*\|\n)+", to_markdown(report), flags=re.M)
-    assert len(tables) == 6
+    assert len(tables) == 7
     for table in tables:
         assert len({len(re.findall(r"(?<!\\)\|", row)) for row in table.splitlines()}) == 1
 
