@@ -241,15 +241,20 @@ def export(folder: Path, backend: str, sets: tuple[str, ...], out: str | None, f
 
 @qface.command()
 @click.argument("model", type=FOLDER)
+@click.option("--sensitivity", is_flag=True, help="Of a result: what each quantizer costs, alone and left out.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout, nothing else there.")
-def inspect(model: Path, as_json: bool) -> None:
+def inspect(model: Path, sensitivity: bool, as_json: bool) -> None:
     """Show what the runtime really runs for MODEL: .onnx, .ts or a result's folder.
 
     Operators after its own optimization with their time, and every part left in float with its cost and the reason.
 
     \b
     qface inspect demo-out/int8.x86.onnx
+    qface inspect demo-out --sensitivity
     """
+    if sensitivity:
+        _say_sensitivity(model, as_json)
+        return
     from qface_toolkit.pipeline import inspect as inspect_files
     from qface_toolkit.report import inspection_values, render_inspection
 
@@ -258,6 +263,18 @@ def inspect(model: Path, as_json: bool) -> None:
         click.echo(json.dumps(inspection_values(found)))
     else:
         _show(render_inspection(found))
+
+
+def _say_sensitivity(folder: Path, as_json: bool) -> None:
+    from qface_toolkit.pipeline import sensitivity
+    from qface_toolkit.report import render_sensitivity
+
+    with _progress(as_json) as tell:
+        found = sensitivity(folder, tell)
+    if as_json:
+        click.echo(found.model_dump_json())
+    else:
+        _show(render_sensitivity(found))
 
 
 @qface.command()

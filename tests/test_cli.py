@@ -13,7 +13,7 @@ from helpers import SMALL, contents, measure_quickly, run_here, write_tiny
 from PIL import Image
 from qdq_files import between, prelu, write
 
-from qface_toolkit import __version__, cli, pipeline, read_report
+from qface_toolkit import __version__, _sensitivity, cli, pipeline, read_report
 
 COLUMNS = 80
 LEAVES = ("compress", "export", "inspect", "verify", "synth", "list", "recipes show")
@@ -268,6 +268,34 @@ def test_inspect_refuses_in_words(name, qface, tmp_path):
     code, out, err = qface("inspect", tmp_path / name)
     assert (code, out) == (1, "")
     assert str(tmp_path / name) in err
+
+
+def test_inspect_says_where_the_loss_is(qface, result, monkeypatch):
+    monkeypatch.setattr(_sensitivity, "IMAGES", 5)
+    code, out, err = qface("inspect", result.out, "--sensitivity")
+    assert (code, err) == (0, "switch each quantizer on 5 images\n")
+    rows = re.findall(r"^\w+ +(?:activation|weights) +<?(\S+) +[+-]\S+$", out, re.MULTILINE)
+    losses = [float(loss) for loss in rows]
+    assert losses == sorted(losses, reverse=True)
+    assert len(losses) == 40
+    assert "mean of 5 held-out drawings, in the onnx simulation" in " ".join(out.split())
+    assert widest(out) <= COLUMNS
+
+
+def test_inspect_says_where_the_loss_is_as_json(qface, result, monkeypatch):
+    monkeypatch.setattr(_sensitivity, "IMAGES", 4)
+    code, out, err = qface("inspect", result.out, "--sensitivity", "--json")
+    assert (code, err) == (0, "")
+    told = json.loads(out)
+    assert told == result.report.sensitivity.model_dump(mode="json")
+
+
+def test_an_artifact_alone_has_no_sensitivity(qface, result, tmp_path):
+    code, out, err = qface("inspect", result.out / "int8.x86.onnx", "--sensitivity")
+    assert (code, out) == (1, "")
+    assert "give the folder with model.safetensors in it" in err
+    code, out, err = qface("inspect", tmp_path, "--sensitivity")
+    assert (code, out, str(tmp_path) in err) == (1, "", True)
 
 
 def test_report_says_that_all_runs_on_integers(result):
