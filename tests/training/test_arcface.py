@@ -85,15 +85,38 @@ def test_training_learns():
     assert steps[-1].trait_error < steps[0].trait_error
 
 
-def test_an_interrupted_run_ends_with_the_same_weights(tmp_path):
+def test_a_teacher_is_followed():
     data = labelled()
-    whole, _ = trained(data)
+    rng = np.random.default_rng(1)
+    teacher = rng.normal(size=(4, 8)).astype(np.float32)[data.labels]
+    options = replace(OPTIONS, epochs=8, trait_weight=0.0, teacher_weight=10.0, largest_shift=0, mirrored=False)
+    _, steps = trained(replace(data, teacher=teacher), options=options)
+    assert steps[-1].teacher_error < 0.2 < steps[0].teacher_error
+    assert {step.teacher_error for step in trained(data)[1]} == {0.0}
+
+
+def test_what_a_teacher_says_of_each_image_stays_with_it():
+    data = replace(labelled(), teacher=np.eye(32, 8, dtype=np.float32))
+    options = replace(OPTIONS, epochs=1, teacher_weight=10.0)
+    shuffled = replace(data, teacher=data.teacher[::-1].copy())
+    assert trained(data, options=options)[1] != trained(shuffled, options=options)[1]
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_an_interrupted_run_ends_with_the_same_weights(tmp_path, optimizer):
+    data, options = labelled(), replace(OPTIONS, optimizer=optimizer)
+    whole, _ = trained(data, options=options)
     with pytest.raises(Interrupted):
-        trained(data, tmp_path / "state.pt", stop_after=2)
+        trained(data, tmp_path / "state.pt", stop_after=2, options=options)
     torch.manual_seed(99)
-    resumed, steps = trained(data, tmp_path / "state.pt")
+    resumed, steps = trained(data, tmp_path / "state.pt", options=options)
     assert {step.epoch for step in steps} == {2}
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_adam_learns_where_clipped_gradients_say_little():
+    _, steps = trained(labelled(), options=replace(OPTIONS, epochs=8, optimizer="adamw", learning_rate=0.01))
+    assert np.mean([step.accuracy for step in steps[-4:]]) > 0.9
 
 
 def test_another_seed_gives_other_weights():

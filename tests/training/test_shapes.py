@@ -11,7 +11,6 @@ import torch
 from torch import nn
 
 from qface_toolkit.models import from_module, load_model
-from qface_toolkit.sources._identity import draw_identity, traits
 from qface_toolkit.sources.procedural import Drawings, ProceduralOptions
 from qface_toolkit.training.arcface import LabelledCrops
 
@@ -35,8 +34,8 @@ def script():
 def data():
     drawings = Drawings(ProceduralOptions(images_per_identity=IMAGES), count=IDENTITIES * IMAGES, seed=1)
     crops = np.stack([drawings.crop(index) for index in range(len(drawings))])
-    known = np.stack([traits(draw_identity(1, number, "calibration")) for number in range(IDENTITIES)])
-    return LabelledCrops(crops, np.repeat(np.arange(IDENTITIES), IMAGES), known)
+    teacher = np.random.default_rng(0).normal(size=(len(crops), 128)).astype(np.float32)
+    return LabelledCrops(crops, np.repeat(np.arange(IDENTITIES), IMAGES), teacher=teacher)
 
 
 @pytest.fixture(autouse=True)
@@ -92,7 +91,17 @@ def test_a_set_is_cut_at_an_identity(script, data):
     first = script.first_identities(data, 1, IMAGES)
     assert first.labels.tolist() == [0, 0]
     assert np.array_equal(first.crops, data.crops[:IMAGES])
-    assert first.traits.shape == (1, data.traits.shape[1])
+    assert np.array_equal(first.teacher, data.teacher[:IMAGES])
+
+
+def test_the_teacher_is_the_demo_model_and_is_asked_once(script, data, tmp_path):
+    file = tmp_path / "teacher.npy"
+    demo = load_model("demo")
+    with torch.no_grad():
+        expected = demo.network(torch.from_numpy(demo.spec.preprocess(data.crops))).numpy()
+    np.testing.assert_allclose(script.taught(data, file).teacher, expected, rtol=1e-4, atol=1e-4)
+    np.save(file, np.zeros_like(expected))
+    assert not script.taught(data, file).teacher.any()
 
 
 def test_the_networks_have_the_published_depth(script):
