@@ -19,10 +19,10 @@ from qface_toolkit.report._sensitivity import SensitivityBlock, sensitivity_figu
 from qface_toolkit.report.sensitivity import PLOT, sensitivity_plot
 from qface_toolkit.sources import Crop
 
-JOB_IMAGES, JOB_BUDGET = 16, 1.2e12
-"""Images at most, and multiply-adds: a core of a small server does 1e11 of them in a second."""
+JOB_IMAGES, JOB_BUDGET = 16, 1.1e12
+"""Images at most, and multiply-adds: a core of a small server does up to 1e11 of them in a second."""
 
-IMAGES, BUDGET = 32, 6e12
+IMAGES, BUDGET = 32, 4e12
 FEWEST_IMAGES = 4
 
 
