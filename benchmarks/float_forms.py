@@ -21,10 +21,11 @@ import torch
 from torch import fx, nn
 
 from qface_toolkit.backends import Embed
-from qface_toolkit.backends._float_fast import Activation, FloatWriter, scaled_sum, write_float
+from qface_toolkit.backends._float_fast import write_float
 from qface_toolkit.backends._float_onnx import export_float
 from qface_toolkit.backends._onnxruntime import open_onnx
 from qface_toolkit.backends._profile import inspect_onnx
+from qface_toolkit.backends.onnx_qdq._floats import Activation, FloatWriter, scaled_sum
 from qface_toolkit.environment import record_environment, set_determinism
 from qface_toolkit.measure.agreement import row_cosines
 from qface_toolkit.measure.latency import measure_latency, times_faster

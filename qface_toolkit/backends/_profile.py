@@ -10,7 +10,7 @@ import platform
 import re
 import tempfile
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from qface_toolkit.measure._qdq import QdqGraph
 from qface_toolkit.measure.fusion import (
     CONVERSIONS,
     CONVOLUTIONS,
+    KEPT,
     LINEAR_LAYERS,
     Arithmetic,
     Fusion,
@@ -75,6 +76,7 @@ def inspect_onnx(artifact: Path, *, signed_allowed: bool = False) -> Fusion:
     with limited_memory(artifact):
         model = read_onnx(artifact)
         names = _tag(model.graph.node)
+        kept = {names[node.name] for node in model.graph.node if node.doc_string == KEPT}
         try:
             with tempfile.TemporaryDirectory() as folder:
                 runtime = _Runtime(artifact, model.SerializeToString(), Path(folder), signed_allowed)
@@ -84,7 +86,8 @@ def inspect_onnx(artifact: Path, *, signed_allowed: bool = False) -> Fusion:
             raise ArtifactError(
                 f"ONNX Runtime {onnxruntime.__version__} refuses the file: {said}", where=str(artifact)
             ) from error
-        return _fusion(names, folded, *optimized, signed_allowed or platform.machine() in ("aarch64", "arm64"))
+        signed = signed_allowed or platform.machine() in ("aarch64", "arm64")
+        return _fusion(names, kept, folded, *optimized, signed)
 
 
 def _tag(nodes: Sequence[onnx.NodeProto]) -> dict[str, str]:
@@ -190,6 +193,7 @@ def _timing(events: Sequence[Mapping[str, Any]]) -> _Timing:
 
 def _fusion(
     names: Mapping[str, str],
+    kept: Collection[str],
     folded: onnx.ModelProto,
     optimized: onnx.ModelProto,
     timings: Sequence[_Timing],
@@ -205,6 +209,8 @@ def _fusion(
     quantized = any(one.arithmetic == "integer" or one.kind == "QuantizeLinear" for one in operators)
 
     def explain(name: str) -> str:
+        if name in kept:
+            return KEPT
         return graph.explain(tags[name].name) if name in tags else "its constants were folded at load"
 
     return measure_fusion(operators, layers, explain, quantized=quantized)

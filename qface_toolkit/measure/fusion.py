@@ -27,6 +27,8 @@ UNTRACED = "the runtime's optimized graph holds nothing that bears its name"
 MADE_BY_RUNTIME = "the runtime put it there itself"
 PREPARES = "it prepares the image, before the first QuantizeLinear"
 ENDS = "the embedding itself is float"
+KEPT = "kept in float by the budget"
+"""What a node of ours says of itself that is in float on purpose."""
 MOST_REASONS = 3
 
 

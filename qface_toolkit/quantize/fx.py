@@ -27,6 +27,8 @@ from qface_toolkit.errors import BackendUnavailable
 from qface_toolkit.quantize._converted import settle
 from qface_toolkit.quantize._rounding import Rounding
 from qface_toolkit.quantize.deployment import Deployment
+from qface_toolkit.quantize.graph import operation
+from qface_toolkit.quantize.kept import LAYERS
 from qface_toolkit.quantize.model import QuantizedModel
 from qface_toolkit.quantize.plan import Target
 from qface_toolkit.quantize.scheme import (
@@ -199,8 +201,8 @@ class Simulation(nn.Module):
 def prepare(model: QuantizedModel, target: Target) -> Simulation:
     """Insert QAT observers into a copy of the model's network by `prepare_qat_fx`, bound to the model's plan.
 
-    Tensors whose owner has a range, and which the target quantizes, are rounded; all others pass. Weights are always
-    rounded. Slopes are rounded to the grid of targets that have one.
+    Tensors whose owner has a range, and which the target quantizes, are rounded; all others pass. Weights are rounded
+    but those of layers that the plan keeps in float. Slopes are rounded to the grid of targets that have one.
     """
     network = copy.deepcopy(model.network)
     probe = torch.zeros(1, 3, *model.spec.input_size)
@@ -210,6 +212,7 @@ def prepare(model: QuantizedModel, target: Target) -> Simulation:
     ranges = {owner: SharedRange() for owner in model.plan.owners()}
     _bind(prepared, model, target, ranges)
     _limit_weights(prepared, target, model.deployment)
+    _keep_weights(prepared, model, target)
     if target.family == "torch":
         _round_slopes(prepared)
     return Simulation(prepared.eval(), ranges)
@@ -225,7 +228,7 @@ def _bind(prepared: fx.GraphModule, model: QuantizedModel, target: Target, range
             plan = model.plan.tensors[tensor]
             quantizer = ActivationQuantizer()
             quantizer.range = ranges[plan.owner]
-            quantizer.quantizes = target.family in plan.families
+            quantizer.quantizes = model.plan.quantized(tensor, target.family)
             quantizer.observes = plan.observed
             if all(owner in model.ranges for owner in model.plan.spanned(tensor, target.family)):
                 quantizer.fix(model.range_of(tensor, target), target.levels)
@@ -248,6 +251,13 @@ def _limit_weights(prepared: fx.GraphModule, target: Target, deployment: Deploym
         floor = np.full(len(bias), SMALLEST_SCALE)
         held = scales_that_hold_bias(floor, bias, np.float32(source.scale.item()))
         quantizer.smallest_scales = torch.from_numpy(held)
+
+
+def _keep_weights(prepared: fx.GraphModule, model: QuantizedModel, target: Target) -> None:
+    """Take the quantizers of weights away from the layers that a target keeps in float."""
+    for node in model.network.graph.nodes:
+        if model.plan.in_float(node.name, target.family) and operation(node) in LAYERS:
+            cast(Any, prepared.get_submodule(str(node.target))).weight_fake_quant = nn.Identity()
 
 
 def _is_quantizer(prepared: fx.GraphModule, node: fx.Node) -> bool:

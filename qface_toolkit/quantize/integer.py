@@ -8,7 +8,7 @@ numbers held in floats wide enough for a layer's largest sum, and every rescalin
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -64,8 +64,26 @@ class _Runner(Network):
 
     def value(self, node: fx.Node, sources: list[Tensor], images: Tensor) -> Tensor:
         if operation(node) == "input":
-            return self.engine.quantized(images, self.grids[node.name])
+            return self._rounded(node, images)
+        if self.model.plan.in_float(node.name, self.family):
+            return self._rounded(node, computed(node, self._restored_all(node, sources)))
         return _OPERATIONS[str(operation(node))](self, node, sources)
+
+    def _rounded(self, node: fx.Node, values: Tensor) -> Tensor:
+        """Return the codes of what a node makes in float, or the values where the plan leaves them."""
+        return self.engine.quantized(values, self.grids[node.name]) if self.quantized(node.name) else values
+
+    def _restored_all(self, node: fx.Node, sources: list[Tensor]) -> list[Tensor]:
+        return [self.restored(part.name, held).float() for part, held in zip(inputs(node), sources, strict=True)]
+
+
+def computed(node: fx.Node, values: list[Tensor]) -> Tensor:
+    """Return what an operation of the float network makes of its inputs, given in order."""
+    if node.op == "call_module":
+        return cast(Tensor, module(node)(*values))
+    given = dict(zip(inputs(node), values, strict=True))
+    arguments = cast("tuple[Any, ...]", fx.node.map_arg(node.args, given.__getitem__))
+    return cast(Tensor, cast(Callable[..., Any], node.target)(*arguments, **node.kwargs))
 
 
 def _runner(model: QuantizedModel, target: Target) -> Network:

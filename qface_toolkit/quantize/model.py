@@ -1,7 +1,7 @@
 """The value that methods hand on to backends: a canonical float network, its facts, its plan and its ranges."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
@@ -17,7 +17,8 @@ from qface_toolkit.errors import ArtifactError, UnsupportedModel
 from qface_toolkit.models._spec import ModelSpec
 from qface_toolkit.quantize._edit import propagate_shapes, shape_of
 from qface_toolkit.quantize.deployment import Deployment
-from qface_toolkit.quantize.graph import check_operations, from_plain, to_plain
+from qface_toolkit.quantize.graph import check_operations, from_plain, operation, to_plain
+from qface_toolkit.quantize.kept import LAYERS
 from qface_toolkit.quantize.plan import Form, LoweringPlan, Target, make_plan
 from qface_toolkit.quantize.scheme import Range, Scheme, TensorScheme, hull
 
@@ -44,7 +45,11 @@ class QuantizedModel:
 
     def with_forms(self, forms: Mapping[str, Form]) -> "QuantizedModel":
         """Return the same network with other ONNX forms of its PReLUs; no range changes."""
-        return replace(self, plan=make_plan(self.network, forms))
+        return replace(self, plan=make_plan(self.network, forms, self.plan.kept))
+
+    def with_kept(self, layers: Sequence[str]) -> "QuantizedModel":
+        """Return the same network with these layers kept in float in its ONNX forms; no range changes."""
+        return replace(self, plan=make_plan(self.network, self.plan.forms, layers))
 
     def with_ranges(self, ranges: Mapping[str, Range]) -> "QuantizedModel":
         """Return the same network with other ranges."""
@@ -89,7 +94,8 @@ def description(model: QuantizedModel) -> dict[str, Any]:
 
 
 def _plain_plan(plan: LoweringPlan) -> dict[str, Any]:
-    return {
+    kept = {"kept": list(plan.kept)} if plan.kept else {}
+    return kept | {
         "tensors": {
             name: {"owner": tensor.owner, "families": sorted(tensor.families), "observed": tensor.observed}
             for name, tensor in plan.tensors.items()
@@ -120,7 +126,7 @@ def load_quantized(description_file: Path, weights_file: Path) -> QuantizedModel
         model = QuantizedModel(
             network.eval(),
             _spec(plain["spec"]),
-            make_plan(network, _forms(plain["plan"]["forms"])),
+            make_plan(network, _forms(plain["plan"]["forms"]), _kept(plain["plan"], network)),
             scheme=_scheme(plain["scheme"]),
             deployment=Deployment(**plain["deployment"]),
         )
@@ -176,6 +182,14 @@ def _forms(plain: dict[str, Any]) -> dict[str, Form]:
     if strangers:
         raise ValueError(f"there is no form of PReLU called {sorted(map(str, strangers))}")
     return plain
+
+
+def _kept(plain: dict[str, Any], network: fx.GraphModule) -> list[str]:
+    """Return the layers that are kept in float; a description that names none has none."""
+    kept, layers = plain.get("kept", []), [node.name for node in network.graph.nodes if operation(node) in LAYERS]
+    if not isinstance(kept, list) or len(set(kept)) < len(kept) or not set(kept) <= set(layers):
+        raise ValueError(f"these are no layers to keep in float: {kept!r}")
+    return kept
 
 
 def _scheme(plain: dict[str, Any]) -> Scheme:

@@ -6,13 +6,14 @@ PReLU behind it as one kernel, with nothing to quantize in between. One plan hol
 target has not.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from torch import fx, nn
 
 from qface_toolkit.quantize.graph import inputs, operation
+from qface_toolkit.quantize.kept import nodes_in_float, stays_float
 from qface_toolkit.quantize.scheme import ACTIVATION_MAX, SAFE_WEIGHT_MAX, WEIGHT_MAX, WIDE_GROUPS
 
 Form = Literal["twin", "scaled"]
@@ -93,7 +94,9 @@ class LoweringPlan:
 
     `clamps` are the bounds of shared ranges that nobody reads beyond, `fixed` the ranges that are known without looking
     at any image, both by owner. `forms` holds the ONNX form of each PReLU.
-    `grids` holds the owners whose ranges one ONNX grid must span, for those that span more than their own.
+    `grids` holds the owners whose ranges one ONNX grid must span, for those that span more than their own. `kept` names
+    the layers that ONNX forms keep in float, in the order in which they were chosen, `floats` everything that computes
+    in float because of them (see quantize.kept).
     """
 
     tensors: Mapping[str, TensorPlan]
@@ -101,10 +104,16 @@ class LoweringPlan:
     fixed: Mapping[str, tuple[float, float]]
     forms: Mapping[str, Form]
     grids: Mapping[str, tuple[str, ...]]
+    kept: tuple[str, ...] = ()
+    floats: frozenset[str] = frozenset()
 
     def quantized(self, tensor: str, family: str) -> bool:
         """Tell whether a target of this family quantizes a tensor."""
         return tensor in self.tensors and family in self.tensors[tensor].families
+
+    def in_float(self, node: str, family: str) -> bool:
+        """Tell whether a target of this family computes an operation in float because layers are kept so."""
+        return family == "onnx" and node in self.floats
 
     def owners(self) -> tuple[str, ...]:
         """Return the tensors that own a range, in order of execution."""
@@ -116,21 +125,27 @@ class LoweringPlan:
         return self.grids.get(owner, (owner,)) if family == "onnx" else (owner,)
 
 
-def make_plan(network: fx.GraphModule, forms: Mapping[str, Form] | None = None) -> LoweringPlan:
-    """Plan the ranges of a canonical network; a PReLU that `forms` does not name is exact where it can be."""
+def make_plan(
+    network: fx.GraphModule, forms: Mapping[str, Form] | None = None, kept: Sequence[str] = ()
+) -> LoweringPlan:
+    """Plan the ranges of a canonical network; a PReLU that `forms` does not name is exact where it can be.
+
+    `kept` names the layers that ONNX forms keep in float.
+    """
     tensors: dict[str, TensorPlan] = {}
     owners = _owners(network)
     clamped = _clamped_owners(network, owners)
-    chosen = _complete(network, forms or {})
+    chosen, floats = _complete(network, forms or {}), nodes_in_float(network, kept)
     for node in network.graph.nodes:
         if operation(node) in _FLOAT_ENDS or _runs_into_relu(node):
             continue
         owner = owners[node.name]
         observed = owner not in clamped or not _reads_only(node, "relu6")
-        tensors[node.name] = TensorPlan(owner, _families(node, chosen), observed)
+        tensors[node.name] = TensorPlan(owner, _families(node, chosen, floats), observed)
     clamps = dict.fromkeys(clamped, (0.0, 6.0))
     fixed = {owners[node.name]: GATE for node in network.graph.nodes if operation(node) in ("sigmoid", "hard_sigmoid")}
-    return LoweringPlan(tensors, clamps, fixed, chosen, _grids(network, owners, chosen))
+    rounded_forms = {name: form for name, form in chosen.items() if name not in floats}
+    return LoweringPlan(tensors, clamps, fixed, chosen, _grids(network, owners, rounded_forms), tuple(kept), floats)
 
 
 def has_own_convolution(prelu: fx.Node) -> bool:
@@ -183,12 +198,13 @@ def _runs_into_relu(node: fx.Node) -> bool:
     return operation(node) in ("conv", "linear", "add") and _reads_only(node, "relu")
 
 
-def _families(node: fx.Node, forms: Mapping[str, Form]) -> frozenset[str]:
+def _families(node: fx.Node, forms: Mapping[str, Form], floats: frozenset[str]) -> frozenset[str]:
     """Return the target families that quantize a tensor."""
     families = {"torch"}
     ends = operation(node) == "linear" and any(_reads_only(node, end) for end in _FLOAT_ENDS)
     into_prelu = operation(node) == "conv" and _reads_only(node, "prelu")
-    if not ends and not (into_prelu and forms[next(iter(node.users)).name] == "twin"):
+    by_prelu = into_prelu and forms[next(iter(node.users)).name] == "twin"
+    if not ends and not by_prelu and not stays_float(node, floats):
         families.add("onnx")
     in_kernel = operation(node) in _KERNELS and any(_reads_only(node, behind) for behind in _ONE_KERNEL)
     if not ends and not in_kernel:

@@ -9,10 +9,11 @@ import torch
 from quantized import SMALL_NETWORKS, cosines, run, small_network, smooth_images, trained
 from torch import nn
 
-from qface_toolkit.backends._float_fast import _OPERATIONS, export_float_fast, scaled_sum, write_float
+from qface_toolkit.backends._float_fast import export_float_fast, write_float
 from qface_toolkit.backends._float_onnx import export_float
 from qface_toolkit.backends._onnxruntime import open_onnx
 from qface_toolkit.backends._profile import inspect_onnx
+from qface_toolkit.backends.onnx_qdq._floats import OPERATIONS, scaled_sum
 from qface_toolkit.models import ARCHITECTURES, ModelSpec
 from qface_toolkit.models.iresnet import IResNetPlan
 from qface_toolkit.quantize.canonical import canonicalise
@@ -161,4 +162,4 @@ def test_names_shapes_metadata_and_the_same_bytes_each_time(tmp_path):
 
 
 def test_every_canonical_operation_can_be_written():
-    assert {"input", *MODULES, *FUNCTIONS} <= set(_OPERATIONS)
+    assert {"input", *MODULES, *FUNCTIONS} <= set(OPERATIONS)

@@ -35,6 +35,8 @@ class GraphBuilder:
         self._constants: dict[tuple[str, tuple[int, ...], bytes], str] = {}
         self._initializers: list[onnx.TensorProto] = []
         self._count = 0
+        self.note: str | None = None
+        """What every node added from now on says of itself."""
 
     def _name(self) -> str:
         self._count += 1
@@ -52,7 +54,7 @@ class GraphBuilder:
     def node(self, operator: str, inputs: Sequence[str], **attributes: Any) -> str:  # noqa: ANN401 - ONNX attributes
         """Add a node with one output and return the output's name."""
         output = self._name()
-        self._nodes.append(helper.make_node(operator, list(inputs), [output], **attributes))
+        self._nodes.append(helper.make_node(operator, list(inputs), [output], doc_string=self.note, **attributes))
         return output
 
     def model(self, output: str, entering: onnx.ValueInfoProto, embedding_size: int) -> onnx.ModelProto:

@@ -22,6 +22,7 @@ from qface_toolkit.backends.onnx_qdq._builder import INPUT, float_value
 from qface_toolkit.backends.onnx_qdq._fused import FUSED
 from qface_toolkit.backends.onnx_qdq._geometry import pool_attributes
 from qface_toolkit.backends.onnx_qdq._image import image_value, write_image
+from qface_toolkit.backends.onnx_qdq._kept import write_in_float
 from qface_toolkit.backends.onnx_qdq._layer import dequantized
 from qface_toolkit.backends.onnx_qdq._tensors import UNSIGNED, CodeType, TensorWriter
 from qface_toolkit.quantize._edit import propagate_shapes
@@ -49,7 +50,8 @@ def code_names(
     model: QuantizedModel, code_type: CodeType = UNSIGNED, target: Target = ONNX
 ) -> dict[str, str]:
     """Return the name that each tensor's codes have in the file that `write_qdq` makes of the same model."""
-    return dict(_written(model, code_type, target).codes)
+    codes = _written(model, code_type, target).codes
+    return {tensor: name for tensor, name in codes.items() if model.plan.quantized(tensor, target.family)}
 
 
 def value_names(model: QuantizedModel, target: Target) -> dict[str, str]:
@@ -63,7 +65,9 @@ def _written(model: QuantizedModel, code_type: CodeType, target: Target) -> Tens
     writer = TensorWriter(deployed, code_type, target)
     operations = _OPERATIONS if target.family == ONNX.family else {**_OPERATIONS, **FUSED}
     for node in writer.model.network.graph.nodes:
-        if operation(node) != "output":
+        if model.plan.in_float(node.name, target.family):
+            write_in_float(writer, node)
+        elif operation(node) != "output":
             operations[str(operation(node))](writer, node)
     return writer
 
