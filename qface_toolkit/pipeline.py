@@ -204,13 +204,13 @@ class _Run:
         model = new_model(self.job.canonical, self.job.model.spec, self.job.deployment)
         inputs = model.spec.preprocess(crops)
         target = BACKENDS.get(recipe.backends[0]).target
-        times = form_times(self.job, self.folder, self.step)
+        times, reference = form_times(self.job, self.folder, self.step), model.embed
         for number, step in enumerate(recipe.steps):
             saved = f"work/step-{number}.safetensors", f"work/step-{number}.json"
             with self.step(f"{number + 1}. {step.method}") as progress:
                 if progress is not None:
                     batch, prelu = recipe.calibration.batch_size, recipe.target.prelu
-                    context = Context(inputs, target, self.job.seed, batch, progress, prelu, times)
+                    context = Context(inputs, target, self.job.seed, batch, progress, prelu, times, reference)
                     model = METHODS.get(step.method).run(model, step.options, context)
                     self._save(model, *saved)
             if progress is None:

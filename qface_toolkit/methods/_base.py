@@ -24,6 +24,7 @@ class Context:
     """What every method is given beside the model: data, the target to simulate, a seed and somebody to tell.
 
     `prelu` is the ONNX form that every PReLU shall have, or "auto" to choose by `form_times` (None: the package's own).
+    `reference` returns the embeddings of the model as it came, before any step changed its weights (None: as given).
     """
 
     inputs: Inputs
@@ -33,6 +34,7 @@ class Context:
     progress: Progress
     prelu: Form | Literal["auto"] = "auto"
     form_times: FormTimes | None = None
+    reference: Callable[[Inputs], Inputs] | None = None
 
 
 class Method(Protocol):

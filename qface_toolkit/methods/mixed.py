@@ -1,0 +1,130 @@
+"""Keep the fewest layers in float that bring the embedding close enough to the float model's.
+
+Only ONNX forms can: torch's engines and OpenVINO run what they run.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from qface_toolkit.errors import CalibrationError, RecipeError
+from qface_toolkit.measure.agreement import row_cosines
+from qface_toolkit.methods._base import Context
+from qface_toolkit.methods._ranking import ranked_layers
+from qface_toolkit.quantize.fx import prepare
+from qface_toolkit.quantize.image_input import as_deployed
+from qface_toolkit.quantize.model import QuantizedModel, embed
+from qface_toolkit.quantize.plan import ONNX
+from qface_toolkit.quantize.sensitivity import affordable_images, measure_sensitivity
+
+RANKING_IMAGES, RANKING_BUDGET = 16, 1.2e12
+"""Images at most, and multiply-adds (see quantize.sensitivity), to find out what each quantizer loses."""
+FEWEST_IMAGES = 2
+HELD_OUT_SHARE, MOST_HELD_OUT = 8, 64
+MOST_DROPPED = 16
+"""How many of the layers chosen first are tried again at the end: later ones may have made them unnecessary."""
+
+
+class Options(BaseModel):
+    """Options of `mixed`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    cosine_mean: float = Field(gt=0, lt=1, strict=True)
+    """The mean cosine to the float model that shall be reached.
+
+    Measured on the last eighth of the images, 64 at most, less its standard error: others shall mostly reach it too.
+    """
+
+
+class Mixed:
+    """Rank layers by what keeping them gains for its time, and keep the first few that reach the target."""
+
+    options = Options
+
+    def run(self, model: QuantizedModel, options: Options, context: Context) -> QuantizedModel:
+        """Return the model with the layers that it keeps in float; if the target is out of reach, the best there is.
+
+        Raises:
+            CalibrationError: if no range is set yet, or there are no images.
+            RecipeError: if the first backend cannot mix.
+        """
+        if context.target.family != ONNX.family:
+            what, fix = "only ONNX files can keep layers in float", "name onnx-x86 or onnx-arm first in backends"
+            raise RecipeError(what, where=f"the first backend's form, {context.target.name}", fix=fix)
+        if set(model.ranges) != set(model.plan.owners()):
+            raise CalibrationError("mixed needs ranges", fix="put a calibrate step before it")
+        if len(context.inputs) == 0:
+            raise CalibrationError("there are no calibration images", fix="ask for at least one: calibration.count")
+        return _Search(model.with_kept(()), options.cosine_mean, context).best()
+
+
+class _Search:
+    """Models with more and more layers kept, each measured once."""
+
+    def __init__(self, model: QuantizedModel, wanted: float, context: Context) -> None:
+        self.model, self.wanted, self.context = model, wanted, context
+        count = min(max(len(context.inputs) // HELD_OUT_SHARE, 1), MOST_HELD_OUT)
+        self.images = context.inputs[-count:]
+        self.expected = (context.reference or model.embed)(self.images)
+        self.kept: list[tuple[str, ...]] = [()]
+        self.found: dict[int, float] = {}
+
+    def best(self) -> QuantizedModel:
+        """Return the model that keeps the fewest layers and reaches the target, or else the closest."""
+        if self.cosine(0) >= self.wanted:
+            return self.model
+        layers, number = self._layers(), 1
+        self.context.progress(1, 3)
+        while self._has(number, layers) and self.cosine(number) < self.wanted:
+            number *= 2
+        self.context.progress(2, 3)
+        number = self._fewest(number // 2, min(number, len(self.kept) - 1))
+        chosen = self._without_needless(self.kept[number]) if self.cosine(number) >= self.wanted else self.kept[number]
+        self.context.progress(3, 3)
+        return self.model.with_kept(chosen)
+
+    def _layers(self) -> Iterator[tuple[str, ...]]:
+        """Yield the groups of layers to keep, in order."""
+        target, model = self.context.target, self.model
+        count = max(affordable_images(model, target, RANKING_IMAGES, RANKING_BUDGET), FEWEST_IMAGES)
+        yield from ranked_layers(model, measure_sensitivity(model, target, self.images[:count]))
+
+    def _has(self, number: int, layers: Iterator[tuple[str, ...]]) -> bool:
+        """Tell whether there are so many groups of layers, after adding them to `kept`."""
+        while len(self.kept) <= number and (group := next(layers, None)) is not None:
+            self.kept.append((*self.kept[-1], *group))
+        return number < len(self.kept)
+
+    def _fewest(self, too_few: int, enough: int) -> int:
+        """Return the smallest number of groups that reaches the target, by halving; the closest, if none does."""
+        if self.cosine(enough) < self.wanted:
+            return max(self.found, key=lambda number: (self.found[number], -number))
+        while enough - too_few > 1:
+            middle = (too_few + enough) // 2
+            too_few, enough = (too_few, middle) if self.cosine(middle) >= self.wanted else (middle, enough)
+        return enough
+
+    def _without_needless(self, layers: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the layers without those that the target can be reached without."""
+        for layer in layers[:MOST_DROPPED]:
+            fewer = tuple(other for other in layers if other != layer)
+            if self._measured(fewer) >= self.wanted:
+                layers = fewer
+        return layers
+
+    def cosine(self, number: int) -> float:
+        """Return the mean cosine to the float model, less its standard error, with so many groups of layers kept."""
+        if number not in self.found:
+            self.found[number] = self._measured(self.kept[number])
+        return self.found[number]
+
+    def _measured(self, layers: tuple[str, ...]) -> float:
+        target = self.context.target
+        run, given = as_deployed(self.model.with_kept(layers), target, self.images)
+        cosines = row_cosines(self.expected, embed(prepare(run, target), given, self.context.batch_size))
+        return float(cosines.mean() - cosines.std() / np.sqrt(len(cosines)))
+
+
+ENTRIES = {"mixed": Mixed()}
