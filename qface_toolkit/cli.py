@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from qface_toolkit import __version__
+from qface_toolkit._listing import KINDS, entries
 from qface_toolkit.errors import QFaceError
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
 FOLDER = click.Path(path_type=Path)
 COLUMNS = 80
-KINDS = ("models", "recipes", "sources", "methods", "backends")
 
 
 @dataclass(frozen=True)
@@ -330,39 +330,13 @@ def list_(kind: str, as_json: bool) -> None:
     \b
     qface list models
     """
-    entries = _entries(kind)
+    found = entries(kind)
     if as_json:
-        click.echo(json.dumps(entries))
+        click.echo(json.dumps(found))
         return
-    width = max(map(len, entries))
-    for name, remark in entries.items():
+    width = max(map(len, found))
+    for name, remark in found.items():
         _say_row(f"{name:{width}}  ", remark)
-
-
-def _entries(kind: str) -> dict[str, str]:
-    if kind == "models":
-        from qface_toolkit.models import ARCHITECTURES
-
-        return {name: f"{entry.count_parameters():>11,} parameters" for name, entry in ARCHITECTURES.entries().items()}
-    if kind == "recipes":
-        from qface_toolkit.recipe import list_recipes
-
-        return list_recipes()
-    if kind == "sources":
-        from qface_toolkit.sources import SOURCES
-
-        return {name: _first_line(entry) for name, entry in SOURCES.entries().items()}
-    if kind == "methods":
-        from qface_toolkit.methods import METHODS
-
-        return {name: _first_line(entry) for name, entry in METHODS.entries().items()}
-    from qface_toolkit.backends import BACKENDS
-
-    return {name: f"{entry.artifact} for {entry.runtime}" for name, entry in BACKENDS.entries().items()}
-
-
-def _first_line(entry: object) -> str:
-    return (type(entry).__doc__ or "").strip().split("\n")[0]
 
 
 @qface.group()

@@ -1,0 +1,32 @@
+"""What `qface list` shows: the names of a kind, each with a few words."""
+
+KINDS = ("models", "recipes", "sources", "methods", "backends")
+
+# torch takes a second to import: each kind imports its own folder only.
+
+
+def entries(kind: str) -> dict[str, str]:
+    """Return what there is of one of KINDS: a remark for each name."""
+    if kind == "models":
+        from qface_toolkit.models import ARCHITECTURES
+
+        return {name: f"{entry.count_parameters():>11,} parameters" for name, entry in ARCHITECTURES.entries().items()}
+    if kind == "recipes":
+        from qface_toolkit.recipe import list_recipes
+
+        return list_recipes()
+    if kind == "sources":
+        from qface_toolkit.sources import SOURCES
+
+        return {name: _first_line(entry) for name, entry in SOURCES.entries().items()}
+    if kind == "methods":
+        from qface_toolkit.methods import METHODS
+
+        return {name: _first_line(entry) for name, entry in METHODS.entries().items()}
+    from qface_toolkit.backends import BACKENDS
+
+    return {name: f"{entry.artifact} for {entry.runtime}" for name, entry in BACKENDS.entries().items()}
+
+
+def _first_line(entry: object) -> str:
+    return (type(entry).__doc__ or "").strip().split("\n")[0]
