@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from qface_toolkit._budget import Bench, budget_block
 from qface_toolkit._golden import HELD_OUT, held_out
 from qface_toolkit._job import Job
 from qface_toolkit._manifest import record_of
@@ -77,6 +78,7 @@ def collect_evidence(
     progress(3, 5)
     sensitivity = job_sensitivity(model, BACKENDS.get(job.recipe.backends[0]).target, bench.crops)
     progress(4, 5)
+    budget = budget_block(job.recipe, job.facts(), model, bench.of_budget())
     verification = bench.verification() if job.verify else None
     progress(5, 5)
     return Report(
@@ -94,6 +96,7 @@ def collect_evidence(
         verification=verification,
         parity=parity,
         sensitivity=sensitivity,
+        budget=budget,
         steps=tuple(StepTime(name=name, seconds=value) for name, value in seconds.items()),
         peak_memory_bytes=peak_memory_bytes(),
         commands=(job.command,) if job.command else (),
@@ -222,6 +225,16 @@ class _Bench:
         self.members |= {backend.artifact + SIMULATED: simulated, backend.artifact: got}
         measured = measure_agreement(simulated, got)
         return AgreementFigures.of(measured, what=f"with its own simulation ({backend.target.name}), on {HELD_OUT}")
+
+    def of_budget(self) -> Bench:
+        """Return what the points between int8 and the artifact are measured with."""
+        return Bench(
+            lambda run: self.embedded(run, self.crops),
+            self.float_embeddings,
+            self.job.model.spec.preprocess(self.crops[:1]),
+            timed=_foreign(BACKENDS.get(self.job.recipe.backends[0])) is None,
+            threads=self.job.threads,
+        )
 
     def parity(self) -> ParityBlock:
         """Compare all that was embedded so far, each with each, and what lies inside."""

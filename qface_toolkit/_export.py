@@ -21,6 +21,7 @@ from qface_toolkit._manifest import (
     is_intact,
     read_manifest,
 )
+from qface_toolkit._mistakes import worded
 from qface_toolkit._settings import apply_setting
 from qface_toolkit.backends import BACKENDS, Backend
 from qface_toolkit.backends._float_fast import ARTIFACT as FAST_ARTIFACT
@@ -30,7 +31,7 @@ from qface_toolkit.quantize.deployment import Deployment
 from qface_toolkit.quantize.graph import operation
 from qface_toolkit.quantize.model import QuantizedModel, load_quantized
 from qface_toolkit.quantize.sums import settle_sums
-from qface_toolkit.recipe import Export, Target, worded
+from qface_toolkit.recipe import Export, Target
 
 WEIGHTS, DESCRIPTION = "model.safetensors", "quantization.json"
 EXPORTED = "exported"

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from torch import fx
 
 from qface_toolkit import __version__
+from qface_toolkit._budget import steps_of
 from qface_toolkit.artifacts import fingerprint_of
 from qface_toolkit.backends._pixels import FLOATS, INPUT_KEY
 from qface_toolkit.models import FloatModel
 from qface_toolkit.quantize.deployment import Deployment
 from qface_toolkit.quantize.forms import FormTimes
 from qface_toolkit.quantize.graph import to_plain
-from qface_toolkit.recipe import Recipe
+from qface_toolkit.recipe import Recipe, Step
 from qface_toolkit.sources import find_set
 
 
@@ -43,6 +44,11 @@ class Job:
             calibration=find_set(self.recipe.calibration.set).model_dump(), threads=self.threads, version=__version__,
             form_times=self.form_times.as_plain() if self.form_times else None,
         )  # fmt: skip
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """Return what is done, one after the other: the recipe's steps and what its budget adds."""
+        return steps_of(self.recipe)
 
     @property
     def deployment(self) -> Deployment:

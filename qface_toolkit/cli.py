@@ -146,7 +146,7 @@ def _say_plan(job: "Job", out: Path, as_json: bool) -> None:
         "model": job.model.spec.name,
         "input_size": list(job.model.spec.input_size),
         "notes": list(job.model.notes),
-        "steps": [step.method for step in job.recipe.steps],
+        "steps": [step.method for step in job.steps],
         "trained_for": job.recipe.backends[0],
         "calibration": job.recipe.calibration.model_dump(),
         "artifacts": ["float.onnx", "float.fast.onnx", *(BACKENDS.get(name).artifact for name in job.recipe.backends)],

@@ -13,6 +13,7 @@ import numpy as np
 from pydantic import BaseModel
 from torch import nn
 
+from qface_toolkit._budget import check_budget
 from qface_toolkit._evidence import collect_evidence
 from qface_toolkit._export import DESCRIPTION, WEIGHTS, lower_again
 from qface_toolkit._golden import GOLDEN, golden_vectors
@@ -76,6 +77,7 @@ def plan_job(
         wanted = wanted.model_copy(update={"backends": tuple(dict.fromkeys(backends))})
     for name in wanted.backends:
         BACKENDS.get(name)
+    check_budget(wanted)
     find_set(wanted.calibration.set).open(wanted.calibration.count, seed)
     times = find_form_times(wanted.target.lowering)
     loaded = _float_model(source, model, wanted)
@@ -205,7 +207,7 @@ class _Run:
         inputs = model.spec.preprocess(crops)
         target = BACKENDS.get(recipe.backends[0]).target
         times, reference = form_times(self.job, self.folder, self.step), model.embed
-        for number, step in enumerate(recipe.steps):
+        for number, step in enumerate(self.job.steps):
             saved = f"work/step-{number}.safetensors", f"work/step-{number}.json"
             with self.step(f"{number + 1}. {step.method}") as progress:
                 if progress is not None:

@@ -5,7 +5,6 @@ to its method: their schema is handed in, so that this file knows no method. `_y
 applies what `--set` says.
 """
 
-import difflib
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -23,13 +22,13 @@ from pydantic import (
     field_validator,
 )
 
+from qface_toolkit._mistakes import closest, shown, worded
 from qface_toolkit._settings import apply_setting
 from qface_toolkit._yaml import as_written, read_text, read_yaml
 from qface_toolkit.errors import RecipeError
 from qface_toolkit.registry import unknown_name
 
 PACKAGE = Path(__file__).resolve().parent
-SHOWN_VALUE_CHARACTERS = 60
 OLDEST_ONNXRUNTIME = (1, 18)
 
 Schemas = Mapping[str, type[BaseModel]]
@@ -113,6 +112,12 @@ class Export(_Block):
     input: Literal["float", "uint8"] = "float"
 
 
+class Budget(_Block):
+    """What steers the run; `cosine_mean`: keep the fewest layers in float that bring the embedding so close."""
+
+    cosine_mean: Annotated[float, Field(strict=True, gt=0, lt=1)] | None = None
+
+
 class Step(_Block):
     """One step: a method and its options, already checked by the method's own schema."""
 
@@ -129,6 +134,7 @@ class Recipe(_Block):
     steps: tuple[Step, ...]
     target: Target = Target()
     export: Export = Export()
+    budget: Budget = Budget()
     backends: tuple[str, ...] = Field(default=("onnx-x86", "onnx-arm", "torch-x86", "torch-qnnpack"), min_length=1)
     model: dict[str, Any] = Field(default_factory=dict)
 
@@ -236,10 +242,10 @@ def _read_step(path: str, item: object, methods: Schemas) -> tuple[list[Step], l
     """Return the step, if it has no mistakes, and its mistakes."""
     named = {item: {}} if isinstance(item, str) else item
     if not isinstance(named, dict) or len(named) != 1:
-        return [], [f"{path}: a step is one method name with its options, not {_shown(item)}"]
+        return [], [f"{path}: a step is one method name with its options, not {shown(item)}"]
     ((method, options),) = named.items()
     if method not in methods:
-        return [], [f"{path}: there is no method called {_shown(method)}{_closest(method, methods)}"]
+        return [], [f"{path}: there is no method called {shown(method)}{closest(method, methods)}"]
     try:
         checked = methods[method].model_validate({} if options is None else options)
     except ValidationError as error:
@@ -252,45 +258,6 @@ def _backend_mistakes(value: object, known: Collection[str]) -> list[str]:
     unknown = [name for name in names if known and name not in known]
     twice = sorted({name for name in names if names.count(name) > 1})
     return [
-        *(f"backends: there is no backend called {_shown(name)}{_closest(name, known)}" for name in unknown),
-        *(f"backends: {_shown(name)} is named twice" for name in twice),
+        *(f"backends: there is no backend called {shown(name)}{closest(name, known)}" for name in unknown),
+        *(f"backends: {shown(name)} is named twice" for name in twice),
     ]
-
-
-def worded(error: ValidationError, schema: type[BaseModel], *prefix: str) -> list[str]:
-    """Return one line for each mistake that a schema found, with the path of its key."""
-    mistakes = []
-    for one in error.errors(include_url=False):
-        path = ".".join(map(str, (*prefix, *one["loc"]))) or "(recipe)"
-        if one["type"] == "extra_forbidden":
-            mistakes.append(
-                f"{path}: there is no such key{_closest(one['loc'][-1], _keys_at(schema, one['loc'][:-1]))}"
-            )
-        elif one["type"] == "missing":
-            mistakes.append(f"{path}: this key is missing")
-        else:
-            what = one["msg"].removeprefix("Value error, ").removeprefix("Input ")
-            mistakes.append(f"{path}: {what} (it is {_shown(one['input'])})")
-    return mistakes
-
-
-def _keys_at(schema: type[BaseModel], path: Sequence[int | str]) -> Collection[str]:
-    """Return the keys that the block at this path knows, as far as plain nesting goes."""
-    for part in path:
-        field = schema.model_fields.get(str(part))
-        if field is None or not isinstance(field.annotation, type) or not issubclass(field.annotation, BaseModel):
-            return ()
-        schema = field.annotation
-    return schema.model_fields
-
-
-def _closest(name: object, known: Collection[str]) -> str:
-    close = difflib.get_close_matches(str(name), known, n=1)
-    if close:
-        return f"; did you mean {close[0]}?"
-    return f"; there are: {', '.join(sorted(known))}" if known else ""
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= SHOWN_VALUE_CHARACTERS else text[:SHOWN_VALUE_CHARACTERS] + "…"

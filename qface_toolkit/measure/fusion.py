@@ -128,6 +128,11 @@ def integer_count(layers: Sequence[Layer]) -> int:
     return sum(layer.reason is None for layer in layers)
 
 
+def kept_count(layers: Sequence[Layer]) -> int:
+    """Return how many of the layers are in float on purpose."""
+    return sum(layer.reason == KEPT for layer in layers)
+
+
 def share_of(part: float | None, whole: float | None) -> float | None:
     """Return a part's share of the whole, or None where one of them is not known."""
     return None if part is None or not whole else part / whole

@@ -31,7 +31,7 @@ class Options(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    cosine_mean: float = Field(gt=0, lt=1, strict=True)
+    cosine_mean: float = Field(0.999, gt=0, lt=1, strict=True)
     """The mean cosine to the float model that shall be reached.
 
     Measured on the last eighth of the images, 64 at most, less its standard error: others shall mostly reach it too.
@@ -74,6 +74,7 @@ class _Search:
     def best(self) -> QuantizedModel:
         """Return the model that keeps the fewest layers and reaches the target, or else the closest."""
         if self.cosine(0) >= self.wanted:
+            self.context.progress(3, 3)
             return self.model
         layers, number = self._layers(), 1
         self.context.progress(1, 3)

@@ -2,6 +2,7 @@
 
 import unicodedata
 
+from qface_toolkit.measure.fusion import KEPT
 from qface_toolkit.report.schema import ArtifactFigures, IslandFigures, LatencyFigures, Report
 
 RUNTIMES = {"onnxruntime": "ONNX Runtime", "torch": "torch", "openvino": "OpenVINO"}
@@ -91,13 +92,15 @@ def verdict(report: Report) -> str:
     return f"{clean(artifact.name)} {', '.join(parts[:-1])}{' and ' if len(parts) > 1 else ''}{parts[-1]}."
 
 
-def layers_said(count: int, integer: int, name: str = "convolution") -> tuple[bool, str]:
+def layers_said(count: int, integer: int, name: str = "convolution", kept: int = 0) -> tuple[bool, str]:
     """Return whether layers are as they should be, and one sentence about how many of them run on integers."""
     if count == 0:
         return True, f"there are no {name}s"
     if integer == count:
         which = f"all {count} {name}s run" if count > 1 else f"the only {name} runs"
         return True, f"{which} on integers"
+    if integer + kept == count:
+        return True, f"{integer} of {count} {name}s run on integers, {kept} {'is' if kept == 1 else 'are'} {KEPT}"
     which = f"only {integer} of {count} {name}s run" if integer else f"none of {count} {name}s runs"
     return False, f"warning: {which} on integers"
 
@@ -106,7 +109,7 @@ def integer_said(artifact: ArtifactFigures) -> tuple[bool, str] | None:
     """Return the same of an artifact's convolutions, or None if they were not counted."""
     if artifact.convolutions is None or artifact.integer_convolutions is None:
         return None
-    return layers_said(artifact.convolutions, artifact.integer_convolutions)
+    return layers_said(artifact.convolutions, artifact.integer_convolutions, kept=artifact.kept_convolutions)
 
 
 def island_said(island: IslandFigures) -> str:

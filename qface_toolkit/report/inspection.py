@@ -10,7 +10,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from qface_toolkit.measure.fusion import FLOAT_MODEL, Fusion, Island, Layer, integer_count
+from qface_toolkit.measure.fusion import FLOAT_MODEL, Fusion, Island, Layer, integer_count, kept_count
 from qface_toolkit.report._figures import LONGEST_KIND, NOTHING, clean, island_said, layers_said, milliseconds, percent
 from qface_toolkit.report.schema import IslandFigures
 
@@ -53,8 +53,10 @@ def _layer_counts(fusion: Fusion) -> dict[str, int]:
     return {
         "convolutions": len(fusion.convolutions),
         "integer_convolutions": integer_count(fusion.convolutions),
+        "kept_convolutions": kept_count(fusion.convolutions),
         "linear_layers": len(fusion.linear_layers),
         "integer_linear_layers": integer_count(fusion.linear_layers),
+        "kept_linear_layers": kept_count(fusion.linear_layers),
     }
 
 
@@ -134,7 +136,7 @@ def _said(fusion: Fusion) -> Iterator[RenderableType]:
         yield Text(f"Nothing runs on integers: {FLOAT_MODEL}.")
         return
     for layers, name in ((fusion.convolutions, "convolution"), (fusion.linear_layers, "linear layer")):
-        fine, sentence = layers_said(len(layers), integer_count(layers), name)
+        fine, sentence = layers_said(len(layers), integer_count(layers), name, kept_count(layers))
         yield Text(sentence[0].upper() + sentence[1:] + ".", style="" if fine else "bold red")
     for (kind, reason), names in _float_by_reason(fusion).items():
         more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 
+from qface_toolkit.report._budget import BudgetBlock
 from qface_toolkit.report._figures import (
     LONGEST_TEXT,
     NOTHING,
@@ -23,6 +24,8 @@ from qface_toolkit.report._figures import (
 )
 from qface_toolkit.report._ledger import ParityBlock
 from qface_toolkit.report._sensitivity import SensitivityBlock
+from qface_toolkit.report.budget import HEADINGS as PARETO_HEADINGS
+from qface_toolkit.report.budget import budget_said, kept_said, pareto_rows
 from qface_toolkit.report.parity import largest_drops, matrix, parity_said
 from qface_toolkit.report.schema import (
     AgreementFigures,
@@ -49,6 +52,7 @@ def to_markdown(report: Report) -> str:
     sections = (
         _summary(report),
         _figures(report),
+        _budget(report.budget) if report.budget else [],
         _fidelity(report.artifacts),
         _parity(report.parity) if report.parity else [],
         _sensitivity(report.sensitivity) if report.sensitivity else [],
@@ -122,6 +126,17 @@ def _conditions(report: Report) -> list[str]:
     fast = any(one.times_faster_than_fast for one in report.artifacts)
     than_fast = ["- than fast: against float.fast.onnx, the same function written for the runtime"] if fast else []
     return [*lines, "- size: share of float.onnx; faster: against the float model in the same runtime", *than_fast]
+
+
+def _budget(block: BudgetBlock) -> list[str]:
+    rows = [[escape(cell) for cell in row] for row in pareto_rows(block)]
+    lines = ["## Pareto: cosine against latency and bytes", "", escape(budget_said(block)[1], LONGEST_COMMAND), ""]
+    lines += _table(PARETO_HEADINGS, rows)
+    lines += ["", f"Cosines on {block.images} held-out drawings; one image on 1 thread, timed in turns."]
+    if not block.kept:
+        return lines
+    sums = "Float sums depend on the kernel: behind these layers a code may differ from the simulated one by one."
+    return [*lines, "", escape(kept_said(block), LONGEST_COMMAND), "", sums]
 
 
 def _fidelity(artifacts: Sequence[ArtifactFigures]) -> list[str]:

@@ -14,6 +14,7 @@ from qface_toolkit.errors import ArtifactError
 from qface_toolkit.measure.agreement import Agreement
 from qface_toolkit.measure.latency import Latency
 from qface_toolkit.measure.verification import Verification
+from qface_toolkit.report._budget import BudgetBlock
 from qface_toolkit.report._ledger import ParityBlock
 from qface_toolkit.report._sensitivity import SensitivityBlock
 from qface_toolkit.report._values import Block, Cosine, Count, Positive, Rate, Sha256
@@ -123,7 +124,7 @@ class ArtifactFigures(Block):
     `latency_missing` says why. `operators` counts those of the file. `integer_share` is the
     share of them that does not compute on float numbers, `float_islands` names the others that should, in short, and
     `islands` says what they cost and why they are there. `convolutions` and `linear_layers` are those of the file, of
-    which so many run on integers.
+    which so many run on integers, and so many are kept in float by the budget.
     """
 
     name: str
@@ -148,6 +149,8 @@ class ArtifactFigures(Block):
     integer_convolutions: Count | None = None
     linear_layers: Count | None = None
     integer_linear_layers: Count | None = None
+    kept_convolutions: Count = 0
+    kept_linear_layers: Count = 0
 
     @model_validator(mode="after")
     def _latency_or_reason(self) -> "ArtifactFigures":
@@ -157,11 +160,11 @@ class ArtifactFigures(Block):
 
     @model_validator(mode="after")
     def _integer_layers_are_layers(self) -> "ArtifactFigures":
-        for integer, layers in (
-            (self.integer_convolutions, self.convolutions),
-            (self.integer_linear_layers, self.linear_layers),
+        for integer, kept, layers in (
+            (self.integer_convolutions, self.kept_convolutions, self.convolutions),
+            (self.integer_linear_layers, self.kept_linear_layers, self.linear_layers),
         ):
-            if (integer is None) != (layers is None) or (integer or 0) > (layers or 0):
+            if (integer is None) != (layers is None) or (integer or 0) + kept > (layers or 0):
                 raise ValueError("more layers run on integers than there are, or one of the counts is missing")
         return self
 
@@ -214,6 +217,7 @@ class Report(Block):
     verification: VerificationBlock | None = None
     parity: ParityBlock | None = None
     sensitivity: SensitivityBlock | None = None
+    budget: BudgetBlock | None = None
     steps: tuple[StepTime, ...]
     peak_memory_bytes: Count
     commands: tuple[str, ...]

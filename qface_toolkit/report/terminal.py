@@ -23,6 +23,7 @@ from qface_toolkit.report._figures import (
     times,
     verdict,
 )
+from qface_toolkit.report.budget import budget_said
 from qface_toolkit.report.parity import parity_line
 from qface_toolkit.report.schema import ArtifactFigures, Report, VerificationBlock, VerificationFigures
 
@@ -32,7 +33,7 @@ LONGEST_NAME = 22
 def render(report: Report) -> RenderableType:
     """Return the verdict and the tables, for a rich console of 80 columns or more."""
     parts: list[RenderableType] = [_figures_table(report), *_missing_lines(report), *_integer_lines(report)]
-    parts += _parity_lines(report)
+    parts += _parity_lines(report) + _budget_lines(report)
     if report.verification:
         parts += [Text(""), Text(clean(report.verification.protocol)), _verification_table(report.verification)]
     return Group(*parts, Text(""), Text(verdict(report)))
@@ -77,7 +78,16 @@ def _parity_lines(report: Report) -> list[Text]:
     if report.parity is None:
         return []
     fine, line = parity_line(report.parity)
-    return [Text(line, style="dim" if fine else "bold red")]
+    # Float sums depend on the kernel: behind layers in float a code may differ from the simulated one by one.
+    expected = fine or (report.budget is not None and report.budget.kept != ())
+    return [Text(line, style="dim" if expected else "bold red")]
+
+
+def _budget_lines(report: Report) -> list[Text]:
+    if report.budget is None:
+        return []
+    met, said = budget_said(report.budget)
+    return [Text(said, style="" if met else "bold red")]
 
 
 def _verification_table(block: VerificationBlock) -> Table:

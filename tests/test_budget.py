@@ -1,0 +1,132 @@
+"""A wanted cosine, from the recipe to the report: the step it adds, what is refused, and what the result can do."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from helpers import measure_quickly, run_here, write_tiny
+
+from qface_toolkit import _budget, pipeline
+from qface_toolkit._budget import pareto_counts
+from qface_toolkit.errors import RecipeError
+from qface_toolkit.quantize.model import load_quantized
+from qface_toolkit.report import render, to_markdown
+
+RECIPE = "version: 1\ncalibration: {count: 64, batch_size: 16}\nsteps: [calibrate]\nbackends: [onnx-x86, torch-x86]\n"
+WANTED = 0.9995
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    return write_tiny(tmp_path_factory.mktemp("checkpoint") / "tiny.pth")
+
+
+@pytest.fixture
+def planned(checkpoint, tmp_path):
+    def plan(text, *sets):
+        (tmp_path / "mine.yaml").write_text(text)
+        return pipeline.plan_job(checkpoint, recipe=str(tmp_path / "mine.yaml"), sets=sets)
+
+    return plan
+
+
+def compressed(checkpoint, folder, *sets):
+    (folder / "mine.yaml").write_text(RECIPE)
+    with pytest.MonkeyPatch.context() as patch:
+        measure_quickly(patch)
+        patch.setattr(_budget, "ROUNDS", 5)
+        job = pipeline.plan_job(checkpoint, recipe=str(folder / "mine.yaml"), sets=sets)
+        return SimpleNamespace(out=folder / "out", report=pipeline.run_job(job, folder / "out"), job=job)
+
+
+@pytest.fixture(scope="module")
+def result(checkpoint, tmp_path_factory):
+    threads = torch.get_num_threads()
+    yield compressed(checkpoint, tmp_path_factory.mktemp("job"), f"budget.cosine_mean={WANTED}")
+    torch.set_num_threads(threads)
+
+
+def test_the_budget_is_the_last_step(planned):
+    job = planned(RECIPE, "budget.cosine_mean=0.99")
+    assert [step.method for step in job.steps] == ["calibrate", "mixed"]
+    assert job.steps[-1].options.cosine_mean == 0.99
+    assert [step.method for step in job.recipe.steps] == ["calibrate"]
+    assert [step.method for step in planned(RECIPE).steps] == ["calibrate"]
+
+
+@pytest.mark.parametrize("value", ["0", "1", "1.5", "-0.1", "yes", "'0.9'", ".nan"])
+def test_a_budget_that_is_no_cosine_below_one_is_refused(planned, value):
+    with pytest.raises(RecipeError, match="budget.cosine_mean"):
+        planned(RECIPE, f"budget.cosine_mean={value}")
+
+
+def test_a_budget_needs_a_form_that_can_mix(planned):
+    torch_first = RECIPE.replace("[onnx-x86, torch-x86]", "[torch-x86, onnx-x86]")
+    with pytest.raises(RecipeError, match="the first backend is torch-x86"):
+        planned(torch_first, "budget.cosine_mean=0.99")
+    with pytest.raises(RecipeError, match="the first backend is torch-x86"):
+        planned(torch_first.replace("[calibrate]", "[calibrate, mixed]"))
+
+
+def test_layers_are_chosen_once(planned):
+    with pytest.raises(RecipeError, match="once"):
+        planned(RECIPE.replace("[calibrate]", "[calibrate, mixed]"), "budget.cosine_mean=0.99")
+
+
+def test_the_report_says_what_the_cosine_costs(result):
+    block, [artifact] = result.report.budget, [one for one in result.report.artifacts if one.backend == "onnx-x86"]
+    assert 0 < len(block.kept) <= block.layers
+    assert block.points[0].cosine_mean < block.points[-1].cosine_mean
+    assert block.points[0].size_bytes < block.points[-1].size_bytes == artifact.size_bytes
+    assert block.points[-1].cosine_mean == pytest.approx(artifact.agreement.cosine_mean, abs=1e-6)
+    assert all(point.p50_ms > 0 for point in block.points)
+    assert block.reached == (artifact.agreement.cosine_mean >= WANTED)
+    assert artifact.kept_convolutions > 0
+    assert artifact.integer_convolutions + artifact.kept_convolutions == artifact.convolutions
+    assert "## Pareto: cosine against latency and bytes" in to_markdown(result.report)
+    assert render(result.report) is not None
+
+
+def test_files_say_what_was_simulated(result):
+    [artifact] = [one for one in result.report.artifacts if one.backend == "onnx-x86"]
+    assert artifact.simulation_agreement.cosine_min > 0.9999
+    assert {one.verdict for one in pipeline.verify(result.out).files} <= {"exact", "agrees"}
+
+
+def test_other_backends_are_what_they_are_without_a_budget(result, checkpoint, tmp_path):
+    without = compressed(checkpoint, tmp_path)
+    assert (without.out / "int8.x86.ts").read_bytes() == (result.out / "int8.x86.ts").read_bytes()
+    assert without.report.budget is None
+    assert "kept" not in json.loads((without.out / "quantization.json").read_text())["plan"]
+
+
+def test_a_result_is_exported_as_it_was_written(result):
+    again = pipeline.export(result.out, "onnx-x86", out="again.onnx")
+    assert again.read_bytes() == (result.out / "int8.x86.onnx").read_bytes()
+    model = load_quantized(result.out / "quantization.json", result.out / "model.safetensors")
+    assert model.plan.kept == result.report.budget.kept
+    arm = pipeline.export(result.out, "onnx-arm")
+    assert b"kept in float by the budget" in arm.read_bytes()
+    found = {one.name: one.verdict for one in pipeline.verify(result.out).files}
+    assert found[arm.name] in ("exact", "agrees")
+
+
+def test_a_budget_that_int8_meets_keeps_nothing(checkpoint, tmp_path):
+    found = compressed(checkpoint, tmp_path, "budget.cosine_mean=0.5")
+    assert (found.report.budget.kept, len(found.report.budget.points)) == ((), 1)
+    assert "int8 alone reaches the wanted mean cosine of 0.5" in to_markdown(found.report)
+
+
+def test_a_dry_run_names_the_step(checkpoint, tmp_path, monkeypatch, capsys):
+    args = ("compress", checkpoint, "--out", tmp_path / "out", "--dry-run", "--set", "budget.cosine_mean=0.99")
+    code, out, _ = run_here(monkeypatch, capsys, *args)
+    assert code == 0
+    assert "calibrate, distill, mixed" in out
+
+
+@pytest.mark.parametrize(("kept", "counts"), [(0, [0]), (1, [0, 1]), (2, [0, 1, 2]), (9, [0, 1, 2, 4, 8, 9])])
+def test_points_double(kept, counts):
+    assert pareto_counts(kept) == counts
+    assert np.all(np.diff(counts) > 0)
