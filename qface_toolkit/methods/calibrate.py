@@ -1,22 +1,22 @@
 """Set the range of every tensor from what calibration images make it do; nothing is trained."""
 
 from collections.abc import Mapping
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
-from torch import fx
 
 from qface_toolkit.errors import CalibrationError
 from qface_toolkit.methods._base import Context
 from qface_toolkit.methods._observers import OBSERVERS, Observer
 from qface_toolkit.quantize._edit import propagate_shapes
-from qface_toolkit.quantize.forms import choices, choose_forms, read_form_times
+from qface_toolkit.quantize.forms import FORM_IMAGES, choices, choose_forms, read_form_times
 from qface_toolkit.quantize.fx import prepare
 from qface_toolkit.quantize.input_range import input_range
 from qface_toolkit.quantize.model import QuantizedModel
-from qface_toolkit.quantize.plan import Form, LoweringPlan
+from qface_toolkit.quantize.plan import ONNX, Form, LoweringPlan
 from qface_toolkit.quantize.scheme import Range
+from qface_toolkit.quantize.statistics import measure_statistics
 from qface_toolkit.quantize.sums import settle_sums
 
 
@@ -69,32 +69,18 @@ def _observe(model: QuantizedModel, options: Options, context: Context) -> dict[
 
 
 def _forms(model: QuantizedModel, context: Context) -> Mapping[str, Form]:
-    """Return the ONNX form of each PReLU: the one asked for, or by what the first batch says of its output."""
+    """Return the ONNX form of each PReLU: the one asked for, or by what the embedding would feel of it."""
     free = choices(model)
     if context.prelu != "auto" or not free:
         return {node.name: cast(Form, context.prelu) for node in free}
-    batch = torch.from_numpy(context.inputs[: context.batch_size])
-    watched = _Variances(model.network, {node.name for node in free})
-    with torch.no_grad():
-        watched.run(batch)
+    tensors = [name for name in model.plan.tensors if model.plan.quantized(name, ONNX.family)]
+    seen = measure_statistics(
+        model.network, tensors, context.inputs[:FORM_IMAGES],
+        seed=context.seed, batch_size=context.batch_size, progress=lambda done, total: None,
+    )  # fmt: skip
     propagate_shapes(model.network, model.spec.input_size)
-    return choose_forms(model, watched.found, context.form_times or read_form_times())
-
-
-class _Variances(fx.Interpreter):
-    """Runs a network and keeps the variance within a channel, averaged over channels, of some of its tensors."""
-
-    def __init__(self, network: fx.GraphModule, names: set[str]) -> None:
-        super().__init__(network)
-        self.names = names
-        self.found: dict[str, float] = {}
-
-    def run_node(self, node: fx.Node) -> Any:  # noqa: ANN401 - fx's own
-        """Run a node and look at what it made."""
-        made = super().run_node(node)
-        if node.name in self.names:
-            self.found[node.name] = float(made.var(dim=(0, 2, 3)).mean())
-        return made
+    sensitivity = {name: float(square.sum()) for name, square in seen.sensitivity.items()}
+    return choose_forms(model, sensitivity, context.form_times or read_form_times())
 
 
 def _input_owner(model: QuantizedModel) -> str:

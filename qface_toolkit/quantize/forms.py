@@ -1,7 +1,8 @@
 """Choose the ONNX form of each PReLU: the time of a second convolution against the noise of a coarser grid.
 
 The times come from a table that was measured on a processor with VNNI and is part of the package, so that the same
-model gives the same file everywhere; measuring anew is for whoever asks for it. The noise comes from the ranges.
+model gives the same file everywhere; measuring anew is for whoever asks for it. The noise comes from the ranges, and
+what it does to the embedding from quantize.statistics.
 """
 
 import json
@@ -18,16 +19,12 @@ from qface_toolkit.quantize._edit import shape_of
 from qface_toolkit.quantize.graph import inputs, module, operation
 from qface_toolkit.quantize.model import QuantizedModel
 from qface_toolkit.quantize.plan import Form, has_own_convolution
-from qface_toolkit.quantize.scheme import Range, hull
+from qface_toolkit.quantize.scheme import ACTIVATION_MAX, Range, hull
 
 TABLE = Path(__file__).with_name("form_times.json")
 
-NOISE_PER_GAIN = 4e-3
-"""Noise power, as a share of the signal's variance within its channels, that a layer may gain for taking half the time.
-
-Chosen on drawings with the public PReLU MobileFaceNet. Thirty of its 33 layers stand below 2.1e-3, and scaling them all
-costs a mean cosine of 0.0008; the other three, from 7.6e-3, would cost 0.0082 more.
-"""
+FORM_IMAGES = 16
+"""Images that say how much the embedding feels of each tensor; the sum over a tensor's channels needs no more."""
 
 
 @dataclass(frozen=True)
@@ -60,10 +57,9 @@ class FormTimes:
 
     rows: Mapping[ConvShape, tuple[float, float]]
 
-    def ratio(self, shape: ConvShape) -> float:
-        """Return how many times longer the twin form takes than the scaled one, by the most similar shape measured."""
-        twin, scaled = self.rows[min(self.rows, key=shape.distance)]
-        return twin / scaled
+    def of(self, shape: ConvShape) -> tuple[float, float]:
+        """Return the times of the twin form and of the scaled one, of the most similar shape measured."""
+        return self.rows[min(self.rows, key=shape.distance)]
 
     def as_plain(self) -> list[list[float]]:
         """Return the rows as JSON holds them: the shape, then the twin's and the scaled form's microseconds."""
@@ -108,21 +104,32 @@ def choices(model: QuantizedModel) -> Sequence[fx.Node]:
     return [node for node in nodes if operation(node) == "prelu" and has_own_convolution(node)]
 
 
-def choose_forms(model: QuantizedModel, variances: Mapping[str, float], times: FormTimes) -> dict[str, Form]:
-    """Return the form of each PReLU; `variances` holds its output's mean variance within a channel."""
-    return {
-        node.name: "scaled" if _is_worth_it(model, node, variances[node.name], times) else "twin"
-        for node in choices(model)
-    }
+def choose_forms(model: QuantizedModel, sensitivity: Mapping[str, float], times: FormTimes) -> dict[str, Form]:
+    """Return the form of each PReLU that has a choice.
+
+    Scaled, where that saves a greater share of their time than it adds to the loss of the whole network, as predicted.
+    `sensitivity` holds, for each tensor that ONNX quantizes, the embedding's squared turn for noise of unit variance.
+    """
+    free = choices(model)
+    twin_times = {node.name: times.of(shape_before(node)) for node in free}
+    whole_time = sum(twin for twin, _ in twin_times.values())
+    owned = {name: model.ranges[model.plan.tensors[name].owner] for name in sensitivity}
+    whole_loss = sum(turn * _noise(owned[name]) for name, turn in sensitivity.items())
+    forms: dict[str, Form] = {}
+    for node in free:
+        twin, scaled = twin_times[node.name]
+        added = sensitivity[node.name] * _added_noise(model, node)
+        forms[node.name] = "scaled" if added * whole_time < (twin - scaled) * whole_loss else "twin"
+    return forms
 
 
-def _is_worth_it(model: QuantizedModel, node: fx.Node, variance: float, times: FormTimes) -> bool:
+def _added_noise(model: QuantizedModel, node: fx.Node) -> float:
+    """Return the noise power that a grid adds which spans a PReLU's input too."""
     own = model.ranges[model.plan.tensors[node.name].owner]
     before = model.ranges[model.plan.tensors[inputs(node)[0].name].owner]
-    added = _noise(hull([own, before])) - _noise(own)
-    return added <= NOISE_PER_GAIN * (times.ratio(shape_before(node)) - 1) * variance
+    return _noise(hull([own, before])) - _noise(own)
 
 
 def _noise(interval: Range) -> float:
     """Return the power of the rounding noise of 8 bits over an interval."""
-    return float(((interval.high - interval.low) / 255) ** 2 / 12)
+    return float(((interval.high - interval.low) / ACTIVATION_MAX) ** 2 / 12)
