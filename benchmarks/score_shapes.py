@@ -65,6 +65,12 @@ def row(name: str, recipe: str, scores: dict[str, Any]) -> str:
     return f"{name:16} {recipe:10} cosine {cosines}  accuracy {before:.4f} -> {after:.4f}  {scores['seconds']:.0f} s"
 
 
+def save(file: Path, results: dict[str, Any]) -> None:
+    """Write the figures so far, with where they come from."""
+    environment = record_environment(0, usable_cores()).model_dump(mode="json")
+    file.write_text(json.dumps({"environment": environment, "networks": results}, indent=1) + "\n")
+
+
 def main() -> None:
     """Score every network with every recipe, and keep the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -84,9 +90,8 @@ def main() -> None:
             scores = score(model, wanted.work / f"{name}-{Path(recipe).stem}", recipe, crops, labels)
             results[name]["recipes"][recipe] = scores
             print(row(name, recipe, scores), flush=True)
-    if wanted.save:
-        environment = record_environment(0, usable_cores()).model_dump(mode="json")
-        wanted.save.write_text(json.dumps({"environment": environment, "networks": results}, indent=1) + "\n")
+            if wanted.save:  # after each: the next may take minutes
+                save(wanted.save, results)
 
 
 if __name__ == "__main__":

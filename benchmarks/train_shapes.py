@@ -3,7 +3,7 @@
     python benchmarks/train_shapes.py --work /tmp/shapes
 
 Depth, blocks and input are the published ones; only the channels are fewer. The embedded demo model, which learnt from
-drawn identities alone, is the teacher: from labels a processor would need hours. Each network becomes a checkpoint in
+drawn identities alone, is the teacher: labels and attributes take many times the images. Each becomes a checkpoint in
 --work that `qface compress` takes. A run that was stopped goes on after its last whole epoch and ends with the same
 bytes; `score_shapes.py` says what int8 costs these networks. `--network NAME` trains one of them alone.
 """
