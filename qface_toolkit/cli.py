@@ -21,6 +21,7 @@ from qface_toolkit.errors import QFaceError
 
 if TYPE_CHECKING:
     from qface_toolkit._job import Job
+    from qface_toolkit.models import FloatModel
     from qface_toolkit.pipeline import Tell
 
 # torch takes a second to import, so nothing here imports it, or anything that does, before a command runs.
@@ -167,6 +168,7 @@ def _say_row(head: str, text: str) -> None:
 
 
 def _say_report(report: Any, out: Path, as_json: bool) -> None:  # noqa: ANN401 - its type would import pydantic here
+    _warn(report.calibration.warnings)
     if as_json:
         click.echo(report.model_dump_json())
         return
@@ -305,20 +307,38 @@ def verify(folder: Path, as_json: bool) -> int:
 @click.option("--out", required=True, type=FOLDER, metavar="DIR", help="The folder to write.")
 @click.option("--count", type=click.IntRange(1), help="How many images.")
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1))
+@click.option("--model", metavar="CHECKPOINT", help="What the images are for; sets of the kind matched need it.")
 @_voice_options
-def synth(name: str, out: Path, count: int | None, seed: int | None, as_json: bool, quiet: bool) -> None:
+def synth(
+    name: str, out: Path, count: int | None, seed: int | None, model: str | None, as_json: bool, quiet: bool
+) -> None:
     """Write the calibration images of SET, their manifest and a contact sheet to look at.
 
     \b
     qface synth drawings --out drawings --count 64
+    qface synth matched --model backbone.pth --out matched
     """
     from qface_toolkit.sources._sets import find_set, write_set
 
-    manifest = write_set(find_set(name), out, count, seed)
+    manifest = write_set(find_set(name), out, count, seed, _loaded(model))
+    _warn(manifest.warnings)
     if as_json:
         click.echo(json.dumps(manifest.as_json()))
     elif not quiet:
         click.echo(f"{manifest.count} images in {out} - look at {out / 'contact_sheet.png'}")
+
+
+def _loaded(checkpoint: str | None) -> "FloatModel | None":
+    if checkpoint is None:
+        return None
+    from qface_toolkit.models import load_model
+
+    return load_model(checkpoint)
+
+
+def _warn(warnings: tuple[str, ...]) -> None:
+    for warning in warnings:
+        click.echo(f"warning: calibration images: {warning}", err=True)
 
 
 @qface.command("list")

@@ -41,7 +41,7 @@ from qface_toolkit.quantize.model import QuantizedModel, description, load_quant
 from qface_toolkit.recipe import Recipe, load_recipe
 from qface_toolkit.report import Report, to_markdown, write_report
 from qface_toolkit.report.schema import StepTime
-from qface_toolkit.sources import Crop, Manifest, describe
+from qface_toolkit.sources import Crop, Manifest, pixel_sha256
 from qface_toolkit.sources._contact_sheet import contact_sheet
 from qface_toolkit.sources._sets import find_set
 
@@ -78,9 +78,9 @@ def plan_job(
     for name in wanted.backends:
         BACKENDS.get(name)
     check_budget(wanted)
-    find_set(wanted.calibration.set).open(wanted.calibration.count, seed)
-    times = find_form_times(wanted.target.lowering)
+    images, times = find_set(wanted.calibration.set), find_form_times(wanted.target.lowering)
     loaded = _float_model(source, model, wanted)
+    images.open(wanted.calibration.count, seed, loaded)
     canonical = canonicalise(loaded.network, loaded.spec.input_size)
     if wanted.export.input == "uint8":
         input_convolution(canonical)
@@ -189,16 +189,14 @@ class _Run:
         named = find_set(wanted.set).with_(wanted.count, self.job.seed)
         with self.step("draw calibration images") as progress:
             if progress is not None:
-                images = named.open()
+                images = named.open(model=self.job.model)
                 crops = np.stack([_counted(images.crop(i), progress, i, len(images)) for i in range(len(images))])
-                manifest = describe(named.source(), named.kind, named.options(), crops=crops, seed=named.seed)
                 self.folder.write("work/crops.npy", _npy(crops))
                 with self.folder.writing("calibration.png") as path:
                     contact_sheet(crops[:64]).save(path)
         if progress is None:
             crops = np.load(io.BytesIO(self.folder.path("work/crops.npy").read_bytes()), allow_pickle=False)
-            manifest = describe(named.source(), named.kind, named.options(), crops=crops, seed=named.seed)
-        return crops, manifest
+        return crops, named.manifest(pixel_sha256(crops), self.job.model)
 
     def quantized(self, crops: Crop) -> QuantizedModel:
         """Return the model after all steps of the recipe, and write it."""

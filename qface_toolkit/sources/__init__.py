@@ -1,6 +1,6 @@
-"""Where calibration images come from: one file a kind. Nothing in this folder imports torch."""
+"""Where calibration images come from: one file a kind. No kind imports torch before a set of it is opened."""
 
-from qface_toolkit.sources._base import SOURCES, Crop, ImageSet, Manifest, Source, describe, load_crops, pixel_sha256
+from qface_toolkit.sources._base import SOURCES, Crop, ImageSet, Manifest, Provenance, Source, load_crops, pixel_sha256
 from qface_toolkit.sources._contact_sheet import contact_sheet
 from qface_toolkit.sources._sets import NamedSet, find_set, set_names, write_set
 
@@ -10,9 +10,9 @@ __all__ = [
     "ImageSet",
     "Manifest",
     "NamedSet",
+    "Provenance",
     "Source",
     "contact_sheet",
-    "describe",
     "find_set",
     "load_crops",
     "pixel_sha256",

@@ -1,14 +1,17 @@
 """What every calibration source delivers: aligned crops, one by one, and a manifest that says what they are."""
 
 import hashlib
-from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel
 
 from qface_toolkit.registry import Registry
+
+if TYPE_CHECKING:
+    from qface_toolkit.models import FloatModel
 
 Crop = npt.NDArray[np.uint8]
 """One aligned RGB crop, uint8 [112, 112, 3]."""
@@ -27,11 +30,24 @@ class ImageSet(Protocol):
 
 
 @dataclass(frozen=True)
+class Provenance:
+    """What a source knows of its images before it makes one: where they come from and what to be wary of.
+
+    `contains_no_real_face_data` is None where that is unknown; `warnings` are one line each; `parameters` are what
+    fixes the pixels beside the source's own options.
+    """
+
+    contains_no_real_face_data: bool | None
+    warnings: tuple[str, ...] = ()
+    parameters: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Manifest:
     """What a set of calibration images is, so that anybody can make it again or see that it is another.
 
-    `sha256` is taken over the decoded pixels in order. `contains_no_real_face_data` is True for drawings only and
-    None (unknown) for a user's own images.
+    `sha256` is taken over the decoded pixels in order. `contains_no_real_face_data` is True for drawings and noise
+    alone, and None (unknown) for a user's own images and for drawings that a float model has moved.
     """
 
     kind: str
@@ -61,38 +77,21 @@ class Source(Protocol):
     """One kind of calibration images: what a file of this folder puts into `ENTRIES`."""
 
     options: type[BaseModel]
-    contains_no_real_face_data: bool | None
 
-    def warnings(self) -> tuple[str, ...]:
-        """Return what the reader of a manifest must know, one line each; nothing in most cases."""
+    def provenance(self, model: "FloatModel | None") -> Provenance:
+        """Return what the reader of a manifest must know."""
         ...
 
     # Each source has options of its own; they were read by its own schema.
-    def open(self, options: Any, *, count: int, seed: int) -> ImageSet:  # noqa: ANN401
-        """Return a set of `count` images.
+    def open(
+        self, options: Any, *, count: int, seed: int, model: "FloatModel | None" = None  # noqa: ANN401
+    ) -> ImageSet:
+        """Return a set of `count` images; `model` is the one that they are for, where it is known.
 
         Raises:
-            CalibrationError: if the images cannot be had.
+            CalibrationError: if the images cannot be had, or only with a model.
         """
         ...
 
 
 SOURCES: Registry[Source] = Registry("calibration source", __package__)
-
-
-def describe(source: Source, kind: str, options: BaseModel, *, crops: Crop, seed: int) -> Manifest:
-    """Return the manifest of the crops that `source` delivered with these options."""
-    return manifest_of(source, kind, options, seed=seed, count=len(crops), sha256=pixel_sha256(crops))
-
-
-def manifest_of(source: Source, kind: str, options: BaseModel, *, seed: int, count: int, sha256: str) -> Manifest:
-    """Return the manifest of a set whose pixels were hashed while they went by."""
-    return Manifest(
-        kind=kind,
-        parameters=options.model_dump(mode="json"),
-        seed=seed,
-        count=count,
-        sha256=sha256,
-        contains_no_real_face_data=source.contains_no_real_face_data,
-        warnings=source.warnings(),
-    )

@@ -5,7 +5,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import yaml
@@ -14,8 +14,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from qface_toolkit.errors import ArtifactError, CalibrationError, QFaceError, RecipeError
 from qface_toolkit.registry import unknown_name
-from qface_toolkit.sources._base import SOURCES, Crop, ImageSet, Manifest, Source, manifest_of
+from qface_toolkit.sources._base import SOURCES, Crop, ImageSet, Manifest, Source
 from qface_toolkit.sources._contact_sheet import contact_sheet
+
+if TYPE_CHECKING:
+    from qface_toolkit.models import FloatModel
 
 PACKAGE = Path(__file__).resolve().parent.parent
 SHEET_CROPS = 64
@@ -44,14 +47,27 @@ class NamedSet(BaseModel):
         """Return the parameters as the source's own schema reads them."""
         return self.source().options.model_validate(self.parameters)
 
-    def open(self, count: int | None = None, seed: int | None = None) -> ImageSet:
-        """Return the images, as many and with the seed asked for, or as the file says.
+    def open(self, count: int | None = None, seed: int | None = None, model: "FloatModel | None" = None) -> ImageSet:
+        """Return the images, as many and with the seed asked for, or as the file says; `model` is what they are for.
 
         Raises:
-            CalibrationError: if the images cannot be had, or none are asked for.
+            CalibrationError: if the images cannot be had, or only with a model, or none are asked for.
         """
         used = self.with_(count, seed)
-        return used.source().open(used.options(), count=used.count, seed=used.seed)
+        return used.source().open(used.options(), count=used.count, seed=used.seed, model=model)
+
+    def manifest(self, sha256: str, model: "FloatModel | None" = None) -> Manifest:
+        """Return what the images of this set are, opened for `model`, whose pixels hash to `sha256`."""
+        provenance = self.source().provenance(model)
+        return Manifest(
+            kind=self.kind,
+            parameters=self.options().model_dump(mode="json") | provenance.parameters,
+            seed=self.seed,
+            count=self.count,
+            sha256=sha256,
+            contains_no_real_face_data=provenance.contains_no_real_face_data,
+            warnings=provenance.warnings,
+        )
 
     def with_(self, count: int | None, seed: int | None) -> "NamedSet":
         """Return the same set with another count or seed.
@@ -127,8 +143,16 @@ def _mistakes(schema: type[BaseModel], values: object, prefix: str) -> list[str]
     return []
 
 
-def write_set(named_set: NamedSet, out: Path, count: int | None = None, seed: int | None = None) -> Manifest:
+def write_set(
+    named_set: NamedSet,
+    out: Path,
+    count: int | None = None,
+    seed: int | None = None,
+    model: "FloatModel | None" = None,
+) -> Manifest:
     """Write the set as PNG files in `out`/images with a manifest and a contact sheet; `out` is complete or absent.
+
+    `model` is the one that the images are for; only some sources need it.
 
     Raises:
         ArtifactError: if `out` exists or cannot be written.
@@ -137,12 +161,14 @@ def write_set(named_set: NamedSet, out: Path, count: int | None = None, seed: in
     if out.exists():
         raise ArtifactError("the output folder exists", where=str(out), fix="give another one or remove it")
     used = named_set.with_(count, seed)
-    images = used.open()
+    images = used.open(model=model)
     partial = out.with_name(out.name + ".partial")
     try:
         shutil.rmtree(partial, ignore_errors=True)
         (partial / "images").mkdir(parents=True)
-        manifest = _written(used, images, partial, named_set.checksum if used == named_set else None)
+        sha256 = _write_images(images, partial)
+        manifest = _checked(used.manifest(sha256, model), named_set.checksum if used == named_set else None)
+        (partial / "manifest.json").write_text(json.dumps(manifest.as_json(), indent=2) + "\n", "utf-8")
         partial.rename(out)
     except OSError as error:
         raise ArtifactError(f"the set cannot be written: {error.strerror or error}", where=str(out)) from error
@@ -151,7 +177,8 @@ def write_set(named_set: NamedSet, out: Path, count: int | None = None, seed: in
     return manifest
 
 
-def _written(named_set: NamedSet, images: ImageSet, folder: Path, checksum: str | None) -> Manifest:
+def _write_images(images: ImageSet, folder: Path) -> str:
+    """Write every image and the contact sheet, and return the SHA-256 of the pixels."""
     digest, shown = hashlib.sha256(), []
     for index in range(len(images)):
         crop = images.crop(index)
@@ -159,20 +186,16 @@ def _written(named_set: NamedSet, images: ImageSet, folder: Path, checksum: str 
         Image.fromarray(crop).save(folder / "images" / f"{index:06d}.png")
         if index < SHEET_CROPS:
             shown.append(crop)
-    manifest = _manifest(named_set, digest.hexdigest(), checksum)
-    text = json.dumps(manifest.as_json(), indent=2) + "\n"
-    (folder / "manifest.json").write_text(text, "utf-8")
     _sheet(shown).save(folder / "contact_sheet.png")
-    return manifest
+    return digest.hexdigest()
 
 
 def _sheet(shown: list[Crop]) -> Image.Image:
     return contact_sheet(np.stack(shown))
 
 
-def _manifest(used: NamedSet, sha256: str, checksum: str | None) -> Manifest:
-    manifest = manifest_of(used.source(), used.kind, used.options(), seed=used.seed, count=used.count, sha256=sha256)
-    if checksum in (None, sha256):
+def _checked(manifest: Manifest, checksum: str | None) -> Manifest:
+    if checksum in (None, manifest.sha256):
         return manifest
     return replace(
         manifest, warnings=(*manifest.warnings, "these are not the pixels that the set's checksum stands for")

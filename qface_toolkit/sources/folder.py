@@ -2,15 +2,18 @@
 
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
 from qface_toolkit.errors import CalibrationError
-from qface_toolkit.sources._base import Crop
+from qface_toolkit.sources._base import Crop, Provenance
 from qface_toolkit.sources._shapes import SIZE
+
+if TYPE_CHECKING:
+    from qface_toolkit.models import FloatModel
 
 SUFFIXES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".bmp": "BMP", ".webp": "WEBP"}
 ALIGN = f"align the faces to {SIZE}x{SIZE} on the usual five-point template, or remove the file"
@@ -47,13 +50,14 @@ class Folder:
     """The calibration source of the user's own crops; see Source."""
 
     options: type[BaseModel] = FolderOptions
-    contains_no_real_face_data: bool | None = None
 
-    def warnings(self) -> tuple[str, ...]:
-        """Return nothing: whose faces these are is recorded as unknown."""
-        return ()
+    def provenance(self, model: "FloatModel | None") -> Provenance:
+        """Return that it is unknown whose faces these are."""
+        return Provenance(contains_no_real_face_data=None)
 
-    def open(self, options: Any, *, count: int, seed: int) -> FolderCrops:  # noqa: ANN401  see Source
+    def open(
+        self, options: Any, *, count: int, seed: int, model: "FloatModel | None" = None  # noqa: ANN401  see Source
+    ) -> FolderCrops:
         """Return `count` of the folder's files, sorted by name and spread evenly over it; the seed changes nothing.
 
         Raises:

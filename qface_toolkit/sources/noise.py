@@ -1,12 +1,15 @@
 """Uniform noise: the set without any information, which every other one must beat to earn its place."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from qface_toolkit.sources._base import Crop
+from qface_toolkit.sources._base import Crop, Provenance
 from qface_toolkit.sources._shapes import SIZE
+
+if TYPE_CHECKING:
+    from qface_toolkit.models import FloatModel
 
 
 class NoiseOptions(BaseModel):
@@ -36,13 +39,14 @@ class Noise:
     """The calibration source of uniform noise; see Source."""
 
     options: type[BaseModel] = NoiseOptions
-    contains_no_real_face_data: bool | None = True
 
-    def warnings(self) -> tuple[str, ...]:
-        """Return nothing: numpy's integers are the same everywhere."""
-        return ()
+    def provenance(self, model: "FloatModel | None") -> Provenance:
+        """Return no warning: numpy's integers are the same everywhere."""
+        return Provenance(contains_no_real_face_data=True)
 
-    def open(self, options: Any, *, count: int, seed: int) -> NoiseCrops:  # noqa: ANN401  see Source
+    def open(
+        self, options: Any, *, count: int, seed: int, model: "FloatModel | None" = None  # noqa: ANN401  see Source
+    ) -> NoiseCrops:
         """Return a set of `count` crops."""
         return NoiseCrops(count=count, seed=seed)
 

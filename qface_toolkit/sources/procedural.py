@@ -6,13 +6,13 @@ tones, light, texture, noise, compression) are varied as photographs vary them.
 """
 
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import PIL
 from pydantic import BaseModel, ConfigDict, Field
 
-from qface_toolkit.sources._base import Crop
+from qface_toolkit.sources._base import Crop, Provenance
 from qface_toolkit.sources._camera import lit, photographed
 from qface_toolkit.sources._features import draw_features
 from qface_toolkit.sources._head import draw_head, set_up
@@ -27,6 +27,9 @@ from qface_toolkit.sources._outfit import (
     hair_colour,
 )
 from qface_toolkit.sources._shot import draw_shot
+
+if TYPE_CHECKING:
+    from qface_toolkit.models import FloatModel
 
 PINNED_VERSIONS = {"numpy": "2.4.6", "pillow": "13.0.0"}
 """The versions that the pixels are known to be the same with, on every machine kind."""
@@ -66,13 +69,14 @@ class Procedural:
     """The calibration source of drawn faces; see Source."""
 
     options: type[BaseModel] = ProceduralOptions
-    contains_no_real_face_data: bool | None = True
 
-    def warnings(self) -> tuple[str, ...]:
-        """Return one line for each library whose version may draw other pixels."""
-        return version_warnings()
+    def provenance(self, model: "FloatModel | None") -> Provenance:
+        """Return a warning for each library whose version may draw other pixels."""
+        return Provenance(contains_no_real_face_data=True, warnings=version_warnings())
 
-    def open(self, options: Any, *, count: int, seed: int) -> Drawings:  # noqa: ANN401  see Source
+    def open(
+        self, options: Any, *, count: int, seed: int, model: "FloatModel | None" = None  # noqa: ANN401  see Source
+    ) -> Drawings:
         """Return a set of `count` drawings; nothing is drawn before it is asked for."""
         return Drawings(options, count=count, seed=seed)
 

@@ -19,14 +19,14 @@ def pixels(file):
 
 
 @pytest.mark.parametrize("name", set_names())
-def test_the_sets_that_come_along_open(name):
+def test_the_sets_that_come_along_open(name, tiny_float):
     named = find_set(name)
     assert named.licence == "Apache-2.0"
-    assert named.open(count=2).crop(1).shape == (112, 112, 3)
+    assert named.open(count=2, model=tiny_float).crop(0).shape == (112, 112, 3)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", set_names())
+@pytest.mark.parametrize("name", [name for name in set_names() if find_set(name).kind != "matched"])
 def test_the_sets_that_come_along_have_the_pixels_they_promise(name):
     named = find_set(name)
     assert pixel_sha256(load_crops(named.open())) == named.checksum

@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
-from qface_toolkit.sources import SOURCES, describe, load_crops, pixel_sha256
+from qface_toolkit.sources import SOURCES, load_crops, pixel_sha256
+from qface_toolkit.sources._sets import NamedSet
 
 
 @pytest.fixture(scope="session")
@@ -20,10 +21,11 @@ def crop_folder(tmp_path_factory):
 
 
 @pytest.fixture(params=SOURCES.names())
-def opened(request, crop_folder):
+def opened(request, crop_folder, tiny_float):
     source = SOURCES.get(request.param)
-    options = source.options.model_validate({"path": crop_folder} if request.param == "folder" else {})
-    return request.param, source, options, source.open(options, count=4, seed=3)
+    given = {"folder": {"path": crop_folder}, "matched": {"iterations": 1, "batch": 3}}.get(request.param, {})
+    options = source.options.model_validate(given)
+    return request.param, source, options, source.open(options, count=4, seed=3, model=tiny_float)
 
 
 def test_crops_are_aligned_rgb(opened):
@@ -33,10 +35,10 @@ def test_crops_are_aligned_rgb(opened):
     assert images.crop(0).dtype == np.uint8
 
 
-def test_a_crop_depends_on_its_index_alone(opened):
+def test_a_crop_depends_on_its_index_alone(opened, tiny_float):
     _, source, options, images = opened
     backwards = [images.crop(index) for index in (3, 2, 1, 0)]
-    again = load_crops(source.open(options, count=4, seed=3))
+    again = load_crops(source.open(options, count=4, seed=3, model=tiny_float))
     assert np.array_equal(np.stack(backwards[::-1]), again)
 
 
@@ -45,13 +47,12 @@ def test_crops_differ(opened):
     assert len({pixel_sha256(images.crop(index)) for index in range(4)}) == 4
 
 
-def test_the_manifest_can_be_written_as_json(opened):
-    kind, source, options, images = opened
-    crops = load_crops(images)
-    manifest = describe(source, kind, options, crops=crops, seed=3)
-    written = json.loads(json.dumps(manifest.as_json()))
-    assert written["kind"] == kind
-    assert written["sha256"] == pixel_sha256(crops)
+def test_the_manifest_can_be_written_as_json(opened, tiny_float):
+    kind, _, options, images = opened
+    sha256 = pixel_sha256(load_crops(images))
+    named = NamedSet(kind=kind, parameters=options.model_dump(), count=4, seed=3)
+    written = json.loads(json.dumps(named.manifest(sha256, tiny_float).as_json()))
+    assert (written["kind"], written["sha256"]) == (kind, sha256)
     assert (written["count"], written["seed"]) == (4, 3)
 
 
@@ -61,6 +62,8 @@ def test_unknown_options_are_refused(opened):
         source.options.model_validate({**options.model_dump(), "colour": "blue"})
 
 
-@pytest.mark.parametrize(("kind", "known"), [("procedural", True), ("noise", True), ("folder", None)])
-def test_only_drawings_are_known_to_hold_no_real_face(kind, known):
-    assert SOURCES.get(kind).contains_no_real_face_data is known
+@pytest.mark.parametrize(
+    ("kind", "known"), [("procedural", True), ("noise", True), ("folder", None), ("matched", None)]
+)
+def test_only_what_no_model_has_touched_is_known_to_hold_no_real_face(kind, known, tiny_float):
+    assert SOURCES.get(kind).provenance(tiny_float).contains_no_real_face_data is known

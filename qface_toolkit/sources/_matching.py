@@ -1,0 +1,179 @@
+"""Drawings moved, pixel by pixel, to where a float network's BatchNorm layers see what they saw in training.
+
+A BatchNorm layer keeps the mean and the variance of its input over the training images. They say how far a set of
+drawings is from those images, tensor by tensor, without any image or label. This is the one file of the folder that
+imports torch, so it is imported when a set is opened and not before.
+"""
+
+import copy
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from qface_toolkit.errors import CalibrationError
+from qface_toolkit.models import FloatModel
+from qface_toolkit.sources._base import Crop
+
+Pixels = npt.NDArray[np.uint8]
+BRIGHTEST = 255.0
+
+
+def statistics_layers(network: nn.Module) -> list[_BatchNorm]:
+    """Return the BatchNorm layers that hold the statistics of a training; those as they were made hold none."""
+    return [layer for layer in network.modules() if isinstance(layer, _BatchNorm) and _is_trained(layer)]
+
+
+def _is_trained(layer: _BatchNorm) -> bool:
+    mean, variance = layer.running_mean, layer.running_var
+    return mean is not None and variance is not None and bool((mean != 0).any() or (variance != 1).any())
+
+
+class _Moments(torch.autograd.Function):
+    """Mean and mean square of each channel around a centre, in one pass each way: most of the time is spent here.
+
+    With the wanted mean as the centre, the variance is a difference of two numbers that are not close.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, centre: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ANN401 - torch's own
+        rows = _rows(values) - centre
+        ctx.save_for_backward(values, centre)
+        ones = rows.new_full((len(rows),), 1 / len(rows))
+        return ones @ rows, ones @ rows.square_()
+
+    @staticmethod
+    def backward(ctx: Any, of_mean: Tensor, of_square: Tensor) -> tuple[Tensor, None]:  # noqa: ANN401 - as above
+        values, centre = ctx.saved_tensors
+        slope = of_square * 2
+        per_channel = [-1 if dimension == 1 else 1 for dimension in range(values.dim())]
+        count = values.numel() // values.shape[1]
+        constant = ((of_mean - slope * centre) / count).reshape(per_channel)
+        return torch.addcmul(constant, values, (slope / count).reshape(per_channel)), None
+
+
+class _FrozenPReLU(torch.autograd.Function):
+    """PReLU without the gradient of its slopes, which torch works out, slowly, whether anybody wants it or not."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, slopes: Tensor) -> Tensor:  # noqa: ANN401 - as above
+        ctx.save_for_backward(values, slopes)
+        return functional.prelu(values, slopes)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # noqa: ANN401 - as above
+        values, slopes = ctx.saved_tensors
+        per_channel = slopes.reshape([-1 if dimension == 1 else 1 for dimension in range(values.dim())])
+        return torch.where(values > 0, gradient, gradient * per_channel), None
+
+
+def _with_slopes(slopes: Tensor, values: Tensor) -> Tensor:
+    found: Tensor = _FrozenPReLU.apply(values, slopes)  # type: ignore[no-untyped-call]
+    return found
+
+
+def _frozen(network: nn.Module) -> nn.Module:
+    """Return a copy in eval mode that gives gradients to its input alone."""
+    network = copy.deepcopy(network).eval().float().requires_grad_(False)
+    for layer in network.modules():
+        if isinstance(layer, nn.PReLU):
+            layer.forward = partial(_with_slopes, layer.weight)  # type: ignore[method-assign]
+    for parameter in network.parameters():
+        if parameter.dim() == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    return network
+
+
+def _rows(values: Tensor) -> Tensor:
+    """Return [N, C, ...] as rows of channels, [M, C]; a view where the memory allows."""
+    return values.movedim(1, -1).reshape(-1, values.shape[1])
+
+
+class Matcher:
+    """A frozen copy of a float network that tells how far a batch is from its statistics, and mends that."""
+
+    def __init__(self, model: FloatModel) -> None:
+        self._spec = model.spec
+        self._network = _frozen(model.network)
+        self._distances: list[Tensor] = []
+        for layer in statistics_layers(self._network):
+            layer.register_forward_pre_hook(self._measure)
+
+    def _measure(self, layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        assert isinstance(layer, _BatchNorm) and layer.running_mean is not None and layer.running_var is not None
+        mean, square = _Moments.apply(inputs[0], layer.running_mean)  # type: ignore[no-untyped-call]
+        wanted = torch.sqrt(layer.running_var + layer.eps)
+        shift = mean / wanted
+        spread = torch.sqrt((square - mean.square()).clamp_min(0) + layer.eps) / wanted - 1
+        self._distances.append((shift.square() + spread.square()).mean())
+
+    def _distance(self, pixels: Tensor) -> Tensor:
+        self._distances.clear()
+        mean, std = (torch.tensor(values).reshape(1, 3, 1, 1) for values in (self._spec.mean, self._spec.std))
+        self._network((pixels - mean) / std)
+        distance = torch.stack(self._distances).mean()
+        self._distances.clear()
+        return distance
+
+    def distance(self, crops: Crop) -> float:
+        """Return how far the crops, uint8 [N, 112, 112, 3], are from the statistics; 0 is met.
+
+        It is the squared difference of mean and of standard deviation, in standard deviations of the training, averaged
+        over the channels of a layer and then over the layers.
+        """
+        with torch.no_grad():
+            return float(self._distance(self._tensor(crops)))
+
+    def refined(self, crops: Crop, *, iterations: int, learning_rate: float, closeness: float) -> Crop:
+        """Return the crops, uint8 [N, 112, 112, 3], nearer to the statistics; what the network does not eat stays.
+
+        Adam on the pixels, within 0..255, for so many steps of `learning_rate` at first and ever less; the nearest
+        pixels on the way are kept. `closeness` weighs the mean squared move of a pixel, in standard deviations of the
+        input (ZeroQ, arXiv 2001.00281, section 3.1, which starts from noise; the distance is relative here, so that no
+        layer outweighs another by the scale of its values).
+
+        Raises:
+            CalibrationError: if the network gives no usable gradient.
+        """
+        start = self._tensor(crops)
+        pixels, nearest, least = start.clone().requires_grad_(True), start, torch.inf
+        adam = torch.optim.Adam([pixels], lr=learning_rate, betas=(0.9, 0.99))
+        for iteration in range(iterations + 1):
+            loss = self._loss(pixels, start, closeness)
+            if float(loss.detach()) < least:
+                nearest, least = pixels.detach().clone(), float(loss.detach())
+            if iteration < iterations:
+                (pixels.grad,) = torch.autograd.grad(loss, [pixels])
+                adam.param_groups[0]["lr"] = learning_rate * (1 - iteration / iterations)
+                adam.step()
+                pixels.data.clamp_(0, BRIGHTEST)
+        return self._crops(nearest, crops)
+
+    def _loss(self, pixels: Tensor, start: Tensor, closeness: float) -> Tensor:
+        with torch.enable_grad():
+            distance = self._distance(pixels)
+            if not distance.requires_grad or not bool(torch.isfinite(distance)):
+                raise CalibrationError(
+                    "the float model gives no usable gradient, so no drawing can be matched to its statistics",
+                    fix="calibrate on the set drawings",
+                )
+            scale = torch.tensor(self._spec.std).reshape(1, 3, 1, 1)
+            return distance + closeness * ((pixels - start) / scale).square().mean()
+
+    def _tensor(self, crops: Crop) -> Tensor:
+        middle = self._spec.middle(crops)
+        ordered = middle[..., ::-1] if self._spec.color == "bgr" else middle
+        pixels = torch.from_numpy(ordered.transpose(0, 3, 1, 2).astype(np.float32))
+        return pixels.contiguous(memory_format=torch.channels_last)
+
+    def _crops(self, pixels: Tensor, crops: Crop) -> Crop:
+        whole = crops.copy()
+        rounded: Pixels = pixels.round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+        # `middle` is a view: what is written to it lands in the whole crops.
+        self._spec.middle(whole)[...] = rounded[..., ::-1] if self._spec.color == "bgr" else rounded
+        return whole
