@@ -16,7 +16,7 @@ class Observer(Protocol):
 
     passes: ClassVar[int]
 
-    def __init__(self, bins: int) -> None: ...
+    def __init__(self, bins: int, percentile: float) -> None: ...
 
     def passes_over(self, number: int) -> Callable[[torch.Tensor], None]:
         """Return what to show every tensor of the range to in this pass."""
@@ -32,7 +32,7 @@ class MinMax:
 
     passes: ClassVar[int] = 1
 
-    def __init__(self, bins: int) -> None:
+    def __init__(self, bins: int, percentile: float) -> None:
         self.low = 0.0
         self.high = 0.0
 
@@ -54,16 +54,17 @@ class MinMax:
         return Range(self.low, self.high)
 
 
-class LeastSquares(MinMax):
-    """The interval inside the limits with the least mean squared error of rounding and clipping together.
+class Histogram(MinMax):
+    """Counts the values between the limits, for a range inside them.
 
     Few values lie far out, and making room for them costs all others resolution.
     """
 
     passes: ClassVar[int] = 2
 
-    def __init__(self, bins: int) -> None:
-        super().__init__(bins)
+    def __init__(self, bins: int, percentile: float) -> None:
+        super().__init__(bins, percentile)
+        self.percentile = percentile
         self.counts = torch.zeros(bins)
 
     def passes_over(self, number: int) -> Callable[[torch.Tensor], None]:
@@ -74,6 +75,24 @@ class LeastSquares(MinMax):
         """Add a tensor's values to the histogram between the limits."""
         if self.high > self.low:
             self.counts += torch.histc(tensor, len(self.counts), self.low, self.high)
+
+
+class Percentile(Histogram):
+    """What is left when the same share of the values is cut off at either end, and zero."""
+
+    def range(self) -> Range:
+        """Return the inner edges of the bins that are cut off."""
+        if self.high <= self.low:
+            return Range(self.low, self.high)
+        shares = self.counts.double().cumsum(0) / self.counts.double().sum()
+        cut = 1 - self.percentile / 100
+        first, last = int((shares <= cut).sum()), int((shares < 1 - cut).sum())
+        width = (self.high - self.low) / len(self.counts)
+        return Range(min(0.0, self.low + first * width), max(0.0, self.low + (last + 1) * width))
+
+
+class LeastSquares(Histogram):
+    """The interval inside the limits with the least mean squared error of rounding and clipping together."""
 
     def range(self) -> Range:
         """Return the best interval of a grid: each end at 1.0, 0.98, ... of its limit."""
@@ -107,4 +126,4 @@ def _squared_error(counts: npt.NDArray[np.float64], centres: npt.NDArray[np.floa
     return float((counts * np.where(beyond > 0, beyond**2, step**2 / 12)).sum())
 
 
-OBSERVERS: dict[str, type[MinMax] | type[LeastSquares]] = {"minmax": MinMax, "mse": LeastSquares}
+OBSERVERS: dict[str, type[MinMax]] = {"minmax": MinMax, "percentile": Percentile, "mse": LeastSquares}

@@ -25,10 +25,13 @@ class Options(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    observer: Literal["minmax", "mse"] = "mse"
-    """minmax: everything seen. mse: the interval with the least squared rounding and clipping error."""
+    observer: Literal["minmax", "percentile", "mse"] = "mse"
+    """minmax: everything seen. percentile: all but a share at either end. mse: the interval with the least squared
+    rounding and clipping error."""
     bins: int = Field(2048, ge=256, le=65536)
-    """Histogram bins of the mse observer."""
+    """Histogram bins of the percentile and mse observers."""
+    percentile: float = Field(99.99, gt=50, le=100)
+    """Where the percentile observer cuts: the largest 0.01 % of the values and the smallest, by default."""
 
 
 class Calibrate:
@@ -54,8 +57,9 @@ def _observe(model: QuantizedModel, options: Options, context: Context) -> dict[
     """Run the float network; min-max takes one pass, an observer that needs limits first takes another."""
     simulation = prepare(model.with_ranges({}), context.target)
     simulation.round_weights(False)
-    observers: dict[str, Observer] = {owner: OBSERVERS[options.observer](options.bins) for owner in model.plan.owners()}
-    passes = OBSERVERS[options.observer].passes
+    kind = OBSERVERS[options.observer]
+    observers: dict[str, Observer] = {owner: kind(options.bins, options.percentile) for owner in model.plan.owners()}
+    passes = kind.passes
     total = passes * len(context.inputs)
     for number in range(passes):
         for owner, seen in observers.items():

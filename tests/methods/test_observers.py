@@ -5,12 +5,12 @@ import pytest
 import torch
 
 from qface_toolkit.errors import CalibrationError
-from qface_toolkit.methods._observers import OBSERVERS, LeastSquares, MinMax
+from qface_toolkit.methods._observers import OBSERVERS, LeastSquares, MinMax, Percentile
 from qface_toolkit.quantize.scheme import Range
 
 
-def watch(kind, *tensors, bins=2048):
-    observer = kind(bins)
+def watch(kind, *tensors, bins=2048, percentile=99.9):
+    observer = kind(bins, percentile)
     for number in range(kind.passes):
         for tensor in tensors:
             observer.passes_over(number)(tensor)
@@ -46,8 +46,21 @@ def test_least_squares_errs_less_than_min_max():
     assert errors["mse"] < 0.9 * errors["minmax"], errors
 
 
-def test_a_tensor_of_zeros_has_an_empty_range():
-    assert watch(LeastSquares, torch.zeros(10)) == Range(0.0, 0.0)
+def test_a_percentile_cuts_the_same_share_at_both_ends():
+    values = torch.linspace(-1, 1, 100_001)
+    chosen = watch(Percentile, values, percentile=90.0)
+    assert (chosen.low, chosen.high) == pytest.approx((-0.8, 0.8), abs=2e-3)
+    assert watch(Percentile, values, percentile=100.0) == Range(-1.0, 1.0)
+
+
+def test_a_percentile_never_cuts_zero_off():
+    chosen = watch(Percentile, torch.linspace(2, 3, 1001), percentile=90.0)
+    assert chosen.low == 0.0 and chosen.high == pytest.approx(2.9, abs=4e-3)
+
+
+@pytest.mark.parametrize("kind", [LeastSquares, Percentile])
+def test_a_tensor_of_zeros_has_an_empty_range(kind):
+    assert watch(kind, torch.zeros(10)) == Range(0.0, 0.0)
 
 
 @pytest.mark.parametrize("kind", OBSERVERS.values(), ids=OBSERVERS)
