@@ -95,6 +95,8 @@ def differing_codes(
         MeasurementError: if the artifact's codes cannot be had.
     """
     run, given = as_deployed(model, backend.target, inputs)
+    if not any(model.plan.quantized(tensor, backend.target.family) for tensor in model.plan.tensors):
+        raise MeasurementError("all its tensors are float")
     simulated = list(tensors_as_integers(run, backend.target, given, _BATCH))
     whole = {name: np.concatenate([codes[name] for codes in simulated]) for name in simulated[0]}
     return compare_codes(whole, backend.codes(artifact, model, inputs))

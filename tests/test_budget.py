@@ -95,6 +95,7 @@ def test_files_say_what_was_simulated(result):
     assert {one.verdict for one in pipeline.verify(result.out).files} <= {"exact", "agrees"}
 
 
+@pytest.mark.slow
 def test_other_backends_are_what_they_are_without_a_budget(result, checkpoint, tmp_path):
     without = compressed(checkpoint, tmp_path)
     assert (without.out / "int8.x86.ts").read_bytes() == (result.out / "int8.x86.ts").read_bytes()
@@ -117,6 +118,16 @@ def test_a_budget_that_int8_meets_keeps_nothing(checkpoint, tmp_path):
     found = compressed(checkpoint, tmp_path, "budget.cosine_mean=0.5")
     assert (found.report.budget.kept, len(found.report.budget.points)) == ((), 1)
     assert "int8 alone reaches the wanted mean cosine of 0.5" in to_markdown(found.report)
+
+
+@pytest.mark.slow
+def test_a_budget_may_keep_everything(checkpoint, tmp_path):
+    found = compressed(checkpoint, tmp_path, "budget.cosine_mean=0.99999999")
+    [artifact] = [one for one in found.report.artifacts if one.backend == "onnx-x86"]
+    assert len(found.report.budget.kept) == found.report.budget.layers
+    assert (artifact.integer_convolutions, artifact.kept_convolutions) == (0, artifact.convolutions)
+    assert artifact.agreement.cosine_min > 0.999999
+    assert pipeline.verify(found.out).files
 
 
 def test_a_dry_run_names_the_step(checkpoint, tmp_path, monkeypatch, capsys):

@@ -206,7 +206,7 @@ def _fusion(
         _operator(node, timing, names.get(_source(node, graph) or ""))
         for node, timing in zip(optimized.graph.node, timings, strict=True)
     ]
-    quantized = any(one.arithmetic == "integer" or one.kind == "QuantizeLinear" for one in operators)
+    quantized = bool(kept) or any(one.arithmetic == "integer" or one.kind == "QuantizeLinear" for one in operators)
 
     def explain(name: str) -> str:
         if name in kept:
