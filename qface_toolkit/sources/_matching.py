@@ -22,6 +22,8 @@ from qface_toolkit.sources._base import Crop
 
 Pixels = npt.NDArray[np.uint8]
 BRIGHTEST = 255.0
+AT_ONCE = 16
+"""Images that gradients are taken of together: an iResNet50 keeps 150 MB of each, and torch is slow with fewer."""
 
 
 def statistics_layers(network: nn.Module) -> list[_BatchNorm]:
@@ -97,30 +99,48 @@ def _rows(values: Tensor) -> Tensor:
 
 
 class Matcher:
-    """A frozen copy of a float network that tells how far a batch is from its statistics, and mends that."""
+    """A frozen copy of a float network that tells how far a batch is from its statistics, and mends that.
+
+    Statistics are those of a whole batch, gradients are taken of a few images at a time: memory does not grow with it.
+    """
 
     def __init__(self, model: FloatModel) -> None:
         self._spec = model.spec
         self._network = _frozen(model.network)
-        self._distances: list[Tensor] = []
+        self._layers: list[_BatchNorm] = []
+        self._seen: list[Tensor] = []
         for layer in statistics_layers(self._network):
-            layer.register_forward_pre_hook(self._measure)
+            layer.register_forward_pre_hook(self._record)
 
-    def _measure(self, layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        assert isinstance(layer, _BatchNorm) and layer.running_mean is not None and layer.running_var is not None
-        mean, square = _Moments.apply(inputs[0], layer.running_mean)  # type: ignore[no-untyped-call]
-        wanted = torch.sqrt(layer.running_var + layer.eps)
-        shift = mean / wanted
-        spread = torch.sqrt((square - mean.square()).clamp_min(0) + layer.eps) / wanted - 1
-        self._distances.append((shift.square() + spread.square()).mean())
+    def _record(self, layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        assert isinstance(layer, _BatchNorm)
+        self._layers.append(layer)
+        self._seen += _Moments.apply(inputs[0], layer.running_mean)  # type: ignore[no-untyped-call]
 
-    def _distance(self, pixels: Tensor) -> Tensor:
-        self._distances.clear()
+    def _moments(self, pixels: Tensor) -> list[Tensor]:
+        """Return mean and mean square, around the running mean, of what each layer sees, in the order they run."""
+        self._layers, self._seen = [], []
         mean, std = (torch.tensor(values).reshape(1, 3, 1, 1) for values in (self._spec.mean, self._spec.std))
         self._network((pixels - mean) / std)
-        distance = torch.stack(self._distances).mean()
-        self._distances.clear()
-        return distance
+        if not self._layers:
+            raise _unusable()
+        return self._seen
+
+    def _moments_of_all(self, pixels: Tensor) -> list[Tensor]:
+        parts = []
+        with torch.no_grad():
+            for few in torch.split(pixels, AT_ONCE):
+                parts.append([one * (len(few) / len(pixels)) for one in self._moments(few)])
+        return [torch.stack(same).sum(0) for same in zip(*parts, strict=True)]
+
+    def _distance(self, moments: list[Tensor]) -> Tensor:
+        distances = []
+        for layer, mean, square in zip(self._layers, moments[::2], moments[1::2], strict=True):
+            assert layer.running_var is not None
+            wanted = torch.sqrt(layer.running_var + layer.eps)
+            spread = torch.sqrt((square - mean.square()).clamp_min(0) + layer.eps) / wanted - 1
+            distances.append(((mean / wanted).square() + spread.square()).mean())
+        return torch.stack(distances).mean()
 
     def distance(self, crops: Crop) -> float:
         """Return how far the crops, uint8 [N, 112, 112, 3], are from the statistics; 0 is met.
@@ -128,8 +148,7 @@ class Matcher:
         It is the squared difference of mean and of standard deviation, in standard deviations of the training, averaged
         over the channels of a layer and then over the layers.
         """
-        with torch.no_grad():
-            return float(self._distance(self._tensor(crops)))
+        return float(self._distance(self._moments_of_all(self._tensor(crops))))
 
     def refined(self, crops: Crop, *, iterations: int, learning_rate: float, closeness: float) -> Crop:
         """Return the crops, uint8 [N, 112, 112, 3], nearer to the statistics; what the network does not eat stays.
@@ -143,29 +162,41 @@ class Matcher:
             CalibrationError: if the network gives no usable gradient.
         """
         start = self._tensor(crops)
-        pixels, nearest, least = start.clone().requires_grad_(True), start, torch.inf
+        pixels, nearest, least = start.clone(), start, torch.inf
+        scale = torch.tensor(self._spec.std).reshape(1, 3, 1, 1)
         adam = torch.optim.Adam([pixels], lr=learning_rate, betas=(0.9, 0.99))
         for iteration in range(iterations + 1):
-            loss = self._loss(pixels, start, closeness)
-            if float(loss.detach()) < least:
-                nearest, least = pixels.detach().clone(), float(loss.detach())
+            moments = [one.requires_grad_(True) for one in self._moments_of_all(pixels)]
+            with torch.enable_grad():
+                distance = self._distance(moments)
+            moved = (pixels - start) / scale
+            loss = float(distance.detach() + closeness * moved.square().mean())
+            if loss < least:
+                nearest, least = pixels.clone(), loss
             if iteration < iterations:
-                (pixels.grad,) = torch.autograd.grad(loss, [pixels])
+                back = moved / scale * (2 * closeness / moved.numel())
+                pixels.grad = self._gradient(pixels, distance, moments) + back
                 adam.param_groups[0]["lr"] = learning_rate * (1 - iteration / iterations)
                 adam.step()
-                pixels.data.clamp_(0, BRIGHTEST)
+                pixels.clamp_(0, BRIGHTEST)
         return self._crops(nearest, crops)
 
-    def _loss(self, pixels: Tensor, start: Tensor, closeness: float) -> Tensor:
-        with torch.enable_grad():
-            distance = self._distance(pixels)
-            if not distance.requires_grad or not bool(torch.isfinite(distance)):
-                raise CalibrationError(
-                    "the float model gives no usable gradient, so no drawing can be matched to its statistics",
-                    fix="calibrate on the set drawings",
-                )
-            scale = torch.tensor(self._spec.std).reshape(1, 3, 1, 1)
-            return distance + closeness * ((pixels - start) / scale).square().mean()
+    def _gradient(self, pixels: Tensor, distance: Tensor, moments: list[Tensor]) -> Tensor:
+        """Return the distance's gradient by the pixels: by the moments of all images, and from there image by image."""
+        if not bool(torch.isfinite(distance)):
+            raise _unusable()
+        weights = torch.autograd.grad(distance, moments)
+        parts = []
+        for few in torch.split(pixels, AT_ONCE):
+            with torch.enable_grad():
+                few = few.clone().requires_grad_(True)
+                seen = self._moments(few)
+            used = [(one, weight) for one, weight in zip(seen, weights, strict=True) if one.requires_grad]
+            if not used:
+                raise _unusable()
+            (part,) = torch.autograd.grad([one for one, _ in used], [few], [weight for _, weight in used])
+            parts.append(part * (len(few) / len(pixels)))
+        return torch.cat(parts).contiguous(memory_format=torch.channels_last)
 
     def _tensor(self, crops: Crop) -> Tensor:
         middle = self._spec.middle(crops)
@@ -179,3 +210,10 @@ class Matcher:
         # `middle` is a view: what is written to it lands in the whole crops.
         self._spec.middle(whole)[...] = rounded[..., ::-1] if self._spec.color == "bgr" else rounded
         return whole
+
+
+def _unusable() -> CalibrationError:
+    return CalibrationError(
+        "the float model gives no usable gradient, so no drawing can be matched to its statistics",
+        fix="calibrate on the set drawings",
+    )

@@ -37,7 +37,7 @@ class MatchedOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    iterations: int = Field(default=24, ge=1, description="gradient steps for each batch")
+    iterations: int = Field(default=20, ge=1, description="gradient steps for each batch")
     share: float = Field(default=1.0, gt=0, le=1, description="of the images are refined; 0.5 is every second one")
     attributes: Attributes = Field(default="calibration", description="of the drawings: see the source procedural")
     learning_rate: float = Field(default=2.0, gt=0, description="how far a pixel moves in one step at first, of 255")

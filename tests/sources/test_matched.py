@@ -13,7 +13,7 @@ from torch.nn import functional
 from qface_toolkit import pipeline
 from qface_toolkit.errors import CalibrationError
 from qface_toolkit.models import from_module
-from qface_toolkit.sources import find_set, load_crops
+from qface_toolkit.sources import _matching, find_set, load_crops
 from qface_toolkit.sources._matching import Matcher, _FrozenPReLU, _Moments, statistics_layers
 from qface_toolkit.sources._sets import NamedSet
 
@@ -106,6 +106,28 @@ def test_batches_follow_each_other_and_only_one_is_kept(tiny_float, monkeypatch)
     assert batches == [4] * 5
     images.crop(1)
     assert batches == [4] * 6
+
+
+def test_a_batch_is_the_same_whether_or_not_it_is_taken_apart(tiny_float, trained_on, monkeypatch):
+    found = []
+    for few in (3, 16):
+        monkeypatch.setattr(_matching, "AT_ONCE", few)
+        matcher = Matcher(tiny_float)
+        pixels = matcher._tensor(load_crops(DRAWINGS.open(16)))
+        moments = [one.requires_grad_(True) for one in matcher._moments_of_all(pixels)]
+        distance = matcher._distance(moments)
+        found.append((distance.item(), matcher._gradient(pixels, distance, moments)))
+    (apart, parts), (whole, gradient) = found
+    assert apart == pytest.approx(whole, rel=1e-4)
+    assert torch.allclose(parts, gradient, rtol=1e-3, atol=1e-3 * float(gradient.abs().max()))
+
+
+def test_memory_does_not_grow_with_the_batch(tiny_float, monkeypatch):
+    seen = []
+    record = Matcher._moments
+    monkeypatch.setattr(Matcher, "_moments", lambda self, pixels: seen.append(len(pixels)) or record(self, pixels))
+    Matcher(tiny_float).refined(load_crops(DRAWINGS.open(20)), iterations=1, learning_rate=1.0, closeness=0.0)
+    assert max(seen) == _matching.AT_ONCE < 20
 
 
 def test_the_model_is_left_alone(tiny_float):
