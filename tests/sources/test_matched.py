@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from helpers import run_here, write_tiny
+from helpers import measure_quickly, run_here, write_tiny
 from torch import nn
 from torch.nn import functional
 
@@ -14,10 +14,12 @@ from qface_toolkit import pipeline
 from qface_toolkit.errors import CalibrationError
 from qface_toolkit.models import from_module
 from qface_toolkit.sources import _matching, find_set, load_crops
+from qface_toolkit.sources import matched as matched_source
 from qface_toolkit.sources._matching import Matcher, _FrozenPReLU, _Moments, statistics_layers
 from qface_toolkit.sources._sets import NamedSet
 
 QUICK = {"iterations": 8, "batch": 4, "learning_rate": 4.0}
+SMALL_MATCHED = ["calibration.set=matched", "calibration.count=4"]
 DRAWINGS = find_set("drawings")
 
 
@@ -27,7 +29,7 @@ def matched(count=4, seed=0, **parameters):
 
 def folded():
     """Return a model without BatchNorm, as one that comes from an ONNX export."""
-    network = nn.Sequential(nn.Conv2d(3, 4, 3, 4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    network = nn.Sequential(nn.Conv2d(3, 4, 3, 4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 8))
     return from_module(network, input_size=(112, 96))
 
 
@@ -174,6 +176,20 @@ def test_synth_takes_a_model_and_warns(tmp_path, monkeypatch, capsys):
     assert (code, len(list((tmp_path / "set" / "images").iterdir()))) == (0, 2)
     assert err.startswith("warning: calibration images: moved towards")
     assert json.loads(out) == json.loads((tmp_path / "set" / "manifest.json").read_text())
+
+
+def test_a_job_reports_that_there_was_nothing_to_match(tmp_path, monkeypatch, capsys):
+    measure_quickly(monkeypatch)
+    job = pipeline.plan_job(folded(), recipe="int8-fast", sets=SMALL_MATCHED, backends=["onnx-x86"])
+    report = pipeline.run_job(job, tmp_path / "out")
+    assert (report.calibration.kind, report.calibration.count) == ("matched", 4)
+    assert report.calibration.contains_no_real_face_data is True
+    assert f"- warning: {matched_source.UNCHANGED}" in (tmp_path / "out" / "report.md").read_text().splitlines()
+    monkeypatch.setattr(pipeline, "plan_job", lambda checkpoint, **options: job)
+    monkeypatch.setattr(pipeline, "run_job", lambda job, out, **options: report)
+    code, out, err = run_here(monkeypatch, capsys, "compress", "x.onnx", "--out", tmp_path / "out", "--json")
+    assert (code, err) == (0, f"warning: calibration images: {matched_source.UNCHANGED}\n")
+    assert json.loads(out)["calibration"]["warnings"] == [matched_source.UNCHANGED]
 
 
 def test_a_stopped_job_does_not_go_on_with_other_options(tmp_path, tiny_float):
