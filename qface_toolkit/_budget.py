@@ -12,7 +12,7 @@ from qface_toolkit.backends import BACKENDS, Backend, Embed, Facts
 from qface_toolkit.backends._onnxruntime import repeat_onnx
 from qface_toolkit.errors import RecipeError
 from qface_toolkit.measure.agreement import measure_agreement
-from qface_toolkit.measure.latency import Latency, measure_latency
+from qface_toolkit.measure.latency import Latency, measure_latency, times_faster
 from qface_toolkit.methods.mixed import Options
 from qface_toolkit.quantize.graph import operation
 from qface_toolkit.quantize.kept import LAYERS
@@ -101,12 +101,20 @@ def _latencies(backend: Backend, files: Iterable[Path], bench: Bench) -> dict[st
     return measure_latency(calls, rounds=ROUNDS, budget_s=BUDGET_S)
 
 
+def _times(latencies: dict[str, Latency], name: str) -> dict[str, float]:
+    """Return a point's latency, and how many times as fast it is as the first one."""
+    if not latencies:
+        return {}
+    first = next(iter(latencies.values()))
+    return {"p50_ms": latencies[name].p50_ms, "times_faster": times_faster(first, latencies[name])}
+
+
 def _point(count: int, file: Path, backend: Backend, bench: Bench, latencies: dict[str, Latency]) -> ParetoPoint:
     found = measure_agreement(bench.expected, bench.embedded(backend.open(file, bench.threads)))
     return ParetoPoint(
         layers=count,
         size_bytes=file.stat().st_size,
-        p50_ms=latencies[file.name].p50_ms if latencies else None,
+        **_times(latencies, file.name),
         cosine_mean=found.cosine_mean,
         cosine_min=found.cosine_min,
     )

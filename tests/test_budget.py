@@ -81,7 +81,8 @@ def test_the_report_says_what_the_cosine_costs(result):
     assert block.points[0].cosine_mean < block.points[-1].cosine_mean
     assert block.points[0].size_bytes < block.points[-1].size_bytes == artifact.size_bytes
     assert block.points[-1].cosine_mean == pytest.approx(artifact.agreement.cosine_mean, abs=1e-6)
-    assert all(point.p50_ms > 0 for point in block.points)
+    assert all(point.p50_ms > 0 and point.times_faster > 0 for point in block.points)
+    assert block.points[0].times_faster == 1
     assert block.reached == (artifact.agreement.cosine_mean >= WANTED)
     assert artifact.kept_convolutions > 0
     assert artifact.integer_convolutions + artifact.kept_convolutions == artifact.convolutions

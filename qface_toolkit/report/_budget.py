@@ -8,11 +8,15 @@ from qface_toolkit.report._values import Block, Cosine, Count, Positive
 
 
 class ParetoPoint(Block):
-    """A file with the first so many of the kept layers in float: its bytes, its latency and its cosines to float."""
+    """A file with the first so many of the kept layers in float: its bytes, its latency and its cosines to float.
+
+    `times_faster` compares with the file that keeps none, round by round, which a busy machine disturbs least.
+    """
 
     layers: Count
     size_bytes: Annotated[int, Field(gt=0)]
     p50_ms: Positive | None = None
+    times_faster: Positive | None = None
     cosine_mean: Cosine
     cosine_min: Cosine
 
@@ -39,6 +43,8 @@ class BudgetBlock(Block):
     @model_validator(mode="after")
     def _points_end_with_the_artifact(self) -> "BudgetBlock":
         counts = [point.layers for point in self.points]
+        if len({point.times_faster is None for point in self.points} | {one.p50_ms is None for one in self.points}) > 1:
+            raise ValueError("either all points have a latency or none")
         if counts[0] != 0 or counts[-1] != len(self.kept) or counts != sorted(set(counts)):
             raise ValueError("the points must begin without kept layers and end with all of them")
         if len(self.kept) > self.layers:

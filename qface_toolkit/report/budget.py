@@ -1,9 +1,9 @@
 """What a wanted cosine cost, in words and in a table: for the terminal and for report.md."""
 
 from qface_toolkit.report._budget import BudgetBlock, ParetoPoint
-from qface_toolkit.report._figures import NOTHING, clean, megabytes, milliseconds
+from qface_toolkit.report._figures import NOTHING, clean, megabytes, milliseconds, times
 
-HEADINGS = ("layers in float", "MB", "median ms", "cosine mean", "lowest")
+HEADINGS = ("layers in float", "MB", "median ms", "than int8", "cosine mean", "lowest")
 NAMES_SHOWN = 12
 
 
@@ -22,10 +22,11 @@ def budget_said(block: BudgetBlock) -> tuple[bool, str]:
 
 
 def _slower(first: ParetoPoint, last: ParetoPoint) -> str:
-    if first.p50_ms is None or last.p50_ms is None:
+    if first.p50_ms is None or last.times_faster is None:
         return ", not timed"
-    times = f"{milliseconds(last.p50_ms)} ms instead of {milliseconds(first.p50_ms)} ms"
-    return f" and {times} ({last.p50_ms - first.p50_ms:+.2f} ms)"
+    longer = 1 / last.times_faster
+    told = f"{longer:.2f} times the {milliseconds(first.p50_ms)} ms"
+    return f" and {told} ({first.p50_ms * (longer - 1):+.2f} ms)"
 
 
 def pareto_rows(block: BudgetBlock) -> list[list[str]]:
@@ -35,6 +36,7 @@ def pareto_rows(block: BudgetBlock) -> list[list[str]]:
             str(point.layers),
             megabytes(point.size_bytes),
             NOTHING if point.p50_ms is None else milliseconds(point.p50_ms),
+            times(point.times_faster),
             _cosine(point),
             f"{point.cosine_min:.5f}",
         ]

@@ -13,7 +13,8 @@ from qface_toolkit.report.budget import budget_said
 
 def point(layers, mean, milliseconds=1.0):
     size = 1_000_000 + 100_000 * layers
-    return {"layers": layers, "size_bytes": size, "p50_ms": milliseconds, "cosine_mean": mean, "cosine_min": mean - 0.1}
+    latency = {"p50_ms": milliseconds, "times_faster": 1 / milliseconds}
+    return {"layers": layers, "size_bytes": size, **latency, "cosine_mean": mean, "cosine_min": mean - 0.1}
 
 
 def block(wanted=0.99, kept=("a", "b", "c"), points=None):
@@ -45,6 +46,7 @@ def test_a_report_with_a_budget_is_read_back(values, make, tmp_path):
         {"cosine_mean_wanted": 1.0},
         {"points": [point(0, 0.9), point(3, 0.99, -1.0)]},
         {"points": [point(0, 0.9), point(3, float("nan"))]},
+        {"points": [point(0, 0.9), point(3, 0.99) | {"times_faster": None}]},
     ],
 )
 def test_a_table_that_cannot_be_is_refused(changes):
@@ -56,7 +58,7 @@ def test_a_budget_that_was_met_says_its_price():
     met, said = budget_said(made())
     assert met
     assert "keeps 3 of 50 layers in float for a mean cosine of 0.99500 instead of 0.97000" in said
-    assert "1.30 MB instead of 1.00 MB and 1.50 ms instead of 1.00 ms (+0.50 ms)" in said
+    assert "1.30 MB instead of 1.00 MB and 1.50 times the 1.00 ms (+0.50 ms)" in said
 
 
 def test_a_budget_that_was_missed_says_so_first():
@@ -71,15 +73,16 @@ def test_a_missed_budget_may_keep_nothing():
 
 
 def test_what_was_not_timed_is_not_priced():
-    points = [point(0, 0.97) | {"p50_ms": None}, point(3, 0.995) | {"p50_ms": None}]
+    untimed = {"p50_ms": None, "times_faster": None}
+    points = [point(0, 0.97) | untimed, point(3, 0.995) | untimed]
     assert "not timed" in budget_said(made(points=points))[1]
 
 
 def test_markdown_has_the_table(values, make):
     text = to_markdown(make(values | {"budget": block(kept=("a|b", "<i>", "c"))}))
     assert "## Pareto: cosine against latency and bytes" in text
-    assert "| 0 | 1.00 | 1.00 | 0.97000 | 0.87000 |" in text
-    assert "| 3 | 1.30 | 1.50 | 0.99500 | 0.89500 |" in text
+    assert "| 0 | 1.00 | 1.00 | 1.00x | 0.97000 | 0.87000 |" in text
+    assert "| 3 | 1.30 | 1.50 | 0.67x | 0.99500 | 0.89500 |" in text
     assert r"chosen first to last: a\|b, &lt;i&gt;, c." in text
 
 
