@@ -1,6 +1,8 @@
 """Fine-tune the weights so that the quantized network gives the float network's embeddings; no labels are needed."""
 
 import copy
+import math
+from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
@@ -10,6 +12,9 @@ from qface_toolkit.errors import CalibrationError
 from qface_toolkit.methods._base import Context
 from qface_toolkit.quantize.fx import Simulation, prepare
 from qface_toolkit.quantize.model import QuantizedModel
+from qface_toolkit.quantize.plan import Target
+from qface_toolkit.quantize.scheme import Range
+from qface_toolkit.quantize.sums import settle_sums
 from qface_toolkit.training.finetune import Lessons, Schedule, fine_tune
 
 
@@ -20,21 +25,27 @@ class Options(BaseModel):
 
     epochs: int = Field(8, ge=1, le=1000)
     """Passes over the calibration images."""
-    learning_rate: float = Field(2e-5, gt=0, le=1.0)
+    learning_rate: float = Field(1e-5, gt=0, le=1.0)
     """Adam's largest step; the weights start from the float network's and need to move little."""
+    range_rate: float = Field(2e-3, ge=0, le=1.0)
+    """The same for the logarithms of ranges; 0 leaves them as they are."""
+    relation: float = Field(1.0, ge=0)
+    """Weight of the squared difference between the batch's cosine matrices, beside 1 - cosine."""
     warmup_share: float = Field(0.1, ge=0, le=0.5)
     """Share of the steps in which the learning rate rises."""
+    patience: int = Field(3, ge=1)
+    """Epochs without a better state after which the rest is left."""
     held_out_share: float = Field(0.125, gt=0, lt=1)
     """Share of the images that only choose the best epoch."""
 
 
 class Distill:
-    """Train the simulation of the context's target against the model's own float embeddings; ranges stay."""
+    """Train the weights and ranges of the context's target against the float model's embeddings."""
 
     options = Options
 
     def run(self, model: QuantizedModel, options: Options, context: Context) -> QuantizedModel:
-        """Return the model with other weights.
+        """Return the model with other weights and ranges.
 
         Raises:
             CalibrationError: if no range is set yet, or there are too few images to hold any out.
@@ -47,13 +58,35 @@ class Distill:
                 f"{len(context.inputs)} images are too few to hold out a share of {options.held_out_share}",
                 fix="raise calibration.count",
             )
-        lessons = Lessons(torch.from_numpy(context.inputs), torch.from_numpy(model.embed(context.inputs)))
+        teacher = context.reference or model.embed
+        lessons = Lessons(torch.from_numpy(context.inputs), torch.from_numpy(teacher(context.inputs)))
         simulation = prepare(model, context.target)
+        growths = simulation.learn_ranges(_learnable(model, context.target)) if options.range_rate else {}
         schedule = Schedule(
-            options.epochs, context.batch_size, options.learning_rate, options.warmup_share, context.seed
-        )
-        fine_tune(simulation, *lessons.split(held_out), schedule, context.progress)
-        return replace(model, network=_with_weights(model, simulation))
+            options.epochs, context.batch_size, options.learning_rate, options.range_rate, options.relation,
+            options.warmup_share, options.patience, context.seed,
+        )  # fmt: skip
+        fine_tune(simulation, list(growths.values()), *lessons.split(held_out), schedule, context.progress)
+        trained = replace(model, network=_with_weights(model, simulation))
+        return settle_sums(trained.with_ranges(_grown(model, growths))) if growths else trained
+
+
+def _learnable(model: QuantizedModel, target: Target) -> dict[str, tuple[str, ...]]:
+    """Return the tensors whose ranges may change (not the input's, nor those of gates) and the owners they span."""
+    known = {model.plan.owners()[0], *model.plan.fixed}
+    spanned = {tensor: model.plan.spanned(tensor, target.family) for tensor in model.plan.tensors}
+    return {tensor: owners for tensor, owners in spanned.items() if not known.intersection(owners)}
+
+
+def _grown(model: QuantizedModel, growths: Mapping[tuple[str, ...], torch.Tensor]) -> dict[str, Range]:
+    """Return the ranges after training; none passes a clamp that nobody reads beyond."""
+    ranges = dict(model.ranges)
+    for owners, growth in growths.items():
+        for owner in owners:
+            low, high = model.plan.clamps.get(owner, (-math.inf, math.inf))
+            factor, before = math.exp(growth.item()), model.ranges[owner]
+            ranges[owner] = Range(max(before.low * factor, low), min(before.high * factor, high))
+    return ranges
 
 
 def _with_weights(model: QuantizedModel, simulation: Simulation) -> torch.fx.GraphModule:

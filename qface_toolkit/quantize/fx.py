@@ -1,31 +1,20 @@
-"""The only file that imports torch.ao: QAT observers go in through FX graph mode, and int8 modules come out.
+"""A quantized model as one target will run it, in float arithmetic: what methods observe, fine-tune and compare with.
 
-Stock FX is wrong about PReLU (its output is not fake-quantized, and the kernel multiplies positive activations by
-the slope grid's idea of 1.0), so PReLU gets a qconfig of its own: a slope grid that holds 1.0 exactly, and the same
-activation quantizer as every other tensor.
+The quantizers that torch.ao inserts are bound to the model's plan: which tensors are rounded, over which ranges.
 """
 
 import copy
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import fx, nn
-from torch.ao.quantization import FakeQuantizeBase, QConfig, QConfigMapping
-from torch.ao.quantization.backend_config import (
-    BackendConfig,
-    BackendPatternConfig,
-    DTypeConfig,
-    ObservationType,
-    get_native_backend_config,
-)
-from torch.ao.quantization.quantize_fx import convert_fx, prepare_qat_fx
 
 from qface_toolkit.errors import BackendUnavailable
 from qface_toolkit.quantize._converted import settle
 from qface_toolkit.quantize._rounding import Rounding
+from qface_toolkit.quantize._torch_ao import Quantizer, convert_quantized, insert_quantizers
 from qface_toolkit.quantize.deployment import Deployment
 from qface_toolkit.quantize.graph import operation
 from qface_toolkit.quantize.kept import LAYERS
@@ -44,24 +33,7 @@ from qface_toolkit.quantize.scheme import (
 from qface_toolkit.quantize.weights import largest_codes
 
 QParams = tuple[torch.Tensor, torch.Tensor]
-
-
-class _Quantizer(FakeQuantizeBase):
-    """What torch.ao asks of every fake-quantizer; `activation_post_process` is where it looks for the observer."""
-
-    dtype: torch.dtype
-    qscheme: torch.qscheme
-    quant_min: int
-    quant_max: int
-    is_dynamic = False
-
-    def __init__(self, factory_kwargs: dict[str, Any] | None = None) -> None:
-        super().__init__()
-
-    @property
-    def activation_post_process(self) -> "_Quantizer":
-        """Return the observer behind this quantizer: itself."""
-        return self
+NOT_GROWN = torch.zeros(1)
 
 
 class SharedRange:
@@ -71,11 +43,11 @@ class SharedRange:
         self.observer: Callable[[torch.Tensor], None] | None = None
 
 
-class ActivationQuantizer(_Quantizer):
+class ActivationQuantizer(Quantizer):
     """Per-tensor affine fake-quantization of one tensor, over what the target's grid spans.
 
-    `fixed` says that there is a grid. `quantizes` is False for a tensor that the target does not quantize; `observes`
-    for one whose values matter only behind a clamp.
+    `fixed` says that there is a grid, `growth` the logarithm by which training has stretched it. `quantizes` is False
+    for a tensor that the target does not quantize; `observes` for one whose values matter only behind a clamp.
     """
 
     dtype, qscheme = torch.quint8, torch.per_tensor_affine
@@ -86,6 +58,7 @@ class ActivationQuantizer(_Quantizer):
         self.range = SharedRange()
         self.scale = torch.ones(1)
         self.zero_point = torch.zeros(1, dtype=torch.int32)
+        self.growth = NOT_GROWN
         self.fixed = False
         self.quantizes = True
         self.observes = True
@@ -106,11 +79,12 @@ class ActivationQuantizer(_Quantizer):
         if self.observes and self.range.observer is not None:
             self.range.observer(x.detach())
         if self.quantizes and self.fixed:
-            return cast(torch.Tensor, Rounding.apply(x, float(self.scale), int(self.zero_point)))  # type: ignore[no-untyped-call]  # torch ships it so
+            rounded = Rounding.apply(x, self.growth, float(self.scale), int(self.zero_point))  # type: ignore[no-untyped-call]  # torch ships it so
+            return cast(torch.Tensor, rounded)
         return x
 
 
-class WeightQuantizer(_Quantizer):
+class WeightQuantizer(Quantizer):
     """Per-channel symmetric fake-quantization of weights; scales follow the weights."""
 
     dtype, qscheme = torch.qint8, torch.per_channel_symmetric
@@ -135,7 +109,7 @@ class WeightQuantizer(_Quantizer):
         return self.scale, torch.zeros(len(self.scale), dtype=torch.int32)
 
 
-class SlopeQuantizer(_Quantizer):
+class SlopeQuantizer(Quantizer):
     """The fixed grid of PReLU slopes that `quantized::prelu` computes with."""
 
     dtype, qscheme = torch.quint8, torch.per_tensor_affine
@@ -150,34 +124,22 @@ class SlopeQuantizer(_Quantizer):
         return torch.tensor([SLOPE_SCALE]), torch.tensor([SLOPE_ZERO_POINT], dtype=torch.int32)
 
 
-def _qconfig_mapping() -> QConfigMapping:
-    qconfig: Callable[..., QConfig] = QConfig  # torch ships no types for its constructor
-    everywhere = qconfig(activation=ActivationQuantizer, weight=WeightQuantizer)
-    prelu = qconfig(activation=ActivationQuantizer, weight=SlopeQuantizer)
-    return QConfigMapping().set_global(everywhere).set_object_type(nn.PReLU, prelu)
-
-
-def _backend_config() -> BackendConfig:
-    """Return what torch's engines can do, without the one grid that their own sigmoids have (see _converted)."""
-    config = get_native_backend_config()
-    codes = DTypeConfig(input_dtype=torch.quint8, output_dtype=torch.quint8)
-    for kind in (nn.Sigmoid, nn.Hardsigmoid):
-        pattern = BackendPatternConfig(kind).set_dtype_configs([codes])
-        pattern.set_observation_type(ObservationType.OUTPUT_USE_DIFFERENT_OBSERVER_AS_INPUT)
-        config.set_backend_pattern_config(pattern)
-    return config
-
-
 class Simulation(nn.Module):
     """A network as one target will run it, in float arithmetic: what methods observe, fine-tune and compare with.
 
-    `ranges` holds one SharedRange for each owner of a range.
+    `ranges` holds one SharedRange for each owner of a range, `quantizers` one quantizer for each planned tensor.
     """
 
-    def __init__(self, prepared: fx.GraphModule, ranges: dict[str, SharedRange]) -> None:
+    def __init__(
+        self,
+        prepared: fx.GraphModule,
+        ranges: dict[str, SharedRange],
+        quantizers: Mapping[str, ActivationQuantizer],
+    ) -> None:
         super().__init__()
         self.prepared = prepared
         self.ranges = ranges
+        self.quantizers = quantizers
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the simulated embeddings of a batch."""
@@ -188,6 +150,18 @@ class Simulation(nn.Module):
         for module in self.prepared.modules():
             if isinstance(module, WeightQuantizer):
                 module.enable_fake_quant(on)
+
+    def learn_ranges(self, learnable: Mapping[str, tuple[str, ...]]) -> dict[tuple[str, ...], torch.Tensor]:
+        """Let ranges be trained; return the logarithm, [1], by which each grows, by the owners that grow with it.
+
+        `learnable` holds, for each tensor whose range may grow, the owners that its grid spans.
+        """
+        growths: dict[tuple[str, ...], torch.Tensor] = {}
+        for tensor, quantizer in self.quantizers.items():
+            if tensor in learnable and quantizer.quantizes:
+                growth = growths.setdefault(tuple(sorted(learnable[tensor])), torch.zeros(1, requires_grad=True))
+                quantizer.growth = growth
+        return growths
 
     def weights(self) -> dict[str, torch.Tensor]:
         """Return the trainable float weights under their names in the canonical network.
@@ -206,22 +180,24 @@ def prepare(model: QuantizedModel, target: Target) -> Simulation:
     """
     network = copy.deepcopy(model.network)
     probe = torch.zeros(1, 3, *model.spec.input_size)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", (DeprecationWarning, FutureWarning))
-        prepared = prepare_qat_fx(network.train(), _qconfig_mapping(), (probe,), backend_config=_backend_config())
+    prepared = insert_quantizers(
+        network, probe, activation=ActivationQuantizer, weight=WeightQuantizer, slope=SlopeQuantizer
+    )
     ranges = {owner: SharedRange() for owner in model.plan.owners()}
-    _bind(prepared, model, target, ranges)
+    quantizers = _bind(prepared, model, target, ranges)
     _limit_weights(prepared, target, model.deployment)
     _keep_weights(prepared, model, target)
     if target.family == "torch":
         _round_slopes(prepared)
-    return Simulation(prepared.eval(), ranges)
+    return Simulation(prepared.eval(), ranges, quantizers)
 
 
-def _bind(prepared: fx.GraphModule, model: QuantizedModel, target: Target, ranges: dict[str, SharedRange]) -> None:
-    """Tie each quantizer that FX inserted to the plan's entry for its tensor."""
+def _bind(
+    prepared: fx.GraphModule, model: QuantizedModel, target: Target, ranges: dict[str, SharedRange]
+) -> dict[str, ActivationQuantizer]:
+    """Tie each quantizer that FX inserted to the plan's entry for its tensor, and return them by tensor."""
     tensors = _tensors_behind(prepared, model)
-    bound = set()
+    bound: dict[str, ActivationQuantizer] = {}
     for node in prepared.graph.nodes:
         if _is_quantizer(prepared, node):
             tensor = tensors[node.args[0]]
@@ -233,9 +209,10 @@ def _bind(prepared: fx.GraphModule, model: QuantizedModel, target: Target, range
             if all(owner in model.ranges for owner in model.plan.spanned(tensor, target.family)):
                 quantizer.fix(model.range_of(tensor, target), target.levels)
             prepared.add_submodule(node.target, quantizer)
-            bound.add(tensor)
-    if bound != set(model.plan.tensors):
-        raise AssertionError(f"FX and the plan differ on {sorted(bound ^ set(model.plan.tensors))}")
+            bound[tensor] = quantizer
+    if set(bound) != set(model.plan.tensors):
+        raise AssertionError(f"FX and the plan differ on {sorted(set(bound) ^ set(model.plan.tensors))}")
+    return bound
 
 
 def _limit_weights(prepared: fx.GraphModule, target: Target, deployment: Deployment) -> None:
@@ -291,9 +268,7 @@ def convert(simulation: Simulation, engine: str) -> fx.GraphModule:
     before = torch.backends.quantized.engine
     torch.backends.quantized.engine = engine
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", (DeprecationWarning, FutureWarning))
-            converted = convert_fx(copy.deepcopy(simulation.prepared), backend_config=_backend_config())
+        converted = convert_quantized(simulation.prepared)
     finally:
         torch.backends.quantized.engine = before
     settle(converted, simulation.prepared, engine)

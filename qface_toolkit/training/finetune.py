@@ -1,36 +1,45 @@
 """The fine-tuning loop of a simulated network against its own float self: no labels, no real faces.
 
 Loss: 1 - cosine between the student's and the teacher's embeddings, which is half the squared distance of the
-normalised embeddings that QuantFace distils (arXiv 2206.10526, section 3.2) without its division by their length.
+normalised embeddings that QuantFace distils (arXiv 2206.10526, section 3.2) without its division by their length. To it
+comes the squared difference between the batch's cosine matrices of student and teacher (relational distillation, after
+arXiv 1904.05068): what is compared in use is not a face with its float self, but faces with each other.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name everybody knows it by
 from torch import nn
 
-State = dict[str, torch.Tensor]
+State = list[torch.Tensor]
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long and how fast: Adam, a linear warm-up, then a cosine down to zero."""
+    """How long and how fast: Adam, a linear warm-up, then a cosine down to zero.
+
+    `range_rate` is the rate of the logarithms of ranges, `relation` the weight of the relational loss. After `patience`
+    epochs without a better state the rest is left.
+    """
 
     epochs: int
     batch_size: int
     learning_rate: float
+    range_rate: float
+    relation: float
     warmup_share: float
+    patience: int
     seed: int
 
-    def rate(self, step: int, steps: int) -> float:
-        """Return the learning rate of a step out of `steps`."""
+    def share(self, step: int, steps: int) -> float:
+        """Return the share of its rate at which everything learns in a step out of `steps`."""
         warmup = max(1, round(self.warmup_share * steps))
         if step < warmup:
-            return self.learning_rate * (step + 1) / warmup
-        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+            return (step + 1) / warmup
+        return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
 
 
 @dataclass(frozen=True)
@@ -50,28 +59,42 @@ class Lessons:
 
 
 def fine_tune(
-    student: nn.Module, lessons: Lessons, held_out: Lessons, schedule: Schedule, progress: Callable[[int, int], None]
+    student: nn.Module,
+    growths: Sequence[torch.Tensor],
+    lessons: Lessons,
+    held_out: Lessons,
+    schedule: Schedule,
+    progress: Callable[[int, int], None],
 ) -> float:
-    """Train a student in place and leave it in its best state, by the mean cosine on held-out lessons; return that.
+    """Train a student and its ranges in place, leave both in their best state and return its held-out mean cosine.
 
-    The student stays in eval mode throughout: nothing in it may depend on the batch.
+    `growths` are the logarithms of the ranges that learn, [1] each. The student stays in eval mode throughout: nothing
+    in it may depend on the batch.
     """
     student.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a stub that lacks the keyword
-    optimizer = torch.optim.Adam([p for p in student.parameters() if p.requires_grad], lr=schedule.learning_rate)
-    steps = schedule.epochs * math.ceil(len(lessons.inputs) / schedule.batch_size)
-    best, best_state = mean_cosine(student, held_out, schedule.batch_size), _state(student)
+    weights = [parameter for parameter in student.parameters() if parameter.requires_grad]
+    rates = (schedule.learning_rate, schedule.range_rate)
+    groups = [{"params": list(group)} for group in (weights, growths)]
+    optimizer = torch.optim.Adam(groups)
+    best, best_state, stale = mean_cosine(student, held_out, schedule.batch_size), _state(weights, growths), 0
+    batches = math.ceil(len(lessons.inputs) / schedule.batch_size)
+    steps = schedule.epochs * batches
     for step, batch in enumerate(_batches(lessons, schedule)):
-        for group in optimizer.param_groups:
-            group["lr"] = schedule.rate(step, steps)
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate * schedule.share(step, steps)
         optimizer.zero_grad(set_to_none=True)
-        _loss(student, batch).backward()  # type: ignore[no-untyped-call]  # torch ships it without a type
+        _loss(student, batch, schedule.relation).backward()  # type: ignore[no-untyped-call]  # torch ships it untyped
         optimizer.step()
         progress(step + 1, steps)
-        if (step + 1) % (steps // schedule.epochs) == 0:
+        if (step + 1) % batches == 0:
             score = mean_cosine(student, held_out, schedule.batch_size)
+            stale = 0 if score > best else stale + 1
             if score > best:
-                best, best_state = score, _state(student)
-    student.load_state_dict(best_state)
+                best, best_state = score, _state(weights, growths)
+            if stale == schedule.patience:
+                break
+    _restore(weights, growths, best_state)
+    progress(steps, steps)
     return best
 
 
@@ -84,9 +107,11 @@ def _batches(lessons: Lessons, schedule: Schedule) -> Iterator[Lessons]:
             yield Lessons(lessons.inputs[chosen], lessons.embeddings[chosen])
 
 
-def _loss(student: nn.Module, batch: Lessons) -> torch.Tensor:
-    embeddings = student(batch.inputs.to(memory_format=torch.channels_last))
-    return (1 - F.cosine_similarity(embeddings, batch.embeddings)).mean()
+def _loss(student: nn.Module, batch: Lessons, relation: float) -> torch.Tensor:
+    embeddings = F.normalize(student(batch.inputs.to(memory_format=torch.channels_last)))
+    expected = F.normalize(batch.embeddings)
+    own = (1 - (embeddings * expected).sum(1)).mean()
+    return own + relation * (embeddings @ embeddings.T - expected @ expected.T).pow(2).mean()
 
 
 def mean_cosine(student: nn.Module, lessons: Lessons, batch_size: int) -> float:
@@ -99,5 +124,11 @@ def mean_cosine(student: nn.Module, lessons: Lessons, batch_size: int) -> float:
     return total / len(lessons.inputs)
 
 
-def _state(student: nn.Module) -> State:
-    return {name: value.detach().clone() for name, value in student.state_dict().items()}
+def _state(weights: Sequence[torch.Tensor], growths: Sequence[torch.Tensor]) -> State:
+    return [value.detach().clone() for value in (*weights, *growths)]
+
+
+def _restore(weights: Sequence[torch.Tensor], growths: Sequence[torch.Tensor], state: State) -> None:
+    with torch.no_grad():
+        for value, kept in zip((*weights, *growths), state, strict=True):
+            value.copy_(kept)
