@@ -1,0 +1,202 @@
+"""Learn how weights are rounded, block by block, so that each block makes what it makes in float.
+
+To round each weight to the nearest code is not what harms a layer's output least (AdaRound, arXiv 2004.10568, section
+3). A block of layers is reconstructed as one, and errors count by how much the embedding feels of them (BRECQ, arXiv
+2102.05426, section 3). A block reads what the quantized blocks before it make, some of its values replaced by the float
+ones at random (QDrop, arXiv 2203.05740). Biases are learned too: there is nothing for `correct_bias` to do before or
+after, and what it changed would be part of the float network that is learned from.
+"""
+
+import copy
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - the name everybody knows it by
+from pydantic import BaseModel, ConfigDict, Field
+from torch import fx
+
+from qface_toolkit.errors import CalibrationError
+from qface_toolkit.methods._base import Context
+from qface_toolkit.methods._learning import Learning, attach
+from qface_toolkit.methods.correct_bias import _Correcting, _FloatMeans
+from qface_toolkit.quantize.blocks import Block, cut_blocks
+from qface_toolkit.quantize.fx import ActivationQuantizer, Simulation, prepare
+from qface_toolkit.quantize.model import QuantizedModel
+from qface_toolkit.quantize.scheme import Range
+from qface_toolkit.quantize.statistics import measure_statistics
+from qface_toolkit.quantize.sums import settle_sums
+
+FIRST_IMAGES = 64
+"""The images that say what an error costs and which biases to start from."""
+SMALLEST_LOSS = 1e-12
+"""A block that starts with less has nothing to learn."""
+
+
+class Options(BaseModel):
+    """Options of `reconstruct`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    images: int = Field(256, ge=1)
+    """Calibration images to learn from, the first ones; what blocks make of them is held in memory."""
+    iterations: int = Field(60, ge=1, le=100000)
+    """Steps of Adam for each block."""
+    batch_size: int = Field(8, ge=1)
+    """Images of a step."""
+    fewest_layers: int = Field(3, ge=1)
+    """Layers of a block, at least."""
+    weights_rate: float = Field(0.02, ge=0, le=1.0)
+    """Adam's first step for weights, in codes; all steps fall to zero by half a cosine."""
+    biases_rate: float = Field(0.02, ge=0, le=1.0)
+    """Adam's first step for biases, in units of a weight moved by one code."""
+    ranges_rate: float = Field(0.0, ge=0, le=0.1)
+    """Adam's first step for the logarithm of the ends of ranges; 0 leaves them where they are."""
+    float_share: float = Field(0.5, ge=0, le=1)
+    """Share of a block's inputs that are the float network's, drawn anew in each step."""
+
+
+class Reconstruct:
+    """Reconstruct the blocks of the simulation of the context's target from first to last."""
+
+    options = Options
+
+    def run(self, model: QuantizedModel, options: Options, context: Context) -> QuantizedModel:
+        """Return the model with other weights, which lie on their codes, and other biases and ranges.
+
+        Raises:
+            CalibrationError: if no range is set yet, or there are fewer images than a step takes.
+        """
+        if set(model.ranges) != set(model.plan.owners()):
+            raise CalibrationError("reconstruct needs ranges", fix="put a calibrate step before it")
+        if len(context.inputs) < options.batch_size or options.images < options.batch_size:
+            raise CalibrationError(
+                f"{min(len(context.inputs), options.images)} images are too few for steps of {options.batch_size}",
+                fix="raise calibration.count, or lower the step's batch_size",
+            )
+        return _Reconstruction(model, options, context).run()
+
+
+@dataclass(frozen=True)
+class _Examples:
+    """What a block reads in the float network and in the quantized one, and what it shall make, [N, ...]."""
+
+    exact: torch.Tensor
+    quantized: torch.Tensor
+    target: torch.Tensor
+
+    def batches(self, options: Options, draw: torch.Generator) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Yield inputs and targets of each step."""
+        for _ in range(options.iterations):
+            chosen = torch.randperm(len(self.target), generator=draw)[: options.batch_size]
+            exact, quantized = self.exact[chosen], self.quantized[chosen]
+            swapped = torch.rand(exact.shape, generator=draw) < options.float_share
+            yield torch.where(swapped, exact, quantized), self.target[chosen]
+
+
+class _Reconstruction:
+    """One run: the simulation as far as it is learned, and the ranges."""
+
+    def __init__(self, model: QuantizedModel, options: Options, context: Context) -> None:
+        self.model, self.options, self.context = model, options, context
+        self.draw = torch.Generator().manual_seed(context.seed)
+        self.simulation = prepare(model, context.target)
+        self.blocks = cut_blocks(model, self.simulation.prepared, options.fewest_layers)
+        self.sensitivity = self._sensitivity()
+
+    def run(self) -> QuantizedModel:
+        """Return the model with what was learned."""
+        exact = quantized = torch.from_numpy(self.context.inputs[: self.options.images])
+        for number, block in enumerate(self.blocks):
+            target = self._made(block.exact, exact)
+            self._correct(block, exact, quantized)
+            self._learn(number, block, _Examples(exact, quantized, target))
+            exact, quantized = target, self._made(block.simulated, quantized)
+        learned = replace(self.model, network=_with_weights(self.model, self.simulation))
+        return settle_sums(learned) if self.options.ranges_rate > 0 else learned
+
+    def _sensitivity(self) -> Mapping[str, torch.Tensor]:
+        """Return what an error in each channel of the blocks' outputs costs, by the tensor's name."""
+        outputs = [block.output for block in self.blocks if block.output is not None]
+        images = self.context.inputs[: min(self.options.images, FIRST_IMAGES)]
+        return measure_statistics(
+            self.model.network, outputs, images,
+            seed=self.context.seed, batch_size=self.context.batch_size, progress=lambda done, total: None,
+        ).sensitivity  # fmt: skip
+
+    def _made(self, network: fx.GraphModule, given: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            return torch.cat([network(part) for part in torch.split(given, self.context.batch_size)])
+
+    def _correct(self, block: Block, exact: torch.Tensor, quantized: torch.Tensor) -> None:
+        """Start from biases that keep the mean of every channel, see `correct_bias`."""
+        means = _FloatMeans(block.exact)
+        with torch.no_grad():
+            means.run(exact[:FIRST_IMAGES])
+            _Correcting(block.simulated, means.found, copy.deepcopy(block.simulated)).run(quantized[:FIRST_IMAGES])
+
+    def _learn(self, number: int, block: Block, examples: _Examples) -> None:
+        """Learn one block and put the result into the simulation and the ranges."""
+        learning = attach(block, self.model, self.context.target, ranges=self.options.ranges_rate > 0)
+        if learning.layers or learning.ranges:
+            self._descend(block, learning, examples)
+        self.context.progress(number + 1, len(self.blocks))
+        self._keep(block, learning)
+
+    def _descend(self, block: Block, learning: Learning, examples: _Examples) -> None:
+        optimizer = torch.optim.Adam(self._groups(learning))
+        rates = [group["lr"] for group in optimizer.param_groups]
+        unit = None
+        for step, (given, target) in enumerate(examples.batches(self.options, self.draw)):
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate * 0.5 * (1 + math.cos(math.pi * step / self.options.iterations))
+            loss = self._loss(block, learning.network(given), target)
+            # Losses this small would vanish beside Adam's epsilon.
+            unit = unit or max(loss.item(), SMALLEST_LOSS)
+            optimizer.zero_grad()
+            (loss / unit).backward()  # type: ignore[no-untyped-call]  # torch ships it without a type
+            optimizer.step()
+
+    def _groups(self, learning: Learning) -> list[dict[str, object]]:
+        options, layers, ranges = self.options, learning.layers, list(learning.ranges.values())
+        groups: list[dict[str, object]] = [
+            {"params": [layer.codes for layer in layers], "lr": options.weights_rate},
+            {"params": [layer.units for layer in layers], "lr": options.biases_rate},
+            {"params": [one.log_factors for one in ranges], "lr": options.ranges_rate},
+        ]
+        return [group for group in groups if group["params"]]
+
+    def _loss(self, block: Block, made: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """Return the loss in cosine that an error is predicted to cost, or what it is for embeddings."""
+        if block.output is None:
+            return (1 - F.cosine_similarity(made, target)).mean()
+        squares = (made - target).pow(2)
+        by_channel = squares.mean(dim=[axis for axis in range(squares.dim()) if axis != 1])
+        return 0.5 * (by_channel * self.sensitivity[block.output]).sum()
+
+    def _keep(self, block: Block, learning: Learning) -> None:
+        for layer in learning.layers:
+            layer.bake()
+        ranges: dict[str, Range] = dict(self.model.ranges)
+        for owners, learned in learning.ranges.items():
+            for owner in owners:
+                limits = self.model.plan.clamps.get(owner, (-math.inf, math.inf))
+                ranges[owner] = learned.scaled(ranges[owner], limits)
+        self.model = self.model.with_ranges(ranges)
+        for tensor, paths in block.quantizers.items():
+            for path in paths:
+                quantizer = block.simulated.get_submodule(path)
+                if isinstance(quantizer, ActivationQuantizer) and quantizer.fixed:
+                    quantizer.fix(self.model.range_of(tensor, self.context.target), self.context.target.levels)
+
+
+def _with_weights(model: QuantizedModel, simulation: Simulation) -> fx.GraphModule:
+    """Return the model's canonical network with the simulation's weights."""
+    network = copy.deepcopy(model.network)
+    weights = {name: value.contiguous() for name, value in simulation.weights().items()}
+    network.load_state_dict(network.state_dict() | weights, strict=True)
+    return network
+
+
+ENTRIES = {"reconstruct": Reconstruct()}
