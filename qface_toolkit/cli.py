@@ -141,13 +141,18 @@ def compress(
 
 
 def _say_plan(job: "Job", out: Path, as_json: bool) -> None:
+    from qface_toolkit._cost import estimate_cost
     from qface_toolkit.backends import BACKENDS
 
+    cost = estimate_cost(job)
     plan = {
         "model": job.model.spec.name,
         "input_size": list(job.model.spec.input_size),
         "notes": list(job.model.notes),
+        "multiply_adds": cost.multiply_adds,
         "steps": [step.method for step in job.steps],
+        "passes": dict(cost.passes),
+        "seconds": [round(seconds) for seconds in cost.seconds],
         "trained_for": job.recipe.backends[0],
         "calibration": job.recipe.calibration.model_dump(),
         "artifacts": ["float.onnx", "float.fast.onnx", *(BACKENDS.get(name).artifact for name in job.recipe.backends)],
@@ -156,9 +161,13 @@ def _say_plan(job: "Job", out: Path, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(plan))
         return
+    plan |= {
+        "multiply_adds": f"{cost.multiply_adds / 1e9:.2f} billion an image",
+        "seconds": "about {:.0f} to {:.0f} on two cores".format(*cost.seconds),
+    }
     for key, value in plan.items():
         values = [f"{name} {one}" for name, one in value.items()] if isinstance(value, dict) else value
-        _say_row(f"{key:12} ", ", ".join(map(str, values)) if isinstance(values, list) else str(values))
+        _say_row(f"{key:13} ", ", ".join(map(str, values)) if isinstance(values, list) else str(values))
 
 
 def _say_row(head: str, text: str) -> None:

@@ -21,7 +21,7 @@ LAYERS = (
     {"_evidence"},
     {"_sensitivity", "_listing"},
     {"_export"},
-    {"_golden", "_parity"},
+    {"_golden", "_parity", "_cost"},
     {"_job"},
     {"_budget"},
     {"methods", "backends", "report"},

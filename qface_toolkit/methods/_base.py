@@ -45,3 +45,10 @@ class Method(Protocol):
     def run(self, model: QuantizedModel, options: Any, context: Context) -> QuantizedModel:  # noqa: ANN401 - its own
         """Return the model after the step; the one given is left alone."""
         ...
+
+    def passes(self, options: Any, images: int) -> float:  # noqa: ANN401 - its own
+        """Return how many passes of one image through the network the step is worth, for so many images.
+
+        A backward pass counts as two.
+        """
+        ...

@@ -16,7 +16,7 @@ from qface_toolkit.quantize.input_range import input_range
 from qface_toolkit.quantize.model import QuantizedModel
 from qface_toolkit.quantize.plan import ONNX, Form, LoweringPlan
 from qface_toolkit.quantize.scheme import Range
-from qface_toolkit.quantize.statistics import measure_statistics
+from qface_toolkit.quantize.statistics import STATISTICS_PASSES, measure_statistics
 from qface_toolkit.quantize.sums import settle_sums
 
 
@@ -51,6 +51,10 @@ class Calibrate:
         ranges = {owner: _clamped(owner, seen.range(), model.plan) for owner, seen in observers.items()}
         model = model.with_ranges(ranges | {_input_owner(model): input_range(model.spec)})
         return settle_sums(model.with_forms(_forms(model, context)))
+
+    def passes(self, options: Options, images: int) -> float:
+        """Return the passes of the observer, and those behind the choice of forms."""
+        return OBSERVERS[options.observer].passes * images + STATISTICS_PASSES * min(FORM_IMAGES, images)
 
 
 def _observe(model: QuantizedModel, options: Options, context: Context) -> dict[str, Observer]:

@@ -57,6 +57,10 @@ class CorrectBias:
             context.progress(2, 2)
         return replace(model, network=corrected)
 
+    def passes(self, options: Options, images: int) -> float:
+        """Return one pass in float and two simulated ones: a layer is run again with its new bias."""
+        return 3 * min(options.images, images)
+
 
 class _FloatMeans(fx.Interpreter):
     """Runs a network and keeps the mean of each channel of every layer, behind its ReLU where it has one.

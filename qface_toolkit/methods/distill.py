@@ -23,11 +23,11 @@ class Options(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    epochs: int = Field(8, ge=1, le=1000)
+    epochs: int = Field(4, ge=1, le=1000)
     """Passes over the calibration images."""
-    learning_rate: float = Field(1e-5, gt=0, le=1.0)
+    learning_rate: float = Field(3e-6, gt=0, le=1.0)
     """Adam's largest step; the weights start from the float network's and need to move little."""
-    range_rate: float = Field(2e-3, ge=0, le=1.0)
+    range_rate: float = Field(5e-3, ge=0, le=1.0)
     """The same for the logarithms of ranges; 0 leaves them as they are."""
     relation: float = Field(1.0, ge=0)
     """Weight of the squared difference between the batch's cosine matrices, beside 1 - cosine."""
@@ -69,6 +69,11 @@ class Distill:
         fine_tune(simulation, list(growths.values()), *lessons.split(held_out), schedule, context.progress)
         trained = replace(model, network=_with_weights(model, simulation))
         return settle_sums(trained.with_ranges(_grown(model, growths))) if growths else trained
+
+    def passes(self, options: Options, images: int) -> float:
+        """Return forward and backward passes over what is learned, forward ones over what is held out."""
+        held_out = options.held_out_share * images
+        return images + options.epochs * (3 * (images - held_out) + held_out)
 
 
 def _learnable(model: QuantizedModel, target: Target) -> dict[str, tuple[str, ...]]:

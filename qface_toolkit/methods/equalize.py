@@ -24,7 +24,7 @@ from qface_toolkit.quantize.graph import inputs, module, operation
 from qface_toolkit.quantize.model import QuantizedModel
 from qface_toolkit.quantize.plan import LoweringPlan
 from qface_toolkit.quantize.scheme import ACTIVATION_MAX, WEIGHT_MAX
-from qface_toolkit.quantize.statistics import Statistics, measure_statistics, quantile_shares
+from qface_toolkit.quantize.statistics import STATISTICS_PASSES, Statistics, measure_statistics, quantile_shares
 
 PULL = 1e-6
 """Loss for a squared log factor, which keeps channels that say nothing where they are."""
@@ -69,6 +69,10 @@ class Equalize:
         classes = channel_classes(model.network, model.spec.input_size)
         factors = _descend(_Prediction(model, classes, seen), options)
         return replace(model, network=scaled(model.network, classes, factors)).with_ranges({})
+
+    def passes(self, options: Options, images: int) -> float:
+        """Return the passes behind the statistics; what follows them does not run the network."""
+        return STATISTICS_PASSES * min(options.images, images)
 
 
 def _descend(prediction: "_Prediction", options: Options) -> torch.Tensor:

@@ -22,6 +22,8 @@ RANKING_IMAGES, RANKING_BUDGET = 16, 1.2e12
 """Images at most, and multiply-adds (see quantize.sensitivity), to find out what each quantizer loses."""
 FEWEST_IMAGES = 2
 HELD_OUT_SHARE, MOST_HELD_OUT = 8, 64
+PASSES_TO_RANK = 100
+"""Roughly what it takes to measure every quantizer of a network of some fifty layers on one image."""
 MOST_DROPPED = 16
 """How many of the layers chosen first are tried again at the end: later ones may have made them unnecessary."""
 
@@ -58,6 +60,11 @@ class Mixed:
         if len(context.inputs) == 0:
             raise CalibrationError("there are no calibration images", fix="ask for at least one: calibration.count")
         return _Search(model.with_kept(()), options.cosine_mean, context).best()
+
+    def passes(self, options: Options, images: int) -> float:
+        """Return a rough figure: how many sets of layers are tried depends on what is found."""
+        held_out = min(max(images // HELD_OUT_SHARE, 1), MOST_HELD_OUT)
+        return PASSES_TO_RANK * min(RANKING_IMAGES, held_out) + 2 * MOST_DROPPED * held_out
 
 
 class _Search:

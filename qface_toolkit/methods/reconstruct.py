@@ -25,7 +25,7 @@ from qface_toolkit.quantize.blocks import Block, cut_blocks
 from qface_toolkit.quantize.fx import ActivationQuantizer, Simulation, prepare
 from qface_toolkit.quantize.model import QuantizedModel
 from qface_toolkit.quantize.scheme import Range
-from qface_toolkit.quantize.statistics import measure_statistics
+from qface_toolkit.quantize.statistics import STATISTICS_PASSES, measure_statistics
 from qface_toolkit.quantize.sums import settle_sums
 
 FIRST_IMAGES = 64
@@ -76,6 +76,11 @@ class Reconstruct:
                 fix="raise calibration.count, or lower the step's batch_size",
             )
         return _Reconstruction(model, options, context).run()
+
+    def passes(self, options: Options, images: int) -> float:
+        """Return the passes behind sensitivity and examples, and the steps: those of all blocks make whole passes."""
+        used = min(options.images, images)
+        return STATISTICS_PASSES * min(FIRST_IMAGES, used) + 3 * used + 3 * options.iterations * options.batch_size
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,8 @@ from qface_toolkit.quantize.graph import module, operation
 
 PROJECTIONS = 2
 """Random projections a batch; the estimate's noise falls with their number times that of the images."""
+STATISTICS_PASSES = 1 + 2 * PROJECTIONS
+"""Passes through the network that an image costs; a backward pass counts as two."""
 PIXELS = 64
 """Values of a channel that are kept of an image."""
 _TAIL = torch.linspace(0, 0.02, 17)
