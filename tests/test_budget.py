@@ -135,7 +135,7 @@ def test_a_dry_run_names_the_step(checkpoint, tmp_path, monkeypatch, capsys):
     args = ("compress", checkpoint, "--out", tmp_path / "out", "--dry-run", "--set", "budget.cosine_mean=0.99")
     code, out, _ = run_here(monkeypatch, capsys, *args)
     assert code == 0
-    assert "calibrate, distill, mixed" in out
+    assert "calibrate, reconstruct, mixed" in out
 
 
 @pytest.mark.parametrize(("kept", "counts"), [(0, [0]), (1, [0, 1]), (2, [0, 1, 2]), (9, [0, 1, 2, 4, 8, 9])])

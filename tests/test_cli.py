@@ -19,9 +19,9 @@ COLUMNS = 80
 LEAVES = ("compress", "export", "inspect", "verify", "synth", "list", "recipes show")
 EXPECTED = {
     "models": {"mobilefacenet", "mobilefacenet-relu6", "iresnet50", "pocketnet-s-128"},
-    "recipes": {"int8", "int8-fast"},
+    "recipes": {"int8", "int8-fast", "int8-best"},
     "sources": {"procedural", "folder"},
-    "methods": {"calibrate", "distill"},
+    "methods": {"equalize", "calibrate", "correct_bias", "reconstruct", "distill", "mixed"},
     "backends": {"onnx-x86", "onnx-arm", "torch-x86", "torch-onednn", "torch-qnnpack", "torch-fbgemm"},
 }
 
@@ -168,7 +168,7 @@ def test_dry_run_as_json(qface, job, tmp_path):
     plan = json.loads(out)
     assert (code, err, list(tmp_path.iterdir())) == (0, "", [])
     assert plan["artifacts"] == ["float.onnx", "float.fast.onnx", "int8.x86.onnx"]
-    assert (plan["steps"], plan["calibration"]["count"]) == (["calibrate"], 16)
+    assert (plan["steps"], plan["calibration"]["count"]) == (["equalize", "calibrate", "correct_bias"], 16)
 
 
 def test_compress_tells_its_steps_and_where_the_result_is(qface, job, finished, tmp_path):

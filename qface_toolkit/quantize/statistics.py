@@ -19,11 +19,11 @@ from torch import fx, nn
 from qface_toolkit.quantize.channels import LAYERS
 from qface_toolkit.quantize.graph import module, operation
 
-PROJECTIONS = 2
+PROJECTIONS = 1
 """Random projections a batch; the estimate's noise falls with their number times that of the images."""
 STATISTICS_PASSES = 1 + 2 * PROJECTIONS
 """Passes through the network that an image costs; a backward pass counts as two."""
-PIXELS = 64
+PIXELS = 16
 """Values of a channel that are kept of an image."""
 _TAIL = torch.linspace(0, 0.02, 17)
 LEVELS = torch.cat([_TAIL, torch.linspace(0.02, 0.98, 33)[1:-1], 1 - _TAIL.flip(0)])

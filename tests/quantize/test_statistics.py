@@ -52,7 +52,7 @@ def turn(network, runner, images, times=20):
 @pytest.mark.parametrize(("tensor", "channel"), [("conv1_prelu", 2), ("add", 5), ("conv2_conv", 0)])
 def test_sensitivity_predicts_the_turn_of_the_embedding(network, tensor, channel):
     canonical, images = network
-    seen = [measured(canonical, images, seed).sensitivity[tensor][channel] for seed in range(8)]
+    seen = [measured(canonical, images, seed).sensitivity[tensor][channel] for seed in range(24)]
     inputs = torch.from_numpy(images)
     found = turn(canonical, lambda: _Disturbed(canonical, tensor, channel).run(inputs), inputs)
     assert float(torch.stack(seen).mean()) == pytest.approx(found, rel=0.3)
@@ -61,7 +61,7 @@ def test_sensitivity_predicts_the_turn_of_the_embedding(network, tensor, channel
 def test_the_sensitivity_of_weights_predicts_it_too(network):
     canonical, images = network
     node = next(node for node in canonical.graph.nodes if node.name == "blocks_0_conv_6")
-    seen = torch.stack([measured(canonical, images, seed).weights[node.name].sum() for seed in range(8)])
+    seen = torch.stack([measured(canonical, images, seed).weights[node.name].sum() for seed in range(24)])
     inputs, weight = torch.from_numpy(images), module(node).weight
     before = weight.detach().clone()
 
