@@ -83,7 +83,7 @@ def collect_evidence(
     progress(5, 5)
     return Report(
         source=_source(job.model),
-        recipe=RecipeUsed(name=job.recipe_name, values=job.recipe.as_plain()),
+        recipe=RecipeUsed(name=job.recipe_name, values=job.recipe.as_plain(), choices=dict(model.choices)),
         seed=job.seed,
         environment=record_environment(job.seed, job.threads),
         calibration=CalibrationUsed(set=job.recipe.calibration.set, **manifest.as_json()),

@@ -6,19 +6,15 @@ derived from BatchNorm statistics; here it is measured, so that any network will
 """
 
 import copy
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
-from torch import fx
 
 from qface_toolkit.errors import CalibrationError
 from qface_toolkit.methods._base import Context
-from qface_toolkit.quantize.channels import LAYERS
+from qface_toolkit.methods._means import Correcting, FloatMeans
 from qface_toolkit.quantize.fx import prepare
-from qface_toolkit.quantize.graph import inputs, operation
 from qface_toolkit.quantize.model import QuantizedModel
 
 
@@ -47,9 +43,9 @@ class CorrectBias:
         if len(context.inputs) == 0:
             raise CalibrationError("there are no calibration images", fix="ask for at least one: calibration.count")
         images = torch.from_numpy(context.inputs[: options.images])
-        expected = _FloatMeans(model.network)
+        expected = FloatMeans(model.network)
         corrected = copy.deepcopy(model.network)
-        correcting = _Correcting(prepare(model, context.target).prepared, expected.found, corrected)
+        correcting = Correcting(prepare(model, context.target).prepared, expected.found, corrected)
         with torch.no_grad():
             expected.run(images)
             context.progress(1, 2)
@@ -60,52 +56,6 @@ class CorrectBias:
     def passes(self, options: Options, images: int) -> float:
         """Return one pass in float and two simulated ones: a layer is run again with its new bias."""
         return 3 * min(options.images, images)
-
-
-class _FloatMeans(fx.Interpreter):
-    """Runs a network and keeps the mean of each channel of every layer, behind its ReLU where it has one.
-
-    torch.ao makes one module of a layer and its ReLU.
-    """
-
-    def __init__(self, network: fx.GraphModule) -> None:
-        super().__init__(network)
-        self.found: dict[str, torch.Tensor] = {}
-
-    def run_node(self, n: fx.Node) -> Any:  # noqa: ANN401 - as torch declares it
-        """Run a node; a ReLU's mean takes the place of its layer's."""
-        made = super().run_node(n)
-        layer = inputs(n)[0] if operation(n) == "relu" else n
-        if operation(layer) in LAYERS:
-            self.found[str(layer.target)] = _channel_means(made)
-        return made
-
-
-class _Correcting(fx.Interpreter):
-    """Runs a simulation, brings every layer's channels to their expected means and notes by how much in biases."""
-
-    def __init__(
-        self, simulated: fx.GraphModule, expected: Mapping[str, torch.Tensor], corrected: fx.GraphModule
-    ) -> None:
-        super().__init__(simulated)
-        self.networks = (simulated, corrected)
-        self.expected = expected
-
-    def run_node(self, n: fx.Node) -> Any:  # noqa: ANN401 - as torch declares it
-        """Run a node, and a layer again if its bias has moved."""
-        made = super().run_node(n)
-        name = str(n.target)
-        if n.op != "call_module" or name not in self.expected:
-            return made
-        shift = self.expected[name] - _channel_means(made)
-        for network in self.networks:
-            layer: Any = network.get_submodule(name)
-            layer.bias.data += shift
-        return super().run_node(n)
-
-
-def _channel_means(made: torch.Tensor) -> torch.Tensor:
-    return made.mean(dim=[axis for axis in range(made.dim()) if axis != 1])
 
 
 ENTRIES = {"correct_bias": CorrectBias()}

@@ -9,6 +9,7 @@ after, and what it changed would be part of the float network that is learned fr
 
 import copy
 import math
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
@@ -20,7 +21,7 @@ from torch import fx
 from qface_toolkit.errors import CalibrationError
 from qface_toolkit.methods._base import Context
 from qface_toolkit.methods._learning import Learning, attach
-from qface_toolkit.methods.correct_bias import _Correcting, _FloatMeans
+from qface_toolkit.methods._means import Correcting, FloatMeans
 from qface_toolkit.quantize.blocks import Block, cut_blocks
 from qface_toolkit.quantize.fx import ActivationQuantizer, Simulation, prepare
 from qface_toolkit.quantize.model import QuantizedModel
@@ -43,6 +44,8 @@ class Options(BaseModel):
     """Calibration images to learn from, the first ones; what blocks make of them is held in memory."""
     iterations: int = Field(60, ge=1, le=100000)
     """Steps of Adam for each block."""
+    seconds: float | None = Field(None, gt=0, le=1e6)
+    """A time to keep to instead: two steps are timed, and the iterations that fit are written into the result."""
     batch_size: int = Field(8, ge=1)
     """Images of a step."""
     fewest_layers: int = Field(3, ge=1)
@@ -104,11 +107,23 @@ class _Reconstruction:
     """One run: the simulation as far as it is learned, and the ranges."""
 
     def __init__(self, model: QuantizedModel, options: Options, context: Context) -> None:
+        began = time.perf_counter()
         self.model, self.options, self.context = model, options, context
         self.draw = torch.Generator().manual_seed(context.seed)
         self.simulation = prepare(model, context.target)
         self.blocks = cut_blocks(model, self.simulation.prepared, options.fewest_layers)
         self.sensitivity = self._sensitivity()
+        if options.seconds is not None:
+            self._fit_into(options.seconds - (time.perf_counter() - began))
+
+    def _fit_into(self, seconds: float) -> None:
+        """Replace the time by as many iterations as it has room for, and note them for whoever repeats this."""
+        images = torch.from_numpy(self.context.inputs[: self.options.batch_size])
+        step = min(_seconds_of_step(self.simulation, images) for _ in range(2))
+        fixed = step * self.options.images / self.options.batch_size
+        iterations = max(1, int((seconds - fixed) / step))
+        self.options = self.options.model_copy(update={"iterations": iterations, "seconds": None})
+        self.model = self.model.with_choice("reconstruct.iterations", iterations)
 
     def run(self) -> QuantizedModel:
         """Return the model with what was learned."""
@@ -136,10 +151,10 @@ class _Reconstruction:
 
     def _correct(self, block: Block, exact: torch.Tensor, quantized: torch.Tensor) -> None:
         """Start from biases that keep the mean of every channel, see `correct_bias`."""
-        means = _FloatMeans(block.exact)
+        means = FloatMeans(block.exact)
         with torch.no_grad():
             means.run(exact[:FIRST_IMAGES])
-            _Correcting(block.simulated, means.found, copy.deepcopy(block.simulated)).run(quantized[:FIRST_IMAGES])
+            Correcting(block.simulated, means.found, copy.deepcopy(block.simulated)).run(quantized[:FIRST_IMAGES])
 
     def _learn(self, number: int, block: Block, examples: _Examples) -> None:
         """Learn one block and put the result into the simulation and the ranges."""
@@ -194,6 +209,13 @@ class _Reconstruction:
                 quantizer = block.simulated.get_submodule(path)
                 if isinstance(quantizer, ActivationQuantizer) and quantizer.fixed:
                     quantizer.fix(self.model.range_of(tensor, self.context.target), self.context.target.levels)
+
+
+def _seconds_of_step(simulation: Simulation, images: torch.Tensor) -> float:
+    """Return how long one step of every block takes: a pass through the whole network and back."""
+    began = time.perf_counter()
+    torch.autograd.grad(simulation(images).sum(), [p for p in simulation.parameters() if p.requires_grad])
+    return time.perf_counter() - began
 
 
 def _with_weights(model: QuantizedModel, simulation: Simulation) -> fx.GraphModule:

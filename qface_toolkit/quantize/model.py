@@ -30,6 +30,7 @@ class QuantizedModel:
     """A canonical network with the ranges of its tensors; weights are float and quantize the same way everywhere.
 
     `ranges` maps a range's owner (LoweringPlan.owners) to its interval. `deployment` says where the result will run.
+    `choices` holds the options that a clock decided, as `method.option`: giving them by hand gives the same model.
     """
 
     network: fx.GraphModule
@@ -38,6 +39,7 @@ class QuantizedModel:
     ranges: Mapping[str, Range] = field(default_factory=dict)
     scheme: Scheme = Scheme()
     deployment: Deployment = Deployment()
+    choices: Mapping[str, int] = field(default_factory=dict)
 
     def range_of(self, tensor: str, target: Target) -> Range:
         """Return the interval that a tensor's codes span in a target."""
@@ -50,6 +52,10 @@ class QuantizedModel:
     def with_kept(self, layers: Sequence[str]) -> "QuantizedModel":
         """Return the same network with these layers kept in float in its ONNX forms; no range changes."""
         return replace(self, plan=make_plan(self.network, self.plan.forms, layers))
+
+    def with_choice(self, option: str, value: int) -> "QuantizedModel":
+        """Return the same model with a note of an option that a clock decided."""
+        return replace(self, choices={**self.choices, option: value})
 
     def with_ranges(self, ranges: Mapping[str, Range]) -> "QuantizedModel":
         """Return the same network with other ranges."""
@@ -82,7 +88,8 @@ def weights_bytes(model: QuantizedModel) -> bytes:
 
 def description(model: QuantizedModel) -> dict[str, Any]:
     """Return everything about a model except its weights, as plain values for quantization.json."""
-    return {
+    choices = {"choices": dict(model.choices)} if model.choices else {}
+    return choices | {
         "version": FORMAT_VERSION,
         "spec": asdict(model.spec),
         "scheme": asdict(model.scheme),
@@ -129,6 +136,7 @@ def load_quantized(description_file: Path, weights_file: Path) -> QuantizedModel
             make_plan(network, _forms(plain["plan"]["forms"]), _kept(plain["plan"], network)),
             scheme=_scheme(plain["scheme"]),
             deployment=Deployment(**plain["deployment"]),
+            choices={str(option): int(value) for option, value in plain.get("choices", {}).items()},
         )
         ranges = {owner: Range(*map(float, bounds)) for owner, bounds in plain["ranges"].items()}
         _check_runs(model)

@@ -264,6 +264,10 @@ def _origin(report: Report) -> list[str]:
         f"- licence: {escape(source.spec.license)}; origin: {escape(source.spec.origin)}",
         *(f"- note: {escape(note)}" for note in source.notes),
         f"- recipe: {escape(report.recipe.name)}, seed {report.seed}",
+        *(
+            f"- decided by the clock: {escape(option)} = {value}; give it in place of a time to repeat this"
+            for option, value in report.recipe.choices.items()
+        ),
         f"- CPU: {escape(machine.cpu)}, {machine.cores} cores, flags: {escape(' '.join(machine.cpu_flags)) or 'none'}",
         f"- system: {escape(machine.os)}, Python {escape(machine.python)}, {threads(machine.threads)}",
         f"- versions: {escape(versions)}",

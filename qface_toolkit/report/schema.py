@@ -48,10 +48,11 @@ class SourceModel(Block):
 
 
 class RecipeUsed(Block):
-    """The recipe's name and all its values, defaults filled in."""
+    """The recipe's name and all its values, defaults filled in, and the options that a clock decided in their place."""
 
     name: str
     values: dict[str, Any]
+    choices: dict[str, int] = {}
 
 
 class CalibrationUsed(Block):

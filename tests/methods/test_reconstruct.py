@@ -1,5 +1,7 @@
 """Reconstruction: what is learned survives the file, and held-out images come nearer to float."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +14,7 @@ from qface_toolkit.quantize.fx import prepare
 from qface_toolkit.quantize.graph import inputs, module, operation
 from qface_toolkit.quantize.integer import embed_as_integers
 from qface_toolkit.quantize.kept import LAYERS
+from qface_toolkit.quantize.model import description, load_quantized, weights_bytes
 from qface_toolkit.quantize.plan import ONNX, TORCH_FBGEMM
 from qface_toolkit.quantize.scheme import Range, activation_qparams, weight_codes
 from qface_toolkit.quantize.weights import layer_scales
@@ -165,3 +168,20 @@ def test_needs_ranges_first(model, images):
 def test_needs_images_for_a_step(model, images):
     with pytest.raises(CalibrationError, match="too few"):
         reconstructed(model, images[:3])
+
+
+def test_a_time_becomes_iterations_that_can_be_repeated(model, images, tmp_path):
+    timed = reconstructed(model, images, seconds=0.5)
+    iterations = timed.choices["reconstruct.iterations"]
+    assert iterations > 0
+    again = reconstructed(model, images, iterations=iterations)
+    assert not again.choices
+    state = again.network.state_dict()
+    assert all(torch.equal(tensor, state[name]) for name, tensor in timed.network.state_dict().items())
+    (tmp_path / "q.json").write_text(json.dumps(description(timed)))
+    (tmp_path / "w.safetensors").write_bytes(weights_bytes(timed))
+    assert load_quantized(tmp_path / "q.json", tmp_path / "w.safetensors").choices == timed.choices
+
+
+def test_a_time_that_is_up_leaves_one_iteration(model, images):
+    assert reconstructed(model, images, seconds=1e-6).choices == {"reconstruct.iterations": 1}
