@@ -214,7 +214,7 @@ class _Run:
                     model = METHODS.get(step.method).run(model, step.options, context)
                     self._save(model, *saved)
             if progress is None:
-                model = load_quantized(self.folder.path(saved[1]), self.folder.path(saved[0]))
+                model = load_quantized(self.folder.path(saved[1]), self.folder.path(saved[0]), between_steps=True)
         return model
 
     def _save(self, model: QuantizedModel, weights: str, plain: str) -> None:

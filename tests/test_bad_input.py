@@ -18,8 +18,8 @@ from qface_toolkit.artifacts import verify_files
 
 MESSAGE = re.compile(r"error: \S.*\n(.*\n)*  where: \S.*\n  to do: \S.*\n", re.MULTILINE)
 STEPS = (
-    "draw calibration images", "1. calibrate", "export float.onnx", "lower to int8.x86.onnx", "lower to int8.x86.ts",
-    "lower to int8.qnnpack.ts", "write golden vectors", "measure",
+    "draw calibration images", "1. equalize", "2. calibrate", "3. correct_bias", "export float.onnx",
+    "lower to int8.x86.onnx", "lower to int8.x86.ts", "lower to int8.qnnpack.ts", "write golden vectors", "measure",
 )  # fmt: skip
 
 
@@ -261,7 +261,7 @@ def steps_from(step):
     return tuple(itertools.dropwhile(lambda one: one != step, (one for one in STEPS if not one.endswith(".ts"))))
 
 
-@pytest.mark.parametrize("step", ["draw calibration images", "1. calibrate"])
+@pytest.mark.parametrize("step", ["draw calibration images", "1. equalize"])
 def test_ctrl_c_leaves_no_half_written_folder(step, checkpoint, tmp_path):
     with start("compress", checkpoint, "--out", tmp_path / "out", *SMALL) as process:
         wait_for(process, step)
@@ -269,7 +269,7 @@ def test_ctrl_c_leaves_no_half_written_folder(step, checkpoint, tmp_path):
         out, err = process.communicate()
     assert (process.returncode, out) == (130, ""), err
     assert "Traceback" not in err
-    assert [path.name for path in tmp_path.iterdir()] == (["out.partial"] if step == "1. calibrate" else [])
+    assert [path.name for path in tmp_path.iterdir()] == (["out.partial"] if step == "1. equalize" else [])
 
 
 @pytest.fixture(scope="module")
@@ -281,7 +281,7 @@ def uninterrupted(checkpoint, tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("step", ["1. calibrate", "lower to int8.x86.onnx", "measure"])
+@pytest.mark.parametrize("step", ["1. equalize", "2. calibrate", "lower to int8.x86.onnx", "measure"])
 def test_killed_job_goes_on_where_it_stopped(step, checkpoint, uninterrupted, tmp_path):
     job = ("compress", checkpoint, "--out", tmp_path / "out", *SMALL, "--backend", "onnx-x86")
     with start(*job) as process:
@@ -305,7 +305,7 @@ def test_killed_job_goes_on_where_it_stopped(step, checkpoint, uninterrupted, tm
 def test_work_of_another_job_is_not_resumed(checkpoint, tmp_path):
     job = ("compress", checkpoint, "--out", tmp_path / "out", *SMALL)
     with start(*job) as process:
-        wait_for(process, "1. calibrate")
+        wait_for(process, "2. calibrate")
         process.kill()
     code, _, err = run_apart(*job, "--resume", "--seed", "1")
     assert (code, "another job" in err) == (1, True), err

@@ -40,8 +40,9 @@ FILES = {
     "manifest.json",
 }  # fmt: skip
 STEPS = [
-    "draw calibration images", "1. calibrate", "export float.onnx", "lower to int8.x86.onnx", "lower to int8.arm.onnx",
-    "lower to int8.x86.ts", "lower to int8.qnnpack.ts", "write golden vectors", "measure",
+    "draw calibration images", "1. equalize", "2. calibrate", "3. correct_bias", "export float.onnx",
+    "lower to int8.x86.onnx", "lower to int8.arm.onnx", "lower to int8.x86.ts", "lower to int8.qnnpack.ts",
+    "write golden vectors", "measure",
 ]  # fmt: skip
 
 

@@ -114,8 +114,8 @@ def _plain_plan(plan: LoweringPlan) -> dict[str, Any]:
     }
 
 
-def load_quantized(description_file: Path, weights_file: Path) -> QuantizedModel:
-    """Read a model back from quantization.json and model.safetensors.
+def load_quantized(description_file: Path, weights_file: Path, *, between_steps: bool = False) -> QuantizedModel:
+    """Read a model back from quantization.json and model.safetensors; `between_steps` it may have no ranges yet.
 
     Raises:
         ArtifactError: if either file is missing, damaged, of another version, or does not fit the other.
@@ -144,7 +144,7 @@ def load_quantized(description_file: Path, weights_file: Path) -> QuantizedModel
         raise ArtifactError(
             f"the saved model is damaged: {error}", where=str(description_file.parent), fix="compress again"
         ) from error
-    missing = [owner for owner in model.plan.owners() if owner not in ranges]
+    missing = [owner for owner in model.plan.owners() if owner not in ranges and (ranges or not between_steps)]
     if missing or description(model)["plan"] != plain["plan"]:
         raise ArtifactError(
             f"the saved plan does not fit the saved network (ranges missing: {missing[:5]})",
