@@ -10,7 +10,7 @@ from qface_toolkit.quantize._edit import shape_of
 from qface_toolkit.quantize.channels import LAYERS
 from qface_toolkit.quantize.graph import module, operation
 
-SECONDS_PER_GMAC = (0.012, 0.08)
+SECONDS_PER_GMAC = (0.02, 0.15)
 """Seconds on two cores for a pass of an image through a billion multiply-adds: networks of dense 3x3 convolutions, and
 of depthwise ones with PReLU. Measured with iResNet50 and MobileFaceNet (benchmarks/README.md)."""
 MEASURING_PASSES = 700

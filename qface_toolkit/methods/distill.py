@@ -27,8 +27,9 @@ class Options(BaseModel):
     """Passes over the calibration images."""
     learning_rate: float = Field(3e-6, gt=0, le=1.0)
     """Adam's largest step; the weights start from the float network's and need to move little."""
-    range_rate: float = Field(5e-3, ge=0, le=1.0)
-    """The same for the logarithms of ranges; 0 leaves them as they are."""
+    range_rate: float = Field(0.0, ge=0, le=1.0)
+    """The same for the logarithms of ranges; 0 leaves them as they are. Ranges that are learned fit the calibration
+    images, and clip others."""
     relation: float = Field(1.0, ge=0)
     """Weight of the squared difference between the batch's cosine matrices, beside 1 - cosine."""
     warmup_share: float = Field(0.1, ge=0, le=0.5)

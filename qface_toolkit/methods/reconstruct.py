@@ -54,8 +54,9 @@ class Options(BaseModel):
     """Adam's first step for weights, in codes; all steps fall to zero by half a cosine."""
     biases_rate: float = Field(0.005, ge=0, le=1.0)
     """Adam's first step for biases, in units of a weight moved by one code."""
-    ranges_rate: float = Field(0.01, ge=0, le=0.1)
-    """Adam's first step for the logarithm of the ends of ranges; 0 leaves them where they are."""
+    ranges_rate: float = Field(0.0, ge=0, le=0.1)
+    """Adam's first step for the logarithm of the ends of ranges; 0 leaves them where they are. Ranges that are learned
+    fit the calibration images, and clip others."""
     float_share: float = Field(0.5, ge=0, le=1)
     """Share of a block's inputs that are the float network's, drawn anew in each step."""
 

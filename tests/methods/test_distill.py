@@ -46,7 +46,7 @@ def weights(model):
 
 
 def distilled(model, images, target=ONNX, **options):
-    options = {"epochs": 12, "learning_rate": 1e-3, **options}
+    options = {"epochs": 12, "learning_rate": 1e-3, "range_rate": 5e-3, **options}
     return DISTILL.run(model, DISTILL.options(**options), context(target, images))
 
 
