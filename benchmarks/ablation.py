@@ -4,8 +4,9 @@
     python benchmarks/ablation.py ... --faces PEOPLE
 
 Each row is int8.x86.onnx after one more step, run by ONNX Runtime on images that no step saw: drawings of attribute
-values that calibration never uses, and every image of PEOPLE where it is given. Real faces are for evaluation only:
-commit the recipes first. Figures are medians over seeds; a seed fixes the drawings and everything random in the steps.
+values that calibration never uses, other drawings that were fitted to the model's BatchNorm statistics, as real faces
+are, and every image of PEOPLE where it is given. Real faces are for evaluation only: commit the recipes first. Figures
+are medians over seeds; a seed fixes the drawings and everything random in the steps.
 """
 
 import argparse
@@ -34,16 +35,18 @@ from qface_toolkit.sources import find_set, load_crops, pixel_sha256
 
 BACKEND = BACKENDS.get("onnx-x86")
 HELD_OUT_IMAGES = 800
+FITTED_IMAGES, FITTED_SEED = 96, 5
 
 Row = tuple[str, str | None, tuple[tuple[str, dict[str, Any]], ...]]
+MINMAX = ("calibrate", {"observer": "minmax"})
 ROWS: tuple[Row, ...] = (
-    ("minimum and maximum", None, (("calibrate", {"observer": "minmax"}),)),
+    ("minimum and maximum", None, (MINMAX,)),
     ("least squares ranges", None, (("calibrate", {}),)),
-    ("bias correction alone", "least squares ranges", (("correct_bias", {}),)),
-    ("equalization", None, (("equalize", {}), ("calibrate", {}))),
+    ("equalization, least squares ranges", None, (("equalize", {}), ("calibrate", {}))),
+    ("equalization", None, (("equalize", {}), MINMAX)),
     ("equalization, bias correction", "equalization", (("correct_bias", {}),)),
-    ("equalization, bias correction, distillation", "equalization, bias correction", (("distill", {}),)),
     ("equalization, reconstruction", "equalization", (("reconstruct", {}),)),
+    ("equalization, reconstruction with ranges", "equalization", (("reconstruct", {"ranges_rate": 0.01}),)),
     ("equalization, reconstruction, distillation", "equalization, reconstruction", (("distill", {}),)),
 )
 """What a row is called, the row whose model it starts from (None: the float model), and its steps."""
@@ -54,6 +57,13 @@ def held_out() -> Album:
     named = find_set("drawings-heldout")
     crops = load_crops(named.open(), range(0, named.count, named.count // HELD_OUT_IMAGES))
     owners = np.arange(len(crops)) // (named.parameters["images_per_identity"] * HELD_OUT_IMAGES // named.count)
+    return Album(crops, (), FaceSet(owners, first_of_each(owners)), pixel_sha256(crops))
+
+
+def fitted(source: FloatModel) -> Album:
+    """Return drawings with activations like those of the images that a model was trained on."""
+    crops = load_crops(find_set("matched").open(FITTED_IMAGES, FITTED_SEED, source))
+    owners = np.arange(len(crops))
     return Album(crops, (), FaceSet(owners, first_of_each(owners)), pixel_sha256(crops))
 
 
@@ -140,9 +150,10 @@ def main() -> None:
     results = {}
     for text in wanted.network:
         name, _, checkpoint = text.partition("=")
+        source = load_model(checkpoint)
         print(name, flush=True)
-        results[name] = ablate(load_model(checkpoint), albums, wanted)
-    print(table(results, list(albums)))
+        results[name] = ablate(source, albums | {"fitted": fitted(source)}, wanted)
+    print(table(results, [*albums, "fitted"]))
     if wanted.save:
         environment = record_environment(0, wanted.threads).model_dump(mode="json")
         content = {"environment": environment, "count": wanted.count, "networks": results}
