@@ -26,7 +26,8 @@ _STYLE: dict[str, Any] = {"svg.hashsalt": "qface", "svg.fonttype": "none", "font
 
 def sensitivity_said(block: SensitivityBlock) -> str:
     """Return in two sentences what is lost, and to what."""
-    what = f"1 - cosine to float, mean of {block.images} held-out drawings, in the {clean(block.simulation)} simulation"
+    images = f"mean of {block.images} held-out drawings"
+    what = f"1 - cosine to the same weights unrounded, {images}, in the {clean(block.simulation)} simulation"
     parts = f"{_loss(block.activations_loss)} by activations alone and {_loss(block.weights_loss)} by weights alone"
     worst = block.by_loss()[:1]
     most = f" Most is lost by {_named(worst[0])}: {_loss(worst[0].loss_alone)} alone." if worst else ""
