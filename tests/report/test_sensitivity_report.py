@@ -38,7 +38,8 @@ def test_the_worst_comes_first_and_tiny_losses_are_not_shown_as_none(block):
 
 def test_sentence(block):
     assert sensitivity_said(block) == (
-        "Rounding loses 0.00900 (1 - cosine to the same weights unrounded, mean of 16 held-out drawings, in the onnx simulation): "
+        "Rounding loses 0.00900 "
+        "(1 - cosine to the same weights unrounded, mean of 16 held-out drawings, in the onnx simulation): "
         "0.00500 by activations alone and 0.00420 by weights alone. "
         "Most is lost by the weights of conv_1: 0.00400 alone."
     )
