@@ -1,16 +1,14 @@
 """Fine-tune the weights so that the quantized network gives the float network's embeddings; no labels are needed."""
 
-import copy
 import math
 from collections.abc import Mapping
-from dataclasses import replace
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from qface_toolkit.errors import CalibrationError
 from qface_toolkit.methods._base import Context
-from qface_toolkit.quantize.fx import Simulation, prepare
+from qface_toolkit.quantize.fx import prepare, with_weights
 from qface_toolkit.quantize.model import QuantizedModel
 from qface_toolkit.quantize.plan import Target
 from qface_toolkit.quantize.scheme import Range
@@ -68,7 +66,7 @@ class Distill:
             options.warmup_share, options.patience, context.seed,
         )  # fmt: skip
         fine_tune(simulation, list(growths.values()), *lessons.split(held_out), schedule, context.progress)
-        trained = replace(model, network=_with_weights(model, simulation))
+        trained = with_weights(model, simulation)
         return settle_sums(trained.with_ranges(_grown(model, growths))) if growths else trained
 
     def passes(self, options: Options, images: int) -> float:
@@ -93,14 +91,6 @@ def _grown(model: QuantizedModel, growths: Mapping[tuple[str, ...], torch.Tensor
             factor, before = math.exp(growth.item()), model.ranges[owner]
             ranges[owner] = Range(max(before.low * factor, low), min(before.high * factor, high))
     return ranges
-
-
-def _with_weights(model: QuantizedModel, simulation: Simulation) -> torch.fx.GraphModule:
-    """Return the model's canonical network with the simulation's weights."""
-    network = copy.deepcopy(model.network)
-    weights = {name: value.contiguous() for name, value in simulation.weights().items()}
-    network.load_state_dict(network.state_dict() | weights, strict=True)
-    return network
 
 
 ENTRIES = {"distill": Distill()}

@@ -11,7 +11,7 @@ import copy
 import math
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name everybody knows it by
@@ -23,7 +23,7 @@ from qface_toolkit.methods._base import Context
 from qface_toolkit.methods._learning import Learning, attach
 from qface_toolkit.methods._means import Correcting, FloatMeans
 from qface_toolkit.quantize.blocks import Block, cut_blocks
-from qface_toolkit.quantize.fx import ActivationQuantizer, Simulation, prepare
+from qface_toolkit.quantize.fx import ActivationQuantizer, Simulation, prepare, with_weights
 from qface_toolkit.quantize.model import QuantizedModel
 from qface_toolkit.quantize.scheme import Range
 from qface_toolkit.quantize.statistics import STATISTICS_PASSES, measure_statistics
@@ -134,7 +134,7 @@ class _Reconstruction:
             self._correct(block, exact, quantized)
             self._learn(number, block, _Examples(exact, quantized, target))
             exact, quantized = target, self._made(block.simulated, quantized)
-        learned = replace(self.model, network=_with_weights(self.model, self.simulation))
+        learned = with_weights(self.model, self.simulation)
         return settle_sums(learned) if self.options.ranges_rate > 0 else learned
 
     def _sensitivity(self) -> Mapping[str, torch.Tensor]:
@@ -217,14 +217,6 @@ def _seconds_of_step(simulation: Simulation, images: torch.Tensor) -> float:
     began = time.perf_counter()
     torch.autograd.grad(simulation(images).sum(), [p for p in simulation.parameters() if p.requires_grad])
     return time.perf_counter() - began
-
-
-def _with_weights(model: QuantizedModel, simulation: Simulation) -> fx.GraphModule:
-    """Return the model's canonical network with the simulation's weights."""
-    network = copy.deepcopy(model.network)
-    weights = {name: value.contiguous() for name, value in simulation.weights().items()}
-    network.load_state_dict(network.state_dict() | weights, strict=True)
-    return network
 
 
 ENTRIES = {"reconstruct": Reconstruct()}

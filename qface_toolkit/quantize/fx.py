@@ -5,6 +5,7 @@ The quantizers that torch.ao inserts are bound to the model's plan: which tensor
 
 import copy
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -190,6 +191,14 @@ def prepare(model: QuantizedModel, target: Target) -> Simulation:
     if target.family == "torch":
         _round_slopes(prepared)
     return Simulation(prepared.eval(), ranges, quantizers)
+
+
+def with_weights(model: QuantizedModel, simulation: Simulation) -> QuantizedModel:
+    """Return a model with the weights of its simulation."""
+    network = copy.deepcopy(model.network)
+    weights = {name: value.contiguous() for name, value in simulation.weights().items()}
+    network.load_state_dict(network.state_dict() | weights, strict=True)
+    return replace(model, network=network)
 
 
 def _bind(
