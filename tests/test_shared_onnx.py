@@ -10,10 +10,10 @@ from test_shared import PRELU, RELU6, SHARED, compress, tell
 from qface_toolkit.backends import BACKENDS
 from qface_toolkit.backends._onnxruntime import open_onnx
 from qface_toolkit.pipeline import export
-from qface_toolkit.quantize.fx import prepare
 from qface_toolkit.quantize.integer import embed_as_integers
 from qface_toolkit.quantize.model import embed, load_quantized
 from qface_toolkit.quantize.plan import ONNX
+from qface_toolkit.quantize.simulation import prepare
 from qface_toolkit.sources._sets import find_set
 
 RELU6_ONNX = "mobilefacenet_relu6_112.onnx"

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from torch import fx
 
 from qface_toolkit.quantize.blocks import Block
-from qface_toolkit.quantize.fx import WeightQuantizer
 from qface_toolkit.quantize.graph import inputs, operation
 from qface_toolkit.quantize.kept import LAYERS
 from qface_toolkit.quantize.learned import LearnedLayer, LearnedRange
 from qface_toolkit.quantize.model import QuantizedModel
 from qface_toolkit.quantize.plan import Target
 from qface_toolkit.quantize.scheme import activation_qparams
+from qface_toolkit.quantize.simulation import WeightQuantizer
 
 Owners = tuple[str, ...]
 

@@ -13,7 +13,7 @@ from qface_toolkit.quantize.graph import inputs, operation
 class FloatMeans(fx.Interpreter):
     """Runs a network and keeps the mean of each channel of every layer, behind its ReLU where it has one.
 
-    torch.ao makes one module of a layer and its ReLU.
+    FX makes one module of a layer and its ReLU.
     """
 
     def __init__(self, network: fx.GraphModule) -> None:

@@ -14,8 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from qface_toolkit.errors import CalibrationError
 from qface_toolkit.methods._base import Context
 from qface_toolkit.methods._means import Correcting, FloatMeans
-from qface_toolkit.quantize.fx import prepare
 from qface_toolkit.quantize.model import QuantizedModel
+from qface_toolkit.quantize.simulation import prepare
 
 
 class Options(BaseModel):

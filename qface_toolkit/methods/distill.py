@@ -8,10 +8,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from qface_toolkit.errors import CalibrationError
 from qface_toolkit.methods._base import Context
-from qface_toolkit.quantize.fx import prepare, with_weights
 from qface_toolkit.quantize.model import QuantizedModel
 from qface_toolkit.quantize.plan import Target
 from qface_toolkit.quantize.scheme import Range
+from qface_toolkit.quantize.simulation import prepare, with_weights
 from qface_toolkit.quantize.sums import settle_sums
 from qface_toolkit.training.finetune import Lessons, Schedule, fine_tune
 

@@ -12,11 +12,11 @@ from qface_toolkit.errors import CalibrationError, RecipeError
 from qface_toolkit.measure.agreement import row_cosines
 from qface_toolkit.methods._base import Context
 from qface_toolkit.methods._ranking import ranked_layers
-from qface_toolkit.quantize.fx import prepare
 from qface_toolkit.quantize.image_input import as_deployed
 from qface_toolkit.quantize.model import QuantizedModel, embed
 from qface_toolkit.quantize.plan import ONNX
 from qface_toolkit.quantize.sensitivity import affordable_images, measure_sensitivity
+from qface_toolkit.quantize.simulation import prepare
 
 RANKING_IMAGES, RANKING_BUDGET = 16, 1.2e12
 """Images at most, and multiply-adds (see quantize.sensitivity), to find out what each quantizer loses."""

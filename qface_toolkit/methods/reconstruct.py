@@ -23,9 +23,9 @@ from qface_toolkit.methods._base import Context
 from qface_toolkit.methods._learning import Learning, attach
 from qface_toolkit.methods._means import Correcting, FloatMeans
 from qface_toolkit.quantize.blocks import Block, cut_blocks
-from qface_toolkit.quantize.fx import ActivationQuantizer, Simulation, prepare, with_weights
 from qface_toolkit.quantize.model import QuantizedModel
 from qface_toolkit.quantize.scheme import Range
+from qface_toolkit.quantize.simulation import ActivationQuantizer, Simulation, prepare, with_weights
 from qface_toolkit.quantize.statistics import STATISTICS_PASSES, measure_statistics
 from qface_toolkit.quantize.sums import settle_sums
 

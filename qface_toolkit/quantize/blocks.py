@@ -11,10 +11,10 @@ from typing import cast
 
 from torch import fx
 
-from qface_toolkit.quantize.fx import ActivationQuantizer
 from qface_toolkit.quantize.graph import operation
 from qface_toolkit.quantize.kept import LAYERS
 from qface_toolkit.quantize.model import QuantizedModel
+from qface_toolkit.quantize.simulation import ActivationQuantizer
 
 
 @dataclass(frozen=True)

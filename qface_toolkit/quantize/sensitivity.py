@@ -16,11 +16,11 @@ import torch
 from torch import fx, nn
 
 from qface_toolkit.errors import MeasurementError
-from qface_toolkit.quantize.fx import ActivationQuantizer, WeightQuantizer, prepare
 from qface_toolkit.quantize.graph import operation
 from qface_toolkit.quantize.image_input import as_deployed
 from qface_toolkit.quantize.model import QuantizedModel
 from qface_toolkit.quantize.plan import Target
+from qface_toolkit.quantize.simulation import ActivationQuantizer, WeightQuantizer, prepare
 
 Floats = npt.NDArray[np.float32]
 Kind = Literal["activation", "weights"]

@@ -17,10 +17,10 @@ from qface_toolkit.errors import ArtifactError, BackendUnavailable, QFaceError
 from qface_toolkit.models import ModelSpec
 from qface_toolkit.quantize import weights
 from qface_toolkit.quantize.canonical import canonicalise
-from qface_toolkit.quantize.fx import prepare
 from qface_toolkit.quantize.integer import embed_as_integers
 from qface_toolkit.quantize.model import new_model
 from qface_toolkit.quantize.plan import OPENVINO
+from qface_toolkit.quantize.simulation import prepare
 
 BACKEND = BACKENDS.get("openvino")
 SIZE = (16, 16)

@@ -10,11 +10,11 @@ from qface_toolkit.errors import CalibrationError
 from qface_toolkit.methods import METHODS, Context
 from qface_toolkit.models import ModelSpec
 from qface_toolkit.quantize.canonical import canonicalise
-from qface_toolkit.quantize.fx import prepare
 from qface_toolkit.quantize.graph import operation
 from qface_toolkit.quantize.integer import embed_as_integers
 from qface_toolkit.quantize.model import new_model
 from qface_toolkit.quantize.plan import ONNX
+from qface_toolkit.quantize.simulation import prepare
 
 CORRECT = METHODS.get("correct_bias")
 

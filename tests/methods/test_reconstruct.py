@@ -10,13 +10,13 @@ from torch import nn
 
 from qface_toolkit.errors import CalibrationError
 from qface_toolkit.methods import METHODS, Context
-from qface_toolkit.quantize.fx import prepare
 from qface_toolkit.quantize.graph import inputs, module, operation
 from qface_toolkit.quantize.integer import embed_as_integers
 from qface_toolkit.quantize.kept import LAYERS
 from qface_toolkit.quantize.model import description, load_quantized, weights_bytes
 from qface_toolkit.quantize.plan import ONNX, TORCH_FBGEMM
 from qface_toolkit.quantize.scheme import Range, activation_qparams, weight_codes
+from qface_toolkit.quantize.simulation import prepare
 from qface_toolkit.quantize.weights import layer_scales
 
 RECONSTRUCT = METHODS.get("reconstruct")

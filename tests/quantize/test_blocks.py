@@ -8,10 +8,10 @@ from quantized import SMALL_NETWORKS, calibrated, small_network, smooth_images
 from torch import nn
 
 from qface_toolkit.quantize.blocks import cut_blocks
-from qface_toolkit.quantize.fx import prepare
 from qface_toolkit.quantize.graph import operation
 from qface_toolkit.quantize.kept import LAYERS
 from qface_toolkit.quantize.plan import ONNX
+from qface_toolkit.quantize.simulation import prepare
 
 
 @functools.cache

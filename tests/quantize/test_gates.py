@@ -13,12 +13,12 @@ from quantized import calibrated, cosines, opened, run, smooth_images, trained
 from torch import nn
 
 from qface_toolkit.backends import BACKENDS
-from qface_toolkit.quantize.fx import prepare
 from qface_toolkit.quantize.graph import operation
 from qface_toolkit.quantize.integer import embed_as_integers
 from qface_toolkit.quantize.model import description, load_quantized, weights_bytes
 from qface_toolkit.quantize.plan import ONNX, TARGETS, make_plan
 from qface_toolkit.quantize.scheme import Range, activation_qparams
+from qface_toolkit.quantize.simulation import prepare
 
 SIZE = (16, 16)
 NETWORKS = GATED_NETWORKS | NORMALISED_NETWORKS

@@ -11,9 +11,9 @@ from torch.ao.quantization import get_default_qconfig_mapping
 from torch.ao.quantization.quantize_fx import convert_fx, prepare_fx
 
 from qface_toolkit.backends import BACKENDS
-from qface_toolkit.quantize.fx import convert, prepare
 from qface_toolkit.quantize.integer import embed_as_integers
 from qface_toolkit.quantize.plan import ONNX, TORCH_X86
+from qface_toolkit.quantize.simulation import convert, prepare
 
 SIZE = (16, 16)
 EVERY_BACKEND = pytest.mark.parametrize(

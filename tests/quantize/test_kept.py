@@ -10,12 +10,12 @@ from quantized import calibrated, small_network, smooth_images
 from torch import nn
 
 from qface_toolkit.errors import ArtifactError
-from qface_toolkit.quantize.fx import prepare
 from qface_toolkit.quantize.graph import operation
 from qface_toolkit.quantize.integer import embed_as_integers
 from qface_toolkit.quantize.kept import LAYERS
 from qface_toolkit.quantize.model import description, load_quantized, weights_bytes
 from qface_toolkit.quantize.plan import ONNX, OPENVINO, TORCH_X86
+from qface_toolkit.quantize.simulation import prepare
 
 SIZE = (16, 16)
 

@@ -11,11 +11,11 @@ from quantized import calibrated, small_network, smooth_images, trained
 from qface_toolkit.errors import MeasurementError
 from qface_toolkit.quantize import sensitivity
 from qface_toolkit.quantize.deployment import Deployment
-from qface_toolkit.quantize.fx import ActivationQuantizer, prepare
 from qface_toolkit.quantize.graph import operation
 from qface_toolkit.quantize.plan import ONNX, OPENVINO, TORCH_FBGEMM, TORCH_X86
 from qface_toolkit.quantize.scheme import Range
 from qface_toolkit.quantize.sensitivity import affordable_images, effort, measure_sensitivity
+from qface_toolkit.quantize.simulation import ActivationQuantizer, prepare
 
 
 class WholePasses:
