@@ -1,7 +1,5 @@
 """The codes inside artifacts: they can be read without changing what runs, and they are those of the simulation."""
 
-from collections import defaultdict
-
 import numpy as np
 import onnx
 import pytest
@@ -29,10 +27,6 @@ KERNELS = ("QLinearConv", "QLinearAdd", "QLinearConcat", "QGemm", "Max", "Conv",
 """What must stay the same when codes leave the graph; changes of layout in between may be more."""
 
 
-MOST_DIFFERING = defaultdict(float, {"openvino": 1e-3})
-"""The share of codes that may differ. OpenVINO keeps float sums in places and adds them in an order of its own."""
-
-
 @pytest.fixture(scope="module")
 def small():
     network, size = small_network("mobilefacenet")
@@ -53,8 +47,7 @@ def test_every_code_is_as_simulated(name, backend, tmp_path):
     found = differing_codes(model, entry, artifact, smooth_images(size))
     planned = [tensor for tensor in model.plan.tensors if model.plan.quantized(tensor, entry.target.family)]
     assert [one.tensor for one in found] == planned
-    differing = sum(one.differing for one in found) / sum(one.codes for one in found)
-    assert differing <= MOST_DIFFERING[backend], f"{differing:.1e} of the codes differ: {found}"
+    assert not [one for one in found if one.differing]
 
 
 @EVERY_BACKEND
