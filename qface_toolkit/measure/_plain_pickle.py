@@ -98,8 +98,16 @@ def read_plain_pickle(stream: IO[bytes]) -> object:
         step = _STEPS.get(opcode.name)
         if step is None:
             raise ValueError(f"it holds more than images and flags ({opcode.name})")
-        step(machine, opcode.arg.reader(sober) if opcode.arg else None)
+        step(machine, _argument(opcode, sober))
     raise ValueError("it has too many steps for a list of images")
+
+
+def _argument(opcode: pickletools.OpcodeInfo, stream: IO[bytes]) -> object:
+    """Return what stands behind an opcode; a name is read as it stands, where pickletools would resolve escapes."""
+    if opcode.name == "GLOBAL":
+        module, name = stream.readline(), stream.readline()
+        return f"{module.decode('latin-1').rstrip()} {name.decode('latin-1').rstrip()}"
+    return opcode.arg.reader(stream) if opcode.arg else None
 
 
 class _Sober:

@@ -138,6 +138,11 @@ def test_no_name_is_even_looked_up(folder, module, name):
         read(b"\x80\x02c" + f"{module}\n{name}\n".encode() + b".", folder)
 
 
+def test_a_name_with_an_escape_is_a_name(tmp_path):
+    with pytest.raises(MeasurementError, match="which no list of images needs"):
+        read(b"\x80\x02cos\n\\u0073ystem\n.", tmp_path)
+
+
 NUMBERS = [np.zeros(2), np.zeros(2, np.int8), np.array([None]), np.array([b"x"]), np.zeros((1, 1, 1, 1), np.uint8)]
 
 
