@@ -1,6 +1,11 @@
 """Options of the whole test run."""
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("repeatable", derandomize=True)
+"""One commit has one verdict; `pytest --hypothesis-profile=default` looks for examples that nobody has tried."""
+settings.load_profile("repeatable")
 
 
 def pytest_addoption(parser):
