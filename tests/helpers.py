@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from qface_toolkit import _evidence, _sensitivity, cli, pipeline
+from qface_toolkit import cli
 from qface_toolkit.models.mobilefacenet import Bottleneck, MobileFaceNetPlan, PReLUMobileFaceNet
+from qface_toolkit.pipeline import _evidence, _plan, _sensitivity
 from qface_toolkit.sources._sets import find_set
 
 SMALL = ("--recipe", "int8-fast", "--set", "calibration.count=16")
@@ -54,7 +55,7 @@ def measure_quickly(monkeypatch):
     for name, value in (("AGREEMENT_IMAGES", 32), ("SIMULATION_IMAGES", 16), ("LATENCY_ROUNDS", 10)):
         monkeypatch.setattr(_evidence, name, value)
     monkeypatch.setattr(_sensitivity, "JOB_IMAGES", 4)
-    monkeypatch.setattr(pipeline, "usable_cores", lambda: 1)
+    monkeypatch.setattr(_plan, "usable_cores", lambda: 1)
 
 
 def run_here(monkeypatch, capsys, *args):

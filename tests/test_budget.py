@@ -8,9 +8,10 @@ import pytest
 import torch
 from helpers import measure_quickly, run_here, write_tiny
 
-from qface_toolkit import _budget, pipeline
-from qface_toolkit._budget import pareto_counts
+from qface_toolkit import pipeline
 from qface_toolkit.errors import RecipeError
+from qface_toolkit.pipeline import _budget
+from qface_toolkit.pipeline._budget import pareto_counts
 from qface_toolkit.quantize.model import load_quantized
 from qface_toolkit.report import render, to_markdown
 

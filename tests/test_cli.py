@@ -13,7 +13,9 @@ from helpers import SMALL, contents, measure_quickly, run_here, write_tiny
 from PIL import Image
 from qdq_files import between, prelu, write
 
-from qface_toolkit import __version__, _sensitivity, cli, pipeline, read_report
+from qface_toolkit import __version__, pipeline, read_report
+from qface_toolkit.cli._voice import progress
+from qface_toolkit.pipeline import _sensitivity
 
 COLUMNS = 80
 LEAVES = ("compress", "export", "inspect", "verify", "synth", "list", "recipes show")
@@ -357,7 +359,7 @@ def test_plan_and_result_fit_the_terminal(qface, checkpoint, finished, tmp_path,
 def test_progress_on_a_terminal_is_bars(capsys, monkeypatch):
     """On a terminal a step has a bar; elsewhere, as the tests above show, it is one line."""
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    with cli._progress(quiet=False) as tell:
+    with progress(quiet=False) as tell:
         tell("1. calibrate")(1, 2)
     out, err = capsys.readouterr()
     assert (out, "1. calibrate" in err) == ("", True)

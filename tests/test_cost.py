@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from qface_toolkit._cost import estimate_cost
 from qface_toolkit.methods import METHODS
 from qface_toolkit.models import ARCHITECTURES
 from qface_toolkit.pipeline import plan_job
+from qface_toolkit.pipeline._cost import estimate_cost
 
 
 def job(architecture, *sets):

@@ -29,7 +29,7 @@ from qface_toolkit.sources import load_crops
 from qface_toolkit.sources._base import pixel_sha256
 from qface_toolkit.sources._sets import find_set
 
-HERE = str(Path(pipeline.__file__).parent)
+HERE = str(Path(qf.__file__).parent)
 COUNT = "calibration.count=16"
 DEFAULT_BACKENDS = ("onnx-x86", "onnx-arm", "torch-x86", "torch-qnnpack")
 ARTIFACTS = {"int8.x86.onnx", "int8.arm.onnx", "int8.x86.ts", "int8.qnnpack.ts"}
@@ -166,7 +166,7 @@ def test_speed_is_told_against_both_float_files_of_the_runtime(result):
 @pytest.mark.parametrize("name", sorted(ARTIFACTS))
 def test_speed_is_told_or_the_reason_why_not(name, result):
     figures = figures_of(result.report, name)
-    foreign = pipeline.BACKENDS.get(figures.backend).engine in ("qnnpack", "arm")
+    foreign = BACKENDS.get(figures.backend).engine in ("qnnpack", "arm")
     if foreign == (result.report.environment.machine == "x86_64"):
         assert "made for" in figures.latency_missing
     else:

@@ -10,12 +10,13 @@ from qface_toolkit.measure.fusion import Fusion
 ENDINGS = (".onnx", ".ts")
 
 
-def inspect_files(path: Path) -> dict[str, Fusion]:
-    """Return what the runtime really runs for each artifact, by its name.
+def inspect_files(model: str | Path) -> dict[str, Fusion]:
+    """Return what the runtime really runs for an .onnx file, a .ts archive or every artifact of a result, by name.
 
     Raises:
         QFaceError: if there is nothing to inspect, or a file is damaged, refused or not to be trusted.
     """
+    path = Path(model)
     files = [path]
     if path.is_dir():
         files = sorted(file for file in path.iterdir() if file.suffix in ENDINGS)

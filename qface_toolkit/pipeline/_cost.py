@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 
-from qface_toolkit._job import Job
 from qface_toolkit.methods import METHODS
+from qface_toolkit.pipeline._job import Job
 from qface_toolkit.quantize._edit import shape_of
 from qface_toolkit.quantize.channels import LAYERS
 from qface_toolkit.quantize.graph import module, operation

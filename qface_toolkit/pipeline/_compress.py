@@ -1,116 +1,38 @@
-"""What the command line and the Python API do, from checkpoint to report: the only module that knows every part."""
+"""A job from the checkpoint to the report, step by step, so that one that was stopped goes on where it was."""
 
 import io
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel
 from torch import nn
 
-from qface_toolkit._budget import check_budget
-from qface_toolkit._evidence import collect_evidence
-from qface_toolkit._export import DESCRIPTION, WEIGHTS, lower_again
-from qface_toolkit._golden import GOLDEN, golden_vectors
-from qface_toolkit._job import Job
-from qface_toolkit._lowering import find_form_times, form_times
-from qface_toolkit._sensitivity import plot_file
-from qface_toolkit._sensitivity import sensitivity as sensitivity
-from qface_toolkit._verify import verify_result
 from qface_toolkit.artifacts import OutputFolder
 from qface_toolkit.backends import BACKENDS
 from qface_toolkit.backends._float_fast import ARTIFACT as FAST_ARTIFACT
 from qface_toolkit.backends._float_fast import export_float_fast
 from qface_toolkit.backends._float_onnx import ARTIFACT as FLOAT_ARTIFACT
 from qface_toolkit.backends._float_onnx import export_float
-from qface_toolkit.backends._inspect import inspect_files
-from qface_toolkit.environment import set_determinism, usable_cores
-from qface_toolkit.measure.fusion import Fusion
-from qface_toolkit.measure.verdicts import Verdicts
+from qface_toolkit.environment import set_determinism
 from qface_toolkit.methods import METHODS, Context, Progress
-from qface_toolkit.models import FloatModel, from_module, load_model
-from qface_toolkit.models._model import override
-from qface_toolkit.quantize.canonical import canonicalise
-from qface_toolkit.quantize.image_input import input_convolution
+from qface_toolkit.models import FloatModel
+from qface_toolkit.pipeline._evidence import collect_evidence
+from qface_toolkit.pipeline._export import DESCRIPTION, WEIGHTS
+from qface_toolkit.pipeline._golden import GOLDEN, golden_vectors
+from qface_toolkit.pipeline._job import Job, Tell, silent
+from qface_toolkit.pipeline._lowering import form_times
+from qface_toolkit.pipeline._plan import plan_job
+from qface_toolkit.pipeline._sensitivity import plot_file
 from qface_toolkit.quantize.model import QuantizedModel, description, load_quantized, new_model, weights_bytes
-from qface_toolkit.recipe import Recipe, load_recipe
 from qface_toolkit.report import Report, to_markdown, write_report
 from qface_toolkit.report.schema import StepTime
 from qface_toolkit.sources import Crop, Manifest, pixel_sha256
 from qface_toolkit.sources._contact_sheet import contact_sheet
 from qface_toolkit.sources._sets import find_set
-
-DEMO = "demo"
-
-Tell = Callable[[str], Progress]
-"""Called with the name of a step that begins; returns what to call as its work gets done."""
-
-
-def silent(step: str) -> Progress:
-    """Tell nobody."""
-    return lambda done, total: None
-
-
-def plan_job(
-    source: str | Path | nn.Module | FloatModel,
-    *,
-    recipe: str = "int8",
-    sets: Sequence[str] = (),
-    model: str | None = None,
-    backends: Sequence[str] = (),
-    seed: int = 0,
-    threads: int | None = None,
-    command: str = "",
-) -> Job:
-    """Read the recipe and the checkpoint and check that both make sense; nothing is written.
-
-    Raises:
-        QFaceError: whatever is wrong with either.
-    """
-    wanted = load_recipe(recipe, sets, methods=_schemas(), backends=BACKENDS.names())
-    if backends:
-        wanted = wanted.model_copy(update={"backends": tuple(dict.fromkeys(backends))})
-    for name in wanted.backends:
-        BACKENDS.get(name)
-    check_budget(wanted)
-    images, times = find_set(wanted.calibration.set), find_form_times(wanted.target.lowering)
-    loaded = _float_model(source, model, wanted)
-    images.open(wanted.calibration.count, seed, loaded)
-    canonical = canonicalise(loaded.network, loaded.spec.input_size)
-    if wanted.export.input == "uint8":
-        input_convolution(canonical)
-    return Job(
-        loaded,
-        canonical,
-        wanted,
-        recipe,
-        seed,
-        threads or usable_cores(),
-        verify=source == DEMO,
-        command=command,
-        form_times=times,
-    )
-
-
-def read_full_recipe(name: str) -> dict[str, Any]:
-    """Return a recipe with every default filled in, as plain values."""
-    return load_recipe(name, methods=_schemas(), backends=BACKENDS.names()).as_plain()
-
-
-def _schemas() -> dict[str, type[BaseModel]]:
-    return {name: method.options for name, method in METHODS.entries().items()}
-
-
-def _float_model(source: str | Path | nn.Module | FloatModel, name: str | None, recipe: Recipe) -> FloatModel:
-    if isinstance(source, str | Path):
-        return load_model(source, name=name, overrides=recipe.model)
-    model = source if isinstance(source, FloatModel) else from_module(source, name=name)
-    return replace(model, spec=override(model.spec, recipe.model))
 
 
 def compress(
@@ -263,35 +185,3 @@ def _npy(array: Crop) -> bytes:
     buffer = io.BytesIO()
     np.save(buffer, array, allow_pickle=False)
     return buffer.getvalue()
-
-
-def inspect(model: str | Path) -> dict[str, Fusion]:
-    """Return what the runtime really runs for an .onnx file, a .ts archive or every artifact of a result, by name.
-
-    Raises:
-        QFaceError: if there is nothing to inspect, or a file is damaged, refused or not to be trusted.
-    """
-    return inspect_files(Path(model))
-
-
-def export(
-    folder: str | Path, backend: str, *, sets: Sequence[str] = (), out: str | None = None, force: bool = False
-) -> Path:
-    """Lower a finished result again and return the new file, which stands beside the others and in the manifest.
-
-    `sets` are KEY=VALUE strings that change where it will run, as for `qface export --set`. `out` is the file's name,
-    instead of the backend's own; `force` replaces a file of that name. golden.npz gets what the new file must give.
-
-    Raises:
-        QFaceError: whatever the user can mend; the folder is then what it was before.
-    """
-    return lower_again(Path(folder), backend, sets, out, force)
-
-
-def verify(folder: str | Path) -> Verdicts:
-    """Check a result's files against its manifest and run its golden vectors on the runtimes of this machine.
-
-    Raises:
-        ArtifactError: if the folder is no finished result, or there is nothing to compare with.
-    """
-    return verify_result(Path(folder))

@@ -10,12 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from qface_toolkit._budget import Bench, budget_block
-from qface_toolkit._golden import HELD_OUT, held_out
-from qface_toolkit._job import Job
 from qface_toolkit._manifest import record_of
-from qface_toolkit._parity import LAYER_IMAGES, parity_ledger
-from qface_toolkit._sensitivity import job_sensitivity
 from qface_toolkit.backends import BACKENDS, Backend, Embed
 from qface_toolkit.backends._float_fast import ARTIFACT as FAST_ARTIFACT
 from qface_toolkit.backends._float_onnx import ARTIFACT as FLOAT_ARTIFACT
@@ -28,6 +23,11 @@ from qface_toolkit.measure.size import measure_size, size_ratio
 from qface_toolkit.measure.verification import verify_identities
 from qface_toolkit.methods import Progress
 from qface_toolkit.models import FloatModel
+from qface_toolkit.pipeline._budget import Bench, budget_block
+from qface_toolkit.pipeline._golden import HELD_OUT, held_out
+from qface_toolkit.pipeline._job import Job
+from qface_toolkit.pipeline._parity import LAYER_IMAGES, parity_ledger
+from qface_toolkit.pipeline._sensitivity import job_sensitivity
 from qface_toolkit.quantize.image_input import embed_as_deployed
 from qface_toolkit.quantize.model import QuantizedModel, embed
 from qface_toolkit.report import Report

@@ -10,7 +10,6 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from qface_toolkit._disk import disk_errors, lock_folder, read_json
-from qface_toolkit._golden import GOLDEN, with_artifact
 from qface_toolkit._manifest import (
     LARGEST_JSON_BYTES,
     NAME,
@@ -27,6 +26,7 @@ from qface_toolkit.backends import BACKENDS, Backend
 from qface_toolkit.backends._float_fast import ARTIFACT as FAST_ARTIFACT
 from qface_toolkit.backends._float_onnx import ARTIFACT as FLOAT_ARTIFACT
 from qface_toolkit.errors import ArtifactError, RecipeError
+from qface_toolkit.pipeline._golden import GOLDEN, with_artifact
 from qface_toolkit.quantize.deployment import Deployment
 from qface_toolkit.quantize.graph import operation
 from qface_toolkit.quantize.model import QuantizedModel, load_quantized
@@ -102,9 +102,18 @@ class _Result:
         return self.root / name
 
 
-def lower_again(root: Path, backend: str, sets: Sequence[str], out: str | None, force: bool) -> Path:
-    """Do what `pipeline.export` says."""
-    chosen = BACKENDS.get(backend)
+def export(
+    folder: str | Path, backend: str, *, sets: Sequence[str] = (), out: str | None = None, force: bool = False
+) -> Path:
+    """Lower a finished result again and return the new file, which stands beside the others and in the manifest.
+
+    `sets` are KEY=VALUE strings that change where it will run, as for `qface export --set`. `out` is the file's name,
+    instead of the backend's own; `force` replaces a file of that name. golden.npz gets what the new file must give.
+
+    Raises:
+        QFaceError: whatever the user can mend; the folder is then what it was before.
+    """
+    root, chosen = Path(folder), BACKENDS.get(backend)
     name = _file_name(chosen, out)
     with _alone_in(root):
         result = _Result.read(root)

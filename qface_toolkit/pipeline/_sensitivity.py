@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from qface_toolkit._disk import disk_errors
-from qface_toolkit._export import DESCRIPTION, WEIGHTS
-from qface_toolkit._golden import held_out
 from qface_toolkit._manifest import Manifest, is_intact, read_manifest
 from qface_toolkit.backends import BACKENDS
 from qface_toolkit.errors import ArtifactError
 from qface_toolkit.methods import Progress
+from qface_toolkit.pipeline._export import DESCRIPTION, WEIGHTS
+from qface_toolkit.pipeline._golden import held_out
 from qface_toolkit.quantize.model import QuantizedModel, load_quantized
 from qface_toolkit.quantize.plan import ONNX, Target
 from qface_toolkit.quantize.sensitivity import affordable_images, measure_sensitivity

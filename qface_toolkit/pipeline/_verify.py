@@ -12,8 +12,6 @@ import numpy as np
 import numpy.typing as npt
 
 from qface_toolkit._disk import disk_errors
-from qface_toolkit._export import EXPORTED
-from qface_toolkit._golden import FLOAT, GOLDEN, IMAGE, INPUTS, read_golden
 from qface_toolkit._manifest import Manifest, is_intact, read_manifest
 from qface_toolkit.backends import BACKENDS, Backend
 from qface_toolkit.backends._float_fast import ARTIFACT as FAST_ARTIFACT
@@ -25,16 +23,19 @@ from qface_toolkit.backends._untrusted import limited_memory, limited_time, read
 from qface_toolkit.backends.torch_int8 import EXTRA_FILE
 from qface_toolkit.errors import ArtifactError, QFaceError
 from qface_toolkit.measure.verdicts import FileVerdict, Verdicts, judge_file
+from qface_toolkit.pipeline._export import EXPORTED
+from qface_toolkit.pipeline._golden import FLOAT, GOLDEN, IMAGE, INPUTS, read_golden
 
 Floats = npt.NDArray[np.float32]
 
 
-def verify_result(folder: Path) -> Verdicts:
-    """Check every file of a result against its manifest, and run its golden vectors through every artifact.
+def verify(result: str | Path) -> Verdicts:
+    """Check a result's files against its manifest and run its golden vectors on the runtimes of this machine.
 
     Raises:
         ArtifactError: if the folder is no finished result, or its golden vectors are damaged.
     """
+    folder = Path(result)
     manifest = read_manifest(folder)
     damaged = {name: reason for name in manifest.files if (reason := _damage(folder, name, manifest))}
     if GOLDEN in damaged or GOLDEN not in manifest.files:

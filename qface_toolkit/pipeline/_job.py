@@ -1,20 +1,30 @@
 """One compression, planned: what the pipeline does and the evidence is about."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import fx
 
 from qface_toolkit import __version__
-from qface_toolkit._budget import steps_of
 from qface_toolkit.artifacts import fingerprint_of
 from qface_toolkit.backends._pixels import FLOATS, INPUT_KEY
+from qface_toolkit.methods import Progress
 from qface_toolkit.models import FloatModel
+from qface_toolkit.pipeline._budget import steps_of
 from qface_toolkit.quantize.deployment import Deployment
 from qface_toolkit.quantize.forms import FormTimes
 from qface_toolkit.quantize.graph import to_plain
 from qface_toolkit.recipe import Recipe, Step
 from qface_toolkit.sources import find_set
+
+Tell = Callable[[str], Progress]
+"""Called with the name of a step that begins; returns what to call as its work gets done."""
+
+
+def silent(step: str) -> Progress:
+    """Tell nobody."""
+    return lambda done, total: None
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,12 @@
-"""What `qface list` shows: the names of a kind, each with a few words."""
+"""`qface list`: the names of a kind, each with a few words."""
+
+import json
+
+import click
+
+from qface_toolkit.cli._voice import json_option, say_row
 
 KINDS = ("models", "recipes", "sources", "methods", "backends")
-
-# torch takes a second to import: each kind imports its own folder only.
 
 
 def entries(kind: str) -> dict[str, str]:
@@ -30,3 +34,21 @@ def entries(kind: str) -> dict[str, str]:
 
 def _first_line(entry: object) -> str:
     return (type(entry).__doc__ or "").strip().split("\n")[0]
+
+
+@click.command("list")
+@click.argument("kind", type=click.Choice(KINDS))
+@json_option
+def list_(kind: str, as_json: bool) -> None:
+    """List what there is of a kind.
+
+    \b
+    qface list models
+    """
+    found = entries(kind)
+    if as_json:
+        click.echo(json.dumps(found))
+        return
+    width = max(map(len, found))
+    for name, remark in found.items():
+        say_row(f"{name:{width}}  ", remark)

@@ -1,0 +1,65 @@
+"""The command line: parse, call one function of the pipeline, print. The only place that prints, exits or catches."""
+
+import platform
+import shlex
+import sys
+import tempfile
+import traceback
+
+import click
+
+from qface_toolkit import __version__
+from qface_toolkit.cli.compress import compress
+from qface_toolkit.cli.export import export
+from qface_toolkit.cli.inspect import inspect
+from qface_toolkit.cli.list import list_
+from qface_toolkit.cli.recipes import recipes
+from qface_toolkit.cli.synth import synth
+from qface_toolkit.cli.verify import verify
+from qface_toolkit.errors import QFaceError
+
+
+def main() -> None:
+    """Run the command line and exit: 0 done, 1 yours to mend, 2 usage, 3 our bug, 130 interrupted."""
+    try:
+        sys.exit(qface.main(standalone_mode=False) or 0)
+    except QFaceError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(1)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("interrupted; what was finished of a compression is in OUT.partial (--resume)", err=True)
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except Exception:  # noqa: BLE001 - the one boundary: an error that is not a QFaceError is a bug of ours
+        sys.exit(_own_bug())
+
+
+def _own_bug() -> int:
+    trace = traceback.format_exc()
+    lines = [f"qface_toolkit {__version__}", f"python {platform.python_version()}", platform.platform(), "", trace]
+    try:
+        with tempfile.NamedTemporaryFile("w", prefix="qface-", suffix=".log", delete=False) as log:
+            log.write("\n".join([shlex.join(sys.argv), *lines]))
+        told = f"in {log.name}"
+    except OSError:
+        told = "\n".join(["this:", *lines[:3]])
+    click.echo(f"{trace}\nthis is a bug in qface_toolkit {__version__}; what we need to know is {told}", err=True)
+    return 3
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="qface")
+def qface() -> None:
+    """Compress a pretrained face-recognition model to a true int8 model, without one real face.
+
+    \b
+    Try it:   qface compress demo --out demo-out
+    """
+
+
+for _command in (compress, export, inspect, verify, synth, list_, recipes):
+    qface.add_command(_command)

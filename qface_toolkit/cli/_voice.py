@@ -1,0 +1,77 @@
+"""How commands speak: results to stdout, everything else to stderr, 80 columns where nobody watches."""
+
+import sys
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from qface_toolkit.pipeline import Tell
+
+# torch takes a second to import, so nothing in this package imports it, or anything that does, before a command runs.
+
+FOLDER = click.Path(path_type=Path)
+COLUMNS = 80
+json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout, nothing else there.")
+
+
+def voice_options(command: Any) -> Any:  # noqa: ANN401 - a decorator of whatever click makes of a function
+    """Add the options of a command that has a result to print and work to report."""
+    return click.option("--quiet", is_flag=True, help="Say nothing but the result.")(json_option(command))
+
+
+def say_row(head: str, text: str) -> None:
+    """Print a row of two columns, the second one wrapped where a terminal of the usual width ends."""
+    click.echo(textwrap.fill(head + text, COLUMNS, subsequent_indent=" " * len(head), break_long_words=False,
+                             break_on_hyphens=False))  # fmt: skip
+
+
+def show(what: Any) -> None:  # noqa: ANN401 - whatever rich can print
+    """Print a table or text of rich."""
+    from rich.console import Console
+
+    Console(width=None if sys.stdout.isatty() else COLUMNS).print(what)
+
+
+@contextmanager
+def progress(quiet: bool) -> Iterator["Tell"]:
+    """Give what a job reports its steps to: bars with the time left on a terminal, a line a step elsewhere."""
+    from qface_toolkit.pipeline import silent
+
+    if quiet:
+        yield silent
+    elif not sys.stderr.isatty():
+        yield _line
+    else:
+        with _bars() as tell:
+            yield tell
+
+
+def _line(step: str) -> Any:  # noqa: ANN401 - a Progress
+    click.echo(step, err=True)
+    return lambda done, total: None
+
+
+@contextmanager
+def _bars() -> Iterator["Tell"]:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bars:
+
+        def tell(step: str) -> Any:  # noqa: ANN401 - a Progress
+            task = bars.add_task(step, total=None)
+            return lambda done, total: bars.update(task, completed=done, total=total)
+
+        yield tell
+
+
+def warn(warnings: tuple[str, ...]) -> None:
+    """Print what is to be known of calibration images."""
+    for warning in warnings:
+        click.echo(f"warning: calibration images: {warning}", err=True)

@@ -1,0 +1,108 @@
+"""`qface compress`."""
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from qface_toolkit.cli._voice import FOLDER, progress, say_row, show, voice_options, warn
+
+if TYPE_CHECKING:
+    from qface_toolkit.pipeline import Job
+
+
+def job_options(command: Any) -> Any:  # noqa: ANN401 - a decorator of whatever click makes of a function
+    for option in (
+        click.option("--recipe", default="int8", show_default=True, metavar="NAME|FILE", help="What to do."),
+        click.option("--model", metavar="NAME", help="The architecture, instead of recognising it."),
+        click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Change a recipe value or model fact."),
+        click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**31 - 1)),
+        click.option(
+            "--backend",
+            "backends",
+            multiple=True,
+            metavar="NAME",
+            help="Write this form (repeatable); the first is the one that training simulates.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+@click.command()
+@click.argument("checkpoint")
+@click.option("--out", required=True, type=FOLDER, metavar="DIR", help="The folder to write.")
+@job_options
+@click.option("--resume", is_flag=True, help="Go on with what DIR.partial holds.")
+@click.option("--force", is_flag=True, help="Replace DIR.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done; write nothing.")
+@voice_options
+def compress(
+    checkpoint: str,
+    out: Path,
+    resume: bool,
+    force: bool,
+    dry_run: bool,
+    as_json: bool,
+    quiet: bool,
+    **options: Any,  # noqa: ANN401
+) -> None:
+    """Compress CHECKPOINT (a file, or the word "demo") to int8 and report what it gained and cost.
+
+    \b
+    qface compress demo --out demo-out
+    qface compress backbone.pth --out out --set model.color=bgr
+    """  # fmt: skip
+    from qface_toolkit.pipeline import plan_job, run_job
+
+    job = plan_job(checkpoint, command=shlex.join(["qface", *sys.argv[1:]]), **options)
+    if dry_run:
+        _say_plan(job, out, as_json)
+        return
+    with progress(quiet or as_json) as tell:
+        report = run_job(job, out, force=force, resume=resume, tell=tell)
+    _say_report(report, out, as_json)
+
+
+def _say_plan(job: "Job", out: Path, as_json: bool) -> None:
+    from qface_toolkit.backends import BACKENDS
+    from qface_toolkit.pipeline import estimate_cost
+
+    cost = estimate_cost(job)
+    plan = {
+        "model": job.model.spec.name,
+        "input_size": list(job.model.spec.input_size),
+        "notes": list(job.model.notes),
+        "multiply_adds": cost.multiply_adds,
+        "steps": [step.method for step in job.steps],
+        "passes": dict(cost.passes),
+        "seconds": [round(seconds) for seconds in cost.seconds],
+        "trained_for": job.recipe.backends[0],
+        "calibration": job.recipe.calibration.model_dump(),
+        "artifacts": ["float.onnx", "float.fast.onnx", *(BACKENDS.get(name).artifact for name in job.recipe.backends)],
+        "out": str(out),
+    }
+    if as_json:
+        click.echo(json.dumps(plan))
+        return
+    plan |= {
+        "multiply_adds": f"{cost.multiply_adds / 1e9:.2f} billion an image",
+        "seconds": "about {:.0f} to {:.0f} on two cores".format(*cost.seconds),
+    }
+    for key, value in plan.items():
+        values = [f"{name} {one}" for name, one in value.items()] if isinstance(value, dict) else value
+        say_row(f"{key:13} ", ", ".join(map(str, values)) if isinstance(values, list) else str(values))
+
+
+def _say_report(report: Any, out: Path, as_json: bool) -> None:  # noqa: ANN401 - its type would import pydantic here
+    warn(report.calibration.warnings)
+    if as_json:
+        click.echo(report.model_dump_json())
+        return
+    from qface_toolkit.report import render
+
+    show(render(report))
+    click.echo(f"\nEverything is in {out} - start with {out / 'report.md'}")

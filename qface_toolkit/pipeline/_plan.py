@@ -1,0 +1,81 @@
+"""What a job would be: its recipe and its checkpoint read and checked against each other, and nothing written."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+from torch import nn
+
+from qface_toolkit.backends import BACKENDS
+from qface_toolkit.environment import usable_cores
+from qface_toolkit.methods import METHODS
+from qface_toolkit.models import FloatModel, from_module, load_model
+from qface_toolkit.models._model import override
+from qface_toolkit.pipeline._budget import check_budget
+from qface_toolkit.pipeline._job import Job
+from qface_toolkit.pipeline._lowering import find_form_times
+from qface_toolkit.quantize.canonical import canonicalise
+from qface_toolkit.quantize.image_input import input_convolution
+from qface_toolkit.recipe import Recipe, load_recipe
+from qface_toolkit.sources._sets import find_set
+
+DEMO = "demo"
+
+
+def plan_job(
+    source: str | Path | nn.Module | FloatModel,
+    *,
+    recipe: str = "int8",
+    sets: Sequence[str] = (),
+    model: str | None = None,
+    backends: Sequence[str] = (),
+    seed: int = 0,
+    threads: int | None = None,
+    command: str = "",
+) -> Job:
+    """Read the recipe and the checkpoint and check that both make sense; nothing is written.
+
+    Raises:
+        QFaceError: whatever is wrong with either.
+    """
+    wanted = load_recipe(recipe, sets, methods=_schemas(), backends=BACKENDS.names())
+    if backends:
+        wanted = wanted.model_copy(update={"backends": tuple(dict.fromkeys(backends))})
+    for name in wanted.backends:
+        BACKENDS.get(name)
+    check_budget(wanted)
+    images, times = find_set(wanted.calibration.set), find_form_times(wanted.target.lowering)
+    loaded = _float_model(source, model, wanted)
+    images.open(wanted.calibration.count, seed, loaded)
+    canonical = canonicalise(loaded.network, loaded.spec.input_size)
+    if wanted.export.input == "uint8":
+        input_convolution(canonical)
+    return Job(
+        loaded,
+        canonical,
+        wanted,
+        recipe,
+        seed,
+        threads or usable_cores(),
+        verify=source == DEMO,
+        command=command,
+        form_times=times,
+    )
+
+
+def read_full_recipe(name: str) -> dict[str, Any]:
+    """Return a recipe with every default filled in, as plain values."""
+    return load_recipe(name, methods=_schemas(), backends=BACKENDS.names()).as_plain()
+
+
+def _schemas() -> dict[str, type[BaseModel]]:
+    return {name: method.options for name, method in METHODS.entries().items()}
+
+
+def _float_model(source: str | Path | nn.Module | FloatModel, name: str | None, recipe: Recipe) -> FloatModel:
+    if isinstance(source, str | Path):
+        return load_model(source, name=name, overrides=recipe.model)
+    model = source if isinstance(source, FloatModel) else from_module(source, name=name)
+    return replace(model, spec=override(model.spec, recipe.model))
