@@ -1,0 +1,68 @@
+"""What a set of face images and a model look like to an evaluation, whatever files they came from."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from qface_toolkit.models import ModelSpec
+from qface_toolkit.sources import Crop
+
+Rows = npt.NDArray[np.float32]
+"""Embeddings, float32 [N, D]."""
+
+
+class FaceImages(Protocol):
+    """Aligned crops in a fixed order, each with a name for messages and a fingerprint."""
+
+    def __len__(self) -> int:
+        """Return how many images there are."""
+        ...
+
+    def crop(self, index: int) -> Crop:
+        """Return the aligned crop of this index, uint8 [112, 112, 3], RGB; may be called from several threads.
+
+        Raises:
+            MeasurementError: if the image cannot be read; the message names it.
+        """
+        ...
+
+    def name(self, index: int) -> str:
+        """Return what a message calls this image: a file's name, or "image 17 of lfw.bin"."""
+        ...
+
+    def digest(self, index: int) -> str:
+        """Return the SHA-256, in hexadecimal, of all that fixes the pixels: the encoded bytes and the alignment."""
+        ...
+
+
+@dataclass(frozen=True)
+class Embedder:
+    """An opened model: what runs it, what it eats, and what tells its embeddings from those of another.
+
+    `run` takes what `prepare` returns, for crops uint8 [N, 112, 112, 3], and returns float32 [N, D]; it is called by
+    one thread at a time. Without `prepare` it is fed `spec.preprocess`. `runtime` is a name and a version; `sha256` is
+    that of the file.
+    """
+
+    run: Callable[[npt.NDArray[Any]], Rows]
+    spec: ModelSpec
+    name: str
+    sha256: str
+    runtime: str
+    prepare: Callable[[Crop], npt.NDArray[Any]] | None = None
+
+    def inputs(self, crops: Crop) -> npt.NDArray[Any]:
+        """Return what `run` takes for these crops, uint8 [N, 112, 112, 3]."""
+        return self.spec.preprocess(crops) if self.prepare is None else self.prepare(crops)
+
+
+def set_sha256(images: FaceImages) -> str:
+    """Return the SHA-256 of a set: of its images' names and digests, in order."""
+    whole = hashlib.sha256()
+    for index in range(len(images)):
+        whole.update(f"{images.name(index)}\0{images.digest(index)}\n".encode(errors="surrogateescape"))
+    return whole.hexdigest()
