@@ -34,7 +34,12 @@ _KINDS = {"conv2d": "Conv", "conv1d": "Conv", "_convolution": "Conv", "linear": 
 
 
 def engine_of(path: Path, extra_file: str) -> str:
-    """Return the engine that an archive of ours was made for, having read its program and run nothing.
+    """Return the engine that an archive of ours was made for; see `facts_of`."""
+    return facts_of(path, extra_file)["engine"]
+
+
+def facts_of(path: Path, extra_file: str) -> dict[str, str]:
+    """Return what an archive of ours says of itself, its engine included, having read its program and run nothing.
 
     Raises:
         ArtifactError: if it is missing, damaged, too large, not ours, or calls what ours never do.
@@ -49,7 +54,7 @@ def engine_of(path: Path, extra_file: str) -> str:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             texts = _texts(archive, len(data))
         facts = next(json.loads(text) for name, text in texts.items() if name.endswith(f"extra/{extra_file}"))
-        engine = facts["engine"]
+        told = {"engine": str(facts["engine"])} | {str(key): str(value) for key, value in facts.items()}
     except (zipfile.BadZipFile, OSError, ValueError, RuntimeError, LookupError, TypeError, StopIteration) as error:
         raise ArtifactError("this is no TorchScript archive of ours", where=str(path), fix=_OURS) from error
     for name, text in texts.items():
@@ -60,7 +65,7 @@ def engine_of(path: Path, extra_file: str) -> str:
         if strangers:
             what = f"the program calls what no archive of ours does: {', '.join(strangers[:4])[:200]}"
             raise ArtifactError(what, where=str(path), fix=_OURS + "; do not load this one")
-    return str(engine)
+    return told
 
 
 def _texts(archive: zipfile.ZipFile, held: int) -> dict[str, str]:

@@ -6,22 +6,19 @@ until somebody gives it.
 
 import dataclasses
 import functools
-import json
 from collections.abc import Hashable, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import fx, nn
 
-from qface_toolkit.errors import CheckpointError, RecipeError
+from qface_toolkit.errors import CheckpointError
 from qface_toolkit.models._architecture import ARCHITECTURES, Architecture, Plan
 from qface_toolkit.models._model import override
-from qface_toolkit.models._onnx_read import OnnxFile, printable
+from qface_toolkit.models._onnx_read import OnnxFile
 from qface_toolkit.models._spec import ModelSpec
+from qface_toolkit.models._stated import PREPROCESSING, stated_facts, stated_name, with_stated
 
-_PREPROCESSING = ("mean", "std", "color")
-_PROVENANCE = ("license", "origin")
-_LONGEST_FACT = 300
 _TOTAL_STRIDE = 16
 _EXAMPLES = {"mean": "model.mean=127.5", "std": "model.std=128", "color": "model.color=rgb"}
 _UNSEEN = (nn.BatchNorm2d, nn.BatchNorm1d, nn.Dropout, nn.Identity, nn.Flatten, nn.AdaptiveAvgPool2d)
@@ -46,28 +43,23 @@ def find_facts(
         RecipeError: listing the overrides that are wrong.
         UnknownName: if nobody knows the architecture `name`.
     """
-    stated = _metadata_facts(file)
+    stated = stated_facts(file.metadata)
     known = _recognised(network, file.input_size, size, name)
     architecture, found_name = (known[0], known[1].name) if known else (None, None)
     published = {"mean": architecture.mean, "std": architecture.std, "color": "rgb"} if architecture else {}
-    missing = [key for key in _PREPROCESSING if not any(key in facts for facts in (overrides, stated, published))]
+    missing = [key for key in PREPROCESSING if not any(key in facts for facts in (overrides, stated, published))]
     if missing:
         raise _missing(missing, _candidates(network, file.input_size, size))
-    called = found_name or printable(file.metadata.get("qface.model", ""), 60) or title
+    called = found_name or stated_name(file.metadata) or title
     spec = ModelSpec(name=called, input_size=file.input_size, embedding_size=size)
-    try:
-        spec = override(spec, {**published, **stated})
-    except RecipeError as error:
-        raise CheckpointError(
-            f"the file's metadata are wrong: {error.what}", fix="give the facts with --set"
-        ) from error
+    spec = with_stated(spec, {**published, **stated})
     return override(spec, overrides), _sources(overrides, stated, found_name)
 
 
 def _sources(overrides: Mapping[str, Any], stated: Mapping[str, Any], found: str | None) -> tuple[str, ...]:
     """Return one note on where each fact of the preprocessing is from."""
     origins: dict[str, list[str]] = {}
-    for key in _PREPROCESSING:
+    for key in PREPROCESSING:
         origin = "given" if key in overrides else "the file's metadata" if key in stated else f"that of {found}"
         origins.setdefault(origin, []).append(key)
     notes = [f"preprocessing ({', '.join(keys)}): {origin}" for origin, keys in origins.items()]
@@ -84,24 +76,6 @@ def _missing(missing: list[str], candidates: list[str]) -> CheckpointError:
         f"missing: {', '.join(missing)} (the network is fed (pixel - mean) / std, pixels 0..255, in this colour order)",
         fix=f"give what the network was trained with, for instance {settings}{one}",
     )
-
-
-def _metadata_facts(file: OnnxFile) -> dict[str, Any]:
-    facts: dict[str, Any] = {}
-    for key in (*_PREPROCESSING, *_PROVENANCE):
-        text = file.metadata.get(f"qface.{key}")
-        if text is None or len(text) > _LONGEST_FACT:
-            continue
-        facts[key] = _numbers(text) if key in ("mean", "std") else printable(text, _LONGEST_FACT)
-    return facts
-
-
-def _numbers(text: str) -> object:
-    """Return what a metadata text holds as JSON; a text that is none is refused later, by its name."""
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return printable(text)
 
 
 def _recognised(

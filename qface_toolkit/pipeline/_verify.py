@@ -17,10 +17,9 @@ from qface_toolkit.backends import BACKENDS, Backend
 from qface_toolkit.backends._float_fast import ARTIFACT as FAST_ARTIFACT
 from qface_toolkit.backends._float_onnx import ARTIFACT as FLOAT_ARTIFACT
 from qface_toolkit.backends._inspect import ENDINGS
-from qface_toolkit.backends._onnxruntime import ERRORS, open_onnx
-from qface_toolkit.backends._torch_archive import engine_of
-from qface_toolkit.backends._untrusted import limited_memory, limited_time, read_onnx
-from qface_toolkit.backends.torch_int8 import EXTRA_FILE
+from qface_toolkit.backends._onnxruntime import ERRORS
+from qface_toolkit.backends._open import backend_of, open_untrusted
+from qface_toolkit.backends._untrusted import limited_memory, limited_time
 from qface_toolkit.errors import ArtifactError, QFaceError
 from qface_toolkit.measure.verdicts import FileVerdict, Verdicts, judge_file
 from qface_toolkit.pipeline._export import EXPORTED
@@ -86,15 +85,9 @@ class _Check:
     def _embeddings(self, name: str) -> Floats:
         file, inputs = self.folder / name, self.golden[INPUTS]
         if file.suffix == ".ts":
-            engine = engine_of(file, EXTRA_FILE)
-            return BACKENDS.get(f"torch-{engine}").open(file, threads=1)(inputs)
-        backend = self._backend(name)
+            return open_untrusted(file, threads=1)(inputs)
         with limited_memory(file), limited_time() as limits:
-            read_onnx(file)
-            if backend is not None and backend.runtime != "onnxruntime":
-                return backend.open(file, threads=1)(inputs)
-            signed = backend is not None and backend.engine == "arm"
-            return open_onnx(file, threads=1, signed_allowed=signed, limits=limits)(inputs)
+            return open_untrusted(file, 1, self._backend(name), limits)(inputs)
 
     def _backend(self, name: str) -> Backend | None:
         """Return the backend that wrote a file, by its name or by what the manifest says of files written later."""
@@ -102,6 +95,4 @@ class _Check:
         told = told.get(name) if isinstance(told, dict) else None
         wanted = told.get("backend") if isinstance(told, dict) else None
         entries = BACKENDS.entries()
-        if isinstance(wanted, str) and wanted in entries:
-            return entries[wanted]
-        return next((entry for entry in entries.values() if entry.artifact == name), None)
+        return entries[wanted] if isinstance(wanted, str) and wanted in entries else backend_of(name)
