@@ -117,12 +117,18 @@ def verify_pairs(embeddings: Floats, pairs: Pairs, *, fars: Sequence[float] = DE
 
 
 def unit_rows(embeddings: Floats) -> npt.NDArray[np.float64]:
-    """Return the embeddings scaled to length one.
+    """Return the embeddings [N, D] scaled to length one.
 
     Raises:
-        MeasurementError: if one is not finite or has no length.
+        MeasurementError: if they are no table, or one is not finite or has no length.
     """
     rows = np.asarray(embeddings, dtype=np.float64)
+    if rows.ndim != 2 or not rows.shape[1]:
+        raise MeasurementError(
+            f"embeddings have the shape {list(rows.shape)}, where one row for each image is needed",
+            where="the model's output",
+            fix="give a model whose output is [images, size of the embedding]",
+        )
     lengths = np.sqrt((rows * rows).sum(axis=1, keepdims=True))
     bad = np.flatnonzero(~np.isfinite(lengths[:, 0]) | (lengths[:, 0] == 0))
     if bad.size:
