@@ -1,11 +1,9 @@
 """report.md: the report for a person who decides whether to ship, readable as text and as a rendered page."""
 
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from qface_toolkit.report._budget import BudgetBlock
 from qface_toolkit.report._figures import (
-    LONGEST_TEXT,
     NOTHING,
     clean,
     cosine,
@@ -23,6 +21,7 @@ from qface_toolkit.report._figures import (
     verdict,
 )
 from qface_toolkit.report._ledger import ParityBlock
+from qface_toolkit.report._markup import escape, markdown_table
 from qface_toolkit.report._sensitivity import SensitivityBlock
 from qface_toolkit.report.budget import HEADINGS as PARETO_HEADINGS
 from qface_toolkit.report.budget import budget_said, kept_said, pareto_rows
@@ -38,8 +37,6 @@ from qface_toolkit.report.sensitivity import HEADINGS, PLOT, sensitivity_said, w
 
 LONGEST_COMMAND = 4000
 QUANTIZERS_SHOWN = 12
-_MARKUP = re.compile(r"[\\`*_\[\]|~#]")
-_ENTITIES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
 _REAL_FACES = {
     True: "yes: these images are drawings",
     False: "no: these images show real faces",
@@ -63,11 +60,6 @@ def to_markdown(report: Report) -> str:
         ["## Make it again", "", *(f"    {clean(command, LONGEST_COMMAND)}" for command in report.commands)],
     )
     return "\n\n".join("\n".join(lines) for lines in sections if lines) + "\n"
-
-
-def escape(text: str, longest: int = LONGEST_TEXT) -> str:
-    """Return text that Markdown shows as it is, on one line."""
-    return _MARKUP.sub(r"\\\g<0>", clean(text, longest)).translate(_ENTITIES)
 
 
 def _summary(report: Report) -> list[str]:
@@ -102,7 +94,7 @@ def _figures(report: Report) -> list[str]:
         for one in report.artifacts
         if one.latency_missing
     ]
-    return ["## Float against compressed", "", *_table(headings, rows), "", *_conditions(report), *notes]
+    return ["## Float against compressed", "", *markdown_table(headings, rows), "", *_conditions(report), *notes]
 
 
 def _figures_row(artifact: ArtifactFigures) -> Sequence[str]:
@@ -131,7 +123,7 @@ def _conditions(report: Report) -> list[str]:
 def _budget(block: BudgetBlock) -> list[str]:
     rows = [[escape(cell) for cell in row] for row in pareto_rows(block)]
     lines = ["## Pareto: cosine against latency and bytes", "", escape(budget_said(block)[1], LONGEST_COMMAND), ""]
-    lines += _table(PARETO_HEADINGS, rows)
+    lines += markdown_table(PARETO_HEADINGS, rows)
     lines += ["", f"Cosines on {block.images} held-out drawings; one image on 1 thread, timed in turns."]
     if not block.kept:
         return lines
@@ -145,7 +137,7 @@ def _fidelity(artifacts: Sequence[ArtifactFigures]) -> list[str]:
         return []
     headings = ("file", "integer operators", "float islands", "mean cosine to its simulation", "lowest")
     notes = [note for artifact in artifacts if artifact.quantized for note in _integer_notes(artifact)]
-    return ["## What runs on integers", "", *_table(headings, rows), *(["", *notes] if notes else [])]
+    return ["## What runs on integers", "", *markdown_table(headings, rows), *(["", *notes] if notes else [])]
 
 
 def _integer_notes(artifact: ArtifactFigures) -> list[str]:
@@ -167,20 +159,20 @@ def _parity(block: ParityBlock) -> list[str]:
     headings, *rows = matrix(block)
     said = f"Cosines between embeddings of {block.images} held-out drawings: mean below the diagonal, lowest above it."
     lines = ["## Who says the same", "", escape(parity_said(block), LONGEST_COMMAND), "", said, ""]
-    lines += _table([escape(heading) for heading in headings], ([escape(cell) for cell in row] for row in rows))
+    lines += markdown_table([escape(heading) for heading in headings], ([escape(cell) for cell in row] for row in rows))
     if block.layers is None:
         return lines
     headings, *rows = largest_drops(block.layers)
     what = f"{escape(block.layers.simulation)} simulation against the float network, {block.layers.images} images"
     told = f"Where most is lost ({what}); report.json has all {len(block.layers.tensors)} tensors:"
-    return [*lines, "", told, "", *_table(headings, ([escape(cell) for cell in row] for row in rows))]
+    return [*lines, "", told, "", *markdown_table(headings, ([escape(cell) for cell in row] for row in rows))]
 
 
 def _sensitivity(block: SensitivityBlock) -> list[str]:
     rows = [[escape(cell) for cell in row] for row in worst_quantizers(block, QUANTIZERS_SHOWN)]
     lines = ["## Where the loss is", "", escape(sensitivity_said(block), LONGEST_COMMAND), ""]
     told = f"The worst {len(rows)} of {len(block.quantizers)} quantizers; report.json has them all:"
-    return [*lines, f"![loss of each quantizer]({PLOT})", "", told, "", *_table(HEADINGS, rows)]
+    return [*lines, f"![loss of each quantizer]({PLOT})", "", told, "", *markdown_table(HEADINGS, rows)]
 
 
 def _verification(block: VerificationBlock) -> list[str]:
@@ -194,7 +186,7 @@ def _verification(block: VerificationBlock) -> list[str]:
         for name, one in (("float model", block.float_model), *block.artifacts.items())
     ]
     headings = ("model", "accuracy", *(f"TAR at FAR {escape(far)}" for far in fars))
-    return ["## Telling people apart", "", escape(block.protocol), "", *_table(headings, rows)]
+    return ["## Telling people apart", "", escape(block.protocol), "", *markdown_table(headings, rows)]
 
 
 def _calibration(used: CalibrationUsed) -> list[str]:
@@ -273,14 +265,9 @@ def _origin(report: Report) -> list[str]:
         f"- versions: {escape(versions)}",
         f"- peak memory: {report.peak_memory_bytes / 2**20:.0f} MiB",
         "",
-        *_table(("step", "seconds"), [*rows, ("in all", f"{total:.1f}")]),
+        *markdown_table(("step", "seconds"), [*rows, ("in all", f"{total:.1f}")]),
     ]
 
 
 def _triple(values: Sequence[float]) -> str:
     return " ".join(f"{value:g}" for value in values)
-
-
-def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    rule = ["---", *["--:"] * (len(headings) - 1)]
-    return [f"| {' | '.join(cells)} |" for cells in (headings, rule, *rows)]

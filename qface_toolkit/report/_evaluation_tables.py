@@ -1,0 +1,272 @@
+"""What an evaluation has to tell, in sentences and tables that the terminal and Markdown share."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from qface_toolkit.report._evaluation import (
+    DecisionFigures,
+    DriftFigures,
+    Evaluation,
+    Figure,
+    ModelFigures,
+    PairedFigures,
+)
+from qface_toolkit.report._figures import NOTHING, clean, cosine
+
+PAIRS_SHOWN = 10
+LONGEST_NAME = 34
+ACCURACY = "Telling people apart"
+CHANGED = "Pairs that changed most"
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading, sentences, and a table whose first column names its rows."""
+
+    title: str
+    said: tuple[str, ...] = ()
+    headings: tuple[str, ...] = ()
+    rows: tuple[tuple[str, ...], ...] = ()
+
+
+def evaluation_sections(found: Evaluation) -> list[Section]:
+    """Return everything that there is to tell, most important first."""
+    paired = found.paired
+    sections = [Section("", (evaluation_verdict(found),)), _accuracy(found)]
+    if paired is not None:
+        sections += [_losses(paired), *_operating(paired), *_drift(paired), *_changed(paired)]
+    return [*sections, *_groups(found), _conditions(found)]
+
+
+def evaluation_verdict(found: Evaluation) -> str:
+    """Return the one sentence that matters: what is lost, with its bound, or what a model reaches alone."""
+    name, what = clean(found.model.name, LONGEST_NAME), data_said(found)
+    if found.paired is None:
+        return f"{name} was evaluated alone on {what}; with --reference FLOAT its losses are measured, with bounds."
+    far, lost = _main_loss(found.paired)
+    if lost is None:
+        mean = found.paired.figures.get("cosine_mean")
+        return f"{name} has a mean cosine of {cosine(mean.value if mean else None)} to its float model on {what}."
+    size = f"{_points(lost)} percentage points of {far}"
+    if lost.low is None or lost.high is None:
+        return f"{name} loses {size} on {what}."
+    if lost.low <= 0 <= lost.high:
+        bound = f"no loss can be told from zero; with 95 % confidence it is below {100 * lost.high:.2f} points"
+    elif lost.low > 0:
+        bound = f"a loss, with 95 % confidence between {100 * lost.low:.2f} and {100 * lost.high:.2f} points"
+    else:
+        bound = "no loss: with 95 % confidence it is better than the float model here"
+    return f"{name} loses {size} on {what}: {bound}."
+
+
+def _main_loss(paired: PairedFigures) -> tuple[str, Figure | None]:
+    """Return what the verdict speaks of: TAR at 1e-4, or at the lowest rate there is, or the accuracy of pairs."""
+    lost = {name.partition("@")[2]: one for name, one in paired.figures.items() if name.startswith("tar_lost@")}
+    if lost:
+        far = "1e-4" if "1e-4" in lost else min(lost, key=float)
+        return f"TAR at FAR {far}", lost[far]
+    return "pair accuracy", paired.figures.get("pair_accuracy_lost")
+
+
+def data_said(found: Evaluation) -> str:
+    """Return in a few words what it was evaluated on; drawings are called what they are."""
+    data = found.data
+    people = "" if data.people is None else f" of {data.people:,} people"
+    if data.kind == "drawings":
+        return f"{data.images:,} drawings{people.replace('people', 'drawn identities')} (no real faces)"
+    pairs = "" if data.pairs is None else f", {data.pairs:,} pairs"
+    return f"{clean(data.name, LONGEST_NAME)} ({data.images:,} images{people}{pairs})"
+
+
+def _models(found: Evaluation) -> Iterator[tuple[str, ModelFigures]]:
+    if found.reference is not None and found.reference_figures is not None:
+        yield f"{clean(found.reference.name, LONGEST_NAME - 8)} (float)", found.reference_figures
+    yield clean(found.model.name, LONGEST_NAME), found.figures
+
+
+def _accuracy(found: Evaluation) -> Section:
+    if found.figures.every_pair is not None:
+        return _every_pair(found)
+    if found.figures.pair_list is not None:
+        headings = ("", "accuracy", "spread", "TAR@1e-3", "spread")
+        lists = ((name, one.pair_list) for name, one in _models(found) if one.pair_list)
+        rows = [
+            (name, *(_percent(value) for value in (one.pair_accuracy, one.pair_accuracy_std)),
+             _percent(one.tar_bin.get("1e-3")), _percent(one.tar_bin_std.get("1e-3")))
+            for name, one in lists
+        ]  # fmt: skip
+        folds = found.data.details.get("folds")
+        said = (f"{found.data.pairs:,} pairs in {folds} folds, each judged by the best threshold of the others.",)
+        return Section(ACCURACY, said, headings, tuple(rows))
+    return _templates(found)
+
+
+def _every_pair(found: Evaluation) -> Section:
+    models = [(name, one.every_pair) for name, one in _models(found) if one.every_pair]
+    first = models[0][1]
+    fars = list(first.rates.tar)
+    rows = []
+    for name, one in models:
+        cells = [_percent(one.rates.tar.get(far)) for far in fars]
+        rows.append((name, *cells, _percent(one.rates.eer), _percent(one.rank1)))
+        balanced = [_percent(one.balanced.tar.get(far)) for far in fars]
+        rows.append(("  people weighing the same", *balanced, _percent(one.balanced.eer), ""))
+    said = [f"TAR at each FAR over {first.genuine:,} genuine and {first.impostors:,} impostor pairs, in percent."]
+    if first.rates.unsupported:
+        left = ", ".join(first.rates.unsupported)
+        said.append(f"FAR {left}: left out, the impostor pairs are too few for it.")
+    return Section(ACCURACY, tuple(said), ("", *fars, "EER", "rank-1"), tuple(rows))
+
+
+def _templates(found: Evaluation) -> Section:
+    models = [(name, one.templates) for name, one in _models(found) if one.templates]
+    if not models:
+        return Section(ACCURACY)
+    fars = list(models[0][1].tar_ijb)
+    rows = [(name, *(_percent(one.tar_ijb.get(far)) for far in fars)) for name, one in models]
+    first = models[0][1]
+    said = f"TAR at the FPR nearest to each FAR, {first.genuine:,} genuine and {first.impostors:,} impostor pairs."
+    return Section(ACCURACY, (said,), ("", *fars), tuple(rows))
+
+
+_LOSSES = {"tar": "TAR", "mixed_tar": "TAR, float gallery", "pair_accuracy": "pair accuracy"}
+
+
+def _losses(paired: PairedFigures) -> Section:
+    rows = []
+    for name, figure in paired.figures.items():
+        kind, _, far = name.partition("@")
+        if kind.endswith("_lost"):
+            base = kind.removesuffix("_lost")
+            with_far = f"@{far}" if far else ""
+            before = paired.figures.get(f"float_{'tar' if far else base}{with_far}")
+            after = paired.figures.get(f"{base}{with_far}")
+            values = [_percent(one.value if one else None) for one in (before, after)]
+            rows.append((f"{_LOSSES.get(base, base)}{with_far}", *values, _points(figure), _interval(figure, 100, 2)))
+    for name, words in (("cosine_mean", "mean"), ("cosine_p1", "1st percentile"), ("cosine_min", "lowest")):
+        if name in paired.figures:
+            one = paired.figures[name]
+            rows.append((f"cosine, {words}", "", cosine(one.value), "", _interval(one, 1, 4)))
+    said = (
+        "Rates in percent, losses in points, with 95 % intervals (people drawn anew, thresholds found anew).",
+        "Float gallery: the gallery is embedded by the float model, the probes by this one.",
+    )
+    return Section("What is lost against the float model", said, ("", "float", "this", "lost", "95 %"), tuple(rows))
+
+
+def _operating(paired: PairedFigures) -> list[Section]:
+    if not paired.at:
+        return _decided(paired)
+    rows, decided = [], []
+    for far, one in paired.at.items():
+        shift = f"{one.shift.value:+.4f} {_interval(one.shift, 1, 4)}"
+        kept = f"{one.kept_far.value:.1e}", _percent(one.kept_tar.value)
+        rows.append((far, _number(one.float_threshold), _number(one.threshold), shift, *kept))
+        decided += [_decision_row(far, one.own), _decision_row(f"{far}, threshold kept", one.kept)]
+    thresholds = Section(
+        "Thresholds",
+        ("Cosine thresholds at each FAR, and what FAR and TAR become if the float model's threshold is kept.",),
+        ("FAR", "float", "recommended", "shift (95 %)", "FAR kept", "TAR kept"),
+        tuple(rows),
+    )
+    return [thresholds, _decisions(decided)]
+
+
+def _decided(paired: PairedFigures) -> list[Section]:
+    named = (("own threshold", paired.own), ("float threshold kept", paired.kept))
+    rows = [_decision_row(name, one) for name, one in named if one]
+    return [_decisions(rows)] if rows else []
+
+
+def _decisions(rows: Sequence[tuple[str, ...]]) -> Section:
+    said = ("Shares of pairs, in percent, that the two models decide otherwise, each model at its threshold.",)
+    headings = ("FAR", "genuine lost", "genuine won", "impostors let in", "impostors kept out")
+    return Section("Decisions that changed", said, headings, tuple(rows))
+
+
+def _decision_row(name: str, one: DecisionFigures) -> tuple[str, ...]:
+    figures = (one.genuine_lost, one.genuine_won, one.impostor_won, one.impostor_lost)
+    return (name, *(_share(figure.value) for figure in figures))
+
+
+def _drift(paired: PairedFigures) -> list[Section]:
+    named = (("genuine", paired.genuine_drift), ("impostor", paired.impostor_drift))
+    rows = [_drift_row(name, one) for name, one in named if one]
+    headings = ("scores of", "mean (95 %)", "spread", "1 %", "50 %", "99 %")
+    said = ("This model's score less the float model's.",)
+    return [Section("How scores moved", said, headings, tuple(rows))] if rows else []
+
+
+def _drift_row(name: str, one: DriftFigures) -> tuple[str, ...]:
+    shown = (one.percentiles.get(key) for key in ("1", "50", "99"))
+    cells = (NOTHING if value is None else f"{value:+.4f}" for value in shown)
+    return (name, f"{one.mean.value:+.5f} {_interval(one.mean, 1, 5)}", f"{one.std:.4f}", *cells)
+
+
+def _changed(paired: PairedFigures) -> list[Section]:
+    rows = [
+        (f"{clean(one.first, 60)} / {clean(one.second, 60)}", "genuine" if one.same else "impostor",
+         f"{one.reference:.4f}", f"{one.other:.4f}")
+        for same in (True, False)
+        for one in [pair for pair in paired.most_changed if pair.same == same][:PAIRS_SHOWN]
+    ]  # fmt: skip
+    return [Section(CHANGED, (), ("pair", "kind", "float", "this"), tuple(rows))] if rows else []
+
+
+def _groups(found: Evaluation) -> list[Section]:
+    if not found.groups:
+        return []
+    fars = [key.partition("@")[2] for one in found.groups.values() for key in one.figures if key.startswith("tar_lost")]
+    far = "1e-4" if "1e-4" in fars else min(fars, key=float, default="")
+    rows, skipped = [], []
+    for name, one in found.groups.items():
+        if one.skipped:
+            skipped.append(f"{clean(name, LONGEST_NAME)}: no figures, {clean(one.skipped)}")
+            continue
+        lost = _lost_and_gap(one.figures, one.gaps, f"tar_lost@{far}")
+        mean = one.figures.get("cosine_mean")
+        counts = (f"{one.images:,}", f"{one.people:,}")
+        rows.append((clean(name, LONGEST_NAME), *counts, cosine(mean.value if mean else None), *lost))
+    headings = ("group", "images", "people", "cosine", f"TAR@{far} lost", "95 %", "more than all", "95 %")
+    said = ("Pairs within each group; losses in points.", *skipped)
+    return [Section("Groups", said, headings, tuple(rows))]
+
+
+def _lost_and_gap(figures: Mapping[str, Figure], gaps: Mapping[str, Figure], key: str) -> list[str]:
+    cells = []
+    for one in (figures.get(key), gaps.get(key)):
+        cells += [NOTHING, ""] if one is None else [_points(one), _interval(one, 100, 2)]
+    return cells
+
+
+def _conditions(found: Evaluation) -> Section:
+    model, flip = found.model, "added" if found.flip else "not used"
+    lines = [f"{clean(model.name)}: {clean(model.runtime)}, {model.embedding_size} numbers, sha256 {model.sha256[:12]}"]
+    if found.reference:
+        lines.append(f"float model: {clean(found.reference.name)}, {clean(found.reference.runtime)}")
+    lines.append(f"images: {data_said(found)}, sha256 {found.data.sha256[:12]}; mirrored image: {flip}")
+    if found.data.kind == "drawings":
+        lines.append("These are drawings: they tell two models apart, and say nothing of accuracy on faces.")
+    return Section("Conditions", (*lines, *map(clean, found.notes)))
+
+
+def _percent(value: float | None) -> str:
+    return NOTHING if value is None else f"{100 * value:.2f}"
+
+
+def _share(value: float) -> str:
+    return "0" if value == 0 else f"{100 * value:.2g}" if value < 0.001 else f"{100 * value:.2f}"
+
+
+def _points(one: Figure) -> str:
+    return f"{100 * one.value:.2f}".replace("-0.00", "0.00")
+
+
+def _number(one: Figure) -> str:
+    return f"{one.value:.4f}"
+
+
+def _interval(one: Figure, scale: float, digits: int) -> str:
+    if one.low is None or one.high is None:
+        return ""
+    return f"({scale * one.low:.{digits}f} to {scale * one.high:.{digits}f})"
