@@ -1,0 +1,225 @@
+"""Compare the toolkit with what somebody would use instead: one command, one table.
+
+    make bench                       # the shared checkpoints and faces where they are, the demo model otherwise
+    make bench BENCH=--quick         # the demo model in a few minutes
+    python benchmarks/head_to_head.py prelu=FILE.ckpt relu6=FILE.pt --faces PEOPLE --pairs PAIRS.bin --work DIR
+
+All contenders of a model are made from the same float.onnx, scored on the same images and timed in turns in one
+process, in another order each round. What is made and embedded is kept in --work, so that a stopped run goes on; times
+are always taken anew. A contender that cannot be made or run is a row that says why.
+"""
+
+import argparse
+import hashlib
+import importlib.metadata
+import json
+import os
+import re
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # torch's idle threads must not spin beside another candidate
+
+import numpy as np
+from load_once import weigh
+from peers import Effort, Made, Materials, Peer, all_peers
+from runtimes import open_file
+from scored_set import ScoredSet, draw_faces, embed, open_faces, score
+from timing import time_files
+
+import qface_toolkit as qf
+from qface_toolkit.environment import record_environment, usable_cores
+from qface_toolkit.measure.size import measure_size
+from qface_toolkit.models import FloatModel, load_model
+from qface_toolkit.sources import load_crops
+from qface_toolkit.sources._sets import find_set
+
+REFERENCE = "float.onnx"
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+RESULT = Path(__file__).parent / "results" / "head_to_head.json"
+THOROUGH = Effort(300, ("int8-fast", "int8", "int8-best"), (20, 60), (0.1, 0.01), batch=32, pool=1024)
+QUICK = Effort(32, ("int8-fast",), (), (), batch=16, pool=32)
+PACKAGES = ("openvino", "nncf")
+
+
+def main() -> None:
+    """Make, score and time every contender of every model, and save what came out."""
+    wanted = read_arguments()
+    scored = open_faces(wanted.faces, wanted.pairs, wanted.folds) if wanted.faces else draw_faces(wanted.people)
+    result: dict[str, Any] = {
+        "environment": record_environment(0, 1).model_dump(mode="json"),
+        "peer_versions": {name: _version(name) for name in PACKAGES},
+        "scored": scored.about, "effort": asdict(wanted.effort), "rounds": wanted.rounds,
+        "load_average": {}, "rows": [], "traces": {},
+    }  # fmt: skip
+    for name, path in wanted.models.items():
+        race = Race(name, load_model(path), scored, wanted)
+        result["rows"] += race.rows()
+        result["traces"][name] = {peer: made.trace for peer, made in race.made.items() if made.trace}
+        result["load_average"][name] = race.load_average
+    wanted.save.write_text(json.dumps(result, indent=1) + "\n")
+    print(f"wrote {wanted.save}; python benchmarks/tables.py makes the tables and the plot of it")
+
+
+class Race:
+    """One model and all that is made of it."""
+
+    def __init__(self, name: str, model: FloatModel, scored: ScoredSet, wanted: argparse.Namespace) -> None:
+        self.name, self.model, self.scored, self.wanted = name, model, scored, wanted
+        self.work = wanted.work / name
+        self.work.mkdir(parents=True, exist_ok=True)
+        self.made: dict[str, Made] = {}
+        self.load_average = 0.0
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return the rows of the table: made, then scored, then timed together."""
+        float_file = self.float_file()
+        peers = [(f"{peer.name}, {peer.images}", peer) for peer in all_peers(self.wanted.effort)]
+        rows: dict[str, dict[str, Any]] = {}
+        for key, peer in peers:
+            if peer.images == "faces" and not self.wanted.faces:
+                continue
+            rows[key] = {"model": self.name, "name": peer.name, "by": peer.by, "images": peer.images}
+            try:
+                self.made[key] = self.make(key, peer, float_file)
+                rows[key] |= self.figures(key, peer)
+            except Exception as error:  # noqa: BLE001 - a peer may fail in any way, and the row says how
+                rows[key]["failed"] = _reason(error)
+            print(self.name, key, rows[key], flush=True)
+        self.time(rows)
+        return list(rows.values())
+
+    def float_file(self) -> Path:
+        """Return float.onnx, written beside float.fast.onnx by the cheapest recipe."""
+        out = self.work / f"compressed-{self.wanted.effort.recipes[0]}"
+        if not out.exists():
+            backends = ["onnx-x86", "torch-x86", "openvino"]
+            qf.compress(self.model, out=out, recipe=self.wanted.effort.recipes[0], backends=backends)
+        return out / REFERENCE
+
+    def make(self, key: str, peer: Peer, float_file: Path) -> Made:
+        """Make a contender, or find it where an earlier run left it."""
+        folder = self.work / re.sub(r"[^a-z0-9.]+", "-", key.lower())
+        note = folder / "made.json"
+        if note.exists():
+            kept = json.loads(note.read_text())
+            return Made(**kept | {"files": tuple(Path(file) for file in kept["files"])})
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        effort = self.wanted.effort
+        materials = Materials(self.model, float_file, self.crops(peer), self.work, effort, self.wanted.threads)
+        started = time.perf_counter()
+        made = peer.make(materials, folder)
+        seconds = time.perf_counter() - started if made.seconds is None else made.seconds
+        kept = asdict(made) | {"seconds": round(seconds, 2), "files": [str(file) for file in made.files]}
+        note.write_text(json.dumps(kept))
+        return Made(**kept | {"files": made.files})
+
+    def crops(self, peer: Peer) -> np.ndarray:
+        """Return the images that a peer calibrates on."""
+        count = self.wanted.effort.calibration
+        if peer.images == "faces":
+            return self.scored.calibration(count)
+        return load_crops(find_set("drawings").open(count=count))
+
+    def figures(self, key: str, peer: Peer) -> dict[str, Any]:
+        """Return what is known of a contender without timing it."""
+        made = self.made[key]
+        figures: dict[str, Any] = {
+            "simulation": made.simulation, "runtime": made.runtime, "seconds_to_make": made.seconds,
+            "real_faces": self.wanted.effort.calibration if peer.images == "faces" else 0,
+        }  # fmt: skip
+        if not made.simulation:
+            figures["size_bytes"] = sum(measure_size(file).size_bytes for file in made.files)
+            figures |= weigh(made.runtime, made.files[0], self.one_image(), self.wanted.processes)
+        reference = self.embeddings(f"{REFERENCE}, none")
+        return figures | score(reference, self.embeddings(key), self.scored.faces)
+
+    def one_image(self) -> Path:
+        """Return a file with one preprocessed drawing."""
+        file = self.work / "one.npy"
+        np.save(file, self.model.spec.preprocess(load_crops(find_set("drawings-heldout").open(count=1))))
+        return file
+
+    def embeddings(self, key: str) -> np.ndarray:
+        """Return a contender's embeddings of all images, from an earlier run where they are there."""
+        if key not in self.made:
+            peer = next(peer for peer in all_peers(self.wanted.effort) if f"{peer.name}, {peer.images}" == key)
+            self.made[key] = self.make(key, peer, self.float_file())
+        made = self.made[key]
+        known = [hashlib.sha256(file.read_bytes()).hexdigest() for file in made.files]
+        stem = hashlib.sha256(repr([known, self.scored.about["sha256"], made.runtime]).encode()).hexdigest()[:16]
+        kept = self.work / f"embeddings-{stem}.npy"
+        if not kept.exists():
+            run = open_file(made.runtime, made.files[0], self.wanted.threads, batch=16)
+            np.save(kept, embed(run, self.scored, self.model.spec))
+        found: np.ndarray = np.load(kept)
+        return found
+
+    def time(self, rows: Mapping[str, dict[str, Any]]) -> None:
+        """Time everything that has a file, in turns, and add the figures to its row."""
+        files = {key: (made.runtime, made.files[0]) for key, made in self.made.items() if not made.simulation}
+        files = {key: file for key, file in files.items() if "failed" not in rows[key]}
+        crops = load_crops(find_set("drawings-heldout").open(count=8))
+        times = time_files(files, self.model.spec.preprocess(crops), self.wanted.rounds, f"{REFERENCE}, none")
+        for key, figures in times.items():
+            rows[key] |= figures
+        self.load_average = os.getloadavg()[0]
+
+
+def _reason(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0]}"[:300]
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def read_arguments() -> argparse.Namespace:
+    """Return the options, with the models and faces to take where none are named."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("models", nargs="*", metavar="NAME=FILE")
+    parser.add_argument("--faces", type=Path, help="a folder of aligned images for each person")
+    parser.add_argument("--pairs", type=Path, help="a .bin file of pairs of the same images")
+    parser.add_argument("--folds", type=int, default=5)
+    parser.add_argument("--quick", action="store_true", help="the demo model on drawings, without training anything")
+    parser.add_argument("--work", type=Path, default=Path("bench-out"))
+    parser.add_argument("--save", type=Path)
+    parser.add_argument("--rounds", type=int)
+    parser.add_argument("--processes", type=int, help="that load each file, for load time and memory")
+    parser.add_argument("--recipes", default=",".join(THOROUGH.recipes))
+    parser.add_argument("--steps", default=",".join(map(str, THOROUGH.steps)), help="of the distilled reference's grid")
+    parser.add_argument("--rates", default=",".join(map(str, THOROUGH.rates)), help="of the distilled reference's grid")
+    wanted = parser.parse_args()
+    wanted.threads = usable_cores()
+    wanted.people = 20 if wanted.quick else 200
+    wanted.rounds = wanted.rounds or (20 if wanted.quick else 200)
+    wanted.processes = wanted.processes or (1 if wanted.quick else 3)
+    wanted.effort = QUICK if wanted.quick else _effort(wanted)
+    wanted.save = wanted.save or (wanted.work / "head_to_head.json" if wanted.quick or wanted.models else RESULT)
+    named = dict(given.split("=", 1) for given in wanted.models)
+    if not named and not wanted.quick and SHARED.is_dir():
+        named = {"prelu": SHARED / "models/mobilefacenet_prelu_112x96.ckpt",
+                 "relu6": SHARED / "models/mobilefacenet_relu6_112.pt"}  # fmt: skip
+        wanted.faces, wanted.pairs = SHARED / "faces/people", SHARED / "faces/pairs.bin"
+    wanted.models = named or {"demo": "demo"}
+    return wanted
+
+
+def _effort(wanted: argparse.Namespace) -> Effort:
+    steps = tuple(int(number) for number in wanted.steps.split(",") if number)
+    rates = tuple(float(number) for number in wanted.rates.split(",") if number)
+    recipes = tuple(wanted.recipes.split(","))
+    return Effort(THOROUGH.calibration, recipes, steps, rates, THOROUGH.batch, THOROUGH.pool)
+
+
+if __name__ == "__main__":
+    main()
