@@ -54,9 +54,10 @@ def image_size(data: bytes, formats: tuple[str, ...], where: str) -> tuple[int, 
     """Return width and height that an encoded image announces; nothing is decoded.
 
     Raises:
-        MeasurementError: naming `where`, if it is no image of these formats.
+        MeasurementError: naming `where`, if it is no image of these formats, or one of absurd size.
     """
     with _named(where), Image.open(io.BytesIO(data), formats=formats) as image:
+        _check_size(image.size)
         return image.size
 
 

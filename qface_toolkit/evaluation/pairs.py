@@ -1,0 +1,128 @@
+"""Verification sets of the field (.bin: LFW, CFP-FP, AgeDB-30 and others) as images to embed and pairs to compare."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image as Pillow
+
+from qface_toolkit.errors import MeasurementError
+from qface_toolkit.evaluation._base import FaceImages, set_sha256
+from qface_toolkit.evaluation._decode import decode, image_size
+from qface_toolkit.measure.pairs_file import Image, PairsFile, read_pairs_file
+from qface_toolkit.measure.verification import Pairs
+from qface_toolkit.models import CROP_SIZE
+from qface_toolkit.sources import Crop
+
+FORMATS = ("JPEG", "PNG")
+FOLDS = 10
+_FIX = f"give a set of square crops, {CROP_SIZE}x{CROP_SIZE} on the usual five-point template"
+
+
+@dataclass(frozen=True)
+class PairSet:
+    """A verification set: its different images, and which two of them each pair shows, in contiguous folds.
+
+    `description` goes into reports; `notes` are one line each.
+    """
+
+    images: FaceImages
+    pairs: Pairs
+    description: dict[str, Any]
+    notes: tuple[str, ...] = ()
+
+
+def read_pairs(path: Path, folds: int = FOLDS) -> PairSet:
+    """Read a .bin verification set; see `measure.pairs_file` for what such a file may hold.
+
+    A square image of another size is resized to 112x112 (bicubic; the original protocol resizes the shorter side to
+    112 when the width is not that, and can use square results only). Each different image is there once.
+
+    Raises:
+        MeasurementError: if the file is no such set, an image is of a kind or shape that cannot be used, or the pairs
+            cannot be cut into so many folds.
+    """
+    file = read_pairs_file(path)
+    _check_folds(len(file.same), folds, path)
+    images = _PairImages(file, path.name)
+    sizes = [images.check(index) for index in range(len(images))]
+    others = sorted({size for size in sizes if size != CROP_SIZE})
+    notes = tuple(
+        f"{sizes.count(size)} of {len(sizes)} images are {size}x{size} and were resized to {CROP_SIZE}x{CROP_SIZE}"
+        for size in others
+    )
+    return PairSet(images, file.pairs(folds), _description(images, file, folds, path), notes)
+
+
+def _check_folds(pairs: int, folds: int, path: Path) -> None:
+    if not 2 <= folds <= pairs:
+        what = f"{pairs} pairs cannot be cut into {folds} folds"
+        raise MeasurementError(what, where=str(path), fix="ask for another number of folds by --folds")
+
+
+def _description(images: "_PairImages", file: PairsFile, folds: int, path: Path) -> dict[str, Any]:
+    pairs = np.stack([file.first, file.second, file.same]).astype("<i8")
+    whole = hashlib.sha256(f"{set_sha256(images)}\n".encode() + pairs.tobytes())
+    return {
+        "kind": "pairs",
+        "name": path.name,
+        "images": len(images),
+        "people": None,
+        "pairs": len(file.same),
+        "genuine_pairs": int(file.same.sum()),
+        "folds": folds,
+        "sha256": whole.hexdigest(),
+    }
+
+
+class _PairImages:
+    """The different images of a verification set; see FaceImages."""
+
+    def __init__(self, file: PairsFile, name: str) -> None:
+        self._images = file.images
+        self._name = name
+        # Messages name an image by its place in the file's own list, where two stand for each pair.
+        listed = np.stack([file.first, file.second], axis=1).ravel()
+        self._places = np.unique(listed, return_index=True)[1]
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def name(self, index: int) -> str:
+        return f"image {self._places[index]} of {self._name}"
+
+    def digest(self, index: int) -> str:
+        image = self._images[index]
+        if isinstance(image, bytes):
+            return hashlib.sha256(image).hexdigest()
+        return hashlib.sha256(f"pixels {image.shape} ".encode() + image.tobytes()).hexdigest()
+
+    def crop(self, index: int) -> Crop:
+        image = self._images[index]
+        pixels = decode(image, FORMATS, self.name(index)) if isinstance(image, bytes) else _three_channels(image)
+        if pixels.shape[:2] == (CROP_SIZE, CROP_SIZE):
+            return pixels
+        return np.array(Pillow.fromarray(pixels).resize((CROP_SIZE, CROP_SIZE), Pillow.Resampling.BICUBIC))
+
+    def check(self, index: int) -> int:
+        """Return the side of an image in pixels, without decoding it."""
+        image, where = self._images[index], self.name(index)
+        width, height = image_size(image, FORMATS, where) if isinstance(image, bytes) else _pixel_size(image, where)
+        if width != height:
+            raise MeasurementError(f"an image is {width}x{height} pixels, not square", where=where, fix=_FIX)
+        return width
+
+
+def _pixel_size(image: Image, where: str) -> tuple[int, int]:
+    shape = np.shape(image)
+    if len(shape) == 2 or shape[2:] == (3,):
+        return shape[1], shape[0]
+    raise MeasurementError(f"an image is an array {shape}, not [height, width, 3]", where=where, fix=_FIX)
+
+
+def _three_channels(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    three = image if image.ndim == 3 else np.repeat(image[:, :, None], 3, axis=2)
+    return np.ascontiguousarray(three)

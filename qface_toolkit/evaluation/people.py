@@ -1,0 +1,152 @@
+"""A folder with a folder of aligned crops for each person: who is on which image, and which group each belongs to."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from qface_toolkit.errors import MeasurementError
+from qface_toolkit.evaluation._base import FaceImages, set_sha256
+from qface_toolkit.evaluation._decode import decode, image_size, read_bytes
+from qface_toolkit.models import CROP_SIZE
+from qface_toolkit.sources import Crop
+
+SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
+FORMATS = ("BMP", "JPEG", "PNG", "WEBP")
+_LAYOUT = "give a folder that holds one folder for each person, with the aligned crops of that person"
+
+
+@dataclass(frozen=True)
+class PeopleSet:
+    """Images of people: `owners` [N] says by a number from 0 who is on each, `people` are the names by that number.
+
+    `paths` are the images' names, with "/" between folders; `left_out` are those that the cap on images a person left
+    out. `description` goes into reports; `notes` are one line each.
+    """
+
+    images: FaceImages
+    owners: npt.NDArray[np.intp]
+    people: tuple[str, ...]
+    paths: tuple[str, ...]
+    description: dict[str, Any]
+    left_out: frozenset[str] = frozenset()
+    notes: tuple[str, ...] = ()
+
+
+def read_people(folder: Path, per_identity: int | None = None) -> PeopleSet:
+    """Read PEOPLE/NAME/*.jpg (or png, bmp, webp): 112x112 crops, sorted by person and file name, hidden ones ignored.
+
+    `per_identity` caps the images a person, the first by name. A link is followed only to a place inside the folder.
+
+    Raises:
+        MeasurementError: if the folder cannot be read, shows fewer than two people or no person twice, or an image is
+            damaged or of another size.
+    """
+    if per_identity is not None and per_identity < 1:
+        raise MeasurementError(f"{per_identity} images a person were asked for", fix="ask for one at least")
+    found = {person: files for person, files in _folders(folder) if files}
+    kept = {person: files[:per_identity] for person, files in found.items()}
+    _check_people(folder, kept)
+    paths = [f"{person}/{file}" for person, files in kept.items() for file in files]
+    images = _FolderImages(folder, paths)
+    for index in range(len(images)):
+        images.check(index)
+    owners = np.repeat(np.arange(len(kept)), [len(files) for files in kept.values()])
+    left_out = {f"{person}/{file}" for person, files in found.items() for file in files} - set(paths)
+    description = describe_people("people", folder.resolve().name, images, len(kept), per_identity)
+    return PeopleSet(
+        images, owners, tuple(kept), tuple(paths), description, frozenset(left_out), _notes(folder, len(left_out))
+    )
+
+
+def describe_people(
+    kind: str, name: str, images: FaceImages, people: int, per_identity: int | None = None
+) -> dict[str, Any]:
+    """Return what a report says of a set of people; `name` is a folder's own name, not the way to it."""
+    return {
+        "kind": kind,
+        "name": name,
+        "images": len(images),
+        "people": people,
+        "pairs": None,
+        "per_identity": per_identity,
+        "sha256": set_sha256(images),
+    }
+
+
+def _folders(folder: Path) -> Iterator[tuple[str, list[str]]]:
+    """Give each person's name and the names of their images, both sorted."""
+    try:
+        inside = folder.resolve(strict=True)
+        for person in sorted(folder.iterdir()):
+            if not person.name.startswith(".") and person.is_dir() and person.resolve().is_relative_to(inside):
+                yield person.name, sorted(file.name for file in person.iterdir() if _is_image(file, inside))
+    except OSError as error:
+        what = f"the folder of people cannot be read: {error.strerror or error}"
+        raise MeasurementError(what, where=str(error.filename or folder), fix="check the path") from error
+
+
+def _is_image(file: Path, inside: Path) -> bool:
+    named = file.suffix.lower() in SUFFIXES and not file.name.startswith(".")
+    return named and file.is_file() and file.resolve().is_relative_to(inside)
+
+
+def _check_people(folder: Path, kept: dict[str, list[str]]) -> None:
+    where = str(folder)
+    if not kept:
+        raise MeasurementError("there are no images of people in this folder", where=where, fix=_LAYOUT)
+    if len(kept) == 1:
+        what = f"there is one person only, {next(iter(kept))!r}, so nobody to tell them from"
+        raise MeasurementError(what, where=where, fix=_LAYOUT)
+    if max(map(len, kept.values())) < 2:
+        what = "there is one image of each person only, so no pair shows the same person"
+        raise MeasurementError(what, where=where, fix="give two images of some people at least, or a higher cap")
+
+
+def _notes(folder: Path, left_out: int) -> tuple[str, ...]:
+    loose = sum(1 for file in folder.iterdir() if file.suffix.lower() in SUFFIXES and file.is_file())
+    notes = []
+    if loose:
+        notes.append(f"{loose} images lie beside the people's folders and were not used")
+    if left_out:
+        notes.append(f"{left_out} images were left out by the cap on images a person")
+    return tuple(notes)
+
+
+class _FolderImages:
+    """Files of a folder as crops; see FaceImages."""
+
+    def __init__(self, folder: Path, paths: list[str]) -> None:
+        self._folder = folder
+        self._paths = paths
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def name(self, index: int) -> str:
+        return self._paths[index]
+
+    def digest(self, index: int) -> str:
+        return hashlib.sha256(read_bytes(self._folder / self._paths[index])).hexdigest()
+
+    def crop(self, index: int) -> Crop:
+        path = self._folder / self._paths[index]
+        pixels = decode(read_bytes(path), FORMATS, str(path))
+        _check_size((pixels.shape[1], pixels.shape[0]), path)
+        return pixels
+
+    def check(self, index: int) -> None:
+        """Refuse an image whose header announces another size."""
+        path = self._folder / self._paths[index]
+        _check_size(image_size(read_bytes(path), FORMATS, str(path)), path)
+
+
+def _check_size(size: tuple[int, int], path: Path) -> None:
+    if size != (CROP_SIZE, CROP_SIZE):
+        what = f"an image is {size[0]}x{size[1]} pixels, not {CROP_SIZE}x{CROP_SIZE}"
+        fix = f"align the faces to {CROP_SIZE}x{CROP_SIZE} on the usual five-point template, or remove the file"
+        raise MeasurementError(what, where=str(path), fix=fix)
