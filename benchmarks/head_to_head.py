@@ -1,7 +1,7 @@
 """Compare the toolkit with what somebody would use instead: one command, one table.
 
-    make bench                       # the shared checkpoints and faces where they are, the demo model otherwise
-    make bench BENCH=--quick         # the demo model in a few minutes
+    make bench                  # the shared checkpoints and faces where they are, the demo model otherwise
+    make bench BENCH=--quick    # the demo model in a few minutes
     python benchmarks/head_to_head.py prelu=FILE.ckpt relu6=FILE.pt --faces PEOPLE --pairs PAIRS.bin --work DIR
 
 All contenders of a model are made from the same float.onnx, scored on the same images and timed in turns in one
@@ -27,23 +27,26 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # torch's idle threads must
 import numpy as np
 from load_once import weigh
 from peers import Effort, Made, Materials, Peer, all_peers
-from runtimes import open_file
-from scored_set import ScoredSet, draw_faces, embed, open_faces, score
+from peers.ours import compressed
+from plot import write_plot
+from random_networks import random_network
+from runtimes import PACKAGES, open_file
+from scored_set import ScoredSet, draw_faces, open_faces, score
+from tables import tables
 from timing import time_files
 
-import qface_toolkit as qf
 from qface_toolkit.environment import record_environment, usable_cores
+from qface_toolkit.evaluation import Embedder, embed_images
 from qface_toolkit.measure.size import measure_size
 from qface_toolkit.models import FloatModel, load_model
-from qface_toolkit.sources import load_crops
-from qface_toolkit.sources._sets import find_set
+from qface_toolkit.sources import find_set, load_crops
 
 REFERENCE = "float.onnx"
 SHARED = Path(__file__).resolve().parents[2] / "shared"
-RESULT = Path(__file__).parent / "results" / "head_to_head.json"
 THOROUGH = Effort(300, ("int8-fast", "int8", "int8-best"), (20, 60), (0.1, 0.01), batch=32, pool=1024)
 QUICK = Effort(32, ("int8-fast",), (), (), batch=16, pool=32)
-PACKAGES = ("openvino", "nncf")
+VERSIONS = ("openvino", "nncf")
+BATCH = 16
 
 
 def main() -> None:
@@ -52,17 +55,18 @@ def main() -> None:
     scored = open_faces(wanted.faces, wanted.pairs, wanted.folds) if wanted.faces else draw_faces(wanted.people)
     result: dict[str, Any] = {
         "environment": record_environment(0, 1).model_dump(mode="json"),
-        "peer_versions": {name: _version(name) for name in PACKAGES},
+        "peer_versions": {name: _version(name) for name in VERSIONS},
         "scored": scored.about, "effort": asdict(wanted.effort), "rounds": wanted.rounds,
         "load_average": {}, "rows": [], "traces": {},
     }  # fmt: skip
     for name, path in wanted.models.items():
-        race = Race(name, load_model(path), scored, wanted)
+        race = Race(name, load_model(path) if path else random_network(name), scored, wanted)
         result["rows"] += race.rows()
         result["traces"][name] = {peer: made.trace for peer, made in race.made.items() if made.trace}
         result["load_average"][name] = race.load_average
     wanted.save.write_text(json.dumps(result, indent=1) + "\n")
-    print(f"wrote {wanted.save}; python benchmarks/tables.py makes the tables and the plot of it")
+    write_plot(result, wanted.save.with_suffix(".png"))
+    print(f"\n{tables(result)}\n\nwrote {wanted.save} and the plot beside it")
 
 
 class Race:
@@ -94,11 +98,8 @@ class Race:
         return list(rows.values())
 
     def float_file(self) -> Path:
-        """Return float.onnx, written beside float.fast.onnx by the cheapest recipe."""
-        out = self.work / f"compressed-{self.wanted.effort.recipes[0]}"
-        if not out.exists():
-            backends = ["onnx-x86", "torch-x86", "openvino"]
-            qf.compress(self.model, out=out, recipe=self.wanted.effort.recipes[0], backends=backends)
+        """Return float.onnx, which every recipe writes."""
+        out, _ = compressed(self.model, self.work, self.wanted.effort.recipes[0])
         return out / REFERENCE
 
     def make(self, key: str, peer: Peer, float_file: Path) -> Made:
@@ -110,9 +111,8 @@ class Race:
             return Made(**kept | {"files": tuple(Path(file) for file in kept["files"])})
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
-        effort = self.wanted.effort
+        effort, started = self.wanted.effort, time.perf_counter()
         materials = Materials(self.model, float_file, self.crops(peer), self.work, effort, self.wanted.threads)
-        started = time.perf_counter()
         made = peer.make(materials, folder)
         seconds = time.perf_counter() - started if made.seconds is None else made.seconds
         kept = asdict(made) | {"seconds": round(seconds, 2), "files": [str(file) for file in made.files]}
@@ -137,7 +137,7 @@ class Race:
             figures["size_bytes"] = sum(measure_size(file).size_bytes for file in made.files)
             figures |= weigh(made.runtime, made.files[0], self.one_image(), self.wanted.processes)
         reference = self.embeddings(f"{REFERENCE}, none")
-        return figures | score(reference, self.embeddings(key), self.scored.faces)
+        return figures | score(reference, self.embeddings(key), self.scored.faces, self.wanted.draws)
 
     def one_image(self) -> Path:
         """Return a file with one preprocessed drawing."""
@@ -150,15 +150,14 @@ class Race:
         if key not in self.made:
             peer = next(peer for peer in all_peers(self.wanted.effort) if f"{peer.name}, {peer.images}" == key)
             self.made[key] = self.make(key, peer, self.float_file())
-        made = self.made[key]
-        known = [hashlib.sha256(file.read_bytes()).hexdigest() for file in made.files]
-        stem = hashlib.sha256(repr([known, self.scored.about["sha256"], made.runtime]).encode()).hexdigest()[:16]
-        kept = self.work / f"embeddings-{stem}.npy"
-        if not kept.exists():
-            run = open_file(made.runtime, made.files[0], self.wanted.threads, batch=16)
-            np.save(kept, embed(run, self.scored, self.model.spec))
-        found: np.ndarray = np.load(kept)
-        return found
+        made, threads = self.made[key], self.wanted.threads
+        content = hashlib.sha256(b"".join(file.read_bytes() for file in made.files)).hexdigest()
+        run = open_file(made.runtime, made.files[0], threads, BATCH)
+        version = importlib.metadata.version(PACKAGES[made.runtime])
+        embedder = Embedder(run, self.model.spec, key, content, f"{made.runtime} {version}")
+        return embed_images(
+            embedder, self.scored.images, flip=False, batch=BATCH, threads=threads, cache=self.work / "embeddings"
+        )
 
     def time(self, rows: Mapping[str, dict[str, Any]]) -> None:
         """Time everything that has a file, in turns, and add the figures to its row."""
@@ -186,13 +185,14 @@ def _version(package: str) -> str | None:
 def read_arguments() -> argparse.Namespace:
     """Return the options, with the models and faces to take where none are named."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("models", nargs="*", metavar="NAME=FILE")
+    parser.add_argument("models", nargs="*", metavar="NAME[=FILE]", help="an architecture's name alone: random weights")
     parser.add_argument("--faces", type=Path, help="a folder of aligned images for each person")
     parser.add_argument("--pairs", type=Path, help="a .bin file of pairs of the same images")
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--quick", action="store_true", help="the demo model on drawings, without training anything")
     parser.add_argument("--work", type=Path, default=Path("bench-out"))
-    parser.add_argument("--save", type=Path)
+    parser.add_argument("--save", type=Path, help="where the result goes, and the plot beside it")
+    parser.add_argument("--draws", type=int, default=1000, help="of people, for the interval of what TAR loses")
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--processes", type=int, help="that load each file, for load time and memory")
     parser.add_argument("--recipes", default=",".join(THOROUGH.recipes))
@@ -204,8 +204,8 @@ def read_arguments() -> argparse.Namespace:
     wanted.rounds = wanted.rounds or (20 if wanted.quick else 200)
     wanted.processes = wanted.processes or (1 if wanted.quick else 3)
     wanted.effort = QUICK if wanted.quick else _effort(wanted)
-    wanted.save = wanted.save or (wanted.work / "head_to_head.json" if wanted.quick or wanted.models else RESULT)
-    named = dict(given.split("=", 1) for given in wanted.models)
+    wanted.save = wanted.save or wanted.work / "head_to_head.json"
+    named = {name: path for name, _, path in (given.partition("=") for given in wanted.models)}
     if not named and not wanted.quick and SHARED.is_dir():
         named = {"prelu": SHARED / "models/mobilefacenet_prelu_112x96.ckpt",
                  "relu6": SHARED / "models/mobilefacenet_relu6_112.pt"}  # fmt: skip

@@ -10,28 +10,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from peers._base import Crops
-from runtimes import Run
-from score_faces import open_album
+from peers import Crops
 
-from qface_toolkit.measure.accuracy import FaceSet, first_of_each
-from qface_toolkit.measure.agreement import measure_agreement
-from qface_toolkit.measure.every_pair import score_every_pair
-from qface_toolkit.measure.verification import fold_accuracy, make_pairs, squared_distances, unit_rows
-from qface_toolkit.models import ModelSpec
-from qface_toolkit.sources import load_crops, pixel_sha256
-from qface_toolkit.sources._sets import find_set
+from qface_toolkit.evaluation import FaceImages, PairSet, PeopleSet, draw_people, read_pairs, read_people
+from qface_toolkit.measure.accuracy import FaceSet, first_of_each, measure_accuracy
+from qface_toolkit.measure.resampling import draw_people as draw_anew
+from qface_toolkit.measure.verification import Pairs, make_pairs
 
-FAR, BATCH, MOST = 1e-4, 16, 10
-IMAGES_EACH = 8
-Embeddings = np.ndarray
+FAR, MOST = 1e-4, 10
 
 
 @dataclass(frozen=True)
 class ScoredSet:
-    """Crops, whose they are and which are compared, and what the set is, in words and numbers."""
+    """Images, whose they are and which are compared, and what the set is, in words and numbers."""
 
-    crops: Crops
+    images: FaceImages
     faces: FaceSet
     about: dict[str, Any]
 
@@ -42,45 +35,46 @@ class ScoredSet:
         for owner in np.unique(owners):
             turns[owners == owner] = np.arange((owners == owner).sum())
         order = np.argsort(turns, kind="stable")
-        return self.crops[order[turns[order] >= MOST][:count]]
+        return np.stack([self.images.crop(int(row)) for row in order[turns[order] >= MOST][:count]])
 
 
-def open_faces(people: Path, pairs: Path | None, folds: int) -> ScoredSet:
+def open_faces(folder: Path, pairs: Path | None, folds: int) -> ScoredSet:
     """Read a folder of people and the pairs that are drawn from it."""
-    album = open_album(people, pairs, folds)
-    return ScoredSet(album.crops, album.faces, _about("aligned faces of real people", album.faces, album.sha256))
+    people = read_people(folder)
+    return _scored(people, None if pairs is None else _rows_of(read_pairs(pairs, folds), people))
 
 
 def draw_faces(people: int) -> ScoredSet:
-    """Draw people whose attribute values no calibration set uses, eight images each."""
-    crops = load_crops(find_set("drawings-heldout").open(count=people * IMAGES_EACH))
-    owners = np.repeat(np.arange(people), IMAGES_EACH)
-    faces = FaceSet(owners, first_of_each(owners), make_pairs(owners, per_fold=min(300, people * 2), folds=10))
-    return ScoredSet(crops, faces, _about("drawings of people that calibration never saw", faces, pixel_sha256(crops)))
+    """Draw people whose attribute values no calibration set uses."""
+    drawn = draw_people(people)
+    return _scored(drawn, make_pairs(drawn.owners, per_fold=min(300, 2 * people)))
 
 
-def _about(what: str, faces: FaceSet, sha256: str) -> dict[str, Any]:
-    return {
-        "what": what, "images": len(faces.owners), "people": int(faces.owners.max()) + 1,
-        "compared": len(faces.compared), "most_images_a_person": MOST,
-        "pairs": 0 if faces.pairs is None else len(faces.pairs.same),
-        "folds": 0 if faces.pairs is None else faces.pairs.folds, "sha256": sha256,
-    }  # fmt: skip
+def _rows_of(found: PairSet, people: PeopleSet) -> Pairs:
+    """Return a file's pairs as rows of the folder that holds the very same images."""
+    rows = {people.images.digest(index): index for index in range(len(people.images))}
+    places = np.array([rows[found.images.digest(index)] for index in range(len(found.images))])
+    return Pairs(places[found.pairs.first], places[found.pairs.second], found.pairs.same, found.pairs.folds)
 
 
-def embed(run: Run, scored: ScoredSet, spec: ModelSpec) -> Embeddings:
-    """Return the embeddings of all images."""
-    starts = range(0, len(scored.crops), BATCH)
-    return np.concatenate([run(spec.preprocess(scored.crops[at : at + BATCH])) for at in starts])
+def _scored(people: PeopleSet, pairs: Pairs | None) -> ScoredSet:
+    faces = FaceSet(people.owners, first_of_each(people.owners, MOST), pairs)
+    compared = {"compared": len(faces.compared), "most_images_a_person": MOST}
+    shown = {} if pairs is None else {"pairs": len(pairs.same), "folds": pairs.folds}
+    return ScoredSet(people.images, faces, people.description | compared | shown)
 
 
-def score(reference: Embeddings, other: Embeddings, faces: FaceSet) -> dict[str, Any]:
-    """Return the figures of one contender against the float model's embeddings of the same images."""
-    agreement = measure_agreement(reference, other)
-    figures = {"cosine_mean": agreement.cosine_mean, "cosine_p1": agreement.cosine_p1}
-    found = score_every_pair(other[faces.compared], faces.owners[faces.compared], (FAR,))
-    figures["tar"] = {"1e-4": float(found.tar((FAR,))[0])}
-    if faces.pairs is not None:
-        distances = squared_distances(unit_rows(other), faces.pairs)
-        figures["pair_accuracy"] = fold_accuracy(distances, faces.pairs.same, faces.pairs.folds)[0]
-    return figures
+def score(reference: np.ndarray, other: np.ndarray, faces: FaceSet, draws: int) -> dict[str, Any]:
+    """Return the figures of one contender against the float model's embeddings of the same images.
+
+    What TAR loses comes with its interval, from `draws` draws of people.
+    """
+    found = measure_accuracy(reference, other, faces, draw_anew(int(faces.owners.max()) + 1, draws), (FAR,))
+    lost = found["tar_lost@1e-4"]
+    figures: dict[str, Any] = {
+        name: round(found[name].value, 6)
+        for name in ("cosine_mean", "cosine_p1", "cosine_min", "pair_accuracy")
+        if name in found
+    }
+    interval = {"value": round(lost.value, 6), "low": round(lost.low, 6), "high": round(lost.high, 6)}
+    return figures | {"tar": {"1e-4": round(found["tar@1e-4"].value, 6)}, "tar_lost": {"1e-4": interval}}

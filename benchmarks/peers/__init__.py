@@ -1,9 +1,9 @@
 """Who takes part in the head-to-head: one file a tool, one entry a row."""
 
 from peers import float_files, nncf_openvino, onnxruntime_static, ours, quantface, torch_fx
-from peers._base import Effort, Made, Materials, Peer
+from peers._base import Crops, Effort, Made, Materials, Peer
 
-__all__ = ["Effort", "Made", "Materials", "Peer", "all_peers"]
+__all__ = ["Crops", "Effort", "Made", "Materials", "Peer", "all_peers"]
 
 
 def all_peers(effort: Effort) -> tuple[Peer, ...]:

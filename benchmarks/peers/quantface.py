@@ -30,8 +30,7 @@ from torch.nn.utils import parametrize
 from peers._base import Made, Materials, Peer
 from peers.float_files import freeze
 from qface_toolkit.models import FloatModel
-from qface_toolkit.sources import load_crops
-from qface_toolkit.sources._sets import find_set
+from qface_toolkit.sources import find_set, load_crops
 
 OPEN_STEPS, CLIP, HELD_OUT, HELD_OUT_SEED = 299, 5.0, 256, 11
 ACTIVATIONS = (nn.PReLU, nn.ReLU, nn.ReLU6, nn.LeakyReLU)

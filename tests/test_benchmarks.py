@@ -1,0 +1,142 @@
+"""The head-to-head: its documents say what its result says, its reference follows the published rule, and it runs."""
+
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from qface_toolkit.models import ARCHITECTURES
+
+BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+ROW = {
+    "model": "tiny", "name": "int8", "by": "qface_toolkit", "images": "drawings", "simulation": False,
+    "seconds_to_make": 90.0, "real_faces": 0, "size_bytes": 12_345, "p50_ms": {"value": 1.5, "low": 1.25, "high": 2.0},
+    "times_faster": 2.5, "load_ms": 30.4, "peak_memory_bytes": 64e6, "images_per_s_batch_8": 999.6,
+    "cosine_mean": 0.99, "cosine_p1": 0.98, "pair_accuracy": 0.9875, "tar": {"1e-4": 0.9},
+}  # fmt: skip
+PEER = ROW | {"name": "static", "by": "ONNX Runtime", "images": "faces", "real_faces": 300, "tar": {"1e-4": 0.88}}
+RESULT = {"rows": [ROW, PEER]}
+
+
+@pytest.fixture(autouse=True)
+def beside_the_scripts(monkeypatch):
+    """Import as the scripts do, from their own folder."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+
+
+def module(name):
+    return importlib.import_module(name)
+
+
+def test_a_row_says_every_figure():
+    line = module("tables").tables(RESULT).splitlines()[-2]
+    expected = ("**int8**", "drawings", "12", "1.50 (1.25 to 2.00)", "2.50", "30", "64", "", "1000", "0.9900 / 0.9800",
+                "98.75", "90.00", "1.5", "0")  # fmt: skip
+    assert [cell.strip() for cell in line.strip("|").split("|")] == list(expected)
+
+
+@pytest.mark.parametrize(
+    "row, said",
+    [
+        (ROW | {"failed": "ImportError: no package | here"}, "cannot run: ImportError: no package / here"),
+        (ROW | {"simulation": True}, "simulation, no file"),
+    ],
+)
+def test_what_cannot_be_measured_says_why(row, said):
+    titles, _, line = module("tables").tables({"rows": [row]}).splitlines()[-3:]
+    assert said in line
+    assert line.count("|") == titles.count("|")
+
+
+def test_tables_go_between_the_marks_and_nowhere_else():
+    tables = module("tables")
+    document = f"before\n{tables.BEGIN}\nold\n{tables.END}\nafter\n"
+    new = tables.with_tables(document, RESULT)
+    assert new == f"before\n{tables.BEGIN}\n{tables.tables(RESULT)}\n{tables.END}\nafter\n"
+    assert tables.with_tables(new, RESULT) == new
+    assert tables.with_tables("no marks\n", RESULT) == "no marks\n"
+
+
+def test_a_plot_knows_what_it_was_drawn_from(tmp_path):
+    plot = module("plot")
+    plot.write_plot(RESULT, tmp_path / "plot.png")
+    assert plot.read_digest(tmp_path / "plot.png") == plot.digest(RESULT)
+    slower = {"rows": [ROW | {"p50_ms": {"value": 1.6, "low": 1.25, "high": 2.0}}, PEER]}
+    assert plot.digest(slower) != plot.digest(RESULT)
+
+
+def test_names_beside_points_keep_apart():
+    plot, axes = module("plot"), module("matplotlib.figure").Figure().subplots()
+    axes.set_ylim(0, 1)
+    heights = plot._apart([0.1, 0.5, 0.5, 0.5, 0.99, 0.995], axes)
+    assert heights == sorted(heights) and min(np.diff(heights)) > 0.059
+    assert max(heights) <= 0.99 and heights[0] == pytest.approx(0.1)
+
+
+def test_the_interval_of_a_median_is_that_of_order_statistics():
+    found = module("timing")._median_with_interval([float(number) for number in range(101)])
+    assert found == {"value": 50.0, "low": 40.0, "high": 61.0}
+
+
+@pytest.mark.parametrize(
+    "low, high, bits, given, expected",
+    [
+        (0.0, 255.0, 8, [0.0, 1.4, 1.6, 255.0, 300.0, -3.0], [0.0, 1.0, 2.0, 255.0, 255.0, 0.0]),
+        (-1.0, 2.0, 2, [-1.0, -0.4, 0.6, 1.4, 9.0], [-1.0, 0.0, 1.0, 1.0, 2.0]),
+        (-2.0, 61.0, 6, [-2.0, 0.4, 60.7, 70.0], [-2.0, 0.0, 61.0, 61.0]),
+    ],
+)
+def test_the_published_grid_by_hand(low, high, bits, given, expected):
+    rounded = module("peers.quantface").rounded
+    assert rounded(torch.tensor(given), torch.tensor(low), torch.tensor(high), bits).tolist() == expected
+
+
+def test_the_published_grid_passes_gradients_whatever_the_range():
+    x = torch.tensor([-9.0, 0.3, 9.0], requires_grad=True)
+    module("peers.quantface").fake_quantize(x, torch.tensor(0.0), torch.tensor(1.0), 8).sum().backward()
+    assert x.grad.tolist() == [1.0, 1.0, 1.0]
+
+
+# Counted in the published module definitions (QuantFace, ICPR 2022): activation quantizers of each network.
+@pytest.mark.parametrize("name, count", [("mobilefacenet", 45), ("iresnet18", 17), ("iresnet50", 49)])
+def test_grids_stand_where_the_published_rule_has_them(name, count):
+    quantface = module("peers.quantface")
+    student = quantface.student_of(ARCHITECTURES.get(name).published.build(), 8)
+    assert sum(isinstance(one, quantface.Activations) for one in student.modules()) == count
+    layers = [one for one in student.modules() if isinstance(one, nn.Conv2d | nn.Linear | nn.PReLU)]
+    assert layers and all(hasattr(layer, "parametrizations") for layer in layers)
+
+
+def test_ranges_hold_zero_never_shrink_and_stay_when_closed():
+    quantface = module("peers.quantface")
+    grid = quantface.Activations(8)
+    for values in ([2.0, 3.0], [-1.0, 1.0]):
+        grid(torch.tensor(values))
+    assert (float(grid.low), float(grid.high)) == (-1.0, 3.0)
+    quantface.open_ranges(grid, opened=False)
+    assert float(grid(torch.tensor([50.0]))) == pytest.approx(3.0, abs=0.02)
+    assert float(grid.high) == 3.0
+
+
+@pytest.mark.slow
+def test_the_short_head_to_head_runs(tmp_path):
+    command = [sys.executable, BENCHMARKS / "head_to_head.py", "--quick", "--work", tmp_path / "work", "--rounds", "5"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    rows = json.loads((tmp_path / "work" / "head_to_head.json").read_text())["rows"]
+    failed = {row["name"]: row["failed"] for row in rows if "failed" in row}
+    assert all(name.startswith("NNCF") and "nncf" in why for name, why in failed.items()), failed
+    found = {row["name"]: row for row in rows if "failed" not in row}
+    assert found["float.onnx"]["times_faster"] == 1
+    assert found["int8-fast, int8.x86.onnx"]["cosine_mean"] > found["quantize_static MinMax"]["cosine_mean"] > 0.98
+    assert found["QuantFace's rule, w8a8"]["cosine_mean"] > found["QuantFace's rule, w6a6"]["cosine_mean"] > 0.8
+    timed = [row for row in found.values() if not row["simulation"]]
+    assert all(row["p50_ms"]["low"] <= row["p50_ms"]["value"] <= row["p50_ms"]["high"] for row in timed)
+    assert all(10e6 < row["peak_memory_bytes"] < 1e9 and row["load_ms"] > 0 for row in timed)
+    assert "| **int8-fast, int8.x86.onnx** |" in done.stdout
