@@ -28,6 +28,7 @@ from qface_toolkit.models import CROP_SIZE, FloatModel, ModelSpec, load_model
 from qface_toolkit.models._model import override
 from qface_toolkit.models._stated import PREPROCESSING, stated_facts, stated_name, with_stated
 
+_CUT = "cut the graph at the embedding, or give another model"
 _EXAMPLES = "--set model.mean=127.5 --set model.std=127.5 --set model.color=rgb"
 
 
@@ -210,8 +211,8 @@ def _probed(run: Embed, size: tuple[int, int], path: Path) -> int:
         embedding = np.asarray(run(np.zeros((1, 3, *size), np.float32)))
     except ERRORS as error:
         what = f"the runtime cannot run the file: {str(error).splitlines()[0]}"
-        raise ArtifactError(what, where=str(path), fix="cut the graph at the embedding, or give another model") from error
+        raise ArtifactError(what, where=str(path), fix=_CUT) from error
     if embedding.ndim != 2 or len(embedding) != 1 or not math.prod(embedding.shape):
         what = f"the model returns {list(embedding.shape)} for one image, not one embedding [1, D]"
-        raise ArtifactError(what, where=str(path), fix="cut the graph at the embedding, or give another model")
+        raise ArtifactError(what, where=str(path), fix=_CUT)
     return int(embedding.shape[1])
