@@ -6,8 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from qface_toolkit.measure._joint import JointPairs, score_jointly
+from qface_toolkit.measure._operating import FIELDS, JointFigures
 from qface_toolkit.measure.agreement import measure_agreement, row_cosines
-from qface_toolkit.measure.every_pair import PairScores, score_every_pair
+from qface_toolkit.measure.every_pair import drawn_tar, score_every_pair
 from qface_toolkit.measure.resampling import (
     Draws,
     Estimate,
@@ -22,6 +24,9 @@ FARS = (1e-3, 1e-4, 1e-5)
 
 Figures = dict[str, Estimate]
 """Figures by name. Rates lie in 0..1; what is `lost` is the float model's rate less the other's."""
+
+Samples = dict[str, tuple[float, npt.NDArray[np.float64]]]
+"""Figures by name, each with the same figure of every draw."""
 
 
 @dataclass(frozen=True)
@@ -59,54 +64,101 @@ def measure_accuracy(
     Raises:
         MeasurementError: if an embedding is zero or not finite, or there are no genuine or no impostor pairs.
     """
-    figures = _agreement(reference, other, faces, draws) | _every_pair(reference, other, faces, draws, fars)
-    return figures if faces.pairs is None else figures | _pairs(reference, other, faces, faces.pairs, draws)
+    return estimates(draw_figures(compare(reference, other, faces, draws, fars)))
 
 
-def _agreement(reference: Floats, other: Floats, faces: FaceSet, draws: Draws) -> Figures:
-    whole = measure_agreement(reference, other)
-    drawn = drawn_cosines(row_cosines(reference, other), faces.owners, draws)
+@dataclass(frozen=True)
+class Comparison:
+    """Two models' embeddings of the same images, every pair's scores by both, and what follows for each draw.
+
+    `whole` [rates, fields] and `drawn` [draws, rates, fields] are those of `measure._operating`.
+    """
+
+    reference: Floats
+    other: Floats
+    faces: FaceSet
+    draws: Draws
+    fars: tuple[float, ...]
+    joint: JointPairs
+    judged: JointFigures
+    whole: npt.NDArray[np.float64]
+    drawn: npt.NDArray[np.float64]
+
+
+def compare(
+    reference: Floats, other: Floats, faces: FaceSet, draws: Draws, fars: Sequence[float], listed: int = 20
+) -> Comparison:
+    """Score every pair of the compared rows by both models, and draw people.
+
+    Raises:
+        MeasurementError: as `measure_accuracy`.
+    """
+    rows = faces.compared
+    joint = score_jointly(np.asarray(reference)[rows], np.asarray(other)[rows], faces.owners[rows], fars, listed)
+    judged = JointFigures(joint, fars)
+    whole, drawn = judged.figures(), judged.drawn(draws)
+    return Comparison(reference, other, faces, draws, tuple(fars), joint, judged, whole, drawn)
+
+
+def draw_figures(comparison: Comparison) -> Samples:
+    """Return what `measure_accuracy` has, with each draw's figures instead of intervals."""
+    found = _agreement(comparison) | _every_pair(comparison)
+    return found if comparison.faces.pairs is None else found | _pairs(comparison, comparison.faces.pairs)
+
+
+def estimates(samples: Samples) -> Figures:
+    """Return figures with their intervals."""
+    return {name: estimate(value, drawn) for name, (value, drawn) in samples.items()}
+
+
+def _agreement(comparison: Comparison) -> Samples:
+    both = comparison.reference, comparison.other
+    whole = measure_agreement(*both)
+    drawn = drawn_cosines(row_cosines(*both), comparison.faces.owners, comparison.draws)
     values = {"cosine_mean": whole.cosine_mean, "cosine_p1": whole.cosine_p1, "cosine_min": whole.cosine_min}
-    return {name: estimate(value, row) for (name, value), row in zip(values.items(), drawn, strict=True)}
+    return {name: (value, row) for (name, value), row in zip(values.items(), drawn, strict=True)}
 
 
-def _every_pair(reference: Floats, other: Floats, faces: FaceSet, draws: Draws, fars: Sequence[float]) -> Figures:
-    owners = faces.owners[faces.compared]
-    gallery, probe = reference[faces.compared], other[faces.compared]
-    whole, drawn = _tar(score_every_pair(gallery, owners, fars), fars, draws)
-    figures = _named("float_tar", whole, drawn, fars)
-    scores = {
-        "tar": score_every_pair(probe, owners, fars),
-        "mixed_tar": score_every_pair(gallery, owners, fars, probe),
+def _every_pair(comparison: Comparison) -> Samples:
+    faces, fars = comparison.faces, comparison.fars
+    gallery, probe = (np.asarray(side)[faces.compared] for side in (comparison.reference, comparison.other))
+    mixed = score_every_pair(gallery, faces.owners[faces.compared], fars, probe) if fars else None
+    rates = {
+        name: (comparison.whole[:, at], comparison.drawn[:, :, at])
+        for at, name in ((FIELDS.index("float_tar"), "float_tar"), (FIELDS.index("tar"), "tar"))
     }
-    for name, one in scores.items():
-        its_whole, its_drawn = _tar(one, fars, draws)
-        figures |= _named(name, its_whole, its_drawn, fars)
-        figures |= _named(f"{name}_lost", whole - its_whole, drawn - its_drawn, fars)
+    if mixed is not None:
+        rates["mixed_tar"] = drawn_tar(mixed, fars, comparison.draws)
+    figures: Samples = {}
+    for name, (whole, drawn) in rates.items():
+        figures |= _named(name, whole, drawn, fars)
+        if name != "float_tar":
+            first = rates["float_tar"]
+            figures |= _named(f"{name}_lost", first[0] - whole, first[1] - drawn, fars)
     return figures
-
-
-def _tar(
-    scores: PairScores, fars: Sequence[float], draws: Draws
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    return scores.tar(fars), np.stack([scores.tar(fars, counts) for counts in draws])
 
 
 def _named(
     name: str, whole: npt.NDArray[np.float64], drawn: npt.NDArray[np.float64], fars: Sequence[float]
-) -> Figures:
-    return {f"{name}@{far_key(far)}": estimate(whole[at], drawn[:, at]) for at, far in enumerate(fars)}
+) -> Samples:
+    return {f"{name}@{far_key(far)}": (float(whole[at]), drawn[:, at]) for at, far in enumerate(fars)}
 
 
-def _pairs(reference: Floats, other: Floats, faces: FaceSet, pairs: Pairs, draws: Draws) -> Figures:
-    counts = count_pairs(draws, faces.owners[pairs.first], faces.owners[pairs.second])
+def _pairs(comparison: Comparison, pairs: Pairs) -> Samples:
+    owners = comparison.faces.owners
+    counts = count_pairs(comparison.draws, owners[pairs.first], owners[pairs.second])
+    return pair_figures((comparison.reference, comparison.other), pairs, counts)
+
+
+def pair_figures(sides: tuple[Floats, Floats], pairs: Pairs, counts: npt.NDArray[np.float64]) -> Samples:
+    """Return the pair accuracy of both models and what is lost; `counts` [draws, pairs] is how often a pair counts."""
     whole, drawn = [], []
-    for embeddings in (reference, other):
+    for embeddings in sides:
         distances = squared_distances(unit_rows(embeddings), pairs)
         whole.append(fold_accuracy(distances, pairs.same, pairs.folds)[0])
         drawn.append(drawn_fold_accuracy(distances, pairs.same, pairs.folds, counts))
     return {
-        "float_pair_accuracy": estimate(whole[0], drawn[0]),
-        "pair_accuracy": estimate(whole[1], drawn[1]),
-        "pair_accuracy_lost": estimate(whole[0] - whole[1], drawn[0] - drawn[1]),
+        "float_pair_accuracy": (whole[0], drawn[0]),
+        "pair_accuracy": (whole[1], drawn[1]),
+        "pair_accuracy_lost": (whole[0] - whole[1], drawn[0] - drawn[1]),
     }

@@ -4,18 +4,17 @@
 intervals come from weighting them anew (`measure.resampling`); a pair then counts as its two people do.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from qface_toolkit.errors import MeasurementError
-from qface_toolkit.measure.verification import Floats, unit_rows
-
-_ROWS = 512
-_SPARE = 4
-"""How many times the impostors needed are kept: with other weights, the same rate reaches further down."""
+from qface_toolkit.measure._blocks import Block, Owners, Scores, check_owners, count_owned, every_block
+from qface_toolkit.measure._histogram import rank_of
+from qface_toolkit.measure._joint import SPARE, affordable, refuse_too_many
+from qface_toolkit.measure.resampling import Draws, Estimate, estimate
+from qface_toolkit.measure.verification import Floats, far_key, unit_rows
 
 
 @dataclass(frozen=True)
@@ -62,36 +61,90 @@ def score_every_pair(
     model against image j by the probe's, i != j. An image is never compared with itself.
 
     Raises:
+        MeasurementError: if an embedding is zero or not finite, there are no pairs of both kinds, or too many to keep.
+    """
+    marks = check_owners(owners, len(gallery))
+    counts = count_owned(marks, 1 if probe is None else 2)
+    refuse_too_many(counts)
+    order = np.argsort(marks, kind="stable")
+    first = unit_rows(gallery)[order]
+    second = first if probe is None else unit_rows(probe)[order]
+    best = _Best(int(SPARE * max(fars) * counts.impostors) + 1000)
+    genuine: list[_Scored] = []
+    for block in every_block(marks[order], counts.orders):
+        scores = block.scores(first, second)
+        if block.genuine is not None:
+            genuine.append(_scored(block, scores, marks[order], np.flatnonzero(block.genuine)))
+        wanted = scores >= best.floor if block.impostor is None else (scores >= best.floor) & block.impostor
+        best.add(_scored(block, scores, marks[order], np.flatnonzero(wanted)))
+    alike, mixed = _joined(genuine), best.finish()
+    down = np.argsort(-alike[0], kind="stable")
+    return PairScores(alike[0][down], alike[1][down], mixed[0], np.stack(mixed[1:]), counts.images, counts.orders)
+
+
+_Scored = tuple[npt.NDArray[np.float64], npt.NDArray[np.intp], npt.NDArray[np.intp]]
+"""Scores and both owners of some pairs."""
+
+
+def _scored(block: Block, scores: Scores, owners: Owners, found: npt.NDArray[np.intp]) -> _Scored:
+    rows, columns = np.divmod(found, scores.shape[1])
+    return scores.ravel()[found], owners[rows + block.rows.start], owners[columns + block.columns.start]
+
+
+def _joined(parts: Sequence[_Scored]) -> _Scored:
+    scores, first, second = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return scores, first, second
+
+
+class _Best:
+    """The best scores of those that come, and no more than twice as many as are wanted at a time."""
+
+    def __init__(self, most: int) -> None:
+        self.most, self.floor = most, -np.inf
+        self._parts: list[_Scored] = []
+        self._held = 0
+
+    def add(self, part: _Scored) -> None:
+        self._parts.append(part)
+        self._held += len(part[0])
+        if self._held > 2 * self.most:
+            scores, first, second = _joined(self._parts)
+            at = np.argpartition(-scores, self.most - 1)[: self.most]
+            self._parts, self._held = [(scores[at], first[at], second[at])], self.most
+            self.floor = float(scores[at].min())
+
+    def finish(self) -> _Scored:
+        scores, first, second = _joined(self._parts)
+        down = np.argsort(-scores, kind="stable")[: self.most]
+        return scores[down], first[down], second[down]
+
+
+def tar_intervals(
+    embeddings: Floats, owners: npt.ArrayLike, fars: Sequence[float], draws: Draws, probe: Floats | None = None
+) -> dict[str, Estimate]:
+    """Return TAR with its interval for each false accept rate that the impostors support ("1e-3").
+
+    Rates whose scores would fill the memory are left out; `measure.separation` has the figures themselves.
+
+    Raises:
         MeasurementError: if an embedding is zero or not finite, or there are no pairs of both kinds.
     """
-    marks = np.asarray(owners, dtype=np.intp)
-    images = np.bincount(marks)
-    orders = 1 if probe is None else 2
-    impostors = (images.sum() ** 2 - (images**2).sum()) // 2 * orders
-    if images.max(initial=0) < 2 or not impostors:
-        raise MeasurementError("TAR needs genuine and impostor pairs", fix="give pairs of both kinds")
-    keep = int(_SPARE * max(fars) * impostors) + 1000
-    found = list(_in_parts(unit_rows(gallery), None if probe is None else unit_rows(probe), marks, keep))
-    genuine, genuine_owner, best, first, second = (np.concatenate(part) for part in zip(*found, strict=True))
-    order, down = np.argsort(-genuine, kind="stable"), np.argsort(-best, kind="stable")[:keep]
-    people = np.stack([first[down], second[down]])
-    return PairScores(genuine[order], genuine_owner[order], best[down], people, images, orders)
+    counts = count_owned(check_owners(owners, len(embeddings)), 1 if probe is None else 2)
+    wanted = [far for far in supported(fars, counts.impostors) if affordable(counts, far)]
+    if not wanted:
+        return {}
+    scores = score_every_pair(embeddings, owners, wanted, probe)
+    whole, drawn = drawn_tar(scores, wanted, draws)
+    return {far_key(far): estimate(whole[at], drawn[:, at]) for at, far in enumerate(wanted)}
 
 
-def _in_parts(
-    gallery: npt.NDArray[np.float64], probe: npt.NDArray[np.float64] | None, owners: npt.NDArray[np.intp], keep: int
-) -> Iterator[tuple[npt.NDArray[np.float64] | npt.NDArray[np.intp], ...]]:
-    """Yield genuine scores and owners, and the best impostor scores and both owners, of some rows at a time."""
-    places = np.arange(len(owners))
-    for start in range(0, len(owners), _ROWS):
-        rows = places[start : start + _ROWS]
-        scores = gallery[rows] @ (gallery if probe is None else probe).T
-        compared = places > rows[:, None] if probe is None else places != rows[:, None]
-        same = owners == owners[rows, None]
-        genuine, impostor = np.nonzero(compared & same), np.flatnonzero(compared & ~same)
-        found = scores.ravel()[impostor]
-        if len(found) > keep:
-            best = np.argpartition(-found, keep)[:keep]
-            found, impostor = found[best], impostor[best]
-        first, second = np.divmod(impostor, len(owners))
-        yield scores[genuine], owners[rows[genuine[0]]], found, owners[rows[first]], owners[second]
+def drawn_tar(
+    scores: PairScores, fars: Sequence[float], draws: Draws
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return TAR at each rate, [rates], and the same for each draw of people, [draws, rates]."""
+    return scores.tar(fars), np.stack([scores.tar(fars, counts) for counts in draws])
+
+
+def supported(fars: Sequence[float], impostors: int) -> tuple[float, ...]:
+    """Return the false accept rates of which so many impostor pairs make at least one pair."""
+    return tuple(far for far in fars if rank_of(far, impostors))

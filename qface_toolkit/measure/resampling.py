@@ -17,7 +17,7 @@ Draws = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure and the ends of its 95 % interval."""
+    """A figure and the ends of its 95 % interval, NaN where no draw had the figure."""
 
     value: float
     low: float
@@ -32,7 +32,8 @@ def draw_people(people: int, draws: int = 1000, seed: int = 0) -> Draws:
 
 def estimate(value: float, drawn: npt.NDArray[np.float64]) -> Estimate:
     """Return a figure with the 2.5th and 97.5th percentile of the same figure over the draws; a NaN is no draw."""
-    low, high = np.nanpercentile(drawn, (2.5, 97.5))
+    known = drawn[~np.isnan(drawn)]
+    low, high = np.percentile(known, (2.5, 97.5)) if known.size else (np.nan, np.nan)
     return Estimate(float(value), float(low), float(high))
 
 
@@ -58,15 +59,34 @@ def drawn_fold_accuracy(
     distances: Floats, same: npt.NDArray[np.bool_], folds: int, counts: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.float64]:
     """Return `verification.fold_accuracy`'s mean for each draw; `counts` [draws, pairs] is how often a pair counts."""
-    right = ((distances[None, :] < THRESHOLDS[:, None]) == same[None, :]).astype(np.float64)
-    parts = np.array_split(np.arange(len(distances)), folds)
-    hits = np.stack([counts[:, part] @ right[:, part].T for part in parts])
-    best = (hits.sum(axis=0) - hits).argmax(axis=2)
-    totals = np.stack([counts[:, part].sum(axis=1) for part in parts])
+    hits, best = _fold_hits(distances, same, folds, counts)
+    totals = np.stack([counts[:, part].sum(axis=1) for part in fold_parts(len(distances), folds)])
     with np.errstate(invalid="ignore"):
         rates = np.take_along_axis(hits, best[:, :, None], axis=2)[:, :, 0] / totals
     means: npt.NDArray[np.float64] = rates.mean(axis=0)
     return means
+
+
+def drawn_fold_thresholds(
+    distances: Floats, same: npt.NDArray[np.bool_], folds: int, counts: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """Return the threshold by which each fold is judged in each draw, [folds, draws]."""
+    thresholds: npt.NDArray[np.float64] = THRESHOLDS[_fold_hits(distances, same, folds, counts)[1]]
+    return thresholds
+
+
+def _fold_hits(
+    distances: Floats, same: npt.NDArray[np.bool_], folds: int, counts: npt.NDArray[np.float64]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.intp]]:
+    """Return what each threshold gets right, [folds, draws, thresholds], and the best one for the other folds."""
+    right = ((distances[None, :] < THRESHOLDS[:, None]) == same[None, :]).astype(np.float64)
+    hits = np.stack([counts[:, part] @ right[:, part].T for part in fold_parts(len(distances), folds)])
+    return hits, (hits.sum(axis=0) - hits).argmax(axis=2)
+
+
+def fold_parts(pairs: int, folds: int) -> list[npt.NDArray[np.intp]]:
+    """Return the places of each fold's pairs."""
+    return np.array_split(np.arange(pairs), folds)
 
 
 def count_pairs(draws: Draws, first: npt.NDArray[np.intp], second: npt.NDArray[np.intp]) -> npt.NDArray[np.float64]:

@@ -1,0 +1,119 @@
+"""A model beside its reference on a list of pairs, such as the .bin sets: what is lost, and which decisions change."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from qface_toolkit.errors import MeasurementError
+from qface_toolkit.measure._blocks import check_owners
+from qface_toolkit.measure._joint import KeptPairs, most_changed
+from qface_toolkit.measure.accuracy import Figures, estimates, pair_figures
+from qface_toolkit.measure.drift import ChangedPair, Drift, changed_pairs, drift_of
+from qface_toolkit.measure.paired import Decisions
+from qface_toolkit.measure.resampling import Draws, count_pairs, drawn_fold_thresholds, estimate, fold_parts
+from qface_toolkit.measure.verification import Floats, Pairs, squared_distances, unit_rows
+
+
+@dataclass(frozen=True)
+class PairListLosses:
+    """Pair accuracies and what is lost, how scores (cosines) drift, and decisions at the folds' thresholds.
+
+    In `own`, each model is judged by its own thresholds, in `kept` both by the reference's.
+    """
+
+    figures: Figures
+    genuine_drift: Drift
+    impostor_drift: Drift
+    own: Decisions
+    kept: Decisions
+    most_changed: tuple[ChangedPair, ...]
+
+
+def people_of_pairs(pairs: Pairs, images: int) -> npt.NDArray[np.intp]:
+    """Return whose each image is, [images], as far as the pairs tell: images of a genuine pair show one person.
+
+    People are numbered by their first image. Impostor pairs tell nothing; an image in none but those is a person.
+    """
+    parents = list(range(images))
+
+    def root(image: int) -> int:
+        while parents[image] != image:
+            parents[image] = parents[parents[image]]
+            image = parents[image]
+        return image
+
+    for first, second in zip(pairs.first[pairs.same].tolist(), pairs.second[pairs.same].tolist(), strict=True):
+        low, high = sorted((root(first), root(second)))
+        parents[high] = low
+    return np.unique([root(image) for image in range(images)], return_inverse=True)[1].astype(np.intp)
+
+
+def measure_pair_list(
+    reference: Floats, other: Floats, pairs: Pairs, owners: npt.ArrayLike, draws: Draws, listed: int = 20
+) -> PairListLosses:
+    """Compare a model with its reference on pairs; embeddings [N, D], `owners` [N] whole numbers, draws of them.
+
+    At most `listed` pairs of each kind are listed.
+
+    Raises:
+        MeasurementError: if an embedding is zero or not finite, no pair is genuine or none an impostor, or there are
+            fewer pairs than folds.
+    """
+    if pairs.same.all() or not pairs.same.any():
+        raise MeasurementError("a list of pairs needs genuine and impostor ones", fix="give pairs of both kinds")
+    marks = check_owners(owners, len(reference))
+    counts = count_pairs(draws, marks[pairs.first], marks[pairs.second])
+    figures = estimates(pair_figures((reference, other), pairs, counts))
+    distances = np.stack([squared_distances(unit_rows(side), pairs) for side in (reference, other)])
+    scores = 1 - distances / 2
+    own, kept = _decisions(distances, pairs, counts)
+    kinds = (pairs.same, ~pairs.same)
+    genuine, impostor = (_drift(scores[:, kind], counts[:, kind]) for kind in kinds)
+    whole = KeptPairs(pairs.first, pairs.second, (marks[pairs.first], marks[pairs.second]), (scores[0], scores[1]))
+    rows = np.arange(len(marks))
+    changed = [
+        pair
+        for kind in kinds
+        for pair in changed_pairs(most_changed(whole.at(np.flatnonzero(kind)), listed), rows, same=kind is kinds[0])
+    ]
+    return PairListLosses(figures, genuine, impostor, own, kept, tuple(changed))
+
+
+def _drift(scores: npt.NDArray[np.float64], counts: npt.NDArray[np.float64]) -> Drift:
+    values = scores[1] - scores[0]
+    with np.errstate(invalid="ignore"):
+        return drift_of(values, counts @ values / counts.sum(axis=1))
+
+
+def _decisions(
+    distances: npt.NDArray[np.float64], pairs: Pairs, counts: npt.NDArray[np.float64]
+) -> tuple[Decisions, Decisions]:
+    """Return what changes with own thresholds and with the reference's; the first row of counts has every pair once."""
+    weights = np.concatenate([np.ones((1, len(pairs.same))), counts])
+    thresholds = np.stack([drawn_fold_thresholds(each, pairs.same, pairs.folds, weights) for each in distances])
+    parts = fold_parts(len(pairs.same), pairs.folds)
+    folds = np.repeat(np.arange(pairs.folds), [len(part) for part in parts])
+    shares = np.array(list(_shares(distances, pairs.same, weights, thresholds[:, folds])))
+    found = [estimate(column[0], column[1:]) for column in shares.T]
+    return Decisions(*found[:4]), Decisions(*found[4:])
+
+
+def _shares(
+    distances: npt.NDArray[np.float64],
+    same: npt.NDArray[np.bool_],
+    weights: npt.NDArray[np.float64],
+    thresholds: npt.NDArray[np.float64],
+) -> Iterator[list[float]]:
+    """Yield for each draw the shares lost and won of both kinds, with own thresholds and with the reference's."""
+    kinds = np.stack([same, ~same]).astype(np.float64)
+    for draw, counts in enumerate(weights):
+        of_kind = kinds * counts
+        totals = of_kind.sum(axis=1)
+        before, own = distances < thresholds[:, :, draw]
+        kept = distances[1] < thresholds[0, :, draw]
+        changes = np.stack([before & ~own, own & ~before, before & ~kept, kept & ~before])
+        with np.errstate(invalid="ignore"):
+            found = changes @ of_kind.T / totals
+        yield [*found[:2].T.ravel(), *found[2:].T.ravel()]
