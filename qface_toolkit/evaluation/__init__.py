@@ -1,24 +1,37 @@
 """The image side of an evaluation: verification sets and folders of people, from their files to embeddings."""
 
 from qface_toolkit.evaluation._base import Embedder, FaceImages, Rows
+from qface_toolkit.evaluation.align import align, similarity
 from qface_toolkit.evaluation.embed import BATCH, embed_images, stream_embeddings
 from qface_toolkit.evaluation.groups import Groups, read_groups
+from qface_toolkit.evaluation.ijb import IjbSet, read_ijb
 from qface_toolkit.evaluation.pairs import PairSet, read_pairs
 from qface_toolkit.evaluation.people import PeopleSet, read_people
+from qface_toolkit.evaluation.published import PublishedRow, published_rows
+from qface_toolkit.evaluation.suite import SUITE_KEYS, Suite, find_suite
 from qface_toolkit.evaluation.synthetic import draw_people
 
 __all__ = [
     "BATCH",
+    "SUITE_KEYS",
     "Embedder",
     "FaceImages",
     "Groups",
+    "IjbSet",
     "PairSet",
     "PeopleSet",
+    "PublishedRow",
     "Rows",
+    "Suite",
+    "align",
     "draw_people",
     "embed_images",
+    "find_suite",
+    "published_rows",
     "read_groups",
+    "read_ijb",
     "read_pairs",
     "read_people",
+    "similarity",
     "stream_embeddings",
 ]

@@ -147,7 +147,8 @@ ALL = "bob,old\neve,young\nzoe,old\n"
 @pytest.mark.parametrize(
     "text",
     [ALL, "image,group\n" + ALL, ALL.replace("\n", "\r\n"), "\ufeff" + ALL,
-     "Image, Group\n\n" + ALL.replace(",", " , "), "1.png,old\n2.png,old\neve,young\nzoe/x.png,old\n", '"bob","old"\n./eve,young\nx.png,old'],
+     "Image, Group\n\n" + ALL.replace(",", " , "),
+     "1.png,old\n2.png,old\neve,young\nzoe/x.png,old\n", '"bob","old"\n./eve,young\nx.png,old'],
     ids=["people", "header", "windows", "mark", "blanks", "files", "quotes"],
 )  # fmt: skip
 def test_images_files_and_people_can_be_named(folder, text):
