@@ -21,17 +21,17 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from score_faces import Album, embed, open_album
+from scored_set import GivenCrops, embed
 
 from qface_toolkit.backends import BACKENDS, Embed
 from qface_toolkit.environment import record_environment, set_determinism, usable_cores
-from qface_toolkit.measure.accuracy import FaceSet, first_of_each
+from qface_toolkit.evaluation import FaceImages, read_people
 from qface_toolkit.measure.agreement import measure_agreement
 from qface_toolkit.methods import METHODS, Context
 from qface_toolkit.models import FloatModel, load_model
 from qface_toolkit.quantize.canonical import canonicalise
 from qface_toolkit.quantize.model import QuantizedModel, new_model
-from qface_toolkit.sources import find_set, load_crops, pixel_sha256
+from qface_toolkit.sources import find_set, load_crops
 
 BACKEND = BACKENDS.get("onnx-x86")
 HELD_OUT_IMAGES = 800
@@ -52,19 +52,15 @@ ROWS: tuple[Row, ...] = (
 """What a row is called, the row whose model it starts from (None: the float model), and its steps."""
 
 
-def held_out() -> Album:
+def held_out() -> FaceImages:
     """Return drawings that no step sees."""
-    named = find_set("drawings-heldout")
-    crops = load_crops(named.open(), range(0, named.count, named.count // HELD_OUT_IMAGES))
-    owners = np.arange(len(crops)) // (named.parameters["images_per_identity"] * HELD_OUT_IMAGES // named.count)
-    return Album(crops, (), FaceSet(owners, first_of_each(owners)), pixel_sha256(crops))
+    drawn = find_set("drawings-heldout")
+    return GivenCrops(load_crops(drawn.open(), range(0, drawn.count, drawn.count // HELD_OUT_IMAGES)), "drawings")
 
 
-def fitted(source: FloatModel) -> Album:
+def fitted(source: FloatModel) -> FaceImages:
     """Return drawings with activations like those of the images that a model was trained on."""
-    crops = load_crops(find_set("matched").open(FITTED_IMAGES, FITTED_SEED, source))
-    owners = np.arange(len(crops))
-    return Album(crops, (), FaceSet(owners, first_of_each(owners)), pixel_sha256(crops))
+    return GivenCrops(load_crops(find_set("matched").open(FITTED_IMAGES, FITTED_SEED, source)), "fitted")
 
 
 def rows(source: FloatModel, seed: int, count: int, only: list[str]) -> Iterator[tuple[str, QuantizedModel, float]]:
@@ -84,15 +80,15 @@ def rows(source: FloatModel, seed: int, count: int, only: list[str]) -> Iterator
         yield name, model, time.perf_counter() - began
 
 
-def deployed(model: QuantizedModel, album: Album) -> npt.NDArray[np.float32]:
-    """Return what the file made of a model gives for an album."""
+def deployed(model: QuantizedModel, images: FaceImages) -> npt.NDArray[np.float32]:
+    """Return what the file made of a model gives for images."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / BACKEND.artifact
         path.write_bytes(BACKEND.lower(model, {}))
-        return embed(BACKEND.open(path, threads=1), album, model.spec)
+        return embed(BACKEND.open(path, threads=1), images, model.spec)
 
 
-def ablate(source: FloatModel, albums: dict[str, Album], wanted: argparse.Namespace) -> dict[str, Any]:
+def ablate(source: FloatModel, albums: dict[str, FaceImages], wanted: argparse.Namespace) -> dict[str, Any]:
     """Return each row's agreement on each album, for every seed and as median, and its seconds."""
     found: dict[str, list[dict[str, Any]]] = {}
     reference = {name: embed(_float(source), album, source.spec) for name, album in albums.items()}
@@ -146,7 +142,7 @@ def main() -> None:
     wanted = parser.parse_args()
     albums = {"drawings": held_out()}
     if wanted.faces:
-        albums["faces"] = open_album(wanted.faces, None, folds=1)
+        albums["faces"] = read_people(wanted.faces).images
     results = {}
     for text in wanted.network:
         name, _, checkpoint = text.partition("=")

@@ -15,30 +15,21 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from score_faces import DEPLOYED, Album, embed, open_album
+from scored_set import embed
 
 import qface_toolkit as qf
 from qface_toolkit.artifacts import read_manifest
 from qface_toolkit.backends._float_onnx import ARTIFACT as FLOAT_ARTIFACT
 from qface_toolkit.backends._onnxruntime import open_onnx
 from qface_toolkit.environment import record_environment, usable_cores
-from qface_toolkit.measure.accuracy import FaceSet, first_of_each
+from qface_toolkit.evaluation import PeopleSet, draw_people, read_people
 from qface_toolkit.measure.agreement import measure_agreement
 from qface_toolkit.quantize.model import load_quantized
-from qface_toolkit.sources import find_set, load_crops, pixel_sha256
 
 SETS = ("noise", "drawings", "matched", "drawings-and-matched")
 HELD_OUT = "drawings-heldout"
+DEPLOYED = "int8.x86.onnx"
 DRAW = "draw calibration images"
-
-
-def held_out_drawings() -> Album:
-    """Return the drawings that no step sees, each of the 200 people in eight."""
-    named = find_set(HELD_OUT)
-    crops = load_crops(named.open())
-    owners = np.arange(len(crops)) // named.parameters["images_per_identity"]
-    return Album(crops, (), FaceSet(owners, first_of_each(owners)), pixel_sha256(crops))
 
 
 def compress(checkpoint: Path, name: str, wanted: argparse.Namespace) -> Path:
@@ -50,13 +41,13 @@ def compress(checkpoint: Path, name: str, wanted: argparse.Namespace) -> Path:
     return out
 
 
-def score(out: Path, albums: Mapping[str, Album]) -> dict[str, Any]:
+def score(out: Path, albums: Mapping[str, PeopleSet]) -> dict[str, Any]:
     """Return how close a result is to its float model on each album, and what it was made with."""
     spec = load_quantized(out / "quantization.json", out / "model.safetensors").spec
     runs = [open_onnx(out / file, threads=1) for file in (FLOAT_ARTIFACT, DEPLOYED)]
     agreements = {}
     for name, album in albums.items():
-        reference, embeddings = (embed(run, album, spec) for run in runs)
+        reference, embeddings = (embed(run, album.images, spec) for run in runs)
         agreements[name] = asdict(measure_agreement(reference, embeddings))
     report = qf.read_report(out / "report.json")
     seconds = {step.name: round(step.seconds, 1) for step in report.steps}
@@ -85,9 +76,9 @@ def main() -> None:
     parser.add_argument("--save", type=Path)
     wanted = parser.parse_args()
     wanted.work.mkdir(parents=True, exist_ok=True)
-    albums = {HELD_OUT: held_out_drawings()}
+    albums = {HELD_OUT: draw_people()}
     if wanted.faces:
-        albums["faces"] = open_album(wanted.faces, None, folds=1)
+        albums["faces"] = read_people(wanted.faces)
     titles = ["model", "calibrated on", *(f"mean / p1 / lowest cosine, {name}" for name in albums), "images made in, s"]
     print(f"| {' | '.join(titles)} |\n|{'---|' * len(titles)}", flush=True)
     results: dict[str, Any] = {}
@@ -97,7 +88,7 @@ def main() -> None:
             print(row(checkpoint.stem, name, scores), flush=True)
     if wanted.save:
         environment = record_environment(wanted.seed, usable_cores()).model_dump(mode="json")
-        scored = {name: {"images": len(album.crops), "sha256": album.sha256} for name, album in albums.items()}
+        scored = {name: album.description for name, album in albums.items()}
         content = {"environment": environment, "scored": scored, "results": results}
         wanted.save.write_text(json.dumps(content, indent=1) + "\n")
 

@@ -10,7 +10,6 @@ are always taken anew. A contender that cannot be made or run is a row that says
 """
 
 import argparse
-import hashlib
 import importlib.metadata
 import json
 import os
@@ -31,12 +30,12 @@ from peers.ours import compressed
 from plot import write_plot
 from random_networks import random_network
 from runtimes import PACKAGES, open_file
-from scored_set import ScoredSet, draw_faces, open_faces, score
+from scored_set import ScoredSet, draw_faces, embed, open_faces, score
 from tables import tables
 from timing import time_files
 
 from qface_toolkit.environment import record_environment, usable_cores
-from qface_toolkit.evaluation import Embedder, embed_images
+from qface_toolkit.evaluation import BATCH
 from qface_toolkit.measure.size import measure_size
 from qface_toolkit.models import FloatModel, load_model
 from qface_toolkit.sources import find_set, load_crops
@@ -46,7 +45,6 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 THOROUGH = Effort(300, ("int8-fast", "int8", "int8-best"), (20, 60), (0.1, 0.01), batch=32, pool=1024)
 QUICK = Effort(32, ("int8-fast",), (), (), batch=16, pool=32)
 VERSIONS = ("openvino", "nncf")
-BATCH = 16
 
 
 def main() -> None:
@@ -151,13 +149,12 @@ class Race:
             peer = next(peer for peer in all_peers(self.wanted.effort) if f"{peer.name}, {peer.images}" == key)
             self.made[key] = self.make(key, peer, self.float_file())
         made, threads = self.made[key], self.wanted.threads
-        content = hashlib.sha256(b"".join(file.read_bytes() for file in made.files)).hexdigest()
         run = open_file(made.runtime, made.files[0], threads, BATCH)
-        version = importlib.metadata.version(PACKAGES[made.runtime])
-        embedder = Embedder(run, self.model.spec, key, content, f"{made.runtime} {version}")
-        return embed_images(
-            embedder, self.scored.images, flip=False, batch=BATCH, threads=threads, cache=self.work / "embeddings"
-        )
+        runtime = f"{made.runtime} {_version(PACKAGES[made.runtime])}"
+        return embed(
+            run, self.scored.images, self.model.spec, files=made.files, runtime=runtime,
+            cache=self.work / "embeddings", threads=threads,
+        )  # fmt: skip
 
     def time(self, rows: Mapping[str, dict[str, Any]]) -> None:
         """Time everything that has a file, in turns, and add the figures to its row."""

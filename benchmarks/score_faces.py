@@ -11,106 +11,44 @@ first, then run this. A group is several results of one model, and gets the medi
 """
 
 import argparse
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnxruntime
-from PIL import Image
+from scored_set import ScoredSet, embed, open_faces
 
 from qface_toolkit.artifacts import read_manifest
-from qface_toolkit.backends import BACKENDS, Embed
+from qface_toolkit.backends import BACKENDS
 from qface_toolkit.backends._float_onnx import ARTIFACT as FLOAT_ARTIFACT
 from qface_toolkit.backends._onnxruntime import open_onnx
 from qface_toolkit.environment import record_environment
 from qface_toolkit.errors import MeasurementError
-from qface_toolkit.measure.accuracy import FaceSet, Figures, first_of_each, measure_accuracy
-from qface_toolkit.measure.pairs_file import read_pairs_file
+from qface_toolkit.measure.accuracy import FARS, Figures, measure_accuracy
 from qface_toolkit.measure.resampling import draw_people
-from qface_toolkit.measure.verification import Pairs
-from qface_toolkit.models import ModelSpec
 from qface_toolkit.quantize.model import load_quantized
 
-BATCH = 16
 DEPLOYED = "int8.x86.onnx"
-Embeddings = npt.NDArray[np.float32]
 
 
-@dataclass(frozen=True)
-class Album:
-    """Images of people, uint8 [N, 112, 112, 3], who is on each, and the SHA-256 of their names and pixels."""
-
-    crops: npt.NDArray[np.uint8]
-    files: tuple[Path, ...]
-    faces: FaceSet
-    sha256: str
-
-
-def open_album(folder: Path, pairs: Path | None, folds: int, limit: int | None = None) -> Album:
-    """Read the images of a folder of people, sorted by path, or the first `limit`, and the pairs they are in."""
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".jpg", ".png"))[:limit]
-    crops = np.stack([np.asarray(Image.open(path).convert("RGB")) for path in files])
-    _, owners = np.unique([path.parent.name for path in files], return_inverse=True)
-    digest = hashlib.sha256("\n".join(str(path.relative_to(folder)) for path in files).encode())
-    digest.update(crops.tobytes())
-    shown = None if pairs is None else find_pairs(files, pairs, folds, partial_set=limit is not None)
-    return Album(crops, tuple(files), FaceSet(owners, first_of_each(owners), shown), digest.hexdigest())
-
-
-def find_pairs(files: Sequence[Path], pairs: Path, folds: int, *, partial_set: bool) -> Pairs:
-    """Return the pairs of a .bin file as rows of the files that hold the very same images; see `--limit`."""
-    rows = {hashlib.sha256(path.read_bytes()).digest(): row for row, path in enumerate(files)}
-    found = read_pairs_file(pairs)
-    encoded = [image if isinstance(image, bytes) else b"" for image in found.images]
-    places = np.array([rows.get(hashlib.sha256(image).digest(), -1) for image in encoded])
-    first, second = places[found.first], places[found.second]
-    known = (first >= 0) & (second >= 0)
-    if not known.all() and not partial_set:
-        what = f"{(~known).sum()} of {len(known)} pairs show an image that is not in the folder"
-        raise MeasurementError(what, where=str(pairs), fix="give the folder that the pairs were taken from")
-    return Pairs(first[known], second[known], found.same[known], folds)
-
-
-def embed(run: Embed, album: Album, spec: ModelSpec, batch: int = BATCH) -> Embeddings:
-    """Return the embeddings of all images."""
-    starts = range(0, len(album.crops), batch)
-    return np.concatenate([run(spec.preprocess(album.crops[at : at + batch])) for at in starts])
-
-
-def cached(path: Path, album: Album, spec: ModelSpec, cache: Path | None, threads: int) -> Embeddings:
-    """Return a float model's embeddings, from the cache where they are there.
-
-    They are those of this file, these images, this preprocessing and this release of the runtime.
-    """
-    if cache is None:
-        return embed(open_onnx(path, threads), album, spec)
-    key = [hashlib.sha256(path.read_bytes()).hexdigest(), album.sha256, repr(spec), onnxruntime.__version__]
-    kept = cache / f"{hashlib.sha256(repr(key).encode()).hexdigest()}.npy"
-    if not kept.exists():
-        cache.mkdir(parents=True, exist_ok=True)
-        with kept.with_suffix(".partial").open("wb") as stream:
-            np.save(stream, embed(open_onnx(path, threads), album, spec))
-        kept.with_suffix(".partial").rename(kept)
-    embeddings: Embeddings = np.load(kept)
-    return embeddings
-
-
-def score(out: Path, album: Album, wanted: argparse.Namespace) -> dict[str, Any]:
+def score(out: Path, scored: ScoredSet, wanted: argparse.Namespace) -> dict[str, Any]:
     """Return the figures of the wanted artifacts in `out`."""
     spec = load_quantized(out / "quantization.json", out / "model.safetensors").spec
-    reference = cached(out / FLOAT_ARTIFACT, album, spec, wanted.cache, wanted.threads)
-    draws = draw_people(int(album.faces.owners.max()) + 1, wanted.draws, wanted.seed)
+    float_file = out / FLOAT_ARTIFACT
+    reference = embed(
+        open_onnx(float_file, wanted.threads), scored.images, spec,
+        files=(float_file,), runtime=f"onnxruntime {onnxruntime.__version__}", cache=wanted.cache,
+    )  # fmt: skip
+    draws = draw_people(int(scored.faces.owners.max()) + 1, wanted.draws, wanted.seed)
     artifacts = {}
     for backend in BACKENDS.entries().values():
         path = out / backend.artifact
         if path.exists() and ("all" in wanted.artifact or backend.artifact in wanted.artifact):
-            embeddings = embed(backend.open(path, wanted.threads), album, spec)
-            figures = measure_accuracy(reference, embeddings, album.faces, draws)
+            embeddings = embed(backend.open(path, wanted.threads), scored.images, spec)
+            figures = measure_accuracy(reference, embeddings, scored.faces, draws, FARS)
             ratio = path.stat().st_size / (out / FLOAT_ARTIFACT).stat().st_size
             artifacts[backend.artifact] = {"figures": rounded(figures), "size_ratio": ratio}
     if not artifacts:
@@ -182,49 +120,30 @@ def group_of(text: str) -> tuple[str, list[Path]]:
     return name, [Path(folder) for folder in folders.split(",")]
 
 
-def add_face_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that say which images are scored and how."""
-    parser.add_argument("--faces", required=True, type=Path)
-    parser.add_argument("--pairs", type=Path)
-    parser.add_argument("--folds", type=int, default=5)
-    parser.add_argument("--limit", type=int, help="score this many images only, and the pairs among them")
-    parser.add_argument("--draws", type=int, default=1000)
-    parser.add_argument("--seed", type=int, default=0, help="of the draws")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--cache", type=Path, help="a folder for the float models' embeddings")
-    parser.add_argument("--save", type=Path)
-
-
-def save(wanted: argparse.Namespace, album: Album, content: Mapping[str, Any]) -> None:
-    """Write a result file, if one is wanted, with what was scored and where."""
-    if wanted.save:
-        environment = record_environment(wanted.seed, wanted.threads).model_dump(mode="json")
-        faces = album.faces
-        scored = {
-            "images": len(album.files), "people": int(faces.owners.max()) + 1, "compared": len(faces.compared),
-            "pairs": 0 if faces.pairs is None else len(faces.pairs.same), "folds": wanted.folds,
-            "draws": wanted.draws, "sha256": album.sha256,
-        }  # fmt: skip
-        wanted.save.write_text(json.dumps({"environment": environment, "scored": scored, **content}, indent=1) + "\n")
-
-
 def main() -> None:
     """Score the folders named on the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", nargs="*", type=Path)
     parser.add_argument("--group", action="append", default=[], type=group_of, metavar="NAME=DIR,DIR,DIR")
     parser.add_argument("--artifact", action="append", metavar="NAME", help=f"or all; default {DEPLOYED}")
-    add_face_options(parser)
+    parser.add_argument("--faces", required=True, type=Path)
+    parser.add_argument("--pairs", type=Path)
+    parser.add_argument("--folds", type=int, default=5)
+    parser.add_argument("--draws", type=int, default=1000)
+    parser.add_argument("--seed", type=int, default=0, help="of the draws")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--cache", type=Path, help="a folder for the float models' embeddings")
+    parser.add_argument("--save", type=Path)
     wanted = parser.parse_args()
     wanted.artifact = wanted.artifact or [DEPLOYED]
     named = {out.name: out for out in wanted.out}
     named |= {f"{name}: {out.name}": out for name, outs in wanted.group for out in outs}
     if len(named) < len(wanted.out) + sum(len(outs) for _, outs in wanted.group) or not named:
         parser.error("give at least one folder, and folders of different names")
-    album = open_album(wanted.faces, wanted.pairs, wanted.folds, wanted.limit)
+    scored = open_faces(wanted.faces, wanted.pairs, wanted.folds)
     results, rows = {}, {}
     for name, out in named.items():
-        results[name] = score(out, album, wanted)
+        results[name] = score(out, scored, wanted)
         for artifact, one in results[name]["artifacts"].items():
             rows[f"{name}, {artifact}"] = one["figures"]
             show(f"{name}, {artifact}", one["figures"])
@@ -233,7 +152,11 @@ def main() -> None:
         for artifact, figures in artifacts.items():
             rows[f"{name}, {artifact}, median"] = figures
             show(f"{name}, {artifact}, median", figures)
-    save(wanted, album, {"results": results, "medians": groups})
+    if wanted.save:
+        environment = record_environment(wanted.seed, wanted.threads).model_dump(mode="json")
+        about = scored.about | {"draws": wanted.draws}
+        content = {"environment": environment, "scored": about, "results": results, "medians": groups}
+        wanted.save.write_text(json.dumps(content, indent=1) + "\n")
     if wanted.pairs:
         print(table(rows))
 

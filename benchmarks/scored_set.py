@@ -5,17 +5,30 @@ seen otherwise. Real faces are for evaluation, and for calibrating peers that ne
 not taken over.
 """
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from peers import Crops
+from runtimes import Run
 
-from qface_toolkit.evaluation import FaceImages, PairSet, PeopleSet, draw_people, read_pairs, read_people
+from qface_toolkit.evaluation import (
+    Embedder,
+    FaceImages,
+    PairSet,
+    PeopleSet,
+    draw_people,
+    embed_images,
+    read_pairs,
+    read_people,
+)
 from qface_toolkit.measure.accuracy import FaceSet, first_of_each, measure_accuracy
 from qface_toolkit.measure.resampling import draw_people as draw_anew
 from qface_toolkit.measure.verification import Pairs, make_pairs
+from qface_toolkit.models import ModelSpec
+from qface_toolkit.sources import pixel_sha256
 
 FAR, MOST = 1e-4, 10
 
@@ -48,6 +61,43 @@ def draw_faces(people: int) -> ScoredSet:
     """Draw people whose attribute values no calibration set uses."""
     drawn = draw_people(people)
     return _scored(drawn, make_pairs(drawn.owners, per_fold=min(300, 2 * people)))
+
+
+def embed(
+    run: Run, images: FaceImages, spec: ModelSpec, *, files: tuple[Path, ...] = (), runtime: str = "",
+    cache: Path | None = None, threads: int = 1,
+) -> np.ndarray:  # fmt: skip
+    """Return the embeddings of images as they are, not mirrored, with `threads` that decode.
+
+    With a `cache` they are looked for there first, by the `files` of the model and the name and version of `runtime`.
+    """
+    content = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+    embedder = Embedder(run, spec, spec.name, content, runtime)
+    return embed_images(embedder, images, flip=False, threads=threads, cache=cache)
+
+
+class GivenCrops:
+    """Crops that are in memory already, as images to embed."""
+
+    def __init__(self, crops: Crops, what: str) -> None:
+        self._crops, self._what, self._sha256 = crops, what, pixel_sha256(crops)
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self._crops)
+
+    def crop(self, index: int) -> Crops:
+        """Return one crop, uint8 [112, 112, 3]."""
+        one: Crops = self._crops[index]
+        return one
+
+    def name(self, index: int) -> str:
+        """Return what a message calls it."""
+        return f"image {index} of {self._what}"
+
+    def digest(self, index: int) -> str:
+        """Return the hash of all of them and the place in them."""
+        return hashlib.sha256(f"{self._sha256} {index}".encode()).hexdigest()
 
 
 def _rows_of(found: PairSet, people: PeopleSet) -> Pairs:
