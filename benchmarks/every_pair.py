@@ -16,14 +16,15 @@ from qface_toolkit.environment import peak_memory_bytes
 from qface_toolkit.measure.separation import Separation, measure_separation
 
 
-def embeddings(images: int, size: int, people: int, seed: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.intp]]:
-    """Return embeddings [images, size] and whose they are; person 0 has a tenth of the images, the others the rest."""
-    rng = np.random.default_rng(seed)
-    owners = rng.integers(1, people, images)
-    owners[: images // 10] = 0
-    centres = rng.standard_normal((people, size), dtype=np.float32)
-    found = rng.standard_normal((images, size), dtype=np.float32)
-    for at in range(0, images, 4096):
+def embeddings(wanted: argparse.Namespace) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.intp]]:
+    """Return embeddings [images, size] and whose they are; the first person has the wanted share of them."""
+    rng = np.random.default_rng(wanted.seed)
+    owners = rng.integers(1, wanted.people, wanted.images)
+    owners[: int(wanted.largest * wanted.images)] = 0
+    centres = rng.standard_normal((wanted.people, wanted.size), dtype=np.float32)
+    found = rng.standard_normal((wanted.images, wanted.size), dtype=np.float32)
+    for at in range(0, wanted.images, 4096):
+        found[at : at + 4096] *= 2.5
         found[at : at + 4096] += centres[owners[at : at + 4096]]
     return found, owners.astype(np.intp)
 
@@ -42,9 +43,10 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=5373)
     parser.add_argument("--size", type=int, default=512)
     parser.add_argument("--people", type=int, default=2000)
+    parser.add_argument("--largest", type=float, default=0.1, help="share of the images that are of one person")
     parser.add_argument("--seed", type=int, default=0)
     wanted = parser.parse_args()
-    given, owners = embeddings(wanted.images, wanted.size, wanted.people, wanted.seed)
+    given, owners = embeddings(wanted)
     before = peak_memory_bytes()
     start = time.perf_counter()
     found = measure_separation(given, owners)

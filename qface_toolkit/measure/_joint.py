@@ -15,7 +15,7 @@ from qface_toolkit.measure._blocks import Block, Owners, PairCounts, Scores, che
 from qface_toolkit.measure._histogram import bins, edges, from_above, tally
 from qface_toolkit.measure.verification import Floats, unit_rows
 
-MOST_KEPT = 1 << 23
+MOST_KEPT = 1 << 22
 """How many pairs of each kind are kept; more would fill the memory."""
 
 SPARE = 4
@@ -69,18 +69,23 @@ class JointPairs:
 
 def affordable(counts: PairCounts, far: float) -> bool:
     """Tell whether the pairs that figures at a false accept rate need can be kept."""
-    return counts.genuine <= MOST_KEPT and SPARE * far * counts.impostors <= MOST_KEPT / 2
+    needed = 2 * SPARE * far * counts.impostors
+    return max(counts.genuine, needed) <= MOST_KEPT * counts.orders
 
 
-def refuse_too_many(counts: PairCounts) -> None:
-    """Refuse sets whose genuine pairs cannot be kept.
+def refuse_too_many(counts: PairCounts, fars: Sequence[float]) -> None:
+    """Refuse sets of which too many pairs would have to be kept.
 
     Raises:
-        MeasurementError: if there are too many.
+        MeasurementError: if there are too many genuine pairs, or too many impostors for one of the rates.
     """
-    if counts.genuine > MOST_KEPT:
+    if not affordable(counts, 0.0):
         what = f"{counts.genuine:,} genuine pairs are too many to draw people anew"
-        raise MeasurementError(what, where=f"{counts.images.max()} images of one person", fix="take fewer a person")
+        where = f"{counts.images.max()} images of one person"
+        raise MeasurementError(what, where=where, fix="compare fewer images of each person")
+    if not affordable(counts, max(fars, default=0.0)):
+        what = f"{counts.impostors:,} impostor pairs are too many to draw people anew at a FAR of {max(fars)}"
+        raise MeasurementError(what, fix="ask for lower rates, or compare fewer images")
 
 
 def score_jointly(
@@ -97,7 +102,7 @@ def score_jointly(
         raise MeasurementError(what, fix="embed the same images with both models")
     marks = check_owners(owners, len(reference))
     counts = count_owned(marks)
-    refuse_too_many(counts)
+    refuse_too_many(counts, fars)
     order = np.argsort(marks, kind="stable")
     joint = _Joint((unit_rows(reference)[order], unit_rows(other)[order]), marks[order], order)
     joint.look(listed)

@@ -65,7 +65,7 @@ def score_every_pair(
     """
     marks = check_owners(owners, len(gallery))
     counts = count_owned(marks, 1 if probe is None else 2)
-    refuse_too_many(counts)
+    refuse_too_many(counts, fars)
     order = np.argsort(marks, kind="stable")
     first = unit_rows(gallery)[order]
     second = first if probe is None else unit_rows(probe)[order]
