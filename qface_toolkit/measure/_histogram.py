@@ -87,6 +87,9 @@ class Kept:
     def within(self, wanted: int) -> "Kept":
         """Return the scores of one bin."""
         here = bins(self.scores) == wanted
+        if not here.any():
+            # A library that does not repeat a product to the last bit has moved the only score into the next bin.
+            return Kept(edges()[wanted : wanted + 1], np.zeros(1), np.zeros(1))
         return Kept(self.scores[here], self.genuine[here], self.impostor[here])
 
 
@@ -117,8 +120,8 @@ def equal_error(kind: Kind, kept: Kept) -> tuple[float, float]:
     accepted, rejected = impostor / kind.impostor[0], 1 - genuine / kind.genuine[0]
     gap = accepted - rejected
     at = max(1, min(int(np.searchsorted(gap, 0.0)), len(scores)))
-    share = -gap[at - 1] / (gap[at] - gap[at - 1])
-    rate = accepted[at - 1] + np.clip(share, 0.0, 1.0) * (accepted[at] - accepted[at - 1])
+    share = min(1.0, max(0.0, -gap[at - 1]) / max(gap[at] - gap[at - 1], np.finfo(np.float64).tiny))
+    rate = accepted[at - 1] + share * (accepted[at] - accepted[at - 1])
     return float(rate), float(-scores[at - 1])
 
 

@@ -226,6 +226,16 @@ def test_a_model_that_gives_one_embedding_for_all_is_measured_all_the_same(monke
     assert few.rates.eer == pytest.approx(whole.rates.eer, abs=0.02)
 
 
+def test_a_score_that_the_second_look_finds_elsewhere_costs_no_more_than_itself():
+    # Of two impostors and two genuine pairs, the first look put one of each into bins 900 and 100.
+    counts = np.zeros(1001)
+    counts[[900, 100]] = 1
+    kind, kept = _histogram.Kind(*[_histogram.from_above(counts)] * 2), _histogram.Kept(*np.zeros((3, 0)))
+    assert _histogram.threshold_at(kind, kept, 1) == pytest.approx((0.8, 0))
+    # Half of each would be wrong; a half is what one of two impostors makes.
+    assert _histogram.equal_error(kind, kept) == pytest.approx((0, 0.8))
+
+
 def test_det_points_are_exact():
     owners, gallery, _ = people(3, count=30)
     scores, same, *_ = all_pairs(owners, gallery)
