@@ -12,17 +12,20 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from qface_toolkit.errors import QFaceError
     from qface_toolkit.models import FloatModel, ModelSpec, from_module, load_model
-    from qface_toolkit.pipeline import compress, export
-    from qface_toolkit.report import Report, read_report
+    from qface_toolkit.pipeline import Protocol, compress, evaluate, export
+    from qface_toolkit.report import Evaluation, Report, read_report
 
 __version__ = "0.1.0"
 
 _HOME = {
+    "Evaluation": "report",
     "FloatModel": "models",
     "ModelSpec": "models",
+    "Protocol": "pipeline",
     "QFaceError": "errors",
     "Report": "report",
     "compress": "pipeline",
+    "evaluate": "pipeline",
     "export": "pipeline",
     "from_module": "models",
     "load_model": "models",
@@ -30,7 +33,8 @@ _HOME = {
 }
 
 __all__ = [
-    "FloatModel", "ModelSpec", "QFaceError", "Report", "compress", "export", "from_module", "load_model", "read_report"
+    "Evaluation", "FloatModel", "ModelSpec", "Protocol", "QFaceError", "Report", "compress", "evaluate", "export",
+    "from_module", "load_model", "read_report",
 ]  # fmt: skip
 
 

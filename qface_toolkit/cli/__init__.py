@@ -10,6 +10,7 @@ import click
 
 from qface_toolkit import __version__
 from qface_toolkit.cli.compress import compress
+from qface_toolkit.cli.evaluate import evaluate
 from qface_toolkit.cli.export import export
 from qface_toolkit.cli.inspect import inspect
 from qface_toolkit.cli.list import list_
@@ -61,5 +62,5 @@ def qface() -> None:
     """
 
 
-for _command in (compress, export, inspect, verify, synth, list_, recipes):
+for _command in (compress, evaluate, export, inspect, verify, synth, list_, recipes):
     qface.add_command(_command)

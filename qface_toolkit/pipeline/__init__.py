@@ -3,13 +3,16 @@
 from qface_toolkit.backends._inspect import inspect_files as inspect
 from qface_toolkit.pipeline._compress import compress, run_job
 from qface_toolkit.pipeline._cost import estimate_cost
+from qface_toolkit.pipeline._evaluate import Protocol, evaluate, write_evaluation
 from qface_toolkit.pipeline._export import export, exported_values
 from qface_toolkit.pipeline._job import Job, Tell, silent
 from qface_toolkit.pipeline._plan import plan_job, read_full_recipe
 from qface_toolkit.pipeline._sensitivity import sensitivity
+from qface_toolkit.pipeline._suite import evaluate_suite, write_suite
 from qface_toolkit.pipeline._verify import verify
 
 __all__ = [
-    "Job", "Tell", "compress", "estimate_cost", "export", "exported_values", "inspect", "plan_job",
-    "read_full_recipe", "run_job", "sensitivity", "silent", "verify",
+    "Job", "Protocol", "Tell", "compress", "estimate_cost", "evaluate", "evaluate_suite", "export", "exported_values",
+    "inspect", "plan_job", "read_full_recipe", "run_job", "sensitivity", "silent", "verify", "write_evaluation",
+    "write_suite",
 ]  # fmt: skip

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
 from pydantic import BeforeValidator, Field, ValidationError
 
 from qface_toolkit._disk import read_json
@@ -20,9 +21,9 @@ LARGEST_EVALUATION_BYTES = 64_000_000
 
 
 def _plain(values: object) -> object:
-    """Return an array as the tuple that a block holds."""
-    tolist = getattr(values, "tolist", None)
-    return tuple(tolist()) if callable(tolist) else values
+    """Return an array, or a list that was read from JSON, as the tuple that a block holds."""
+    values = values.tolist() if isinstance(values, np.ndarray) else values
+    return tuple(values) if isinstance(values, list) else values
 
 
 def _known(value: object) -> object:

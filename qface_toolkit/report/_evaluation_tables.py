@@ -245,8 +245,6 @@ def _conditions(found: Evaluation) -> Section:
     if found.reference:
         lines.append(f"float model: {clean(found.reference.name)}, {clean(found.reference.runtime)}")
     lines.append(f"images: {data_said(found)}, sha256 {found.data.sha256[:12]}; mirrored image: {flip}")
-    if found.data.kind == "drawings":
-        lines.append("These are drawings: they tell two models apart, and say nothing of accuracy on faces.")
     return Section("Conditions", (*lines, *map(clean, found.notes)))
 
 

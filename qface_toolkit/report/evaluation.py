@@ -8,17 +8,24 @@ from rich.text import Text
 from qface_toolkit.report._evaluation import Evaluation
 from qface_toolkit.report._evaluation_tables import ACCURACY, CHANGED, Section, evaluation_sections
 from qface_toolkit.report._markup import escape, markdown_table
+from qface_toolkit.report.suite import TITLES, Suite, suite_sections
 
 PLOT = "evaluation.svg"
+LONGEST_LINE = 1000
 
 
 def render_evaluation(found: Evaluation) -> RenderableType:
     """Return an evaluation for a rich console of 80 columns or more; the pairs that changed are in the files."""
-    parts: list[RenderableType] = []
-    for section in evaluation_sections(found):
-        if section.title != CHANGED:
-            parts += _rendered(section)
-    return Group(*parts)
+    return _rendered_all([section for section in evaluation_sections(found) if section.title != CHANGED])
+
+
+def render_suite(suite: Suite) -> RenderableType:
+    """Return the table of a suite for a rich console of 80 columns or more."""
+    return _rendered_all(suite_sections(suite))
+
+
+def _rendered_all(sections: list[Section]) -> Group:
+    return Group(*(part for section in sections for part in _rendered(section)))
 
 
 def _rendered(section: Section) -> list[RenderableType]:
@@ -36,15 +43,27 @@ def _rendered(section: Section) -> list[RenderableType]:
 
 def evaluation_markdown(found: Evaluation) -> str:
     """Return evaluation.md."""
-    title = f"# {escape(found.model.name)} on {escape(found.data.name)}"
-    parts = [title]
+    picture = found.figures.every_pair or found.figures.pair_list
+    parts = [f"# {escape(found.model.name)} on {escape(found.data.name)}"]
     for section in evaluation_sections(found):
-        lines = [f"## {section.title}"] if section.title else []
-        lines += [escape(line, 1000) for line in section.said]
-        if section.rows:
-            rows = [[escape(cell) for cell in row] for row in section.rows]
-            lines.append("\n".join(markdown_table([escape(heading) for heading in section.headings], rows)))
-        parts.append("\n\n".join(lines))
-        if section.title == ACCURACY:
+        parts += _marked_up(section)
+        if section.title == ACCURACY and picture:
             parts.append(f"![DET curve and scores]({PLOT})")
     return "\n\n".join(parts) + "\n"
+
+
+def suite_markdown(suite: Suite) -> str:
+    """Return suite.md: the table of all sets, and what there is to say of each."""
+    parts = [part for section in suite_sections(suite) for part in _marked_up(section)]
+    for key, found in suite.evaluations.items():
+        parts += [f"# {TITLES[key]}", *(part for section in evaluation_sections(found) for part in _marked_up(section))]
+    return "\n\n".join(parts) + "\n"
+
+
+def _marked_up(section: Section) -> list[str]:
+    parts = [f"## {section.title}"] if section.title else []
+    parts += [escape(line, LONGEST_LINE) for line in section.said]
+    if section.rows:
+        rows = [[escape(cell) for cell in row] for row in section.rows]
+        parts.append("\n".join(markdown_table([escape(heading) for heading in section.headings], rows)))
+    return parts

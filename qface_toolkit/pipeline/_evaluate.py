@@ -1,0 +1,215 @@
+"""Judge a model by the protocols of the field, alone or beside its float model: from files to one `Evaluation`."""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from qface_toolkit._disk import json_bytes
+from qface_toolkit.environment import record_environment, set_determinism, usable_cores
+from qface_toolkit.errors import MeasurementError
+from qface_toolkit.evaluation import (
+    Embedder,
+    FaceImages,
+    Rows,
+    draw_people,
+    embed_images,
+    read_groups,
+    read_ijb,
+    read_pairs,
+    read_people,
+)
+from qface_toolkit.methods import Progress
+from qface_toolkit.models import FloatModel
+from qface_toolkit.pipeline._job import Tell, silent
+from qface_toolkit.pipeline._open import Wanted, open_embedder, read_facts, result_files
+from qface_toolkit.pipeline._protocols import Judged, judge_pairs, judge_people
+from qface_toolkit.pipeline._templates import judge_templates
+from qface_toolkit.pipeline._writing import write_together
+from qface_toolkit.report._evaluation import EvaluatedData, EvaluatedModel, Evaluation
+from qface_toolkit.report.evaluation import PLOT, evaluation_markdown
+from qface_toolkit.report.evaluation_plot import evaluation_plot
+
+JSON, MARKDOWN = "evaluation.json", "evaluation.md"
+_FACTS = ("kind", "name", "images", "people", "pairs", "sha256")
+_SETS = "pairs=FILE.bin, faces=DIR, ijb=DIR or synthetic=True"
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What to evaluate on, exactly one of the first four, and how; None is the protocol's own habit.
+
+    `flip` adds the mirrored image's embedding: by default for pairs and ijb, as their protocols do, and not elsewhere.
+    `per_identity` caps the images of a person, `groups` is a CSV of image and group, `draws` is how often people are
+    drawn anew for an interval.
+    """
+
+    pairs: str | Path | None = None
+    faces: str | Path | None = None
+    ijb: str | Path | None = None
+    synthetic: bool = False
+    flip: bool | None = None
+    folds: int = 10
+    per_identity: int | None = None
+    groups: str | Path | None = None
+    draws: int = 1000
+
+    def __post_init__(self) -> None:
+        chosen = sum(bool(one) for one in (self.pairs, self.faces, self.ijb, self.synthetic))
+        if chosen != 1:
+            raise MeasurementError(f"{chosen} sets of images were given, not one", fix=f"give one of {_SETS}")
+        if self.groups and not self.faces:
+            fix = "give the groups of a folder of people's images"
+            raise MeasurementError("only a folder of people has groups", where=str(self.groups), fix=fix)
+
+
+def evaluate(
+    model: str | Path | FloatModel,
+    protocol: Protocol,
+    *,
+    reference: str | Path | FloatModel | None = None,
+    sets: Sequence[str] = (),
+    name: str | None = None,
+    cache: str | Path | None = None,
+    seed: int = 0,
+    threads: int | None = None,
+    tell: Tell = silent,
+    command: str = "",
+) -> Evaluation:
+    """Judge a model, and compare it with its float model where that is given; see `Protocol`.
+
+    `model` is a checkpoint, an .onnx file, an archive of ours, or a result's folder, which stands for the file that
+    this machine would deploy and is compared with its own float.onnx. `sets` are KEY=VALUE strings of the models'
+    facts (model.mean=127.5), `cache` a folder that keeps embeddings for the next time.
+
+    Raises:
+        QFaceError: whatever the user can mend.
+    """
+    threads = threads or usable_cores()
+    set_determinism(seed, threads)
+    wanted = Wanted(read_facts(sets), name, threads=threads)
+    found = None if isinstance(model, FloatModel) else result_files(model)
+    if found is not None:
+        model, reference = found[0], reference or found[1]
+    beside = None if reference is None else open_embedder(_deployed(reference), wanted)
+    like = None if beside is None else beside.spec
+    opened = open_embedder(model, Wanted(wanted.facts, name, like, threads))
+    work = _Work(opened, beside, protocol, Path(cache) if cache else None, threads, seed, tell)
+    data, flip, judged = work.judged()
+    return Evaluation(
+        model=_facts(opened),
+        reference=_facts(beside) if beside else None,
+        data=_data(data),
+        flip=flip,
+        draws=protocol.draws if judged.paired else 0,
+        figures=judged.figures,
+        reference_figures=judged.reference,
+        paired=judged.paired,
+        groups=judged.groups,
+        notes=judged.notes,
+        seconds=work.seconds,
+        environment=record_environment(seed, threads),
+        command=command,
+    )
+
+
+def _deployed(reference: str | Path | FloatModel) -> str | Path | FloatModel:
+    """Return the float file where a result's folder is meant as the reference."""
+    found = None if isinstance(reference, FloatModel) else result_files(reference)
+    return reference if found is None else found[1]
+
+
+def _facts(embedder: Embedder) -> EvaluatedModel:
+    size = embedder.spec.embedding_size
+    return EvaluatedModel(
+        name=embedder.name, sha256=embedder.sha256, runtime=embedder.runtime, embedding_size=size
+    )  # fmt: skip
+
+
+def _data(description: dict[str, Any]) -> EvaluatedData:
+    known = {key: value for key, value in description.items() if key in _FACTS}
+    return EvaluatedData(**known, details={key: value for key, value in description.items() if key not in _FACTS})
+
+
+@dataclass
+class _Work:
+    """One evaluation, with the models open."""
+
+    model: Embedder
+    reference: Embedder | None
+    protocol: Protocol
+    cache: Path | None
+    threads: int
+    seed: int
+    tell: Tell
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def step(self, name: str, told: str) -> Iterator[Progress]:
+        """Tell that a step begins, and note how long it takes under its short name."""
+        started = time.perf_counter()
+        yield self.tell(told)
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
+
+    def judged(self) -> tuple[dict[str, Any], bool, Judged]:
+        """Return what the set is, whether images were mirrored too, and what came out."""
+        wanted = self.protocol
+        if wanted.ijb:
+            return self._templates(Path(wanted.ijb))
+        if wanted.pairs:
+            return self._pairs(Path(wanted.pairs))
+        return self._people()
+
+    def _flip(self, habit: bool) -> bool:
+        return habit if self.protocol.flip is None else self.protocol.flip
+
+    def _people(self) -> tuple[dict[str, Any], bool, Judged]:
+        wanted, flip = self.protocol, self._flip(False)
+        with self.step("read", "read the images' names"):
+            people = read_people(Path(wanted.faces), wanted.per_identity) if wanted.faces else draw_people()
+            groups = read_groups(Path(wanted.groups), people) if wanted.groups else None
+        rows, reference = self._embedded(people.images, flip)
+        with self.step("compare", "compare every two images") as progress:
+            judged = judge_people(people, rows, reference, groups, wanted.draws, self.seed, progress)
+        return people.description, flip, judged
+
+    def _pairs(self, path: Path) -> tuple[dict[str, Any], bool, Judged]:
+        flip = self._flip(True)
+        with self.step("read", f"read {path.name}"):
+            found = read_pairs(path, self.protocol.folds)
+        rows, reference = self._embedded(found.images, flip)
+        with self.step("compare", "compare the pairs"):
+            judged = judge_pairs(found, rows, reference, self.protocol.draws, self.seed)
+        return found.description, flip, judged
+
+    def _templates(self, folder: Path) -> tuple[dict[str, Any], bool, Judged]:
+        flip = self._flip(True)
+        with self.step("read", "read the templates and pairs"):
+            found = read_ijb(folder)
+        with self.step("embed and compare", f"embed {len(found.images):,} images") as progress:
+            judged = judge_templates(found, self.model, self.reference, flip, self.cache, self.threads, progress)
+        return found.description, flip, judged
+
+    def _embedded(self, images: FaceImages, flip: bool) -> tuple[Rows, Rows | None]:
+        reference = None if self.reference is None else self._embed(self.reference, images, flip)
+        return self._embed(self.model, images, flip), reference
+
+    def _embed(self, embedder: Embedder, images: FaceImages, flip: bool) -> Rows:
+        with self.step("embed", f"embed {len(images):,} images with {embedder.name}") as progress:
+            return embed_images(
+                embedder, images, flip=flip, threads=self.threads, cache=self.cache, progress=progress
+            )
+
+
+def write_evaluation(found: Evaluation, folder: Path, *, force: bool = False) -> tuple[Path, ...]:
+    """Write the evaluation, the page about it and its picture into a folder, which is made if it is missing.
+
+    Raises:
+        ArtifactError: if there is an evaluation already, or the disk refuses.
+    """
+    contents = {JSON: json_bytes(found.model_dump(mode="json")), MARKDOWN: evaluation_markdown(found).encode()}
+    picture = evaluation_plot(found)
+    contents |= {} if picture is None else {PLOT: picture}
+    return write_together(contents, folder, force=force)

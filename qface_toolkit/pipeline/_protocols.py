@@ -1,0 +1,164 @@
+"""What each protocol makes of a model's embeddings, and of its float model's where there is one."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import numpy as np
+
+from qface_toolkit.evaluation import FaceImages, Groups, PairSet, PeopleSet, Rows
+from qface_toolkit.measure.accuracy import FaceSet
+from qface_toolkit.measure.drift import ChangedPair
+from qface_toolkit.measure.groups import measure_groups
+from qface_toolkit.measure.pair_list import measure_pair_list, people_of_pairs
+from qface_toolkit.measure.paired import Operating, Paired, measure_paired
+from qface_toolkit.measure.resampling import draw_people
+from qface_toolkit.measure.separation import HISTOGRAM_BINS, ScoreHistogram, measure_separation
+from qface_toolkit.measure.tar_bin import tar_bin
+from qface_toolkit.measure.verification import Pairs, far_key, squared_distances, unit_rows, verify_pairs
+from qface_toolkit.methods import Progress
+from qface_toolkit.report._evaluation import (
+    ChangedPairFigures,
+    DecisionFigures,
+    DriftFigures,
+    EveryPairFigures,
+    GroupFigures,
+    HistogramFigures,
+    ModelFigures,
+    OperatingFigures,
+    PairedFigures,
+    PairListFigures,
+    plain_figures,
+)
+from qface_toolkit.report._values import Block
+
+FAR_OF_LISTS = 1e-3
+B = TypeVar("B", bound=Block)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What came out: each model's own figures, the two side by side, and what a reader must know."""
+
+    figures: ModelFigures
+    reference: ModelFigures | None = None
+    paired: PairedFigures | None = None
+    groups: dict[str, GroupFigures] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def judge_people(
+    people: PeopleSet,
+    rows: Rows,
+    reference: Rows | None,
+    groups: Groups | None,
+    draws: int,
+    seed: int,
+    progress: Progress,
+) -> Judged:
+    """Compare every two images of a set of people; embeddings [N, D] of each model.
+
+    Raises:
+        MeasurementError: if an embedding is unusable, or there are no pairs of both kinds.
+    """
+    every = [None if one is None else _every_pair(one, people, progress) for one in (rows, reference)]
+    figures, of_reference = (None if one is None else ModelFigures(every_pair=one) for one in every)
+    assert figures is not None
+    if reference is None:
+        return Judged(figures, notes=people.notes)
+    faces = FaceSet(people.owners, np.arange(len(people.owners)))
+    drawn = draw_people(len(people.people), draws, seed)
+    paired = measure_paired(reference, rows, faces, drawn)
+    found: dict[str, GroupFigures] = {}
+    if groups is not None:
+        names = [groups.names[group] if group >= 0 else "" for group in groups.of_image]
+        losses = measure_groups(reference, rows, faces, names, drawn)
+        found = {name: _block(GroupFigures, one) for name, one in losses.items() if name}
+    notes = (*people.notes, *(groups.notes if groups else ()), *_too_large(paired.too_large))
+    return Judged(figures, of_reference, _side_by_side(paired, people.images), found, notes)
+
+
+def _side_by_side(paired: Paired, images: FaceImages) -> PairedFigures:
+    return PairedFigures(
+        figures=plain_figures(paired.figures),
+        genuine_drift=_block(DriftFigures, paired.genuine_drift),
+        impostor_drift=_block(DriftFigures, paired.impostor_drift),
+        at={far: _operating(one, images) for far, one in paired.at.items()},
+        most_changed=_changed(paired.most_changed, images),
+    )
+
+
+def _too_large(fars: Sequence[str]) -> list[str]:
+    return [f"FAR {', '.join(fars)}: not compared, the pairs that reach so far would fill the memory"] if fars else []
+
+
+def _every_pair(rows: Rows, people: PeopleSet, progress: Progress) -> EveryPairFigures:
+    return _block(EveryPairFigures, measure_separation(rows, people.owners, progress=progress))
+
+
+def judge_pairs(found: PairSet, rows: Rows, reference: Rows | None, draws: int, seed: int) -> Judged:
+    """Compare the pairs of a list; embeddings [N, D] of its different images by each model.
+
+    Raises:
+        MeasurementError: if an embedding is unusable, or the pairs cannot be cut into the folds.
+    """
+    figures = ModelFigures(pair_list=_pair_list(rows, found.pairs))
+    if reference is None:
+        return Judged(figures, notes=found.notes)
+    owners = people_of_pairs(found.pairs, len(found.images))
+    drawn = draw_people(int(owners.max()) + 1, draws, seed)
+    losses = measure_pair_list(reference, rows, found.pairs, owners, drawn)
+    paired = PairedFigures(
+        figures=plain_figures(losses.figures),
+        genuine_drift=_block(DriftFigures, losses.genuine_drift),
+        impostor_drift=_block(DriftFigures, losses.impostor_drift),
+        own=_block(DecisionFigures, losses.own),
+        kept=_block(DecisionFigures, losses.kept),
+        most_changed=_changed(losses.most_changed, found.images),
+    )
+    people = f"{owners.max() + 1:,} people apart, for intervals"
+    note = f"the list names nobody: genuine pairs and shared images tell {people}"
+    of_reference = ModelFigures(pair_list=_pair_list(reference, found.pairs))
+    return Judged(figures, of_reference, paired, notes=(*found.notes, note))
+
+
+def _pair_list(rows: Rows, pairs: Pairs) -> PairListFigures:
+    accuracy, tar = verify_pairs(rows, pairs), tar_bin(rows, pairs, FAR_OF_LISTS)
+    key = far_key(FAR_OF_LISTS)
+    return PairListFigures(
+        pair_accuracy=accuracy.pair_accuracy,
+        pair_accuracy_std=accuracy.pair_accuracy_std,
+        tar_bin={key: tar.tar},
+        tar_bin_std={key: tar.tar_std},
+        pairs=accuracy.pairs,
+        histogram=_histogram(rows, pairs),
+    )
+
+
+def _histogram(rows: Rows, pairs: Pairs) -> HistogramFigures:
+    scores = np.clip(1 - squared_distances(unit_rows(rows), pairs) / 2, -1, 1)
+    edges = np.linspace(-1, 1, HISTOGRAM_BINS + 1)
+    genuine, impostor = (np.histogram(scores[chosen], edges)[0] for chosen in (pairs.same, ~pairs.same))
+    return _block(HistogramFigures, ScoreHistogram(edges, genuine, impostor))
+
+
+def _operating(one: Operating, images: FaceImages) -> OperatingFigures:
+    names = ("float_threshold", "threshold", "shift", "kept_far", "kept_tar")
+    values = plain_figures({name: getattr(one, name) for name in names})
+    own, kept = (_block(DecisionFigures, decided) for decided in (one.own, one.kept))
+    return OperatingFigures(**values, own=own, kept=kept, flipped=_changed(one.flipped, images))
+
+
+def _changed(pairs: Sequence[ChangedPair], images: FaceImages) -> tuple[ChangedPairFigures, ...]:
+    return tuple(
+        ChangedPairFigures(
+            first=images.name(one.first), second=images.name(one.second),
+            same=one.same, reference=one.reference, other=one.other,
+        )
+        for one in pairs
+    )  # fmt: skip
+
+
+def _block(kind: type[B], measured: object) -> B:
+    """Return what was measured as a block of the report, whose fields have the same names."""
+    return kind.model_validate(measured, from_attributes=True)

@@ -1,0 +1,50 @@
+"""All the sets that a licensee keeps in one folder, so that a published claim is checked by one command."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from qface_toolkit._disk import json_bytes
+from qface_toolkit.evaluation import find_suite, published_rows
+from qface_toolkit.models import FloatModel
+from qface_toolkit.pipeline._evaluate import Protocol, evaluate
+from qface_toolkit.pipeline._writing import write_together
+from qface_toolkit.report.evaluation import suite_markdown
+from qface_toolkit.report.suite import PublishedFigures, Suite
+
+JSON, MARKDOWN = "suite.json", "suite.md"
+_KEPT = ("flip", "folds", "draws")
+
+
+def evaluate_suite(
+    model: str | Path | FloatModel,
+    folder: str | Path,
+    habits: Mapping[str, Any],
+    **options: Any,  # noqa: ANN401 - those of `evaluate`
+) -> Suite:
+    """Judge a model on every set of the papers that the folder holds; see `evaluate` for the options.
+
+    `habits` are values for `Protocol`, as far as they say how images are embedded and people drawn.
+
+    Raises:
+        QFaceError: whatever the user can mend.
+    """
+    found = find_suite(Path(folder))
+    kept = {key: value for key, value in habits.items() if key in _KEPT}
+    wanted = {key: Protocol(pairs=path, **kept) for key, path in found.pairs.items()}
+    wanted |= {key: Protocol(ijb=path, **kept) for key, path in found.ijb.items()}
+    return Suite(
+        evaluations={key: evaluate(model, protocol, **options) for key, protocol in wanted.items()},
+        missing=dict(found.missing),
+        published=tuple(PublishedFigures.model_validate(row, from_attributes=True) for row in published_rows()),
+    )
+
+
+def write_suite(suite: Suite, folder: Path, *, force: bool = False) -> tuple[Path, ...]:
+    """Write the figures and the page of a suite into a folder, which is made if it is missing.
+
+    Raises:
+        ArtifactError: if there is a suite's result already, or the disk refuses.
+    """
+    contents = {JSON: json_bytes(suite.model_dump(mode="json")), MARKDOWN: suite_markdown(suite).encode()}
+    return write_together(contents, folder, force=force)
