@@ -17,7 +17,11 @@ from qface_toolkit.evaluation._cache import EmbeddingCache
 from qface_toolkit.models import CROP_SIZE
 from qface_toolkit.sources import Crop
 
-BATCH = 16
+BATCH = 4
+"""Images a run; on CPUs, small batches keep activations near (benchmarks/embedding_throughput.py)."""
+_PORTION = 16
+"""Images that are loaded, and given to the caller, at once; more if a batch is larger."""
+
 Progress = Callable[[int, int], None]
 """Told how many images are done, and of how many."""
 
@@ -54,11 +58,11 @@ def stream_embeddings(
     cache: Path | None = None,
     progress: Progress | None = None,
 ) -> Iterator[tuple[int, Rows]]:
-    """Give the embeddings batch by batch, in order: the first row's index, and float32 [n, D], not normalised.
+    """Give the embeddings a few at a time, in order: the first row's index, and float32 [n, D], not normalised.
 
-    With `flip` the mirrored image's embedding is added to each (insightface's verification protocol). `threads`
-    threads decode and preprocess ahead of the model; `progress` is called in the caller's own thread. `cache` is a
-    folder to find and keep embeddings in.
+    With `flip` the mirrored image's embedding is added to each (insightface's verification protocol). The model gets at
+    most `batch` images at once. `threads` threads decode and preprocess ahead of it; `progress` is called in the
+    caller's own thread. `cache` is a folder to find and keep embeddings in.
 
     Raises:
         MeasurementError: if there are no images, one cannot be read, the model returns anything else than one row of
@@ -66,9 +70,10 @@ def stream_embeddings(
     """
     if not len(images):
         raise MeasurementError("there are no images to embed", fix="give a set that holds some")
-    model = _Checked(embedder, images, flip)
+    model = _Checked(embedder, images, flip, batch)
     store = None if cache is None else EmbeddingCache(cache, embedder, flip=flip)
-    portions = [range(at, min(at + batch, len(images))) for at in range(0, len(images), batch)]
+    step = batch * -(-_PORTION // batch)
+    portions = [range(at, min(at + step, len(images))) for at in range(0, len(images), step)]
     loaded = _ahead(lambda portion: _load(model, images, portion, store), portions, threads)
     try:
         with closing(loaded):
@@ -86,7 +91,7 @@ def stream_embeddings(
 
 @dataclass(frozen=True)
 class _Portion:
-    """One batch on its way to the model: the inputs of the images that are not known yet, and the rows of the others.
+    """Some images on their way to the model: the inputs of those that are not known yet, and the rows of the others.
 
     `mirrored` are the inputs of the flipped images; `places` says which images the inputs are of, counted from the
     portion's first; `digests` are theirs, where there is a cache.
@@ -129,10 +134,11 @@ def _keep(store: EmbeddingCache | None, portion: _Portion, rows: Rows) -> None:
 class _Checked:
     """A model whose every answer is looked at before it is believed."""
 
-    def __init__(self, embedder: Embedder, images: FaceImages, flip: bool) -> None:
+    def __init__(self, embedder: Embedder, images: FaceImages, flip: bool, batch: int) -> None:
         self._embedder = embedder
         self._images = images
         self._flip = flip
+        self._batch = batch
         self._width: int | None = None
 
     def inputs(self, crops: Crop) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None]:
@@ -155,22 +161,28 @@ class _Checked:
     def _computed(self, portion: _Portion) -> Rows:
         if portion.inputs is None:
             return np.empty((0, 0), np.float32)
-        rows = self._run(portion.inputs, len(portion.places))
+        rows = self._in_batches(portion.inputs)
         if portion.mirrored is not None:
-            rows = rows + self._run(portion.mirrored, len(portion.places))
+            # A sum that overflows is found below, and named.
+            with np.errstate(over="ignore", invalid="ignore"):
+                rows += self._in_batches(portion.mirrored)
         bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
         if bad.size:
             name = self._images.name(portion.indices[portion.places[int(bad[0])]])
             raise self._mistake("an embedding is not finite", f"{name}, model {self._embedder.name}")
         return rows
 
-    def _run(self, inputs: npt.NDArray[Any], count: int) -> Rows:
-        rows = np.asarray(self._embedder.run(inputs))
+    def _in_batches(self, inputs: npt.NDArray[Any]) -> Rows:
+        parts = [self._run(inputs[at : at + self._batch]) for at in range(0, len(inputs), self._batch)]
+        return np.concatenate(parts).astype(np.float32, copy=False)
+
+    def _run(self, inputs: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        count, rows = len(inputs), np.asarray(self._embedder.run(inputs))
         if rows.ndim != 2 or len(rows) != count or not rows.shape[1] or rows.dtype.kind != "f":
             what = f"the model returns {rows.dtype} {rows.shape} for {count} images; needed are {count} rows of floats"
             raise self._mistake(what, self._embedder.name)
         self._one_width(rows[0])
-        return rows.astype(np.float32, copy=False)
+        return rows
 
     def _one_width(self, row: npt.NDArray[Any]) -> int:
         self._width = self._width or len(row)
