@@ -102,15 +102,15 @@ class _Best:
     def __init__(self, most: int) -> None:
         self.most, self.floor = most, -np.inf
         self._parts: list[_Scored] = []
-        self._held = 0
+        self.held = 0
 
     def add(self, part: _Scored) -> None:
         self._parts.append(part)
-        self._held += len(part[0])
-        if self._held > 2 * self.most:
+        self.held += len(part[0])
+        if self.held > 2 * self.most:
             scores, first, second = _joined(self._parts)
             at = np.argpartition(-scores, self.most - 1)[: self.most]
-            self._parts, self._held = [(scores[at], first[at], second[at])], self.most
+            self._parts, self.held = [(scores[at], first[at], second[at])], self.most
             self.floor = float(scores[at].min())
 
     def finish(self) -> _Scored:

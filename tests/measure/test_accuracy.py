@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from qface_toolkit.errors import MeasurementError
 from qface_toolkit.measure import _blocks
 from qface_toolkit.measure.accuracy import FaceSet, first_of_each, measure_accuracy
-from qface_toolkit.measure.every_pair import score_every_pair
+from qface_toolkit.measure.every_pair import _Best, score_every_pair
 from qface_toolkit.measure.resampling import (
     count_pairs,
     draw_people,
@@ -69,6 +69,16 @@ def test_a_person_counts_as_often_as_drawn(seed, mixed):
     impostor = repeated(cosines[~same], (sides[0][~same], sides[1][~same]), counts)
     found = score_every_pair(gallery, owners, FARS, probe if mixed else None).tar(FARS, counts)
     assert found == pytest.approx(list(tar_at_far(genuine, impostor, FARS).values()))
+
+
+def test_no_more_than_twice_the_wanted_scores_are_held():
+    best = _Best(10)
+    scores = np.random.default_rng(0).permutation(100.0 * np.arange(100))
+    for part in scores.reshape(20, 5):
+        best.add((part, np.zeros(5, np.intp), np.ones(5, np.intp)))
+        assert best.held <= 20
+    assert best.floor > 0
+    assert best.finish()[0].tolist() == sorted(scores)[::-1][:10]
 
 
 def test_a_draw_of_one_person_alone_has_no_tar():

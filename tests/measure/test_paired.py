@@ -210,6 +210,12 @@ def test_what_cannot_be_kept_has_no_figure(monkeypatch):
     assert np.isnan(named["kept_impostor_won"])
     assert 0 <= named["own_impostor_won"] <= 1e-3
     assert named["kept_tar"] > 0.99
+    monkeypatch.undo()
+    kept = JointFigures(score_jointly(reference, reference + 9, owners, (1e-3,)), (1e-3,)).figures()[0]
+    _, _, scores = every_pair(owners, reference, reference + 9)
+    strangers = owners[np.triu_indices(len(owners), 1)[0]] != owners[np.triu_indices(len(owners), 1)[1]]
+    expected = (scores[1][strangers] >= named["float_threshold"]).mean()
+    assert dict(zip(FIELDS, kept, strict=True))["kept_far"] == pytest.approx(expected)
 
 
 def test_rates_that_would_fill_the_memory_are_named(monkeypatch):

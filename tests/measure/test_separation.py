@@ -257,6 +257,28 @@ def test_histograms_count_every_pair_once():
     assert found.impostor.tolist() == np.histogram(scores[~same], found.edges)[0].tolist()
 
 
+def test_a_cosine_of_one_is_in_the_last_bin():
+    found = measure_separation(np.array([[1.0, 0], [1, 0], [1, 0], [0, 1]]), [0, 0, 1, 1], (0.5,)).histogram
+    assert (found.genuine[-1], found.impostor[-1]) == (1, 2)
+    assert (found.genuine.sum(), found.impostor.sum()) == (2, 4)
+
+
+def test_a_genuine_pair_as_good_as_the_threshold_is_accepted():
+    # Both genuine pairs have a cosine of 0, as two of the four strangers have; the other two have one of 1.
+    found = measure_separation(np.array([[1.0, 0], [0, 1], [1, 0], [0, 1]]), [0, 0, 1, 1], (0.5, 0.75))
+    assert found.rates.tar == {"5e-1": 0, "7.5e-1": 1}
+
+
+def test_scores_too_close_to_keep_apart_are_kept_as_one(monkeypatch):
+    monkeypatch.setattr(_histogram, "MOST_KEPT", 20)
+    keeper = _histogram.Keeper([900])
+    scores = 0.8 + 1e-10 * np.arange(1, 31)
+    keeper.add(scores, np.tile([1.0, 0.0], (30, 1)))
+    kept = keeper.kept(0, 1)
+    assert (len(kept.scores), kept.genuine.sum(), kept.impostor.sum()) == (1, 30, 0)
+    assert kept.scores[0] == pytest.approx(0.8, abs=1e-8)
+
+
 def test_progress_ends_where_it_said():
     owners, gallery, probe = people(3)
     for other in (None, probe):
