@@ -20,7 +20,7 @@ from qface_toolkit.measure.latency import Latency, measure_latency, times_faster
 from qface_toolkit.pipeline._open import Wanted, open_embedder
 from qface_toolkit.sources import Crop, find_set, load_crops
 
-BATCHES = (1, 2, 4, 8, 16, 32, 64)
+BATCHES = (1, 2, 4, 8, 16, 32)
 
 
 class Decoded:

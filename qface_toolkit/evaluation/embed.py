@@ -17,7 +17,7 @@ from qface_toolkit.evaluation._cache import EmbeddingCache
 from qface_toolkit.models import CROP_SIZE
 from qface_toolkit.sources import Crop
 
-BATCH = 4
+BATCH = 8
 """Images a run; on CPUs, small batches keep activations near (benchmarks/embedding_throughput.py)."""
 _PORTION = 16
 """Images that are loaded, and given to the caller, at once; more if a batch is larger."""
