@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -66,3 +67,8 @@ def set_sha256(images: FaceImages) -> str:
     for index in range(len(images)):
         whole.update(f"{images.name(index)}\0{images.digest(index)}\n".encode(errors="surrogateescape"))
     return whole.hexdigest()
+
+
+def shown_name(path: Path) -> str:
+    """Return what a report calls a file or folder: its own name alone, in characters that any file takes."""
+    return path.resolve().name.encode("utf-8", "replace").decode("utf-8")

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from qface_toolkit._disk import file_sha256
 from qface_toolkit.errors import MeasurementError
-from qface_toolkit.evaluation._base import FaceImages
+from qface_toolkit.evaluation._base import FaceImages, shown_name
 from qface_toolkit.evaluation._decode import decode, read_bytes
 from qface_toolkit.evaluation._ijb_text import Names, read_detections, read_pair_list, read_templates
 from qface_toolkit.evaluation.align import TEMPLATE, align
@@ -75,7 +75,7 @@ def read_ijb(folder: Path, name: Protocol | None = None, progress: Callable[[str
         raise MeasurementError("the pairs are all of one kind", where=str(pairs), fix="give the whole file")
     description = {
         "kind": "ijb",
-        "name": folder.resolve().name,
+        "name": shown_name(folder),
         "protocol": used,
         "images": len(names),
         "people": None,

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from PIL import Image as Pillow
 
 from qface_toolkit.errors import MeasurementError
-from qface_toolkit.evaluation._base import FaceImages, set_sha256
+from qface_toolkit.evaluation._base import FaceImages, set_sha256, shown_name
 from qface_toolkit.evaluation._decode import decode, image_size
 from qface_toolkit.measure.pairs_file import Image, PairsFile, read_pairs_file
 from qface_toolkit.measure.verification import Pairs
@@ -68,7 +68,7 @@ def _description(images: "_PairImages", file: PairsFile, folds: int, path: Path)
     whole = hashlib.sha256(f"{set_sha256(images)}\n".encode() + pairs.tobytes())
     return {
         "kind": "pairs",
-        "name": path.name,
+        "name": shown_name(path),
         "images": len(images),
         "people": None,
         "pairs": len(file.same),

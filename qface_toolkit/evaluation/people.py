@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qface_toolkit.errors import MeasurementError
-from qface_toolkit.evaluation._base import FaceImages, set_sha256
+from qface_toolkit.evaluation._base import FaceImages, set_sha256, shown_name
 from qface_toolkit.evaluation._decode import decode, image_size, read_bytes
 from qface_toolkit.models import CROP_SIZE
 from qface_toolkit.sources import Crop
@@ -57,7 +57,7 @@ def read_people(folder: Path, per_identity: int | None = None) -> PeopleSet:
         images.check(index)
     owners = np.repeat(np.arange(len(kept)), [len(files) for files in kept.values()])
     left_out = {f"{person}/{file}" for person, files in found.items() for file in files} - set(paths)
-    description = describe_people("people", folder.resolve().name, images, len(kept), per_identity)
+    description = describe_people("people", shown_name(folder), images, len(kept), per_identity)
     return PeopleSet(
         images, owners, tuple(kept), tuple(paths), description, frozenset(left_out), _notes(folder, len(left_out))
     )
@@ -111,9 +111,9 @@ def _notes(folder: Path, left_out: int) -> tuple[str, ...]:
     loose = sum(1 for file in folder.iterdir() if file.suffix.lower() in SUFFIXES and file.is_file())
     notes = []
     if loose:
-        notes.append(f"{loose} images lie beside the people's folders and were not used")
+        notes.append(f"images beside the people's folders, which were not used: {loose}")
     if left_out:
-        notes.append(f"{left_out} images were left out by the cap on images a person")
+        notes.append(f"images that the cap on images a person left out: {left_out}")
     return tuple(notes)
 
 

@@ -14,6 +14,7 @@ from ijb_files import write_protocol
 from qface_toolkit.errors import MeasurementError
 from qface_toolkit.evaluation import _ijb_text, read_ijb, stream_embeddings
 from qface_toolkit.evaluation._ijb_text import read_pair_list
+from qface_toolkit.measure.templates import TemplateSums, score_templates
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +64,32 @@ def test_rows_are_streamed_in_the_files_order(written):
     assert [start for start, _ in parts] == list(range(0, 18, len(parts[0][1])))
     crops = np.stack([read_ijb(folder).images.crop(row) for row in range(18)])
     assert np.array_equal(np.concatenate([rows for _, rows in parts]), FakeModel()(SPEC.preprocess(crops)))
+
+
+def protocol_scores(lines, pairs, crops):
+    """Return the pairs' scores by the protocol's steps, written out one by one (insightface's IJB 1:1, N1 D1 F2)."""
+    rows = FakeModel()(SPEC.preprocess(crops)) + FakeModel()(SPEC.preprocess(crops[:, :, ::-1]))
+    units = {}
+    for template in {line.template for line in lines}:
+        whole = np.zeros(4)
+        for medium in {line.medium for line in lines if line.template == template}:
+            mine = [at for at, one in enumerate(lines) if (one.template, one.medium) == (template, medium)]
+            whole += np.mean([rows[at] * np.float32(lines[at].score) for at in mine], axis=0)
+        units[template] = whole / np.linalg.norm(whole)
+    return [units[a] @ units[b] for a, b, _ in pairs]
+
+
+def test_files_give_the_scores_of_the_protocol(tmp_path):
+    kept = {}
+    lines, _ = write_protocol(tmp_path / "ijb", change=lambda lines, pairs: kept.update(pairs=pairs))
+    found = read_ijb(tmp_path / "ijb")
+    sums = TemplateSums(found.templates, found.media, detector_scores=found.detector)
+    for _, rows in stream_embeddings(FakeModel().opened(), found.images, flip=True):
+        sums.add(rows)
+    scores = score_templates(sums.finish(), found.first, found.second)
+    crops = np.stack([found.images.crop(row) for row in range(18)])
+    assert np.allclose(scores, protocol_scores(lines, kept["pairs"], crops), atol=1e-6)
+    assert found.same.tolist() == [bool(label) for *_, label in kept["pairs"]]
 
 
 def test_the_digest_is_of_the_picture_and_its_landmarks(written, tmp_path):

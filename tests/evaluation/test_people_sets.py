@@ -48,7 +48,7 @@ def test_the_cap_keeps_the_first_by_name(folder):
     found = read_people(folder, per_identity=2)
     assert found.paths == ("bob/1.png", "bob/2.png", "eve/a.png", "eve/b.png", "zoe/x.png")
     assert found.left_out == {"eve/c.png"}
-    assert found.notes == ("1 images were left out by the cap on images a person",)
+    assert found.notes == ("images that the cap on images a person left out: 1",)
     assert found.description["per_identity"] == 2
     assert found.description["sha256"] != read_people(folder).description["sha256"]
 
@@ -77,6 +77,11 @@ def test_hidden_files_other_files_and_links_to_elsewhere_are_ignored(folder, tmp
     assert read_people(folder).paths == expected
 
 
+def test_a_name_that_is_no_text_still_fits_a_report(folder):
+    odd = folder.rename(folder.with_name("caf\udce9"))
+    assert read_people(odd).description["name"] == "caf?"
+
+
 def test_a_link_inside_the_folder_is_followed(folder):
     (folder / "bob" / "link.png").symlink_to(folder / "bob" / "1.png")
     assert "bob/link.png" in read_people(folder).paths
@@ -84,7 +89,7 @@ def test_a_link_inside_the_folder_is_followed(folder):
 
 def test_images_beside_the_folders_are_said(folder):
     (folder / "loose.jpg").write_bytes(b"")
-    assert read_people(folder).notes == ("1 images lie beside the people's folders and were not used",)
+    assert read_people(folder).notes == ("images beside the people's folders, which were not used: 1",)
 
 
 def test_an_image_of_another_size_is_named(folder):
