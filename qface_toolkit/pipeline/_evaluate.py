@@ -189,7 +189,10 @@ class _Work:
         with self.step("read", "read the templates and pairs"):
             found = read_ijb(folder)
         with self.step("embed and compare", f"embed {len(found.images):,} images") as progress:
-            judged = judge_templates(found, self.model, self.reference, flip, self.cache, self.threads, progress)
+            judged = judge_templates(
+                found, self.model, self.reference, flip=flip, cache=self.cache, threads=self.threads,
+                draws=self.protocol.draws, seed=self.seed, progress=progress,
+            )  # fmt: skip
         return found.description, flip, judged
 
     def _embedded(self, images: FaceImages, flip: bool) -> tuple[Rows, Rows | None]:

@@ -88,16 +88,16 @@ def open_embedder(model: str | Path | FloatModel, wanted: Wanted) -> Embedder:
         QFaceError: if it cannot be read, trusted, recognised or run, or does not say how images are prepared.
     """
     if isinstance(model, FloatModel):
-        return _of_network(replace(model, spec=override(model.spec, wanted.facts)))
+        return _of_network(replace(model, spec=override(model.spec, wanted.facts)), model.spec.name)
     path = Path(model)
     if path.suffix == ".ts":
         return _of_archive(path, wanted)
     if path.suffix == ".onnx":
         return _of_onnx(path, wanted)
-    return _of_network(load_model(model, name=wanted.name, overrides=wanted.facts))
+    return _of_network(load_model(model, name=wanted.name, overrides=wanted.facts), path.name)
 
 
-def _of_network(model: FloatModel) -> Embedder:
+def _of_network(model: FloatModel, name: str) -> Embedder:
     network = model.network.eval()
 
     def run(inputs: Rows) -> Rows:
@@ -105,7 +105,7 @@ def _of_network(model: FloatModel) -> Embedder:
             embeddings: Rows = network(torch.from_numpy(inputs)).numpy()
             return embeddings
 
-    return Embedder(run, model.spec, model.spec.name, model.source_sha256, f"torch {torch.__version__}")
+    return Embedder(run, model.spec, name, model.source_sha256, f"torch {torch.__version__}")
 
 
 def _of_archive(path: Path, wanted: Wanted) -> Embedder:

@@ -3,23 +3,31 @@
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from qface_toolkit.evaluation import Embedder, IjbSet, stream_embeddings
-from qface_toolkit.measure.templates import TarIjb, Templates, TemplateSums, score_templates, tar_ijb
+from qface_toolkit.measure.pair_list import people_of_pairs
+from qface_toolkit.measure.resampling import draw_people
+from qface_toolkit.measure.template_losses import ListedScores, measure_template_losses
+from qface_toolkit.measure.templates import Templates, TemplateSums, score_templates, tar_ijb
+from qface_toolkit.measure.verification import Pairs
 from qface_toolkit.methods import Progress
 from qface_toolkit.pipeline._protocols import Judged
-from qface_toolkit.report._evaluation import Figure, ModelFigures, PairedFigures, TemplateFigures
+from qface_toolkit.report._evaluation import ModelFigures, PairedFigures, TemplateFigures, plain_figures
 
-NO_INTERVALS = "no intervals: the pairs of templates are too many to be weighed anew for every draw of people"
+Scores = npt.NDArray[np.float32]
 
 
 def judge_templates(
     found: IjbSet,
     model: Embedder,
     reference: Embedder | None,
+    *,
     flip: bool,
     cache: Path | None,
     threads: int,
+    draws: int,
+    seed: int,
     progress: Progress,
 ) -> Judged:
     """Embed every image with each model, sum them up to templates and compare the listed ones.
@@ -27,49 +35,44 @@ def judge_templates(
     Raises:
         MeasurementError: if an image cannot be read, or an embedding is unusable.
     """
-    templates = _templates(found, model, flip, cache, threads, progress)
-    ours = _rates(found, templates, templates)
-    figures = ModelFigures(templates=ours)
+
+    def summed(embedder: Embedder) -> Templates:
+        # Raw norms and detector scores weigh the images: mode N1 D1 of insightface's script, as the papers report.
+        sums = TemplateSums(found.templates, found.media, norm="keep", detector_scores=found.detector)
+        parts = stream_embeddings(
+            embedder, found.images, flip=flip, cache=cache, threads=threads, progress=progress
+        )
+        for _, rows in parts:
+            sums.add(rows)
+        return sums.finish()
+
+    probes = summed(model)
+    ours = _scores(found, probes, probes)
     if reference is None:
-        return Judged(figures, notes=found.notes)
-    gallery = _templates(found, reference, flip, cache, threads, progress)
-    theirs, mixed = _rates(found, gallery, gallery), _rates(found, gallery, templates)
-    paired = PairedFigures(figures=_losses(theirs, ours, mixed))
-    return Judged(figures, ModelFigures(templates=theirs), paired, notes=(*found.notes, NO_INTERVALS))
+        return Judged(_figures(found, ours), notes=found.notes)
+    gallery = summed(reference)
+    scores = ListedScores(_scores(found, gallery, gallery), ours, _scores(found, gallery, probes))
+    pairs = Pairs(found.first.astype(np.intp), found.second.astype(np.intp), found.same, folds=1)
+    owners = people_of_pairs(pairs, len(found.template_ids))
+    losses = measure_template_losses(
+        scores, found.same, (owners[found.first], owners[found.second]), draw_people(int(owners.max()) + 1, draws, seed)
+    )
+    note = f"the pairs of templates tell {owners.max() + 1:,} people apart, for intervals"
+    paired = PairedFigures(figures=plain_figures(losses))
+    of_reference = _figures(found, np.asarray(scores.reference))
+    return Judged(_figures(found, ours), of_reference, paired, notes=(*found.notes, note))
 
 
-def _templates(
-    found: IjbSet, model: Embedder, flip: bool, cache: Path | None, threads: int, progress: Progress
-) -> Templates:
-    # Raw norms and detector scores weigh the images: mode N1 D1 of insightface's script, as the papers report.
-    sums = TemplateSums(found.templates, found.media, norm="keep", detector_scores=found.detector)
-    for _, rows in stream_embeddings(
-        model, found.images, flip=flip, cache=cache, threads=threads, progress=progress
-    ):
-        sums.add(rows)
-    return sums.finish()
-
-
-def _rates(found: IjbSet, gallery: Templates, probes: Templates) -> TemplateFigures:
-    """Return the rates where the first template of each pair is one model's and the second another's."""
+def _scores(found: IjbSet, gallery: Templates, probes: Templates) -> Scores:
+    """Return the scores of the listed pairs where the first template is one model's and the second another's."""
     both = Templates(np.arange(2 * len(gallery.ids)), np.concatenate([gallery.units, probes.units]))
-    scores = score_templates(both, found.first, found.second + len(gallery.ids))
-    return TemplateFigures.model_validate(_flat(tar_ijb(scores, found.same)))
+    return score_templates(both, found.first, found.second + len(gallery.ids))
 
 
-def _flat(rates: TarIjb) -> dict[str, object]:
-    return {
-        "tar_ijb": rates.tar, "fpr": rates.fpr, "genuine": rates.genuine, "impostors": rates.impostors,
-        "unsupported": rates.unsupported,
-    }  # fmt: skip
-
-
-def _losses(reference: TemplateFigures, model: TemplateFigures, mixed: TemplateFigures) -> dict[str, Figure]:
-    """Return what `measure.paired` calls these figures, without intervals."""
-    figures = {}
-    for far, before in reference.tar_ijb.items():
-        figures[f"float_tar@{far}"] = Figure(value=before)
-        for name, one in (("tar", model), ("mixed_tar", mixed)):
-            figures[f"{name}@{far}"] = Figure(value=one.tar_ijb[far])
-            figures[f"{name}_lost@{far}"] = Figure(value=before - one.tar_ijb[far])
-    return figures
+def _figures(found: IjbSet, scores: npt.NDArray[np.floating]) -> ModelFigures:
+    rates = tar_ijb(scores, found.same)
+    templates = TemplateFigures(
+        tar_ijb=rates.tar, fpr=rates.fpr, genuine=rates.genuine, impostors=rates.impostors,
+        unsupported=rates.unsupported,
+    )  # fmt: skip
+    return ModelFigures(templates=templates)

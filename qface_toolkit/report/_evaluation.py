@@ -38,9 +38,9 @@ Numbers = Annotated[tuple[float, ...], BeforeValidator(_plain)]
 
 
 class Figure(Block):
-    """A figure and the ends of its 95 % interval, where one could be had."""
+    """A figure, None where it has no value, and the ends of its 95 % interval, where one could be had."""
 
-    value: float
+    value: End
     low: End = None
     high: End = None
 

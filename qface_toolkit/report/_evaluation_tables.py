@@ -110,8 +110,9 @@ def _every_pair(found: Evaluation) -> Section:
         cells = [_percent(one.rates.tar.get(far)) for far in fars]
         rows.append((name, *cells, _percent(one.rates.eer), _percent(one.rank1)))
         balanced = [_percent(one.balanced.tar.get(far)) for far in fars]
-        rows.append(("  people weighing the same", *balanced, _percent(one.balanced.eer), ""))
-    said = [f"TAR at each FAR over {first.genuine:,} genuine and {first.impostors:,} impostor pairs, in percent."]
+        rows.append(("  balanced", *balanced, _percent(one.balanced.eer), ""))
+    said = [f"TAR at each FAR over {first.genuine:,} genuine and {first.impostors:,} impostor pairs, in percent.",
+            "Balanced: every person, and every two people, weigh the same."]  # fmt: skip
     if first.rates.unsupported:
         left = ", ".join(first.rates.unsupported)
         said.append(f"FAR {left}: left out, the impostor pairs are too few for it.")
@@ -159,8 +160,8 @@ def _operating(paired: PairedFigures) -> list[Section]:
         return _decided(paired)
     rows, decided = [], []
     for far, one in paired.at.items():
-        shift = f"{one.shift.value:+.4f} {_interval(one.shift, 1, 4)}"
-        kept = f"{one.kept_far.value:.1e}", _percent(one.kept_tar.value)
+        shift = f"{_number(one.shift, '+.4f')} {_interval(one.shift, 1, 4)}"
+        kept = _number(one.kept_far, ".1e"), _percent(one.kept_tar.value)
         rows.append((far, _number(one.float_threshold), _number(one.threshold), shift, *kept))
         decided += [_decision_row(far, one.own), _decision_row(f"{far}, threshold kept", one.kept)]
     thresholds = Section(
@@ -200,7 +201,7 @@ def _drift(paired: PairedFigures) -> list[Section]:
 def _drift_row(name: str, one: DriftFigures) -> tuple[str, ...]:
     shown = (one.percentiles.get(key) for key in ("1", "50", "99"))
     cells = (NOTHING if value is None else f"{value:+.4f}" for value in shown)
-    return (name, f"{one.mean.value:+.5f} {_interval(one.mean, 1, 5)}", f"{one.std:.4f}", *cells)
+    return (name, f"{_number(one.mean, '+.5f')} {_interval(one.mean, 1, 5)}", f"{one.std:.4f}", *cells)
 
 
 def _changed(paired: PairedFigures) -> list[Section]:
@@ -252,16 +253,18 @@ def _percent(value: float | None) -> str:
     return NOTHING if value is None else f"{100 * value:.2f}"
 
 
-def _share(value: float) -> str:
-    return "0" if value == 0 else f"{100 * value:.2g}" if value < 0.001 else f"{100 * value:.2f}"
+def _share(value: float | None) -> str:
+    if not value:
+        return NOTHING if value is None else "0"
+    return f"{100 * value:.2g}" if value < 0.001 else f"{100 * value:.2f}"
 
 
 def _points(one: Figure) -> str:
-    return f"{100 * one.value:.2f}".replace("-0.00", "0.00")
+    return NOTHING if one.value is None else f"{100 * one.value:.2f}".replace("-0.00", "0.00")
 
 
-def _number(one: Figure) -> str:
-    return f"{one.value:.4f}"
+def _number(one: Figure, form: str = ".4f") -> str:
+    return NOTHING if one.value is None else f"{one.value:{form}}"
 
 
 def _interval(one: Figure, scale: float, digits: int) -> str:
