@@ -1,9 +1,9 @@
 """Embeddings that were computed before, so that a second question about a model costs no second run of it.
 
-A folder holds one folder for each model file, release of the runtime, preprocessing and flip. In it, each file is a
-piece of at most PIECE rows: the digest of each image and its embedding. A file is written aside and renamed, and is
-named after the SHA-256 of its content: one that was damaged does not fit its name and is removed, and its rows are
-computed again. Rows are found by image, so any subset or mixture of sets reuses what is there.
+A folder holds one folder for each model file, release of the runtime, preprocessing, flip and processor. In it, each
+file is a piece of at most PIECE rows: the digest of each image and its embedding. A file is written aside and
+renamed, and is named after the SHA-256 of its content: one that was damaged does not fit its name and is removed, and
+its rows are computed again. Rows are found by image, so any subset or mixture of sets reuses what is there.
 """
 
 import hashlib
@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qface_toolkit._disk import file_sha256
+from qface_toolkit.environment import read_cpu
 from qface_toolkit.errors import MeasurementError
 from qface_toolkit.evaluation._base import Embedder, Rows
 
@@ -62,7 +63,8 @@ class EmbeddingCache:
     def add(self, digest: str, row: Rows) -> None:
         """Keep the embedding of an image; it is on the disk after PIECE of them, or after `flush`."""
         self._digests.append(bytes.fromhex(digest))
-        self._rows.append(row)
+        # A copy, since the caller may go on to change what was given out.
+        self._rows.append(row.copy())
         if len(self._rows) >= PIECE:
             self.flush()
 
@@ -90,8 +92,9 @@ class EmbeddingCache:
 
 
 def _key(embedder: Embedder, flip: bool) -> str:
-    spec = sorted(asdict(embedder.spec).items())
-    return hashlib.sha256(repr((_FORM, embedder.sha256, embedder.runtime, spec, flip)).encode()).hexdigest()[:32]
+    # Processors of other features run other integer kernels, whose sums may saturate.
+    facts = (_FORM, embedder.sha256, embedder.runtime, sorted(asdict(embedder.spec).items()), flip, read_cpu())
+    return hashlib.sha256(repr(facts).encode()).hexdigest()[:32]
 
 
 def _starts(digests: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint64]:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qface_toolkit.errors import MeasurementError
-from qface_toolkit.evaluation import embed_images, stream_embeddings
+from qface_toolkit.evaluation import _cache, embed_images, stream_embeddings
 from qface_toolkit.evaluation._cache import PIECE
 
 
@@ -141,6 +141,18 @@ def test_any_subset_and_mixture_is_found_by_image(tmp_path):
 def test_another_model_runtime_preprocessing_or_flip_has_rows_of_its_own(tmp_path, facts):
     calls_with(tmp_path, FakeImages(4))
     assert calls_with(tmp_path, FakeImages(4), **facts)[1] == (4 if "flip" in facts else 8)
+
+
+def test_another_processor_has_rows_of_its_own(tmp_path, monkeypatch):
+    calls_with(tmp_path, FakeImages(4))
+    monkeypatch.setattr(_cache, "read_cpu", lambda: ("another", ("avx2",)))
+    assert calls_with(tmp_path, FakeImages(4))[1] == 8
+
+
+def test_what_the_caller_does_to_the_rows_does_not_reach_the_cache(tmp_path):
+    for _, rows in stream_embeddings(FakeModel().opened(), FakeImages(4), cache=tmp_path):
+        rows[:] = 0
+    assert np.array_equal(calls_with(tmp_path, FakeImages(4))[0], expected(4, flip=True))
 
 
 def pieces(folder):
