@@ -163,7 +163,7 @@ def _operating(paired: PairedFigures) -> list[Section]:
         shift = f"{_number(one.shift, '+.4f')} {_interval(one.shift, 1, 4)}"
         kept = _number(one.kept_far, ".1e"), _percent(one.kept_tar.value)
         rows.append((far, _number(one.float_threshold), _number(one.threshold), shift, *kept))
-        decided += [_decision_row(far, one.own), _decision_row(f"{far}, threshold kept", one.kept)]
+        decided += [_decision_row(far, one.own), _decision_row("  kept", one.kept)]
     thresholds = Section(
         "Thresholds",
         ("Cosine thresholds at each FAR, and what FAR and TAR become if the float model's threshold is kept.",),
@@ -180,7 +180,10 @@ def _decided(paired: PairedFigures) -> list[Section]:
 
 
 def _decisions(rows: Sequence[tuple[str, ...]]) -> Section:
-    said = ("Shares of pairs, in percent, that the two models decide otherwise, each model at its threshold.",)
+    said = (
+        "Shares of pairs, in percent, that the two models decide otherwise, each model at its own threshold; kept: "
+        "both at the float model's. evaluation.json has their intervals.",
+    )
     headings = ("FAR", "genuine lost", "genuine won", "impostors let in", "impostors kept out")
     return Section("Decisions that changed", said, headings, tuple(rows))
 
@@ -193,7 +196,7 @@ def _decision_row(name: str, one: DecisionFigures) -> tuple[str, ...]:
 def _drift(paired: PairedFigures) -> list[Section]:
     named = (("genuine", paired.genuine_drift), ("impostor", paired.impostor_drift))
     rows = [_drift_row(name, one) for name, one in named if one]
-    headings = ("scores of", "mean (95 %)", "spread", "1 %", "50 %", "99 %")
+    headings = ("scores", "mean (95 %)", "spread", "1 %", "50 %", "99 %")
     said = ("This model's score less the float model's.",)
     return [Section("How scores moved", said, headings, tuple(rows))] if rows else []
 
@@ -201,7 +204,7 @@ def _drift(paired: PairedFigures) -> list[Section]:
 def _drift_row(name: str, one: DriftFigures) -> tuple[str, ...]:
     shown = (one.percentiles.get(key) for key in ("1", "50", "99"))
     cells = (NOTHING if value is None else f"{value:+.4f}" for value in shown)
-    return (name, f"{_number(one.mean, '+.5f')} {_interval(one.mean, 1, 5)}", f"{one.std:.4f}", *cells)
+    return (name, f"{_number(one.mean, '+.4f')} {_interval(one.mean, 1, 4)}", f"{one.std:.4f}", *cells)
 
 
 def _changed(paired: PairedFigures) -> list[Section]:
