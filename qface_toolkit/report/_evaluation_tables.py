@@ -229,18 +229,16 @@ def _groups(found: Evaluation) -> list[Section]:
             continue
         lost = _lost_and_gap(one.figures, one.gaps, f"tar_lost@{far}")
         mean = one.figures.get("cosine_mean")
-        counts = (f"{one.images:,}", f"{one.people:,}")
-        rows.append((clean(name, LONGEST_NAME), *counts, cosine(mean.value if mean else None), *lost))
-    headings = ("group", "images", "people", "cosine", f"TAR@{far} lost", "95 %", "more than all", "95 %")
+        people = f"{one.people:,}"
+        rows.append((clean(name, LONGEST_NAME), people, cosine(mean.value if mean else None), *lost))
+    headings = ("group", "people", "cosine", f"TAR@{far} lost (95 %)", "more than all (95 %)")
     said = ("Pairs within each group; losses in points.", *skipped)
     return [Section("Groups", said, headings, tuple(rows))]
 
 
 def _lost_and_gap(figures: Mapping[str, Figure], gaps: Mapping[str, Figure], key: str) -> list[str]:
-    cells = []
-    for one in (figures.get(key), gaps.get(key)):
-        cells += [NOTHING, ""] if one is None else [_points(one), _interval(one, 100, 2)]
-    return cells
+    found = (figures.get(key), gaps.get(key))
+    return [NOTHING if one is None else f"{_points(one)} {_interval(one, 100, 2)}" for one in found]
 
 
 def _conditions(found: Evaluation) -> Section:
