@@ -17,6 +17,7 @@ LAYERS = (
     {"__main__"},
     {"cli"},
     {"pipeline"},
+    {"check"},
     {"methods", "backends", "report", "evaluation"},
     {"sources", "quantize", "training", "measure"},
     {"models"},
