@@ -9,9 +9,10 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
-from qface_toolkit import cli
+from qface_toolkit import cli, pipeline
 from qface_toolkit.models.mobilefacenet import Bottleneck, MobileFaceNetPlan, PReLUMobileFaceNet
 from qface_toolkit.pipeline import _evidence, _plan, _sensitivity
 from qface_toolkit.sources._sets import find_set
@@ -56,6 +57,18 @@ def measure_quickly(monkeypatch):
         monkeypatch.setattr(_evidence, name, value)
     monkeypatch.setattr(_sensitivity, "JOB_IMAGES", 4)
     monkeypatch.setattr(_plan, "usable_cores", lambda: 1)
+
+
+def compress_tiny(folder, *backends):
+    """Write the tiny checkpoint and a finished result of it, folder/tiny.pth and folder/out; return the folder."""
+    threads = torch.get_num_threads()
+    with pytest.MonkeyPatch.context() as patch:
+        measure_quickly(patch)
+        checkpoint = write_tiny(folder / "tiny.pth")
+        job = pipeline.plan_job(checkpoint, recipe="int8-fast", sets=[SMALL[-1]], backends=backends)
+        pipeline.run_job(job, folder / "out")
+    torch.set_num_threads(threads)
+    return folder
 
 
 def run_here(monkeypatch, capsys, *args):

@@ -6,11 +6,9 @@ import pickle
 import numpy as np
 import onnx
 import pytest
-import torch
-from helpers import SMALL, measure_quickly, run_here, write_tiny
+from helpers import compress_tiny, run_here
 from PIL import Image
 
-from qface_toolkit import pipeline
 from qface_toolkit.errors import MeasurementError
 from qface_toolkit.evaluation.synthetic import draw_people
 from qface_toolkit.pipeline import Protocol, _evaluate, evaluate
@@ -22,14 +20,7 @@ QUICK = ("--draws", "20", "--quiet")
 
 @pytest.fixture(scope="module")
 def result(tmp_path_factory):
-    folder, threads = tmp_path_factory.mktemp("evaluate"), torch.get_num_threads()
-    with pytest.MonkeyPatch.context() as patch:
-        measure_quickly(patch)
-        checkpoint = write_tiny(folder / "tiny.pth")
-        job = pipeline.plan_job(checkpoint, recipe="int8-fast", sets=[SMALL[-1]], backends=["onnx-x86"])
-        pipeline.run_job(job, folder / "out")
-    torch.set_num_threads(threads)
-    return folder / "out"
+    return compress_tiny(tmp_path_factory.mktemp("evaluate"), "onnx-x86") / "out"
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-import torch
-from helpers import EMBEDDING, SMALL, measure_quickly, tiny_network, write_tiny
+from helpers import EMBEDDING, compress_tiny, tiny_network
 from onnx import TensorProto, helper
 
 from qface_toolkit import load_model, pipeline
@@ -22,15 +21,7 @@ FACTS = {"mean": 127.5, "std": 128, "color": "rgb"}
 
 @pytest.fixture(scope="module")
 def result(tmp_path_factory):
-    folder, threads = tmp_path_factory.mktemp("open"), torch.get_num_threads()
-    with pytest.MonkeyPatch.context() as patch:
-        measure_quickly(patch)
-        checkpoint = write_tiny(folder / "tiny.pth")
-        backends = ["onnx-x86", "onnx-arm", "torch-x86"]
-        job = pipeline.plan_job(checkpoint, recipe="int8-fast", sets=[SMALL[-1]], backends=backends)
-        pipeline.run_job(job, folder / "out")
-    torch.set_num_threads(threads)
-    return folder
+    return compress_tiny(tmp_path_factory.mktemp("open"), "onnx-x86", "onnx-arm", "torch-x86")
 
 
 @pytest.fixture(scope="module")

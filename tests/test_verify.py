@@ -14,7 +14,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from helpers import SMALL, measure_quickly, run_here, write_tiny
+from helpers import compress_tiny, run_here
 
 from qface_toolkit import pipeline
 from qface_toolkit.backends import BACKENDS
@@ -27,15 +27,7 @@ FILES = ("float.onnx", "float.fast.onnx", "int8.x86.onnx", "int8.arm.onnx", "int
 
 @pytest.fixture(scope="module")
 def result(tmp_path_factory):
-    folder, threads = tmp_path_factory.mktemp("verify"), torch.get_num_threads()
-    with pytest.MonkeyPatch.context() as patch:
-        measure_quickly(patch)
-        checkpoint = write_tiny(folder / "tiny.pth")
-        backends = ["onnx-x86", "onnx-arm", "torch-x86"]
-        job = pipeline.plan_job(checkpoint, recipe="int8-fast", sets=[SMALL[-1]], backends=backends)
-        pipeline.run_job(job, folder / "out")
-    torch.set_num_threads(threads)
-    return folder / "out"
+    return compress_tiny(tmp_path_factory.mktemp("verify"), "onnx-x86", "onnx-arm", "torch-x86") / "out"
 
 
 @pytest.fixture
