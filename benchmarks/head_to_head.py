@@ -42,7 +42,7 @@ from qface_toolkit.sources import find_set, load_crops
 
 REFERENCE = "float.onnx"
 SHARED = Path(__file__).resolve().parents[2] / "shared"
-THOROUGH = Effort(300, ("int8-fast", "int8", "int8-best"), (20, 60), (0.1, 0.01), batch=32, pool=1024)
+THOROUGH = Effort(300, ("int8-fast", "int8", "int8-best"), (10, 40), (0.1, 0.01), batch=32, pool=1024)
 QUICK = Effort(32, ("int8-fast",), (), (), batch=16, pool=32)
 VERSIONS = ("openvino", "nncf")
 
@@ -62,7 +62,7 @@ def main() -> None:
         result["rows"] += race.rows()
         result["traces"][name] = {peer: made.trace for peer, made in race.made.items() if made.trace}
         result["load_average"][name] = race.load_average
-    wanted.save.write_text(json.dumps(result, indent=1) + "\n")
+        wanted.save.write_text(json.dumps(result, indent=1) + "\n")
     write_plot(result, wanted.save.with_suffix(".png"))
     print(f"\n{tables(result)}\n\nwrote {wanted.save} and the plot beside it")
 
@@ -191,7 +191,7 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="the demo model on drawings, without training anything")
     parser.add_argument("--work", type=Path, default=Path("bench-out"))
     parser.add_argument("--save", type=Path, help="where the result goes, and the plot beside it")
-    parser.add_argument("--draws", type=int, default=1000, help="of people, for the interval of what TAR loses")
+    parser.add_argument("--draws", type=int, default=300, help="of people, for the interval of what TAR loses")
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--processes", type=int, help="that load each file, for load time and memory")
     parser.add_argument("--recipes", default=",".join(THOROUGH.recipes))

@@ -9,8 +9,8 @@ momentum 0.9 and weight decay 5e-4, gradients cut to length 5, mirrored images, 
 
 What is ours: drawings for images, fewer steps of smaller batches, and a grid of numbers of steps and rates, the
 published rate among them, ending at a tenth of it as the published one does. Held-out drawings choose, never faces.
-Published, BatchNorm takes the statistics of every batch; the grid has that and frozen statistics. What was only shown
-drawings, without any training, takes part too.
+As published, BatchNorm takes the statistics of every batch and ranges grow while weights change; the grid has that, and
+frozen statistics with the ranges that drawings gave before training. No training at all takes part too.
 """
 
 import copy
@@ -169,14 +169,17 @@ def calibrated(model: FloatModel, bits: int, lesson: Lesson, images: int) -> fx.
 
 
 def train(student: fx.GraphModule, lesson: Lesson, rate: float, steps: int, *, frozen: bool) -> Iterator[int]:
-    """Train a student and yield the number of steps after each; the last eleventh learns at a tenth of the rate."""
+    """Train a student and yield the number of steps after each; the last eleventh learns at a tenth of the rate.
+
+    `frozen` keeps BatchNorm's statistics and the ranges.
+    """
     student.train()
     for module in student.modules():
         if frozen and isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
             module.eval()
     optimizer = torch.optim.SGD(student.parameters(), rate, momentum=0.9, weight_decay=5e-4, nesterov=True)
     for step, images in enumerate(lesson.batches(steps), start=1):
-        open_ranges(student, opened=step <= OPEN_STEPS)
+        open_ranges(student, opened=step <= OPEN_STEPS and not frozen)
         optimizer.param_groups[0]["lr"] = rate if step <= steps * 10 / 11 else rate / 10
         with torch.no_grad():
             wanted = F.normalize(lesson.network(images))
@@ -193,17 +196,17 @@ def best_of_grid(materials: Materials, folder: Path, bits: int) -> Made:
     torch.manual_seed(0)
     torch.set_num_threads(materials.threads)
     lesson = Lesson(model, effort.pool, effort.batch)
-    best = calibrated(model, bits, lesson, effort.calibration)
+    first = best = calibrated(model, bits, lesson, effort.calibration)
     trace: list[dict[str, Any]] = [{"steps": 0, "cosine_heldout": lesson.score(best)}]
     for frozen, rate in product((True, False), effort.rates if effort.steps else ()):
-        student = student_of(model.network, bits)
+        student = copy.deepcopy(first) if frozen else student_of(model.network, bits)
         for step in train(student, lesson, rate, max(effort.steps), frozen=frozen):
             if step not in effort.steps:
                 continue
             score = lesson.score(student)
             if score > max(one["cosine_heldout"] for one in trace):
                 best = copy.deepcopy(student)
-            tried = {"batch_norm_frozen": frozen, "rate": rate, "steps": step}
+            tried = {"frozen": frozen, "rate": rate, "steps": step}
             trace.append(tried | {"cosine_heldout": round(score, 6)})
             print(f"  {bits} bits: {trace[-1]}", flush=True)
     open_ranges(best.eval(), opened=False)
