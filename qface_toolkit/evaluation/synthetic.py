@@ -46,6 +46,8 @@ class _DrawnImages:
         self._drawings = drawings
         self._each = int(drawn.parameters["images_per_identity"])
         parameters = sorted(drawn.parameters.items())
+        # Drawing costs more than a small model does, and a comparison asks for every image twice: 60 MB by default.
+        self._drawn: dict[int, Crop] = {}
         self._what = repr((drawn.kind, parameters, drawn.seed, drawn.checksum, version_warnings()))
 
     def __len__(self) -> int:
@@ -58,4 +60,6 @@ class _DrawnImages:
         return hashlib.sha256(f"{self._what} {index}".encode()).hexdigest()
 
     def crop(self, index: int) -> Crop:
-        return self._drawings.crop(index)
+        if index not in self._drawn:
+            self._drawn[index] = self._drawings.crop(index)
+        return self._drawn[index].copy()
