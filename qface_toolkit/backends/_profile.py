@@ -23,6 +23,7 @@ from qface_toolkit.backends._onnxruntime import ERRORS, session_options
 from qface_toolkit.backends._untrusted import LARGEST_BYTES, limited_memory, limited_time, read_onnx
 from qface_toolkit.errors import ArtifactError
 from qface_toolkit.measure._qdq import QdqGraph
+from qface_toolkit.measure.cost import node_names
 from qface_toolkit.measure.fusion import (
     CONVERSIONS,
     CONVOLUTIONS,
@@ -93,10 +94,9 @@ def inspect_onnx(artifact: Path, *, signed_allowed: bool = False) -> Fusion:
 def _tag(nodes: Sequence[onnx.NodeProto]) -> dict[str, str]:
     """Name every node by its place; return each tag's own name for people, which no other node has."""
     shown: dict[str, str] = {}
-    for place, node in enumerate(nodes):
-        name = node.name or next(filter(None, node.output), "")
+    for place, (node, name) in enumerate(zip(nodes, node_names(nodes), strict=True)):
         node.name = f"@{place}@"
-        shown[node.name] = f"{name} ({place})" if not name or name in shown.values() else name
+        shown[node.name] = name
     return shown
 
 

@@ -16,8 +16,9 @@ from qface_toolkit.backends._float_fast import ARTIFACT as FAST_ARTIFACT
 from qface_toolkit.backends._float_onnx import ARTIFACT as FLOAT_ARTIFACT
 from qface_toolkit.backends._onnxruntime import open_onnx, repeat_onnx
 from qface_toolkit.backends._openvino import repeat_openvino
+from qface_toolkit.backends._profile import inspect_onnx
 from qface_toolkit.environment import peak_memory_bytes, record_environment
-from qface_toolkit.measure.agreement import measure_agreement
+from qface_toolkit.measure.agreement import measure_agreement, row_cosines
 from qface_toolkit.measure.latency import Latency, measure_latency, times_faster
 from qface_toolkit.measure.size import measure_size, size_ratio
 from qface_toolkit.measure.verification import verify_identities
@@ -26,15 +27,16 @@ from qface_toolkit.models import FloatModel
 from qface_toolkit.pipeline._budget import Bench, budget_block
 from qface_toolkit.pipeline._golden import HELD_OUT, held_out
 from qface_toolkit.pipeline._job import Job
+from qface_toolkit.pipeline._layers import backend_cost, cost_of
 from qface_toolkit.pipeline._parity import LAYER_IMAGES, parity_ledger
 from qface_toolkit.pipeline._sensitivity import job_sensitivity
 from qface_toolkit.quantize.image_input import embed_as_deployed
 from qface_toolkit.quantize.model import QuantizedModel, embed
 from qface_toolkit.report import Report
+from qface_toolkit.report._agreement import AgreementFigures
 from qface_toolkit.report._ledger import SIMULATED, ParityBlock
 from qface_toolkit.report.inspection import fusion_figures
 from qface_toolkit.report.schema import (
-    AgreementFigures,
     ArtifactFigures,
     CalibrationUsed,
     LatencyFigures,
@@ -196,6 +198,7 @@ class _Bench:
             agreement=self._agreement(embeddings),
             simulation_agreement=self._simulation_agreement(backend, embeddings),
             **fusion_figures(fusion),
+            cost=backend_cost(self.model, backend, file, fusion, timed=latency is not None),
         )
 
     def _float(self, name: str, latencies: Mapping[str, Latency]) -> ArtifactFigures:
@@ -213,18 +216,18 @@ class _Bench:
             latency=LatencyFigures.of(latencies[name], threads=1, batch=1),
             **_speeds("onnxruntime", latencies[name], latencies),
             agreement=self._agreement(embeddings),
+            cost=cost_of(file, inspect_onnx(file)),
         )
 
     def _agreement(self, embeddings: npt.NDArray[np.float32]) -> AgreementFigures:
         what = f"with the float network in torch, on {HELD_OUT}"
-        return AgreementFigures.of(measure_agreement(self.float_embeddings, embeddings), what=what)
+        return _agreement(self.float_embeddings, embeddings, what)
 
     def _simulation_agreement(self, backend: Backend, embeddings: npt.NDArray[np.float32]) -> AgreementFigures:
         inputs = self.job.model.spec.preprocess(self.crops[:SIMULATION_IMAGES])
         simulated, got = embed_as_deployed(self.model, backend.target, inputs), embeddings[:SIMULATION_IMAGES]
         self.members |= {backend.artifact + SIMULATED: simulated, backend.artifact: got}
-        measured = measure_agreement(simulated, got)
-        return AgreementFigures.of(measured, what=f"with its own simulation ({backend.target.name}), on {HELD_OUT}")
+        return _agreement(simulated, got, f"with its own simulation ({backend.target.name}), on {HELD_OUT}")
 
     def of_budget(self) -> Bench:
         """Return what the points between int8 and the artifact are measured with."""
@@ -258,6 +261,11 @@ class _Bench:
             float_model=VerificationFigures.of(verify_identities(self.embedded(self._float_network, crops), labels)),
             artifacts=figures,
         )
+
+
+def _agreement(reference: npt.NDArray[np.float32], other: npt.NDArray[np.float32], what: str) -> AgreementFigures:
+    cosines = row_cosines(reference, other)
+    return AgreementFigures.of(measure_agreement(reference, other), what=what, cosines=cosines)
 
 
 def _speeds(runtime: str, latency: Latency | None, latencies: Mapping[str, Latency]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from qface_toolkit.report._agreement import AgreementFigures
 from qface_toolkit.report._budget import BudgetBlock
 from qface_toolkit.report._figures import (
     NOTHING,
@@ -27,7 +28,6 @@ from qface_toolkit.report.budget import HEADINGS as PARETO_HEADINGS
 from qface_toolkit.report.budget import budget_said, kept_said, pareto_rows
 from qface_toolkit.report.parity import largest_drops, matrix, parity_said
 from qface_toolkit.report.schema import (
-    AgreementFigures,
     ArtifactFigures,
     CalibrationUsed,
     Report,

@@ -1,8 +1,10 @@
 """report.json: the one truth that every table, page and check is made from, and refused when it is not to be trusted.
 
-Rates lie in 0..1 and units stand in the names. A change of meaning raises SCHEMA_VERSION.
+Rates lie in 0..1 and units stand in the names. A change of meaning raises SCHEMA_VERSION. Version 2 added optional
+blocks, so a report of version 1 is one of version 2 without them.
 """
 
+import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,15 +13,17 @@ from pydantic import Field, ValidationError, model_validator
 from qface_toolkit._disk import read_json, write_json
 from qface_toolkit.environment import Environment
 from qface_toolkit.errors import ArtifactError
-from qface_toolkit.measure.agreement import Agreement
 from qface_toolkit.measure.latency import Latency
 from qface_toolkit.measure.verification import Verification
+from qface_toolkit.report._agreement import AgreementFigures
 from qface_toolkit.report._budget import BudgetBlock
+from qface_toolkit.report._cost import CostFigures
 from qface_toolkit.report._ledger import ParityBlock
 from qface_toolkit.report._sensitivity import SensitivityBlock
-from qface_toolkit.report._values import Block, Cosine, Count, Positive, Rate, Sha256
+from qface_toolkit.report._values import Block, Count, Positive, Rate, Sha256
 
-SCHEMA_VERSION: Literal[1] = 1
+SCHEMA_VERSION: Literal[2] = 2
+MIGRATED_VERSIONS = (1,)
 LARGEST_REPORT_BYTES = 16_000_000
 MISTAKES_SHOWN = 10
 
@@ -84,27 +88,6 @@ class LatencyFigures(Block):
         return cls.model_validate({**figures, "threads": threads, "batch": batch})
 
 
-class AgreementFigures(Block):
-    """Cosines between two models' embeddings of the same images; `what` says which images and which models."""
-
-    cosine_mean: Cosine
-    cosine_p1: Cosine
-    cosine_min: Cosine
-    images: Annotated[int, Field(gt=0)]
-    what: str
-
-    @classmethod
-    def of(cls, agreement: Agreement, *, what: str) -> "AgreementFigures":
-        """Return what was measured, with the images and models it was measured on."""
-        return cls(
-            cosine_mean=agreement.cosine_mean,
-            cosine_p1=agreement.cosine_p1,
-            cosine_min=agreement.cosine_min,
-            images=agreement.count,
-            what=what,
-        )
-
-
 class IslandFigures(Block):
     """Groups of float operators that look alike: `count` groups of these `operators` each, `share` of the time in all.
 
@@ -125,7 +108,7 @@ class ArtifactFigures(Block):
     `latency_missing` says why. `operators` counts those of the file. `integer_share` is the
     share of them that does not compute on float numbers, `float_islands` names the others that should, in short, and
     `islands` says what they cost and why they are there. `convolutions` and `linear_layers` are those of the file, of
-    which so many run on integers, and so many are kept in float by the budget.
+    which so many run on integers, and so many are kept in float by the budget. `cost` is there for ONNX files.
     """
 
     name: str
@@ -152,6 +135,13 @@ class ArtifactFigures(Block):
     integer_linear_layers: Count | None = None
     kept_convolutions: Count = 0
     kept_linear_layers: Count = 0
+    cost: CostFigures | None = None
+
+    @model_validator(mode="after")
+    def _every_byte_is_somewhere(self) -> "ArtifactFigures":
+        if self.cost is not None and self.cost.size_bytes != self.size_bytes:
+            raise ValueError("the bytes of the layers are not those of the file")
+        return self
 
     @model_validator(mode="after")
     def _latency_or_reason(self) -> "ArtifactFigures":
@@ -207,7 +197,7 @@ class StepTime(Block):
 class Report(Block):
     """The whole report. `float_latency` holds the float model's latency by runtime; `commands` reproduce the run."""
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[2] = SCHEMA_VERSION
     source: SourceModel
     recipe: RecipeUsed
     seed: int
@@ -242,19 +232,22 @@ def write_report(report: Report, path: Path) -> None:
 def read_report(path: Path) -> Report:
     """Return the report in a file, which somebody may have edited, cut short or made with another version.
 
+    One of an older version is returned as one of this version; what was not measured then is absent.
+
     Raises:
         ArtifactError: naming the version if it is another one, or each mistake with the path of its key.
     """
     values = read_json(path, LARGEST_REPORT_BYTES)
     version = values.get("schema_version")
-    if type(version) is not int or version != SCHEMA_VERSION:
-        what = f"this report has schema version {version!r}; version {SCHEMA_VERSION} is known"
+    if type(version) is not int or version not in (*MIGRATED_VERSIONS, SCHEMA_VERSION):
+        known = " and ".join(map(str, (*MIGRATED_VERSIONS, SCHEMA_VERSION)))
+        what = f"this report has schema version {version!r}; versions {known} are known"
         raise ArtifactError(
             what, where=str(path), fix="make it again, or use the version of qface_toolkit that wrote it"
         )
     try:
         # Read as JSON and not as Python values: there, a list would not pass for a tuple under strict rules.
-        return Report.model_validate_json(path.read_bytes(), strict=True)
+        return Report.model_validate_json(json.dumps(values | {"schema_version": SCHEMA_VERSION}), strict=True)
     except ValidationError as error:
         found = [f"\n  {'.'.join(map(str, one['loc'])) or '(report)'}: {one['msg']}" for one in error.errors()]
         what = f"this is not a whole report; it holds {len(found)} mistake(s):{''.join(found[:MISTAKES_SHOWN])}"

@@ -26,7 +26,7 @@ def pair(first, second, mean, exact=False):
 
 
 VALUES = {
-    "schema_version": 1,
+    "schema_version": 2,
     "source": {
         "name": "mobilefacenet_prelu",
         "architecture": "mobilefacenet",

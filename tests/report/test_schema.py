@@ -2,14 +2,15 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from qface_toolkit.errors import ArtifactError
 from qface_toolkit.measure.agreement import Agreement
 from qface_toolkit.measure.latency import Latency
 from qface_toolkit.measure.verification import Verification
+from qface_toolkit.report._agreement import AgreementFigures, CosineHistogram
 from qface_toolkit.report.schema import (
-    AgreementFigures,
     LatencyFigures,
     VerificationFigures,
     read_report,
@@ -30,13 +31,20 @@ def written(file, values):
 def test_written_report_is_read_again(report, file):
     write_report(report, file)
     assert read_report(file) == report
-    assert json.loads(file.read_text())["schema_version"] == 1
+    assert json.loads(file.read_text())["schema_version"] == 2
 
 
-@pytest.mark.parametrize("version", [2, 0, "1", None, True])
+def test_reports_of_the_first_version_are_read_without_what_came_later(values, make, file):
+    old = values | {"schema_version": 1}
+    found = read_report(written(file, old))
+    assert found == make(values)
+    assert (found.schema_version, found.artifacts[0].cost) == (2, None)
+
+
+@pytest.mark.parametrize("version", [3, 0, -1, "1", "2", None, True, 2.0, 10**30])
 def test_other_versions_are_refused_by_name(values, file, version):
     values["schema_version"] = version
-    with pytest.raises(ArtifactError, match=f"schema version {version!r}; version 1 is known"):
+    with pytest.raises(ArtifactError, match=f"schema version {version!r}; versions 1 and 2 are known"):
         read_report(written(file, values))
 
 
@@ -122,3 +130,37 @@ def test_measurements_become_figures():
         "tar": {"1e-3": 0.5},
         "pairs": 100,
     }
+
+
+@pytest.mark.parametrize("cosines", [[0.9, 0.95, 1.0], [1.0], [-1.0, 0.25]])
+def test_histogram_holds_every_image(cosines):
+    found = CosineHistogram.of(np.array(cosines))
+    assert sum(found.counts) == len(cosines)
+    assert found.edges[0] == pytest.approx(min(cosines), abs=2e-6)
+    assert found.edges[-1] == 1
+
+
+@pytest.mark.parametrize(
+    ("edges", "counts", "said"),
+    [
+        ([0.9, 1.0], [255], "as many images"),
+        ([0.9, 0.9, 1.0], [255, 1], "edges must rise"),
+        ([0.9, 1.0], [255, 1], "edges must rise"),
+        ([1.0], [], "edges must rise"),
+        ([0.9, 1.1], [256], "less than or equal to 1"),
+    ],
+)
+def test_histograms_that_cannot_be_are_refused(values, file, edges, counts, said):
+    values["artifacts"][1]["agreement"]["histogram"] = {"edges": edges, "counts": counts}
+    with pytest.raises(ArtifactError, match=said):
+        read_report(written(file, values))
+
+
+def test_every_byte_of_a_file_is_somewhere(values, file):
+    layers = [{"name": "conv_1", "size_bytes": 1_000_000, "time_ms": 1.5, "operators": {"QLinearConv": 1}}]
+    values["artifacts"][1]["cost"] = {"layers": layers, "kinds": [], "other_bytes": 100_000}
+    cost = read_report(written(file, values)).artifacts[1].cost
+    assert (cost.size_bytes, cost.time_ms) == (1_100_000, 1.5)
+    values["artifacts"][1]["cost"]["other_bytes"] = 99_999
+    with pytest.raises(ArtifactError, match="not those of the file"):
+        read_report(written(file, values))
