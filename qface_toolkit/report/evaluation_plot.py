@@ -1,7 +1,8 @@
 """The picture of an evaluation: DET curves of a model and its float model, and how their scores are spread."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,19 +18,30 @@ _LOWEST_FRR = 1e-4
 
 def evaluation_plot(found: Evaluation, kind: str = "svg") -> bytes | None:
     """Return the picture, or None where a protocol gives neither a curve nor scores."""
-    histograms = list(_histograms(found))
-    curves = list(_curves(found))
-    if not histograms:
-        return None
+    drawn = _drawings(found)
+    return _picture(drawn, (9, 4) if len(drawn) > 1 else (6, 4), kind) if drawn else None
+
+
+def evaluation_plots(found: Evaluation, size: tuple[float, float]) -> list[bytes]:
+    """Return the curve and the scores as one SVG each, `size` inches wide and high: as many as there are."""
+    return [_picture([draw], size, "svg") for draw in _drawings(found)]
+
+
+def _drawings(found: Evaluation) -> list[Callable[[Any], None]]:
+    """Return what draws each part, given axes."""
+    curves, histograms = list(_curves(found)), list(_histograms(found))
+    det = [partial(_draw_det, curves=curves)] if curves else []
+    return [*det, partial(_draw_scores, histograms=histograms)] if histograms else []
+
+
+def _picture(drawn: Sequence[Callable[[Any], None]], size: tuple[float, float], kind: str) -> bytes:
     from matplotlib import style
     from matplotlib.figure import Figure
 
     with style.context(["default", _STYLE]):
-        figure = Figure(figsize=(9, 4) if curves else (6, 4), layout="constrained")
-        axes = list(figure.subplots(1, 2)) if curves else [figure.subplots()]
-        if curves:
-            _draw_det(axes[0], curves)
-        _draw_scores(axes[-1], histograms)
+        figure = Figure(figsize=size, layout="constrained")
+        for draw, axes in zip(drawn, figure.subplots(1, len(drawn), squeeze=False)[0], strict=True):
+            draw(axes)
         buffer = io.BytesIO()
         figure.savefig(buffer, format=kind, metadata={"Date": None} if kind == "svg" else None)
     return buffer.getvalue()

@@ -37,7 +37,7 @@ from qface_toolkit.report.sensitivity import HEADINGS, PLOT, sensitivity_said, w
 
 LONGEST_COMMAND = 4000
 QUANTIZERS_SHOWN = 12
-_REAL_FACES = {
+REAL_FACES = {
     True: "yes: these images are drawings",
     False: "no: these images show real faces",
     None: "unknown: the images are the user's own",
@@ -197,24 +197,27 @@ def _calibration(used: CalibrationUsed) -> list[str]:
         f"- set: {escape(used.set)} ({escape(used.kind)}), {used.count} images, seed {used.seed}",
         f"- parameters: {escape(parameters) or 'none'}",
         f"- sha256 of the pixels: {used.sha256}",
-        f"- free of real face data: {_REAL_FACES[used.contains_no_real_face_data]}",
+        f"- free of real face data: {REAL_FACES[used.contains_no_real_face_data]}",
         *(f"- warning: {escape(warning)}" for warning in used.warnings),
     ]
 
 
 def _loading(report: Report) -> list[str]:
+    lines = ["## How to load each file", "", input_said(report)]
+    for artifact in report.artifacts:
+        lines += ["", f"### {escape(artifact.name)}", "", *(f"    {line}" for line in loading_code(artifact, report))]
+    return lines
+
+
+def input_said(report: Report) -> str:
+    """Return what the model takes and gives."""
     spec = report.source.spec
     height, width = spec.input_size
-    lines = [
-        "## How to load each file",
-        "",
+    return (
         f"Input: float32 [N, 3, {height}, {width}], colour order {spec.color}, (pixel - mean) / std on pixels "
         f"0..255 with mean {_triple(spec.mean)} and std {_triple(spec.std)}. "
-        f"Output: float32 [N, {spec.embedding_size}].",
-    ]
-    for artifact in report.artifacts:
-        lines += ["", f"### {escape(artifact.name)}", "", *(f"    {line}" for line in _loading_code(artifact, report))]
-    return lines
+        f"Output: float32 [N, {spec.embedding_size}]."
+    )
 
 
 def _takes_pixels(artifact: ArtifactFigures, report: Report) -> bool:
@@ -223,7 +226,8 @@ def _takes_pixels(artifact: ArtifactFigures, report: Report) -> bool:
     return wanted == "uint8" and artifact.quantized and artifact.runtime == "onnxruntime"
 
 
-def _loading_code(artifact: ArtifactFigures, report: Report) -> list[str]:
+def loading_code(artifact: ArtifactFigures, report: Report) -> list[str]:
+    """Return the lines of Python that run one file."""
     name = repr(clean(artifact.name))
     if artifact.runtime == "onnxruntime":
         height, width = report.source.spec.input_size

@@ -62,13 +62,16 @@ def render_sensitivity(block: SensitivityBlock) -> RenderableType:
     return Group(table, *more, Text(""), Text(sensitivity_said(block)))
 
 
-def sensitivity_plot(block: SensitivityBlock, kind: str = "svg") -> bytes:
-    """Return a picture of the block: every quantizer in order of execution, alone above and left out below."""
+def sensitivity_plot(block: SensitivityBlock, kind: str = "svg", size: tuple[float, float] = (9, 5)) -> bytes:
+    """Return a picture of the block: every quantizer in order of execution, alone above and left out below.
+
+    `size` is width and height in inches.
+    """
     from matplotlib import style
     from matplotlib.figure import Figure
 
     with style.context(["default", _STYLE]):
-        figure = Figure(figsize=(9, 5), layout="constrained")
+        figure = Figure(figsize=size, layout="constrained")
         above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
         for name, color in _COLORS.items():
             found = [(place, one) for place, one in enumerate(block.quantizers) if one.kind == name]
