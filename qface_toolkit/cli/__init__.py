@@ -9,6 +9,7 @@ import traceback
 import click
 
 from qface_toolkit import __version__
+from qface_toolkit.cli.completion import completion
 from qface_toolkit.cli.compress import compress
 from qface_toolkit.cli.evaluate import evaluate
 from qface_toolkit.cli.export import export
@@ -62,5 +63,5 @@ def qface() -> None:
     """
 
 
-for _command in (compress, evaluate, export, inspect, verify, synth, list_, recipes):
+for _command in (compress, evaluate, export, inspect, verify, synth, list_, recipes, completion):
     qface.add_command(_command)

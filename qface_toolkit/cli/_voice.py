@@ -2,7 +2,8 @@
 
 import sys
 import textwrap
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,12 +17,21 @@ if TYPE_CHECKING:
 
 FOLDER = click.Path(path_type=Path)
 COLUMNS = 80
+_VERBOSE = "qface.verbose"
+_SECONDS_BETWEEN = 2.0
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout, nothing else there.")
 
 
 def voice_options(command: Any) -> Any:  # noqa: ANN401 - a decorator of whatever click makes of a function
     """Add the options of a command that has a result to print and work to report."""
-    return click.option("--quiet", is_flag=True, help="Say nothing but the result.")(json_option(command))
+    verbose = click.option("--verbose", is_flag=True, expose_value=False, callback=_remember,
+                           help="Say how each step gets on, and how long it took.")  # fmt: skip
+    quiet = click.option("--quiet", is_flag=True, help="Say nothing but the result.")
+    return quiet(verbose(json_option(command)))
+
+
+def _remember(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+    context.meta[_VERBOSE] = value
 
 
 def say_row(head: str, text: str) -> None:
@@ -42,8 +52,12 @@ def progress(quiet: bool) -> Iterator["Tell"]:
     """Give what a job reports its steps to: bars with the time left on a terminal, a line a step elsewhere."""
     from qface_toolkit.pipeline import silent
 
+    context = click.get_current_context(silent=True)
     if quiet:
         yield silent
+    elif context is not None and context.meta.get(_VERBOSE):
+        with _details() as tell:
+            yield tell
     elif not sys.stderr.isatty():
         yield _line
     else:
@@ -54,6 +68,34 @@ def progress(quiet: bool) -> Iterator["Tell"]:
 def _line(step: str) -> Any:  # noqa: ANN401 - a Progress
     click.echo(step, err=True)
     return lambda done, total: None
+
+
+@contextmanager
+def _details() -> Iterator["Tell"]:
+    """Write a line where a step begins, every two seconds while it goes on, and where it ends, with the seconds."""
+    ended: list[Callable[[], None]] = []
+
+    def tell(step: str) -> Any:  # noqa: ANN401 - a Progress
+        _end_all(ended)
+        click.echo(step, err=True)
+        started = said = time.perf_counter()
+
+        def progress(done: int, total: int) -> None:
+            nonlocal said
+            if (now := time.perf_counter()) - said >= _SECONDS_BETWEEN:
+                said = now
+                click.echo(f"  {done} of {total}, {now - started:.1f} s", err=True)
+
+        ended.append(lambda: click.echo(f"  took {time.perf_counter() - started:.1f} s", err=True))
+        return progress
+
+    yield tell
+    _end_all(ended)
+
+
+def _end_all(ended: list[Callable[[], None]]) -> None:
+    while ended:
+        ended.pop()()
 
 
 @contextmanager

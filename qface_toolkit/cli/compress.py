@@ -32,7 +32,7 @@ def job_options(command: Any) -> Any:  # noqa: ANN401 - a decorator of whatever 
     return command
 
 
-@click.command()
+@click.command(no_args_is_help=True)
 @click.argument("checkpoint")
 @click.option("--out", required=True, type=FOLDER, metavar="DIR", help="The folder to write.")
 @job_options

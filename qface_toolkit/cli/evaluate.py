@@ -31,7 +31,7 @@ def _set_options(command: Any) -> Any:  # noqa: ANN401 - a decorator of whatever
     return command
 
 
-@click.command()
+@click.command(no_args_is_help=True)
 @click.argument("model")
 @_set_options
 @click.option("--reference", metavar="MODEL", help="The float model to compare with; a result has its own.")

@@ -8,7 +8,7 @@ import click
 from qface_toolkit.cli._voice import FOLDER, json_option
 
 
-@click.command()
+@click.command(no_args_is_help=True)
 @click.argument("folder", type=FOLDER, metavar="DIR")
 @click.option("--backend", required=True, metavar="NAME", help="The form to write.")
 @click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Change where it will run; see below.")

@@ -8,7 +8,7 @@ import click
 from qface_toolkit.cli._voice import FOLDER, json_option, progress, show
 
 
-@click.command()
+@click.command(no_args_is_help=True)
 @click.argument("model", type=FOLDER)
 @click.option("--sensitivity", is_flag=True, help="Of a result: what each quantizer costs, alone and left out.")
 @json_option

@@ -36,7 +36,7 @@ def _first_line(entry: object) -> str:
     return (type(entry).__doc__ or "").strip().split("\n")[0]
 
 
-@click.command("list")
+@click.command("list", no_args_is_help=True)
 @click.argument("kind", type=click.Choice(KINDS))
 @json_option
 def list_(kind: str, as_json: bool) -> None:

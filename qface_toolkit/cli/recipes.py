@@ -8,7 +8,7 @@ def recipes() -> None:
     """Look at the recipes."""
 
 
-@recipes.command()
+@recipes.command(no_args_is_help=True)
 @click.argument("name")
 @click.option("--full", is_flag=True, help="With all defaults filled in.")
 def show(name: str, full: bool) -> None:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from qface_toolkit.models import FloatModel
 
 
-@click.command()
+@click.command(no_args_is_help=True)
 @click.argument("name", metavar="SET")
 @click.option("--out", required=True, type=FOLDER, metavar="DIR", help="The folder to write.")
 @click.option("--count", type=click.IntRange(1), help="How many images.")

@@ -8,7 +8,7 @@ import click
 from qface_toolkit.cli._voice import FOLDER, json_option, show
 
 
-@click.command()
+@click.command(no_args_is_help=True)
 @click.argument("folder", type=FOLDER, metavar="DIR")
 @json_option
 def verify(folder: Path, as_json: bool) -> int:
