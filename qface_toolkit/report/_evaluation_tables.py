@@ -16,6 +16,7 @@ from qface_toolkit.report._figures import NOTHING, clean, cosine
 PAIRS_SHOWN = 10
 LONGEST_NAME = 34
 ACCURACY = "Telling people apart"
+LOSSES = "What is lost against the float model"
 CHANGED = "Pairs that changed most"
 
 
@@ -152,7 +153,7 @@ def _losses(paired: PairedFigures) -> Section:
         "Rates in percent, losses in points, with 95 % intervals (people drawn anew, thresholds found anew).",
         "Float gallery: the gallery is embedded by the float model, the probes by this one.",
     )
-    return Section("What is lost against the float model", said, ("", "float", "this", "lost", "95 %"), tuple(rows))
+    return Section(LOSSES, said, ("", "float", "this", "lost", "95 %"), tuple(rows))
 
 
 def _operating(paired: PairedFigures) -> list[Section]:

@@ -46,7 +46,7 @@ def evaluation_markdown(found: Evaluation) -> str:
     picture = found.figures.every_pair or found.figures.pair_list
     parts = [f"# {escape(found.model.name)} on {escape(found.data.name)}"]
     for section in evaluation_sections(found):
-        parts += _marked_up(section)
+        parts += section_markdown(section)
         if section.title == ACCURACY and picture:
             parts.append(f"![DET curve and scores]({PLOT})")
     return "\n\n".join(parts) + "\n"
@@ -54,13 +54,15 @@ def evaluation_markdown(found: Evaluation) -> str:
 
 def suite_markdown(suite: Suite) -> str:
     """Return suite.md: the table of all sets, and what there is to say of each."""
-    parts = [part for section in suite_sections(suite) for part in _marked_up(section)]
+    parts = [part for section in suite_sections(suite) for part in section_markdown(section)]
     for key, found in suite.evaluations.items():
-        parts += [f"# {TITLES[key]}", *(part for section in evaluation_sections(found) for part in _marked_up(section))]
+        parts.append(f"# {TITLES[key]}")
+        parts += [part for section in evaluation_sections(found) for part in section_markdown(section)]
     return "\n\n".join(parts) + "\n"
 
 
-def _marked_up(section: Section) -> list[str]:
+def section_markdown(section: Section) -> list[str]:
+    """Return a section's heading, sentences and table, each a part of a page."""
     parts = [f"## {section.title}"] if section.title else []
     parts += [escape(line, LONGEST_LINE) for line in section.said]
     if section.rows:
