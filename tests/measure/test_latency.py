@@ -18,6 +18,7 @@ class Clock:
         self.calls = []
         monkeypatch.setattr(latency.time, "perf_counter_ns", lambda: self.now_ns)
         monkeypatch.setattr(latency.time, "perf_counter", lambda: self.now_ns / 1e9)
+        monkeypatch.setattr(latency, "SCHEDSTAT", "/nowhere")
 
     def call(self, name, *durations_ms):
         def run():
@@ -37,6 +38,27 @@ def test_samples_median_and_p90(clock):
     measured = measure_latency({"float": clock.call("float", *range(1, 12))}, rounds=11, warmup=0)["float"]
     assert measured.samples_ms == tuple(range(1, 12))
     assert (measured.p50_ms, measured.p90_ms) == (6, 10)
+
+
+def test_time_that_others_had_the_core_does_not_count(clock, monkeypatch, tmp_path):
+    told = tmp_path / "schedstat"
+    told.write_text("0 0 1\n")
+    monkeypatch.setattr(latency, "SCHEDSTAT", str(told))
+    work, waited_ns = clock.call("float", 5), iter((7_000_000, 7_000_000, 9_000_000))
+
+    def call():
+        work()
+        told.write_text(f"{clock.now_ns} {next(waited_ns)} 2\n")
+        clock.now_ns = 12_000_000 * len(clock.calls)
+
+    measured = measure_latency({"float": call}, rounds=3, warmup=0)["float"]
+    assert measured.samples_ms == (5, 12, 10)
+
+
+def test_a_thread_waits_only_where_it_can_be_told(monkeypatch):
+    monkeypatch.setattr(latency, "SCHEDSTAT", "/nowhere")
+    with latency._waiting() as waited:
+        assert waited() == 0
 
 
 def test_warmup_does_not_count(clock):
