@@ -148,6 +148,39 @@ def test_nothing_is_overwritten_unasked(qface, result, faces, tmp_path):
     assert qface(*args, "--force")[0] == 0
 
 
+@pytest.mark.parametrize("place", ["found", "found/evaluation.json", "found/evaluation.json/deeper"])
+def test_what_cannot_be_written_is_said_before_the_work(qface, faces, tmp_path, place):
+    (tmp_path / "found").mkdir()
+    (tmp_path / "found" / "evaluation.json").write_text("{}")
+    # There is no such model, so whatever is said was said before it was looked for.
+    code, out, err = qface("evaluate", tmp_path / "none.onnx", "--faces", faces / "people", "--out", tmp_path / place)
+    assert (code, out) == (1, "")
+    assert "--force" in err if place == "found" else "a file and not a folder" in err
+
+
+@pytest.mark.parametrize(
+    ("args", "what"),
+    [
+        ((), "not none of them"),
+        (("--pairs", "a.bin", "--synthetic"), "not --pairs and --synthetic"),
+        (("--suite", "quantface", "sets", "--faces", "people"), "not --faces and --suite"),
+        (("--synthetic", "--per-identity", "2"), "--per-identity is for --faces"),
+        (("--suite", "quantface", "sets", "--groups", "groups.csv"), "--groups is for --faces"),
+    ],
+)
+def test_options_that_would_be_ignored_are_refused(qface, args, what):
+    code, out, err = qface("evaluate", "none.onnx", *args)
+    assert (code, out) == (2, "")
+    assert what in " ".join(err.split())
+
+
+def test_groups_need_a_float_model(qface, result, faces):
+    sets = ("--faces", faces / "people", "--groups", faces / "groups.csv")
+    code, _, err = qface("evaluate", result / "float.onnx", *sets, *QUICK)
+    assert code == 1
+    assert "--reference" in err
+
+
 @pytest.mark.parametrize("sets", [{}, {"synthetic": True, "faces": "people"}])
 def test_exactly_one_set_is_asked_for(sets):
     with pytest.raises(MeasurementError, match="sets of images were given, not one"):

@@ -58,11 +58,15 @@ def evaluate(
     qface evaluate int8.onnx --reference float.onnx --faces people
     qface evaluate backbone.pth --pairs lfw.bin --out lfw
     """
+    _check_sets(suite, options)
     from qface_toolkit.pipeline import Protocol, evaluate, evaluate_suite, write_evaluation, write_suite
+    from qface_toolkit.pipeline._writing import check_free
     from qface_toolkit.report import render_evaluation, render_suite
 
     options["command"] = shlex.join(["qface", *sys.argv[1:]])
     habits = {key: options.pop(key) for key in _HABITS}
+    if out:
+        check_free(out / ("suite.json" if suite else "evaluation.json"), force=force)
     found: Any
     with progress(quiet or as_json) as tell:
         if suite is not None:
@@ -79,4 +83,16 @@ def evaluate(
         click.echo(f"Everything is in {written[0].parent} - start with {written[1]}")
 
 
+def _check_sets(suite: object, options: dict[str, Any]) -> None:
+    """Refuse a command that does not say what to judge on, or says more than is done."""
+    given = [f"--{name}" for name in _SETS if options[name]] + ["--suite"] * bool(suite)
+    if len(given) != 1:
+        wanted = ", ".join(f"--{name}" for name in _SETS)
+        raise click.UsageError(f"Give one of {wanted} and --suite, not {' and '.join(given) or 'none of them'}.")
+    for name in ("groups", "per_identity"):
+        if options[name] and not options["faces"]:
+            raise click.UsageError(f"--{name.replace('_', '-')} is for --faces, not for {given[0]}.")
+
+
+_SETS = ("pairs", "faces", "ijb", "synthetic")
 _HABITS = ("pairs", "faces", "ijb", "synthetic", "flip", "folds", "per_identity", "groups", "draws")

@@ -94,6 +94,9 @@ def evaluate(
     if found is not None:
         model, reference = found[0], reference or found[1]
     beside = None if reference is None else open_embedder(_deployed(reference), wanted)
+    if protocol.groups and beside is None:
+        what, fix = "the losses of groups need the float model", "give it by --reference, or take the groups away"
+        raise MeasurementError(what, where=str(protocol.groups), fix=fix)
     like = None if beside is None else beside.spec
     opened = open_embedder(model, Wanted(wanted.facts, name, like, threads))
     work = _Work(opened, beside, protocol, Path(cache) if cache else None, threads, seed, tell)

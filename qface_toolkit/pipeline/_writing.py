@@ -1,10 +1,27 @@
 """Files that belong together, written so that the one which is looked for first appears last."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
 from qface_toolkit._disk import disk_errors, replacing
 from qface_toolkit.errors import ArtifactError
+
+
+def check_free(first: Path, *, force: bool) -> None:
+    """Refuse what `write_together` would refuse, before hours of work are spent on it; nothing is made.
+
+    Raises:
+        ArtifactError: if the file is there already and is not to be replaced, or its folder cannot be written.
+    """
+    with disk_errors(first):
+        place = next(path for path in first.absolute().parents if path.exists())
+        if not place.is_dir():
+            raise ArtifactError("this is a file and not a folder", where=str(place), fix="choose another --out")
+        if first.exists() and not force:
+            raise ArtifactError("the file is there already", where=str(first), fix="--force to replace it")
+        if not os.access(place, os.W_OK):
+            raise ArtifactError("this place may not be written", where=str(place), fix="choose another --out")
 
 
 def write_together(contents: Mapping[str, bytes], folder: Path, *, force: bool) -> tuple[Path, ...]:
@@ -13,11 +30,9 @@ def write_together(contents: Mapping[str, bytes], folder: Path, *, force: bool) 
     Raises:
         ArtifactError: if the first one is there already and is not to be replaced, or the disk refuses.
     """
-    first = folder / next(iter(contents))
+    check_free(folder / next(iter(contents)), force=force)
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        if first.exists() and not force:
-            raise ArtifactError("the file is there already", where=str(first), fix="--force to replace it")
         for name in reversed(list(contents)):
             with replacing(folder / name) as path:
                 path.write_bytes(contents[name])
