@@ -4,6 +4,7 @@ import pickle
 import re
 import shlex
 import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -135,3 +136,15 @@ def test_the_snippets_of_python_run_one_after_the_other(at_desk):
         exec(compile(snippet.replace("calibration.count=256", "calibration.count=16"), "README.md", "exec"), names)
     torch.backends.quantized.engine = engine
     assert np.asarray(names["embedding"]).shape[1] == 12
+
+
+def test_the_snippet_of_cpp_compiles_and_runs(at_desk):
+    (snippet,) = blocks("cpp")
+    torch_folder = Path(torch.__file__).parent
+    Path("main.cpp").write_text(snippet.replace("112, 112", "112, 96"))
+    includes = [f"-I{torch_folder}/include{below}" for below in ("", "/torch/csrc/api/include")]
+    libraries = [f"-L{torch_folder}/lib", f"-Wl,-rpath,{torch_folder}/lib", "-ltorch", "-ltorch_cpu", "-lc10"]
+    abi = f"-D_GLIBCXX_USE_CXX11_ABI={int(torch.compiled_with_cxx11_abi())}"
+    subprocess.run(["g++", "-std=c++20", abi, "main.cpp", *includes, *libraries, "-o", "main"], check=True)
+    found = subprocess.run(["./main"], check=True, capture_output=True, text=True)
+    assert found.stdout.split() == ["[1,", "32]"]
