@@ -13,6 +13,7 @@ from qface_toolkit.errors import MeasurementError
 from qface_toolkit.evaluation.synthetic import draw_people
 from qface_toolkit.pipeline import Protocol, _evaluate, evaluate
 from qface_toolkit.report import read_evaluation
+from qface_toolkit.report._evaluation_tables import evaluation_verdict
 
 PEOPLE, EACH = 12, 3
 QUICK = ("--draws", "20", "--quiet")
@@ -197,6 +198,20 @@ def bad_model(path, result, change):
 def spoil(file):
     weights = max(file.graph.initializer, key=lambda tensor: len(tensor.raw_data))
     weights.raw_data = np.full(len(weights.raw_data) // 4, np.nan, np.float32).tobytes()
+
+
+def test_one_embedding_for_everybody_is_no_gain(result, faces, tmp_path):
+    def change(file):
+        for tensor in file.graph.initializer:
+            if tensor.data_type == onnx.TensorProto.FLOAT:
+                ones = np.ones(len(tensor.raw_data) // 4, np.float32)
+                tensor.raw_data = (ones if len(tensor.dims) == 1 else 0 * ones).tobytes()
+
+    path = bad_model(tmp_path / "alike.onnx", result, change)
+    found = evaluate(path, Protocol(faces=faces / "people", draws=20), reference=result / "float.onnx")
+    assert found.figures.every_pair.rates.tar["1e-2"] == found.figures.every_pair.rates.reached["1e-2"] == 1
+    assert "says nothing" in evaluation_verdict(found)
+    assert any("this model gives 100 % of the impostor pairs" in note for note in found.notes)
 
 
 def test_a_model_of_nan_is_named_with_the_image(qface, result, faces, tmp_path):

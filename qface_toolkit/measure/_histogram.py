@@ -93,14 +93,21 @@ class Kept:
         return Kept(self.scores[here], self.genuine[here], self.impostor[here])
 
 
-def threshold_at(kind: Kind, kept: Kept, rank: int) -> tuple[float, float]:
-    """Return the impostor score of this rank from above, and the share of genuine scores that reach it."""
+def threshold_at(kind: Kind, kept: Kept, rank: int) -> tuple[float, float, float]:
+    """Return the impostor score of this rank from above, and the shares of genuine and of impostor scores reaching it.
+
+    More impostors than the rank reach it where several scores are equal.
+    """
     wanted = kind.rank_bin(rank)
     found = kept.within(wanted)
     reach = _above(kind.impostor, wanted) + np.cumsum(found.impostor)
     at = min(int(np.searchsorted(reach, rank * (1 - _SLACK))), len(reach) - 1)
-    accepted = _above(kind.genuine, wanted) + found.genuine[found.scores >= found.scores[at]].sum()
-    return float(found.scores[at]), float(accepted / kind.genuine[0])
+    reaching = found.scores >= found.scores[at]
+    genuine, impostor = (
+        (_above(of, wanted) + each[reaching].sum()) / of[0]
+        for of, each in ((kind.genuine, found.genuine), (kind.impostor, found.impostor))
+    )
+    return float(found.scores[at]), float(genuine), float(impostor)
 
 
 def equal_error(kind: Kind, kept: Kept) -> tuple[float, float]:

@@ -46,11 +46,13 @@ class Rates:
     """TAR and its threshold for each false accept rate ("1e-3"), those that too few impostors support, and the EER.
 
     The threshold is the k-th largest impostor score, k = floor(FAR x impostors); where pairs are weighted, the score at
-    which those above it weigh k. A rate for which k is 0 is not supported, and is left out.
+    which those above it weigh k. A rate for which k is 0 is not supported, and is left out. `reached` is the share of
+    impostor scores that reach the threshold: more than asked for where scores are equal.
     """
 
     tar: dict[str, float]
     thresholds: dict[str, float]
+    reached: dict[str, float]
     unsupported: tuple[str, ...]
     eer: float
     eer_threshold: float
@@ -244,8 +246,9 @@ def _rates(kind: Kind, keeper: Keeper, columns: tuple[int, int], ranks: _Ranks) 
     found = {key: threshold_at(kind, kept, rank) for key, rank in ranks.items() if rank}
     eer, border = equal_error(kind, kept)
     return Rates(
-        tar={key: tar for key, (_, tar) in found.items()},
-        thresholds={key: threshold for key, (threshold, _) in found.items()},
+        tar={key: tar for key, (_, tar, _) in found.items()},
+        thresholds={key: threshold for key, (threshold, _, _) in found.items()},
+        reached={key: far for key, (_, _, far) in found.items()},
         unsupported=tuple(key for key, rank in ranks.items() if not rank),
         eer=eer,
         eer_threshold=border,

@@ -1,6 +1,6 @@
 """What each protocol makes of a model's embeddings, and of its float model's where there is one."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -64,8 +64,9 @@ def judge_people(
     every = [None if one is None else _every_pair(one, people, progress) for one in (rows, reference)]
     figures, of_reference = (None if one is None else ModelFigures(every_pair=one) for one in every)
     assert figures is not None
+    ties = [*_ties("this model", every[0]), *_ties("the float model", every[1])]
     if reference is None:
-        return Judged(figures, notes=people.notes)
+        return Judged(figures, notes=(*people.notes, *ties))
     faces = FaceSet(people.owners, np.arange(len(people.owners)))
     drawn = draw_people(len(people.people), draws, seed)
     paired = measure_paired(reference, rows, faces, drawn)
@@ -74,7 +75,7 @@ def judge_people(
         names = [groups.names[group] if group >= 0 else "" for group in groups.of_image]
         losses = measure_groups(reference, rows, faces, names, drawn)
         found = {name: _block(GroupFigures, one) for name, one in losses.items() if name}
-    notes = (*people.notes, *(groups.notes if groups else ()), *_too_large(paired.too_large))
+    notes = (*people.notes, *ties, *(groups.notes if groups else ()), *_too_large(paired.too_large))
     return Judged(figures, of_reference, _side_by_side(paired, people.images), found, notes)
 
 
@@ -94,6 +95,14 @@ def _too_large(fars: Sequence[str]) -> list[str]:
 
 def _every_pair(rows: Rows, people: PeopleSet, progress: Progress) -> EveryPairFigures:
     return _block(EveryPairFigures, measure_separation(rows, people.owners, progress=progress))
+
+
+def _ties(name: str, found: EveryPairFigures | None) -> Iterator[str]:
+    if found is None:
+        return
+    for far in found.rates.tied():
+        let_in = f"{100 * found.rates.reached[far]:.3g} % of the impostor pairs"
+        yield f"{name} gives {let_in} the score of its threshold for FAR {far} or more: its TAR there says nothing"
 
 
 def judge_pairs(found: PairSet, rows: Rows, reference: Rows | None, draws: int, seed: int) -> Judged:

@@ -18,6 +18,8 @@ from qface_toolkit.report._values import Block, Count, Rate, Sha256
 
 EVALUATION_VERSION: Literal[1] = 1
 LARGEST_EVALUATION_BYTES = 64_000_000
+MOST_OVER = 2.0
+"""How many times as many impostors as a false accept rate means may reach its threshold before a reader is told."""
 
 
 def _plain(values: object) -> object:
@@ -67,13 +69,21 @@ class EvaluatedData(Block):
 
 
 class RateFigures(Block):
-    """TAR, and the threshold it has, at each false accept rate; `unsupported` ones have less than one impostor pair."""
+    """TAR, and the threshold it has, at each false accept rate; `unsupported` ones have less than one impostor pair.
+
+    `reached` is the share of impostor pairs that reach the threshold, more than the rate where scores are equal.
+    """
 
     tar: dict[str, Rate]
     thresholds: dict[str, float]
+    reached: dict[str, Rate] = {}
     unsupported: tuple[str, ...]
     eer: Rate
     eer_threshold: float
+
+    def tied(self) -> tuple[str, ...]:
+        """Return the rates where so many scores are equal that TAR flatters: a model that gives one embedding has 1."""
+        return tuple(far for far, reached in self.reached.items() if reached > MOST_OVER * float(far))
 
 
 class DetFigures(Block):

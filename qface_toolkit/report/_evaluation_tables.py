@@ -48,16 +48,25 @@ def evaluation_verdict(found: Evaluation) -> str:
     if lost is None:
         mean = found.paired.figures.get("cosine_mean")
         return f"{name} has a mean cosine of {cosine(mean.value if mean else None)} to its float model on {what}."
+    if _is_tied(found, far):
+        return f"{name} gives so many pairs on {what} the same score that {far} says nothing: see the equal error rate."
     size = f"{_points(lost)} percentage points of {far}"
     if lost.low is None or lost.high is None:
         return f"{name} loses {size} on {what}."
-    if lost.low <= 0 <= lost.high:
-        bound = f"no loss can be told from zero; with 95 % confidence it is below {100 * lost.high:.2f} points"
+    if lost.low == lost.high == 0:
+        bound = "no draw of these people shows a difference, so larger sets alone could bound it"
+    elif lost.low <= 0 <= lost.high:
+        bound = f"no loss can be told from zero; with 95 % confidence it is at most {100 * lost.high:.2f} points"
     elif lost.low > 0:
         bound = f"a loss, with 95 % confidence between {100 * lost.low:.2f} and {100 * lost.high:.2f} points"
     else:
         bound = "no loss: with 95 % confidence it is better than the float model here"
     return f"{name} loses {size} on {what}: {bound}."
+
+
+def _is_tied(found: Evaluation, far: str) -> bool:
+    every = found.figures.every_pair
+    return every is not None and far.rpartition(" ")[2] in every.rates.tied()
 
 
 def _main_loss(paired: PairedFigures) -> tuple[str, Figure | None]:

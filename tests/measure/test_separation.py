@@ -226,12 +226,20 @@ def test_a_model_that_gives_one_embedding_for_all_is_measured_all_the_same(monke
     assert few.rates.eer == pytest.approx(whole.rates.eer, abs=0.02)
 
 
+def test_equal_scores_let_in_more_impostors_than_a_rate_means():
+    owners = np.repeat(np.arange(5), 4)
+    found = measure_separation(np.ones((20, 3)), owners, (1e-2, 0.5))
+    assert found.rates.tar == found.rates.reached == {"1e-2": 1, "5e-1": 1}
+    rows = np.random.default_rng(0).standard_normal((20, 8))
+    assert measure_separation(rows, owners, (0.1, 0.5)).rates.reached == {"1e-1": 0.1, "5e-1": 0.5}
+
+
 def test_a_score_that_the_second_look_finds_elsewhere_costs_no_more_than_itself():
     # Of two impostors and two genuine pairs, the first look put one of each into bins 900 and 100.
     counts = np.zeros(1001)
     counts[[900, 100]] = 1
     kind, kept = _histogram.Kind(*[_histogram.from_above(counts)] * 2), _histogram.Kept(*np.zeros((3, 0)))
-    assert _histogram.threshold_at(kind, kept, 1) == pytest.approx((0.8, 0))
+    assert _histogram.threshold_at(kind, kept, 1) == pytest.approx((0.8, 0, 0))
     # Half of each would be wrong; a half is what one of two impostors makes.
     assert _histogram.equal_error(kind, kept) == pytest.approx((0, 0.8))
 

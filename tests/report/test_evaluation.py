@@ -62,7 +62,8 @@ def printed(found):
 @pytest.mark.parametrize(
     ("figure", "said"),
     [
-        ((0.0007, -0.0033, 0.0059), "no loss can be told from zero; with 95 % confidence it is below 0.59 points"),
+        ((0.0007, -0.0033, 0.0059), "no loss can be told from zero; with 95 % confidence it is at most 0.59 points"),
+        ((0.0, 0.0, 0.0), "no draw of these people shows a difference"),
         ((0.03, 0.01, 0.05), "a loss, with 95 % confidence between 1.00 and 5.00 points"),
         ((-0.03, -0.05, -0.01), "no loss: with 95 % confidence it is better than the float model here"),
         ((0.03, None, None), "loses 3.00 percentage points of TAR at FAR 1e-4 on faces (20 images of 5 people)."),
@@ -77,6 +78,15 @@ def test_the_verdict_says_what_the_interval_says(figure, said):
 def test_without_the_usual_rate_the_lowest_one_counts():
     figures = {f"tar_lost@{far}": Figure(value=lost) for far, lost in (("1e-2", 0.1), ("1e-3", 0.2))}
     assert "20.00 percentage points of TAR at FAR 1e-3" in evaluation_verdict(evaluation(figures))
+
+
+def test_a_model_that_tells_nobody_apart_is_not_called_better():
+    alike = measure_separation(np.ones((20, 4)), np.repeat(np.arange(5), 4))
+    figures = ModelFigures(every_pair=EveryPairFigures.model_validate(alike, from_attributes=True))
+    lost = {"tar_lost@1e-2": Figure(value=-0.9, low=-0.95, high=-0.8)}
+    found = evaluation(lost).model_copy(update={"figures": figures})
+    assert "TAR at FAR 1e-2 says nothing" in evaluation_verdict(found)
+    assert "better" not in printed(found)
 
 
 def test_alone_nothing_is_said_of_losses():
