@@ -16,7 +16,8 @@ PACKAGE = "qface_toolkit"
 DATA = {"recipes": "*.yaml", "calibration": "*.yaml"}
 MODEL_FILES = {
     f"{PACKAGE}/models/demo.safetensors", f"{PACKAGE}/models/demo.md", f"{PACKAGE}/py.typed",
-    f"{PACKAGE}/quantize/form_times.json",
+    f"{PACKAGE}/quantize/form_times.json", f"{PACKAGE}/evaluation/published.yaml",
+    f"{PACKAGE}/report/templates/report.html", f"{PACKAGE}/report/templates/report.css",
 }  # fmt: skip
 
 pytestmark = pytest.mark.slow

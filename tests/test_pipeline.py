@@ -33,7 +33,7 @@ HERE = str(Path(qf.__file__).parent)
 COUNT = "calibration.count=16"
 DEFAULT_BACKENDS = ("onnx-x86", "onnx-arm", "torch-x86", "torch-qnnpack")
 ARTIFACTS = {"int8.x86.onnx", "int8.arm.onnx", "int8.x86.ts", "int8.qnnpack.ts"}
-REPORT = {"report.json", "report.md", "sensitivity.svg"}
+REPORT = {"report.json", "report.md", "report.html", "sensitivity.svg"}
 FLOATS = {"float.onnx", "float.fast.onnx"}
 FILES = {
     *FLOATS, *ARTIFACTS, "model.safetensors", "quantization.json", "golden.npz", "calibration.png", *REPORT,
@@ -235,7 +235,7 @@ def again(checkpoint, tmp_path_factory):
     return contents(out)
 
 
-@pytest.mark.parametrize("name", sorted(FILES - {"report.json", "report.md", "manifest.json"}))
+@pytest.mark.parametrize("name", sorted(FILES - {"report.json", "report.md", "report.html", "manifest.json"}))
 def test_same_job_gives_the_same_bytes(name, result, again):
     assert contents(result.out)[name] == again[name]
 

@@ -29,6 +29,7 @@ from qface_toolkit.pipeline._plan import plan_job
 from qface_toolkit.pipeline._sensitivity import plot_file
 from qface_toolkit.quantize.model import QuantizedModel, description, load_quantized, new_model, weights_bytes
 from qface_toolkit.report import Report, to_markdown, write_report
+from qface_toolkit.report.html import PAGE, to_html
 from qface_toolkit.report.schema import StepTime
 from qface_toolkit.sources import Crop, Manifest, pixel_sha256
 from qface_toolkit.sources._contact_sheet import contact_sheet
@@ -173,6 +174,8 @@ class _Run:
         self.folder.write("report.md", to_markdown(report).encode())
         for name, picture in plot_file(report).items():
             self.folder.write(name, picture)
+        sheet = self.folder.path("calibration.png").read_bytes()
+        self.folder.write(PAGE, to_html(report, calibration_png=sheet).encode())
         return report
 
 

@@ -62,7 +62,9 @@ def render_sensitivity(block: SensitivityBlock) -> RenderableType:
     return Group(table, *more, Text(""), Text(sensitivity_said(block)))
 
 
-def sensitivity_plot(block: SensitivityBlock, kind: str = "svg", size: tuple[float, float] = (9, 5)) -> bytes:
+def sensitivity_plot(
+    block: SensitivityBlock, kind: str = "svg", size: tuple[float, float] = (9, 5), *, titled: bool = True
+) -> bytes:
     """Return a picture of the block: every quantizer in order of execution, alone above and left out below.
 
     `size` is width and height in inches.
@@ -83,7 +85,8 @@ def sensitivity_plot(block: SensitivityBlock, kind: str = "svg", size: tuple[flo
         for one in _labelled(block):
             _label(above, one, block)
         told = f"{clean(block.simulation)} simulation, {block.images} images, everything on: {_loss(block.loss)}"
-        above.set_title(f"What each quantizer loses ({told})", parse_math=False)
+        if titled:
+            above.set_title(f"What each quantizer loses ({told})", parse_math=False)
         above.set(ylabel="loss of cosine alone")
         below.set(ylabel="gain left out", xlabel="quantizers in order of execution")
         buffer = io.BytesIO()

@@ -1,0 +1,230 @@
+"""report.html: one whole file with every figure of the report, that loads nothing and that no name can break out of."""
+
+import copy
+import json
+import re
+
+import pytest
+from report_page import Page
+from report_values import LAYERS, VALUES, contact_sheet, full
+from test_evaluation import evaluation
+
+from qface_toolkit.errors import ArtifactError
+from qface_toolkit.report._evaluation import EvaluatedModel, Figure
+from qface_toolkit.report._figures import verdict
+from qface_toolkit.report.html import to_html
+from qface_toolkit.report.schema import Report
+
+HOSTILE = '"><script>alert(1)</script><img src=http://a.b onerror=alert(2)>{{ 7 * 7 }}</style>\x1b[31m\u202e面$x$&amp;'
+SHA = "c" * 64
+
+
+@pytest.fixture
+def whole(values):
+    return full(values)
+
+
+@pytest.fixture(scope="module")
+def judged():
+    lost = {"tar_lost@1e-2": Figure(value=0.01, low=-0.01, high=0.03), "cosine_mean": Figure(value=0.99)}
+    return evaluation(lost, model=EvaluatedModel(name="int8.x86.onnx", sha256=SHA, runtime="ort", embedding_size=4))
+
+
+@pytest.fixture(scope="module")
+def text(judged):
+    """Return the page with everything on it; drawing it takes a second."""
+    report = Report.model_validate(full(copy.deepcopy(VALUES)))
+    return to_html(report, calibration_png=contact_sheet(), evaluation=judged)
+
+
+@pytest.fixture(scope="module")
+def page(text):
+    return Page(text)
+
+
+def leaves(values, path=""):
+    """Yield every figure and text of plain values, with where it stands."""
+    if isinstance(values, dict):
+        for key, value in values.items():
+            yield from leaves(value, f"{path}.{key}")
+    elif isinstance(values, list):
+        for place, value in enumerate(values):
+            yield from leaves(value, f"{path}.{place}")
+    else:
+        yield path, values
+
+
+def test_nothing_is_loaded_and_no_script_runs(page):
+    assert page.tags.isdisjoint({"script", "link", "iframe", "object", "embed", "form", "base", "video", "audio"})
+    for tag, attributes in page.elements:
+        assert not [name for name in attributes if name.startswith("on")], (tag, attributes)
+        for name in ("src", "href", "xlink:href", "action", "srcset", "data"):
+            assert attributes.get(name, "#").startswith(("#", "data:image/webp;base64,")), (tag, attributes)
+        for address in re.findall(r"url\(([^)]*)", attributes.get("style", "") + attributes.get("clip-path", "")):
+            assert address.startswith("#"), (tag, attributes)
+    [policy] = [meta["content"] for meta in page.of("meta") if meta.get("http-equiv") == "Content-Security-Policy"]
+    assert policy.startswith("default-src 'none'")
+
+
+def test_style_sheet_names_no_address(text):
+    [style] = re.findall(r"<style>(.*?)</style>", text, re.DOTALL)
+    assert "url(" not in style
+    assert "@import" not in style
+    for media in ("(prefers-color-scheme: dark)", "print"):
+        assert f"@media {media}" in style
+
+
+def test_ids_are_unique_and_every_reference_leads_somewhere(page):
+    ids = page.ids()
+    assert len(set(ids)) == len(ids) > 100
+    for _, attributes in page.elements:
+        for name in ("href", "aria-labelledby", "clip-path"):
+            for part in attributes.get(name, "").split():
+                target = part.removeprefix("url(").removesuffix(")")
+                assert target.startswith("data:") or target.removeprefix("#") in ids, (name, part)
+
+
+def test_page_can_be_found_through_without_eyes(page):
+    assert page.of("html") == [{"lang": "en"}]
+    assert [len(page.of(tag)) for tag in ("main", "header", "nav", "footer", "h1", "title")][:4] == [1, 1, 1, 1]
+    headings = page.headings()
+    assert (headings[0], headings.count(1)) == (1, 1)
+    assert all(after <= before + 1 for before, after in zip(headings, headings[1:], strict=False))
+    assert len(page.of("caption")) == len(page.of("table")) > 10
+    assert all(heading.get("scope") in ("col", "row") for heading in page.of("th"))
+    plots = page.of("svg")
+    assert len(plots) == 6
+    assert all(plot["role"] == "img" and plot["aria-labelledby"] for plot in plots)
+    assert all(picture["alt"] for picture in page.of("img"))
+    assert all(one["tabindex"] == "0" for one in page.of("div") if one.get("class") == "scroll")
+
+
+def test_first_screen_says_what_a_manager_needs(page, whole, make):
+    first = page.text[: page.text.index("Float against compressed")]
+    assert verdict(make(whole)) in page.text
+    for figure in ("3.64x smaller", "2.50x as fast", "0.9912", "97.1 %", "97.3 %", "4.00 MB", "1.10 MB", "10.0 ms"):
+        assert figure in first, figure
+    assert "only 47 of 50 convolutions run on integers" in first
+    assert "calibrated on the set drawings: no real face was used" in first
+    assert "licence of the source: MIT" in first
+    assert "TAR at FAR 1e-2 on faces (20 images of 5 people)" in first
+
+
+def test_every_text_of_the_report_is_on_the_page(page, whole):
+    # Runtimes and arithmetic are said in words, and members of the ledger in short.
+    spared = re.compile(r"\.(runtime|engine|backend|arithmetic)$|^\.parity\.(members|pairs)|simulation_agreement\.what$")
+    missing = [
+        (path, text)
+        for path, text in leaves(whole)
+        if isinstance(text, str) and not spared.search(path) and text not in page.text
+    ]
+    assert missing == []
+
+
+@pytest.mark.parametrize(
+    "figure",
+    [
+        *("993,000", "1024 MiB", "12.5", "15.0", "1.0 %", "1.25x", "11.0", "4.40", "60.0 dB", "0.00500", "503 of 2048"),
+        *("0.97000", "seed 0", "47 of 50", "1 of 1", "25.0 %", "1100000", "1094.0", "1100.0", "3.0", "1.500", "3.000"),
+        *("0.99500", "+0.00350", "0.94000 to 0.96000", "200", "steps.0.iterations = 77", "0.90x", "0.99120", "100.0 %"),
+    ],
+)
+def test_figures_are_on_the_page(page, figure):
+    assert figure in page.text
+
+
+def test_layers_are_listed_in_order_with_all_they_cost(page):
+    cells = [data.strip() for tag, data in page.texts if tag in ("th", "td", "span")]
+    start = cells.index("operators in the runtime")
+    places = [cells.index(name, start) for name in LAYERS]
+    assert places == sorted(places)
+    row = cells[places[1] : places[2]]
+    assert [cell for cell in row if cell] == ["conv_1", "2 QLinearConv", "1.0", "0.500", "0.99500", "0.00500"]
+
+
+def test_same_report_gives_the_same_bytes(whole, make, judged, text):
+    assert to_html(make(whole), calibration_png=contact_sheet(), evaluation=judged) == text
+    assert len(text.encode()) < 1_500_000
+
+
+@pytest.mark.parametrize("block", ["verification", "parity", "sensitivity", "budget"])
+def test_blocks_may_be_missing(whole, make, block):
+    whole[block] = None
+    assert Page(to_html(make(whole))).headings()[0] == 1
+
+
+def test_reports_of_the_first_version_have_a_page(values, make):
+    page = Page(to_html(make(values)))
+    assert "Where the bytes are" not in page.text
+    assert len(page.of("svg")) == 2
+
+
+def test_nothing_quantized_is_said(values, make):
+    values["artifacts"] = [one for one in values["artifacts"] if not one["quantized"]]
+    values["verification"] = None
+    assert "Nothing was quantized." in Page(to_html(make(values))).text
+
+
+@pytest.mark.parametrize("free", [False, None])
+def test_pictures_of_faces_are_not_sent_around(whole, make, free):
+    whole["calibration"]["contains_no_real_face_data"] = free
+    page = Page(to_html(make(whole), calibration_png=contact_sheet()))
+    assert page.of("img") == []
+    assert "The images are not shown here" in page.text
+    assert "no real face was used" not in page.text
+
+
+def test_damaged_contact_sheet_is_refused(report):
+    with pytest.raises(ArtifactError, match="is no picture"):
+        to_html(report, calibration_png=contact_sheet()[:200])
+
+
+def test_evaluation_of_another_file_is_no_figure_of_this_one(report, judged):
+    other = judged.model_copy(update={"model": judged.model.model_copy(update={"sha256": "d" * 64})})
+    page = Page(to_html(report, evaluation=other))
+    assert "the evaluation is of another file: int8.x86.onnx" in page.text
+    assert "This evaluation is of a file that this report does not hold." in page.text
+    assert ("h2", "Evaluated") not in page.texts
+
+
+def hostile(values):
+    """Return the same values, with the hostile text in the place of every text that may be any."""
+    free = re.compile(r"\.(name|architecture|license|origin|cpu|os|python|what|protocol|set|kind|reason|tensor|first"
+                      r"|second|artifact|simulation|latency_missing|not_compared|notes\.\d+|warnings\.\d+|commands\.\d+"
+                      r"|members\.\d+|cpu_flags\.\d+|kept\.\d+|float_islands\.\d+|names?|version)$")  # fmt: skip
+    known = re.compile(r"quantizers\.\d+\.kind$")
+
+    def changed(node, path=""):
+        if isinstance(node, dict):
+            return {key: changed(value, f"{path}.{key}") for key, value in node.items()}
+        if isinstance(node, list):
+            return [changed(value, f"{path}.{place}") for place, value in enumerate(node)]
+        return node + HOSTILE if isinstance(node, str) and free.search(path) and not known.search(path) else node
+
+    values = changed(values)
+    values["recipe"]["values"]["note"] = {HOSTILE: [HOSTILE]}
+    values["calibration"]["parameters"][HOSTILE] = HOSTILE
+    values["environment"]["versions"][HOSTILE] = HOSTILE
+    values["verification"]["artifacts"] = {
+        name + HOSTILE: figures for name, figures in values["verification"]["artifacts"].items()
+    }
+    values["artifacts"][1]["operators"] = {HOSTILE: 1}
+    values["artifacts"][1]["cost"]["layers"][1]["operators"] = {HOSTILE: 1}
+    return values
+
+
+def test_hostile_text_stays_text(whole, make, judged, page):
+    named = judged.model.model_copy(update={"name": HOSTILE})
+    told = judged.model_copy(update={"model": named, "notes": (HOSTILE,)})
+    found = Page(to_html(make(hostile(whole)), calibration_png=contact_sheet(), evaluation=told))
+    assert found.tags <= page.tags
+    assert [tag for tag, _ in found.elements if tag in ("img", "style", "meta")] == [
+        tag for tag, _ in page.elements if tag in ("img", "style", "meta")
+    ]
+    assert len(set(found.ids())) == len(found.ids())
+    text = "".join(data for _, data in found.texts)
+    assert "<script>alert(1)</script>" in text
+    assert "{{ 7 * 7 }}" in text
+    assert "\x1b" not in text
+    assert "\u202e" not in text
+    assert not any("alert" in json.dumps(attributes) for tag, attributes in found.elements if tag != "img")
