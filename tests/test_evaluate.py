@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import shutil
 
 import numpy as np
 import onnx
@@ -245,6 +246,14 @@ def test_a_bad_list_of_pairs_is_refused(qface, result, tmp_path, content, what):
     assert "never" not in err
     assert "Traceback" not in err
     assert any(part in err for part in what.split("|"))
+
+
+def test_a_name_that_is_no_text_can_be_written(qface, result, faces, tmp_path):
+    shutil.copytree(faces / "people", tmp_path / "people")
+    (tmp_path / "people" / "person-00").rename(tmp_path / "people" / "caf\udce9")
+    code, _, err = qface("evaluate", result, "--faces", tmp_path / "people", *QUICK, "--out", tmp_path / "out")
+    assert (code, err) == (0, "")
+    assert "caf?/" in (tmp_path / "out" / "evaluation.json").read_text()
 
 
 def test_one_identity_is_not_enough(qface, result, faces, tmp_path):

@@ -71,4 +71,9 @@ def set_sha256(images: FaceImages) -> str:
 
 def shown_name(path: Path) -> str:
     """Return what a report calls a file or folder: its own name alone, in characters that any file takes."""
-    return path.resolve().name.encode("utf-8", "replace").decode("utf-8")
+    return shown_text(path.resolve().name)
+
+
+def shown_text(name: str) -> str:
+    """Return a file's name in characters that any file takes: it may hold bytes that are no text."""
+    return name.encode("utf-8", "replace").decode("utf-8")

@@ -7,6 +7,7 @@ from typing import TypeVar
 import numpy as np
 
 from qface_toolkit.evaluation import FaceImages, Groups, PairSet, PeopleSet, Rows
+from qface_toolkit.evaluation._base import shown_text
 from qface_toolkit.measure.accuracy import FaceSet
 from qface_toolkit.measure.drift import ChangedPair
 from qface_toolkit.measure.groups import measure_groups
@@ -161,7 +162,7 @@ def _operating(one: Operating, images: FaceImages) -> OperatingFigures:
 def _changed(pairs: Sequence[ChangedPair], images: FaceImages) -> tuple[ChangedPairFigures, ...]:
     return tuple(
         ChangedPairFigures(
-            first=images.name(one.first), second=images.name(one.second),
+            first=shown_text(images.name(one.first)), second=shown_text(images.name(one.second)),
             same=one.same, reference=one.reference, other=one.other,
         )
         for one in pairs
