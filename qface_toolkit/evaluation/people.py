@@ -1,6 +1,7 @@
 """A folder with a folder of aligned crops for each person: who is on which image, and which group each belongs to."""
 
 import hashlib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,9 +59,16 @@ def read_people(folder: Path, per_identity: int | None = None) -> PeopleSet:
     owners = np.repeat(np.arange(len(kept)), [len(files) for files in kept.values()])
     left_out = {f"{person}/{file}" for person, files in found.items() for file in files} - set(paths)
     description = describe_people("people", shown_name(folder), images, len(kept), per_identity)
-    return PeopleSet(
-        images, owners, tuple(kept), tuple(paths), description, frozenset(left_out), _notes(folder, len(left_out))
-    )
+    notes = _notes(folder, len(left_out), _twice([images.digest(index) for index in range(len(images))], owners))
+    return PeopleSet(images, owners, tuple(kept), tuple(paths), description, frozenset(left_out), notes)
+
+
+def _twice(digests: list[str], owners: npt.NDArray[np.intp]) -> int:
+    """Return how many different images stand under several people, of whom no model can tell them apart."""
+    whose: dict[str, set[int]] = {}
+    for digest, owner in zip(digests, owners.tolist(), strict=True):
+        whose.setdefault(digest, set()).add(owner)
+    return sum(len(people) > 1 for people in whose.values())
 
 
 def describe_people(
@@ -107,14 +115,19 @@ def _check_people(folder: Path, kept: dict[str, list[str]]) -> None:
         raise MeasurementError(what, where=where, fix="give two images of some people at least, or a higher cap")
 
 
-def _notes(folder: Path, left_out: int) -> tuple[str, ...]:
-    loose = sum(1 for file in folder.iterdir() if file.suffix.lower() in SUFFIXES and file.is_file())
-    notes = []
-    if loose:
-        notes.append(f"images beside the people's folders, which were not used: {loose}")
-    if left_out:
-        notes.append(f"images that the cap on images a person left out: {left_out}")
-    return tuple(notes)
+def _notes(folder: Path, left_out: int, twice: int) -> tuple[str, ...]:
+    people = [entry for entry in folder.iterdir() if entry.is_dir() and not entry.is_symlink()]
+    entries = [*folder.iterdir(), *(file for person in people for file in person.iterdir())]
+    inside = Path(os.path.realpath(folder))
+    led_out = sum(one.is_symlink() and not Path(os.path.realpath(one)).is_relative_to(inside) for one in entries)
+    found = {
+        "images beside the people's folders, which were not used":
+            sum(1 for file in folder.iterdir() if file.suffix.lower() in SUFFIXES and file.is_file()),
+        "links that lead out of the folder, which were not followed": led_out,
+        "images that the cap on images a person left out": left_out,
+        "images that stand under several people, each a false accept of any model": twice,
+    }  # fmt: skip
+    return tuple(f"{what}: {count}" for what, count in found.items() if count)
 
 
 class _FolderImages:

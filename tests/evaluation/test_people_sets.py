@@ -74,7 +74,15 @@ def test_hidden_files_other_files_and_links_to_elsewhere_are_ignored(folder, tmp
     (folder / "bob" / "link.png").symlink_to(tmp_path / "secret.png")
     (folder / "linked").symlink_to(tmp_path / "outside")
     (folder / "bob" / "nowhere.png").symlink_to(tmp_path / "gone.png")
-    assert read_people(folder).paths == expected
+    found = read_people(folder)
+    assert found.paths == expected
+    assert found.notes == ("links that lead out of the folder, which were not followed: 3",)
+
+
+def test_an_image_under_two_people_is_said(folder):
+    (folder / "zoe" / "same.png").write_bytes((folder / "bob" / "1.png").read_bytes())
+    (folder / "zoe" / "loop.png").symlink_to("loop.png")
+    assert read_people(folder).notes == ("images that stand under several people, each a false accept of any model: 1",)
 
 
 def test_a_name_that_is_no_text_still_fits_a_report(folder):
