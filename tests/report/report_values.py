@@ -1,10 +1,13 @@
 """One whole report as plain values; with `full` it has every block: layers, islands, a budget and a histogram."""
 
 import io
+import re
 
 import numpy as np
 from PIL import Image
 
+HOSTILE = '"><script>alert(1)</script><img src=http://a.b onerror=alert(2)>{{ 7 * 7 }}</style>\x1b[31m\u202e面$x$&amp;'
+HOSTILE += "m" * 80
 LAYERS = ("x", "conv_1", "same", "embedding")
 
 
@@ -180,6 +183,32 @@ def full(values):
     }  # fmt: skip
     values["recipe"]["choices"] = {"steps.0.iterations": 77}
     values["calibration"]["warnings"] = ["only 3 images differ"]
+    return values
+
+
+def hostile(values):
+    """Return the same values, with the hostile text in the place of every text that may be any."""
+    free = re.compile(r"\.(name|architecture|license|origin|cpu|os|python|what|protocol|set|kind|reason|tensor|first"
+                      r"|second|artifact|simulation|latency_missing|not_compared|notes\.\d+|warnings\.\d+|commands\.\d+"
+                      r"|members\.\d+|cpu_flags\.\d+|kept\.\d+|float_islands\.\d+|names?|version)$")  # fmt: skip
+    known = re.compile(r"quantizers\.\d+\.kind$")
+
+    def changed(node, path=""):
+        if isinstance(node, dict):
+            return {key: changed(value, f"{path}.{key}") for key, value in node.items()}
+        if isinstance(node, list):
+            return [changed(value, f"{path}.{place}") for place, value in enumerate(node)]
+        return node + HOSTILE if isinstance(node, str) and free.search(path) and not known.search(path) else node
+
+    values = changed(values)
+    values["recipe"]["values"]["note"] = {HOSTILE: [HOSTILE]}
+    values["calibration"]["parameters"][HOSTILE] = HOSTILE
+    values["environment"]["versions"][HOSTILE] = HOSTILE
+    values["verification"]["artifacts"] = {
+        name + HOSTILE: figures for name, figures in values["verification"]["artifacts"].items()
+    }
+    values["artifacts"][1]["operators"] = {HOSTILE: 1}
+    values["artifacts"][1]["cost"]["layers"][1]["operators"] = {HOSTILE: 1}
     return values
 
 
