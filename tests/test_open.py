@@ -91,6 +91,27 @@ def test_a_file_for_one_batch_size_is_fed_so_many_at_a_time(result, people, tmp_
     assert np.allclose(rows_of(path, people, Wanted(FACTS)), expected, atol=1e-4)
 
 
+def test_a_file_of_half_floats_is_refused_in_words(result, tmp_path):
+    path = foreign(tmp_path / "half.onnx", result)
+    file = onnx.load(path)
+    file.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.FLOAT16
+    onnx.save(file, path)
+    with pytest.raises(ArtifactError, match="takes FLOAT16 where float32 is fed"):
+        open_embedder(path, Wanted(FACTS))
+
+
+def test_weights_beside_a_file_are_part_of_what_tells_it_from_others(result, tmp_path):
+    file, path = onnx.load(result / "out" / "float.onnx"), tmp_path / "model.onnx"
+    onnx.save(file, path, save_as_external_data=True, location="weights", size_threshold=0)
+    before, graph = open_embedder(path, PLAIN), path.read_bytes()
+    data = bytearray((tmp_path / "weights").read_bytes())
+    # The sign of a weight.
+    data[3] ^= 0x80
+    (tmp_path / "weights").write_bytes(data)
+    assert path.read_bytes() == graph
+    assert open_embedder(path, PLAIN).sha256 != before.sha256
+
+
 def quantized(path, result):
     """Write an int8 file of nobody's that says nothing about its input."""
     file = onnx.load(result / "out" / "int8.x86.onnx")

@@ -45,7 +45,7 @@ def read_onnx(path: Path) -> onnx.ModelProto:
 
 def _load_external(model: onnx.ModelProto, path: Path, size: int) -> None:
     """Read tensors that stand in other files, once it is sure that these lie in the same folder."""
-    external = [tensor for tensor in _tensors(model) if tensor.data_location == onnx.TensorProto.EXTERNAL]
+    external = [tensor for tensor in stored_tensors(model) if tensor.data_location == onnx.TensorProto.EXTERNAL]
     for tensor in external:
         entries = {entry.key: entry.value for entry in tensor.external_data}
         size += _external_bytes(path, entries.get("location", ""), entries.get("length"))
@@ -60,7 +60,8 @@ def _load_external(model: onnx.ModelProto, path: Path, size: int) -> None:
         raise ArtifactError(f"its external data cannot be read: {error}", where=str(path)) from error
 
 
-def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+def stored_tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    """Yield the tensors of a model that may stand in other files, where they are checked and read."""
     yield from model.graph.initializer
     for attribute in (attribute for node in model.graph.node for attribute in node.attribute):
         yield from (attribute.t, *attribute.tensors)

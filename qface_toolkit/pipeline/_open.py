@@ -1,5 +1,6 @@
 """Open whatever can be evaluated: float checkpoints, ONNX files of anybody's, our TorchScript archives, and results."""
 
+import hashlib
 import math
 import platform
 from collections.abc import Mapping, Sequence
@@ -20,7 +21,7 @@ from qface_toolkit.backends._onnxruntime import ERRORS
 from qface_toolkit.backends._open import backend_of, open_untrusted
 from qface_toolkit.backends._pixels import IMAGE
 from qface_toolkit.backends._torch_archive import facts_of
-from qface_toolkit.backends._untrusted import limited_memory, limited_time, read_onnx
+from qface_toolkit.backends._untrusted import limited_memory, limited_time, read_onnx, stored_tensors
 from qface_toolkit.backends.torch_int8 import EXTRA_FILE
 from qface_toolkit.errors import ArtifactError, RecipeError
 from qface_toolkit.evaluation import Embedder, Rows
@@ -140,7 +141,16 @@ def _of_onnx(path: Path, wanted: Wanted) -> Embedder:
     runtime = f"onnxruntime {onnxruntime.__version__}"
     if backend is not None and backend.runtime != "onnxruntime":
         runtime = backend.runtime
-    return Embedder(run, spec, path.name, file_sha256(path), runtime)
+    return Embedder(run, spec, path.name, _whole_sha256(path), runtime)
+
+
+def _whole_sha256(path: Path) -> str:
+    """Return the SHA-256 of an ONNX file, or of it and its tensors where those stand in files beside it."""
+    bare = onnx.load(str(path), load_external_data=False)
+    entries = (entry for tensor in stored_tensors(bare) for entry in tensor.external_data)
+    names = {entry.value for entry in entries if entry.key == "location"}
+    found = [file_sha256(path), *(file_sha256(path.parent / name) for name in sorted(names))]
+    return found[0] if len(found) == 1 else hashlib.sha256("".join(found).encode()).hexdigest()
 
 
 def _is_foreign_float(file: onnx.ModelProto, told: Mapping[str, str]) -> bool:
@@ -174,6 +184,10 @@ def _input_of(file: onnx.ModelProto, path: Path) -> tuple[tuple[int, int], int |
     """Return (height, width) of the only input, and the batch size that the file is made for, if it is for one."""
     weights = {tensor.name for tensor in file.graph.initializer}
     inputs = [value for value in file.graph.input if value.name not in weights]
+    kind = inputs[0].type.tensor_type.elem_type if len(inputs) == 1 else onnx.TensorProto.FLOAT
+    if kind not in (onnx.TensorProto.FLOAT, onnx.TensorProto.UINT8):
+        what = f"the file takes {onnx.TensorProto.DataType.Name(kind)} where float32 is fed"
+        raise ArtifactError(what, where=str(path), fix="export it with float32 inputs")
     shape = [
         dimension.dim_value if dimension.HasField("dim_value") else None
         for value in inputs[:1]
