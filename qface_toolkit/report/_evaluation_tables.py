@@ -136,8 +136,10 @@ def _templates(found: Evaluation) -> Section:
     fars = list(models[0][1].tar_ijb)
     rows = [(name, *(_percent(one.tar_ijb.get(far)) for far in fars)) for name, one in models]
     first = models[0][1]
-    said = f"TAR at the FPR nearest to each FAR, {first.genuine:,} genuine and {first.impostors:,} impostor pairs."
-    return Section(ACCURACY, (said,), ("", *fars), tuple(rows))
+    said = [f"TAR at the FPR nearest to each FAR, {first.genuine:,} genuine and {first.impostors:,} impostor pairs."]
+    if first.unsupported:
+        said.append(f"FAR {', '.join(first.unsupported)}: less than one impostor pair, so the FPR is far from it.")
+    return Section(ACCURACY, tuple(said), ("", *fars), tuple(rows))
 
 
 _LOSSES = {"tar": "TAR", "mixed_tar": "TAR, float gallery", "pair_accuracy": "pair accuracy"}

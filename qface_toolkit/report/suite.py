@@ -1,5 +1,6 @@
 """A model on all the sets that the papers report, beside the rows that they published."""
 
+from collections.abc import Mapping
 from typing import Literal
 
 from qface_toolkit.report._evaluation import Evaluation, ModelFigures
@@ -39,12 +40,13 @@ class Suite(Block):
 def suite_sections(suite: Suite) -> list[Section]:
     """Return the table of all sets, ours first, and what was not there."""
     rows = [_own_row(suite, reference) for reference in (True, False)]
-    rows += [_row(f"{one.system} {one.model} {one.config}", one.figures) for one in suite.published]
+    rows += [(f"{one.system} {one.model} {one.config}", *_cells(one.figures)) for one in suite.published]
     said = ("Accuracy of pairs, and TAR at FAR 1e-4 for IJB, in percent; the rows below ours are as published.",)
     missing = tuple(f"{TITLES[key]} is not here: {clean(what)}" for key, what in suite.missing.items())
     sources = tuple(dict.fromkeys(f"{one.system}: {one.source}" for one in suite.published))
     table = Section("On the sets of the papers", said, ("", *TITLES.values()), tuple(row for row in rows if row))
-    return [table, Section("Sources", (*sources, *missing))]
+    uncertain = tuple(f"{one.system} {one.model} {one.config}: {one.note}" for one in suite.published if one.note)
+    return [table, Section("Sources", (*sources, *uncertain, *missing))]
 
 
 def _own_row(suite: Suite, reference: bool) -> tuple[str, ...]:
@@ -65,6 +67,10 @@ def _main(figures: ModelFigures | None) -> float | None:
     return figures.templates.tar_ijb.get(_IJB_FAR) if figures.templates else None
 
 
-def _row(name: str, figures: dict[str, float] | dict[str, float | None]) -> tuple[str, ...]:
+def _row(name: str, figures: Mapping[str, float | None]) -> tuple[str, ...]:
+    return (clean(name, LONGEST_ROW), *_cells(figures))
+
+
+def _cells(figures: Mapping[str, float | None]) -> list[str]:
     values = [figures.get(key) for key in TITLES]
-    return (clean(name, LONGEST_ROW), *(NOTHING if value is None else f"{100 * value:.2f}" for value in values))
+    return [NOTHING if value is None else f"{100 * value:.2f}" for value in values]

@@ -45,6 +45,7 @@ def test_templates_are_judged_beside_the_float_model(qface, sets):
     assert code == 0
     assert "TAR at the FPR nearest to each FAR" in out
     assert "6 templates" not in out
+    assert "FAR 1e-6, 1e-5, 1e-4, 1e-3, 1e-2: less than one impostor pair" in " ".join(out.split())
 
 
 def test_a_suite_stands_beside_the_published_rows(qface, sets, tmp_path):
@@ -58,6 +59,8 @@ def test_a_suite_stands_beside_the_published_rows(qface, sets, tmp_path):
     assert ours.split()[1:2] != ["-"]
     assert any(line.startswith("QuantFace iResNet100") for line in lines)
     assert "CFP-FP is not here" in out
+    assert "w8a8 synthetic" in " ".join(out.split())
+    assert "the abstract states neither the model nor the bits" in " ".join(out.split())
     found = json.loads((tmp_path / "found" / "suite.json").read_text())
     assert found["evaluations"].keys() == {"lfw", "ijbc"}
     assert found["missing"].keys() == {"cfp_fp", "agedb_30", "calfw", "cplfw", "ijbb"}
