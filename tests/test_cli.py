@@ -18,7 +18,7 @@ from qface_toolkit.cli._voice import progress
 from qface_toolkit.pipeline import _sensitivity
 
 COLUMNS = 80
-LEAVES = ("compress", "evaluate", "export", "inspect", "verify", "synth", "list", "recipes show")
+LEAVES = ("compress", "evaluate", "benchmark", "check", "export", "inspect", "verify", "synth", "list", "recipes show")
 EXPECTED = {
     "models": {"mobilefacenet", "mobilefacenet-relu6", "iresnet50", "pocketnet-s-128"},
     "recipes": {"int8", "int8-fast", "int8-best"},

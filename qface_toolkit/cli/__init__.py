@@ -9,6 +9,8 @@ import traceback
 import click
 
 from qface_toolkit import __version__
+from qface_toolkit.cli.benchmark import benchmark
+from qface_toolkit.cli.check import check
 from qface_toolkit.cli.completion import completion
 from qface_toolkit.cli.compress import compress
 from qface_toolkit.cli.evaluate import evaluate
@@ -63,5 +65,5 @@ def qface() -> None:
     """
 
 
-for _command in (compress, evaluate, export, inspect, verify, synth, list_, recipes, completion):
+for _command in (compress, evaluate, benchmark, check, export, inspect, verify, synth, list_, recipes, completion):
     qface.add_command(_command)

@@ -1,6 +1,8 @@
 """What the command line and the Python API do: the only package that knows every part."""
 
 from qface_toolkit.backends._inspect import inspect_files as inspect
+from qface_toolkit.pipeline._benchmark import Benchmark, Timed, benchmark
+from qface_toolkit.pipeline._check import measure_beside
 from qface_toolkit.pipeline._compress import compress, run_job
 from qface_toolkit.pipeline._cost import estimate_cost
 from qface_toolkit.pipeline._evaluate import Protocol, evaluate, write_evaluation
@@ -12,7 +14,7 @@ from qface_toolkit.pipeline._suite import evaluate_suite, write_suite
 from qface_toolkit.pipeline._verify import verify
 
 __all__ = [
-    "Job", "Protocol", "Tell", "compress", "estimate_cost", "evaluate", "evaluate_suite", "export", "exported_values",
-    "inspect", "plan_job", "read_full_recipe", "run_job", "sensitivity", "silent", "verify", "write_evaluation",
-    "write_suite",
+    "Benchmark", "Job", "Protocol", "Tell", "Timed", "benchmark", "compress", "estimate_cost", "evaluate",
+    "evaluate_suite", "export", "exported_values", "inspect", "measure_beside", "plan_job", "read_full_recipe",
+    "run_job", "sensitivity", "silent", "verify", "write_evaluation", "write_suite",
 ]  # fmt: skip

@@ -1,0 +1,95 @@
+"""`qface check`."""
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from qface_toolkit.cli._voice import FOLDER, progress, show, voice_options
+
+if TYPE_CHECKING:
+    from qface_toolkit.check import Judged, Timing, Verdict
+
+SUMMARY = "GITHUB_STEP_SUMMARY"
+
+
+@click.command()
+@click.argument("report", type=FOLDER)
+@click.option("--baseline", required=True, type=FOLDER, metavar="BASE", help="What to compare with; see --update.")
+@click.option("--budgets", type=FOLDER, metavar="FILE", help="YAML: what each figure may lose.")
+@click.option("--set", "sets", multiple=True, metavar="BUDGET=VALUE", help="One budget, such as latency_growth=0.1.")
+@click.option("--measure", is_flag=True, help="Measure the latency anew, of the files beside REPORT; under a minute.")
+@click.option("--strict", is_flag=True, help="Fail too if the machine was too busy to tell.")
+@click.option("--junit", type=FOLDER, metavar="FILE", help="Write JUnit XML.")
+@click.option("--update", is_flag=True, help="Make REPORT the baseline: write it to BASE.")
+@click.option("--force", is_flag=True, help="With --update: even if BASE is that of another model.")
+@voice_options
+def check(
+    report: Path, baseline: Path, budgets: Path | None, sets: tuple[str, ...], measure: bool, strict: bool,
+    junit: Path | None, update: bool, force: bool, as_json: bool, quiet: bool,
+) -> int:  # fmt: skip
+    """Compare REPORT (report.json or a result's folder) with a baseline, and fail if it lost more than its budgets.
+
+    Exit code 1 if a figure is over its budget. Where the machine was too busy to judge a latency, a warning and 0, or
+    1 with --strict. Another kind of CPU: latencies are not compared, all else is.
+
+    \b
+    qface check demo-out --baseline baseline.json --update
+    qface check demo-out --baseline baseline.json
+    qface check demo-out --baseline baseline.json --measure --strict
+    """
+    from qface_toolkit.check import compare, open_baseline, open_report, read_budgets
+
+    _check_usage(update, force)
+    wanted, judged = read_budgets(budgets, sets), open_report(report)
+    timing = _measured(judged, quiet or as_json) if measure else None
+    if update:
+        return _update(judged, baseline, timing, force, as_json)
+    verdict = compare(judged, open_baseline(baseline), wanted, timing)
+    _publish(verdict, judged.report.source.name, junit, strict, as_json)
+    return 1 if verdict.failed or (strict and verdict.inconclusive) else 0
+
+
+def _check_usage(update: bool, force: bool) -> None:
+    if force and not update:
+        raise click.UsageError("--force goes with --update: it replaces the baseline of another model")
+
+
+def _measured(judged: "Judged", quiet: bool) -> "Timing":
+    from qface_toolkit.pipeline import measure_beside
+
+    with progress(quiet) as tell:
+        return measure_beside(judged, tell=tell)
+
+
+def _update(judged: "Judged", place: Path, timing: "Timing | None", force: bool, as_json: bool) -> int:
+    from qface_toolkit.check import update_baseline
+
+    path = update_baseline(judged, place, timing, force=force)
+    if as_json:
+        click.echo(json.dumps({"outcome": "updated", "baseline": str(path)}))
+    else:
+        click.echo(f"The baseline is now {path}")
+    return 0
+
+
+def _publish(verdict: "Verdict", model: str, junit: Path | None, strict: bool, as_json: bool) -> None:
+    from qface_toolkit.check import render, to_junit, to_markdown, verdict_values, write_page
+
+    if junit:
+        write_page(junit, to_junit(verdict, strict=strict))
+    if os.environ.get(SUMMARY):
+        write_page(Path(os.environ[SUMMARY]), to_markdown(verdict, model).encode(), append=True)
+    if as_json:
+        click.echo(json.dumps(verdict_values(verdict)))
+    else:
+        show(render(verdict))
+    _warn([one.said for one in verdict.of("inconclusive")])
+
+
+def _warn(said: Sequence[str]) -> None:
+    for one in said:
+        click.echo(f"warning: {one}", err=True)

@@ -1,0 +1,103 @@
+"""Measure the latency of a result's files anew for a check, on this machine, until it is known well enough.
+
+The folder may come from anybody: files are opened as a stranger's are, and must be those that the report speaks of.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from qface_toolkit._disk import disk_errors, file_sha256
+from qface_toolkit.backends import Backend
+from qface_toolkit.backends._open import backend_of
+from qface_toolkit.check import Judged, Timing
+from qface_toolkit.check.timing import FAST_ARTIFACT, FLOAT_ARTIFACT
+from qface_toolkit.environment import record_environment
+from qface_toolkit.errors import ArtifactError
+from qface_toolkit.measure.latency import Latency
+from qface_toolkit.models import ModelSpec
+from qface_toolkit.pipeline._benchmark import measure_enough, repeat_file, vetted
+from qface_toolkit.pipeline._golden import held_out
+from qface_toolkit.pipeline._job import Tell, silent
+from qface_toolkit.report.schema import ArtifactFigures, LatencyFigures, SpecFacts
+
+LONGEST_S = 40.0
+IN_OPENVINO = "float.onnx in OpenVINO"
+NOT_ONNX = "only ONNX files can be measured anew beside a report; check without --measure for this one"
+
+
+def measure_beside(judged: Judged, *, tell: Tell = silent) -> Timing:
+    """Return the latencies of the ONNX files beside a report: one image at a time on one thread, in turns.
+
+    Raises:
+        QFaceError: if a file is not the one that the report speaks of, cannot be trusted, or there is no float.onnx.
+    """
+    folder = judged.path.parent
+    missing = {one.name: why for one in judged.report.artifacts if (why := _why_not(folder, one))}
+    there = [one for one in judged.report.artifacts if one.name not in missing]
+    if FLOAT_ARTIFACT not in [one.name for one in there]:
+        fix = "give REPORT as the folder that `qface compress` wrote, or check without --measure"
+        raise ArtifactError("there is no float model beside the report to compare with", where=str(folder), fix=fix)
+    example = _spec(judged.report.source.spec).preprocess(held_out(1))
+    tell("read the files")
+    calls = _openers(folder, there, example)
+    progress = tell("measure the latency")
+    quantized = [name for name in calls if name not in (FLOAT_ARTIFACT, FAST_ARTIFACT, IN_OPENVINO)]
+    reference = FAST_ARTIFACT if FAST_ARTIFACT in calls else FLOAT_ARTIFACT
+    found = measure_enough(calls, dict.fromkeys(quantized, reference), LONGEST_S, progress)
+    return _timing(judged, found, missing)
+
+
+def _why_not(folder: Path, artifact: ArtifactFigures) -> str | None:
+    """Return why a file is not measured; one that is not the report's own is an error."""
+    if artifact.latency is None:
+        return artifact.latency_missing
+    if artifact.runtime == "torch":
+        return NOT_ONNX
+    file = folder / artifact.name
+    if Path(artifact.name).name != artifact.name or not file.is_file():
+        return "the file is not beside the report"
+    with disk_errors(file):
+        if file_sha256(file) != artifact.sha256:
+            fix = "copy the folder again, or make it again"
+            raise ArtifactError("this file is not the one that the report speaks of", where=str(file), fix=fix)
+    return None
+
+
+def _spec(facts: SpecFacts) -> ModelSpec:
+    return ModelSpec(
+        "model", facts.input_size, facts.embedding_size, mean=facts.mean, std=facts.std, color=facts.color
+    )  # fmt: skip
+
+
+def _openers(
+    folder: Path, artifacts: list[ArtifactFigures], example: npt.NDArray[np.float32]
+) -> dict[str, Callable[[], Callable[[], object]]]:
+    """Return what opens each file for timing, once each of them was found to be what it should."""
+    openers: dict[str, Callable[[], Callable[[], object]]] = {}
+    for one in artifacts:
+        backend = backend_of(one.name)
+        vetted(folder / one.name, backend, example)
+        openers[one.name] = _opener(folder / one.name, backend, example)
+    if any(one.runtime == "openvino" for one in artifacts):
+        like = next(backend_of(one.name) for one in artifacts if one.runtime == "openvino")
+        openers[IN_OPENVINO] = _opener(folder / FLOAT_ARTIFACT, like, example)
+    return openers
+
+
+def _opener(
+    file: Path, backend: Backend | None, example: npt.NDArray[np.float32]
+) -> Callable[[], Callable[[], object]]:
+    return lambda: repeat_file(file, backend, example, threads=1)
+
+
+def _timing(judged: Judged, found: Mapping[str, Latency], missing: Mapping[str, str]) -> Timing:
+    figures = {name: LatencyFigures.of(latency, threads=1, batch=1) for name, latency in found.items()}
+    floats = {"onnxruntime": figures[FLOAT_ARTIFACT]}
+    if IN_OPENVINO in figures:
+        floats["openvino"] = figures.pop(IN_OPENVINO)
+    before = judged.report.environment
+    hashes = {one.name: one.sha256 for one in judged.report.artifacts}
+    return Timing(record_environment(before.seed, before.threads), figures, floats, hashes, missing)

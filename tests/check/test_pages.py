@@ -1,0 +1,132 @@
+"""JUnit, Markdown, the terminal and JSON say the same of a verdict, whatever a model or a file is called."""
+
+import json
+import re
+from io import StringIO
+from xml.etree import ElementTree
+
+import pytest
+from made_reports import judged, values
+from rich.console import Console
+
+from qface_toolkit.check import (
+    Finding,
+    Verdict,
+    compare,
+    read_budgets,
+    render,
+    to_junit,
+    to_markdown,
+    verdict_values,
+    write_page,
+)
+from qface_toolkit.errors import ArtifactError
+
+HOSTILE = {
+    "script": "<script>alert(1)</script>",
+    "cdata": "]]><failure/>",
+    "entity": "&lt;\"'&x;",
+    "control": "a\x00b\x1b[31mred\x08",
+    "lines": "one\n# two\r\n| three |",
+    "markdown": "**bold** [link](http://x) `code` | cell",
+    "markup": "[bold red]x[/]",
+    "surrogate": "half \ud800",
+    "no character": "\ufffe\uffff",
+    "long": "x" * 10_000,
+    "right to left": "\u202eevil",
+}
+
+
+def verdict_of(name):
+    outcomes = ("passed", "failed", "inconclusive", "not comparable")
+    return Verdict(tuple(Finding(name, f"figure {one}", one, f"{name} said", 1, 2, 3) for one in outcomes), (name,))
+
+
+def printed(verdict):
+    out = StringIO()
+    Console(file=out, width=80).print(render(verdict))
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("name", HOSTILE.values(), ids=HOSTILE)
+def test_junit_is_xml_whatever_a_file_is_called(name):
+    root = ElementTree.fromstring(to_junit(verdict_of(name)))
+    assert [one.tag for one in root.iter()].count("testcase") == 4
+    assert {one.tag for one in root.iter()} == {"testsuites", "testsuite", "testcase", "failure", "skipped",
+                                                "system-out"}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HOSTILE.values(), ids=HOSTILE)
+def test_markdown_shows_names_as_they_are(name):
+    page = to_markdown(verdict_of(name), name)
+    assert "<script" not in page
+    assert not re.search(r"(?<!\\)\*\*bold", page)
+    assert "\x1b" not in page
+    rows = [line for line in page.splitlines() if line.startswith("| ")]
+    assert len(rows) == 6
+    assert all(len(re.findall(r"(?<!\\)\|", row)) == 7 for row in rows)
+    assert sum(line.startswith("#") for line in page.splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", HOSTILE.values(), ids=HOSTILE)
+def test_terminal_shows_names_as_they_are(name):
+    out = printed(verdict_of(name))
+    assert "\x1b" not in out
+    assert max(map(len, out.splitlines())) <= 80
+
+
+def test_junit_counts_and_messages():
+    root = ElementTree.fromstring(to_junit(verdict_of("int8.x86.onnx")))
+    assert {key: root.get(key) for key in ("tests", "failures", "skipped", "errors")} == {
+        "tests": "4", "failures": "1", "skipped": "2", "errors": "0",
+    }  # fmt: skip
+    (failure,) = root.iter("failure")
+    assert failure.get("message") == "int8.x86.onnx said"
+    strict = ElementTree.fromstring(to_junit(verdict_of("int8.x86.onnx"), strict=True))
+    assert strict.get("failures") == "2"
+
+
+def whole(change=lambda found: None):
+    now = values(1)
+    change(now)
+    return compare(judged(now), judged(values(2)), read_budgets())
+
+
+def larger(found):
+    found["artifacts"][2]["size_bytes"] = 1_200_000
+
+
+def test_pages_lead_with_the_verdict_and_what_failed():
+    verdict = whole(larger)
+    page, out = to_markdown(verdict, "tiny"), printed(verdict)
+    assert page.splitlines()[:3] == ["## qface check: tiny", "", page.splitlines()[2]]
+    assert page.splitlines()[2].startswith("**FAILED: ")
+    assert "- FAILED: int8.x86.onnx: 1,200,000 bytes, 9.09 % more than the baseline's 1,100,000" in page
+    assert re.search(r"^ok +float.onnx +size_bytes", out, re.MULTILINE)
+    assert re.search(r"^FAILED +int8.x86.onnx +size_bytes +1,200,000 +1,100,000 +1,105,500$", out, re.MULTILINE)
+    assert out.splitlines()[-1].startswith("FAILED: ")
+
+
+def test_a_whole_verdict_fits_the_terminal():
+    assert max(map(len, printed(whole()).splitlines())) <= 80
+    assert "PASSED: 12 of 12 figures are within their budgets." in " ".join(printed(whole()).split())
+
+
+def test_json_has_every_finding():
+    verdict = whole(larger)
+    told = json.loads(json.dumps(verdict_values(verdict)))
+    assert told["outcome"] == "failed"
+    assert len(told["findings"]) == len(verdict.findings)
+    found = next(one for one in told["findings"] if one["figure"] == "latency_ratio")
+    assert {"low", "high", "value"} == set(found["change"])
+
+
+def test_pages_are_appended_or_replaced(tmp_path):
+    page = tmp_path / "new" / "summary.md"
+    write_page(page, b"one\n", append=True)
+    write_page(page, b"two\n", append=True)
+    assert page.read_bytes() == b"one\ntwo\n"
+    write_page(page, b"three\n")
+    assert page.read_bytes() == b"three\n"
+    with pytest.raises(ArtifactError):
+        write_page(tmp_path / "new" / "summary.md" / "x", b"")
