@@ -5,6 +5,7 @@ import io
 import json
 import shutil
 import zipfile
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -25,6 +26,7 @@ from qface_toolkit.backends import BACKENDS
 from qface_toolkit.backends._profile import inspect_onnx
 from qface_toolkit.errors import ArtifactError
 from qface_toolkit.measure.agreement import measure_agreement
+from qface_toolkit.report.html import to_html
 from qface_toolkit.sources import load_crops
 from qface_toolkit.sources._base import pixel_sha256
 from qface_toolkit.sources._sets import find_set
@@ -33,7 +35,7 @@ HERE = str(Path(qf.__file__).parent)
 COUNT = "calibration.count=16"
 DEFAULT_BACKENDS = ("onnx-x86", "onnx-arm", "torch-x86", "torch-qnnpack")
 ARTIFACTS = {"int8.x86.onnx", "int8.arm.onnx", "int8.x86.ts", "int8.qnnpack.ts"}
-REPORT = {"report.json", "report.md", "report.html", "sensitivity.svg"}
+REPORT = {"report.json", "report.md", "report.html", "model_card.md", "sensitivity.svg"}
 FLOATS = {"float.onnx", "float.fast.onnx"}
 FILES = {
     *FLOATS, *ARTIFACTS, "model.safetensors", "quantization.json", "golden.npz", "calibration.png", *REPORT,
@@ -122,6 +124,40 @@ def test_report_says_where_the_loss_is(result):
     assert {one.kind for one in found.quantizers} == {"activation", "weights"}
     assert "![loss of each quantizer](sensitivity.svg)" in (result.out / "report.md").read_text().splitlines()
     assert found.by_loss()[0].name in (result.out / "sensitivity.svg").read_text()
+
+
+def test_report_says_where_bytes_and_milliseconds_are(result):
+    tensors = {one.tensor for one in result.report.parity.layers.tensors}
+    for name in sorted(FLOATS | ARTIFACTS):
+        figures = figures_of(result.report, name)
+        if name.endswith(".ts"):
+            assert figures.cost is None
+            continue
+        layers = {layer.name: layer for layer in figures.cost.layers}
+        assert sum(layer.size_bytes for layer in layers.values()) > 0.6 * figures.size_bytes, name
+        # A file for ARM is timed on no other machine.
+        assert (figures.cost.time_ms is None) == (figures.latency is None), name
+        if figures.quantized:
+            assert tensors <= layers.keys(), name
+            ran = sum((Counter(layer.operators) for layer in layers.values()), Counter())
+            assert ran == Counter(figures.operators), name
+
+
+def test_report_says_how_cosines_are_spread(result):
+    for name in sorted(ARTIFACTS):
+        agreement = figures_of(result.report, name).agreement
+        assert sum(agreement.histogram.counts) == agreement.images
+        assert agreement.histogram.edges[0] == pytest.approx(agreement.cosine_min, abs=1e-5)
+
+
+def test_page_is_that_of_the_report(result):
+    sheet = (result.out / "calibration.png").read_bytes()
+    page = (result.out / "report.html").read_text()
+    assert page == to_html(result.report, calibration_png=sheet)
+    for plot in ("plot-cost", "plot-histogram", "plot-sensitivity", "plot-cosines"):
+        assert f'aria-labelledby="{plot}-title {plot}-desc"' in page
+    assert "data:image/webp;base64," in page
+    assert len(page.encode()) < 3_000_000
 
 
 def test_sensitivity_of_a_finished_result(copy):
@@ -235,7 +271,7 @@ def again(checkpoint, tmp_path_factory):
     return contents(out)
 
 
-@pytest.mark.parametrize("name", sorted(FILES - {"report.json", "report.md", "report.html", "manifest.json"}))
+@pytest.mark.parametrize("name", sorted(FILES - {"report.json", "report.md", "report.html", "model_card.md", "manifest.json"}))
 def test_same_job_gives_the_same_bytes(name, result, again):
     assert contents(result.out)[name] == again[name]
 

@@ -11,7 +11,11 @@ from qface_toolkit.backends.onnx_qdq.writer import code_names
 from qface_toolkit.measure.cost import measure_cost
 from qface_toolkit.measure.fusion import Fusion
 from qface_toolkit.quantize.model import QuantizedModel
+from qface_toolkit.quantize.tensors import embedding_name
 from qface_toolkit.report._cost import CostFigures, cost_figures
+
+OUTPUT = "embedding"
+"""What every file calls its output."""
 
 
 def layer_names(model: QuantizedModel, backend: Backend) -> dict[str, str] | None:
@@ -21,7 +25,10 @@ def layer_names(model: QuantizedModel, backend: Backend) -> dict[str, str] | Non
     """
     if not isinstance(backend, OnnxQdq):
         return None
-    return {name: tensor for tensor, name in code_names(model, backend.code_type).items()}
+    names = {OUTPUT: embedding_name(model)}
+    for tensor, name in code_names(model, backend.code_type).items():
+        names.setdefault(name, tensor)
+    return names
 
 
 def backend_cost(
