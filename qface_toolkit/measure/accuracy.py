@@ -102,7 +102,8 @@ def compare(
 
 def draw_figures(comparison: Comparison) -> Samples:
     """Return what `measure_accuracy` has, with each draw's figures instead of intervals."""
-    found = _agreement(comparison) | _every_pair(comparison)
+    sides = comparison.reference, comparison.other
+    found = cosine_figures(sides, comparison.faces.owners, comparison.draws) | _every_pair(comparison)
     return found if comparison.faces.pairs is None else found | _pairs(comparison, comparison.faces.pairs)
 
 
@@ -111,10 +112,10 @@ def estimates(samples: Samples) -> Figures:
     return {name: estimate(value, drawn) for name, (value, drawn) in samples.items()}
 
 
-def _agreement(comparison: Comparison) -> Samples:
-    both = comparison.reference, comparison.other
-    whole = measure_agreement(*both)
-    drawn = drawn_cosines(row_cosines(*both), comparison.faces.owners, comparison.draws)
+def cosine_figures(sides: tuple[Floats, Floats], owners: npt.NDArray[np.intp], draws: Draws) -> Samples:
+    """Return how far the cosines of two models' embeddings [N, D] of the same images go."""
+    whole = measure_agreement(*sides)
+    drawn = drawn_cosines(row_cosines(*sides), owners, draws)
     values = {"cosine_mean": whole.cosine_mean, "cosine_p1": whole.cosine_p1, "cosine_min": whole.cosine_min}
     return {name: (value, row) for (name, value), row in zip(values.items(), drawn, strict=True)}
 

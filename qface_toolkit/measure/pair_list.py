@@ -9,16 +9,25 @@ import numpy.typing as npt
 from qface_toolkit.errors import MeasurementError
 from qface_toolkit.measure._blocks import check_owners
 from qface_toolkit.measure._joint import KeptPairs, most_changed
-from qface_toolkit.measure.accuracy import Figures, estimates, pair_figures
+from qface_toolkit.measure.accuracy import Figures, Samples, cosine_figures, estimates, pair_figures
 from qface_toolkit.measure.drift import ChangedPair, Drift, changed_pairs, drift_of
 from qface_toolkit.measure.paired import Decisions
-from qface_toolkit.measure.resampling import Draws, count_pairs, drawn_fold_thresholds, estimate, fold_parts
-from qface_toolkit.measure.verification import Floats, Pairs, squared_distances, unit_rows
+from qface_toolkit.measure.resampling import (
+    Draws,
+    count_pairs,
+    drawn_fold_accuracy,
+    drawn_fold_thresholds,
+    estimate,
+    fold_parts,
+)
+from qface_toolkit.measure.verification import Floats, Pairs, fold_accuracy, squared_distances, unit_rows
 
 
 @dataclass(frozen=True)
 class PairListLosses:
     """Pair accuracies and what is lost, how scores (cosines) drift, and decisions at the folds' thresholds.
+
+    `mixed` accuracies are those of a gallery that is the reference's and probes that are the other's.
 
     In `own`, each model is judged by its own thresholds, in `kept` both by the reference's.
     """
@@ -65,7 +74,9 @@ def measure_pair_list(
         raise MeasurementError("a list of pairs needs genuine and impostor ones", fix="give pairs of both kinds")
     marks = check_owners(owners, len(reference))
     counts = count_pairs(draws, marks[pairs.first], marks[pairs.second])
-    figures = estimates(pair_figures((reference, other), pairs, counts))
+    accuracies = pair_figures((reference, other), pairs, counts)
+    accuracies |= _mixed((unit_rows(reference), unit_rows(other)), pairs, counts, accuracies["float_pair_accuracy"])
+    figures = estimates(cosine_figures((reference, other), marks, draws) | accuracies)
     distances = np.stack([squared_distances(unit_rows(side), pairs) for side in (reference, other)])
     scores = 1 - distances / 2
     own, kept = _decisions(distances, pairs, counts)
@@ -79,6 +90,25 @@ def measure_pair_list(
         for pair in changed_pairs(most_changed(whole.at(np.flatnonzero(kind)), listed), rows, same=kind is kinds[0])
     ]
     return PairListLosses(figures, genuine, impostor, own, kept, tuple(changed))
+
+
+def _mixed(
+    units: tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]],
+    pairs: Pairs,
+    counts: npt.NDArray[np.float64],
+    before: tuple[float, npt.NDArray[np.float64]],
+) -> Samples:
+    """Return the accuracy where one image is the reference's and one the other's: the mean of both ways round."""
+    found = []
+    for first, second in ((pairs.first, pairs.second), (pairs.second, pairs.first)):
+        distances = ((units[0][first] - units[1][second]) ** 2).sum(axis=1)
+        drawn = drawn_fold_accuracy(distances, pairs.same, pairs.folds, counts)
+        found.append((fold_accuracy(distances, pairs.same, pairs.folds)[0], drawn))
+    whole, drawn = (found[0][0] + found[1][0]) / 2, (found[0][1] + found[1][1]) / 2
+    return {
+        "mixed_pair_accuracy": (whole, drawn),
+        "mixed_pair_accuracy_lost": (before[0] - whole, before[1] - drawn),
+    }
 
 
 def _drift(scores: npt.NDArray[np.float64], counts: npt.NDArray[np.float64]) -> Drift:

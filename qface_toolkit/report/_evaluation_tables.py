@@ -142,7 +142,8 @@ def _templates(found: Evaluation) -> Section:
     return Section(ACCURACY, tuple(said), ("", *fars), tuple(rows))
 
 
-_LOSSES = {"tar": "TAR", "mixed_tar": "TAR, float gallery", "pair_accuracy": "pair accuracy"}
+_LOSSES = {"tar": "TAR", "mixed_tar": "TAR, float gallery", "pair_accuracy": "pair accuracy",
+           "mixed_pair_accuracy": "pair accuracy, float gallery"}  # fmt: skip
 
 
 def _losses(paired: PairedFigures) -> Section:
@@ -152,7 +153,7 @@ def _losses(paired: PairedFigures) -> Section:
         if kind.endswith("_lost"):
             base = kind.removesuffix("_lost")
             with_far = f"@{far}" if far else ""
-            before = paired.figures.get(f"float_{'tar' if far else base}{with_far}")
+            before = paired.figures.get(f"float_{base.removeprefix('mixed_')}{with_far}")
             after = paired.figures.get(f"{base}{with_far}")
             values = [_percent(one.value if one else None) for one in (before, after)]
             rows.append((f"{_LOSSES.get(base, base)}{with_far}", *values, _points(figure), _interval(figure, 100, 2)))
@@ -186,17 +187,17 @@ def _operating(paired: PairedFigures) -> list[Section]:
 
 
 def _decided(paired: PairedFigures) -> list[Section]:
-    named = (("own threshold", paired.own), ("float threshold kept", paired.kept))
+    named = (("own", paired.own), ("kept", paired.kept))
     rows = [_decision_row(name, one) for name, one in named if one]
-    return [_decisions(rows)] if rows else []
+    return [_decisions(rows, "thresholds")] if rows else []
 
 
-def _decisions(rows: Sequence[tuple[str, ...]]) -> Section:
+def _decisions(rows: Sequence[tuple[str, ...]], first: str = "FAR") -> Section:
     said = (
         "Shares of pairs, in percent, that the two models decide otherwise, each model at its own threshold; kept: "
         "both at the float model's. evaluation.json has their intervals.",
     )
-    headings = ("FAR", "genuine lost", "genuine won", "impostors let in", "impostors kept out")
+    headings = (first, "genuine lost", "genuine won", "impostors let in", "impostors kept out")
     return Section("Decisions that changed", said, headings, tuple(rows))
 
 

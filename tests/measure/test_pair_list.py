@@ -99,6 +99,13 @@ def test_accuracy_and_drift_are_the_plain_ones(seed):
     plain = [verify_pairs(one, pairs).pair_accuracy for one in (reference, other)]
     names = ("float_pair_accuracy", "pair_accuracy", "pair_accuracy_lost")
     assert [found.figures[name].value for name in names] == pytest.approx([*plain, plain[0] - plain[1]])
+    both = np.concatenate([reference, other])
+    ways = [Pairs(one.first, one.second + 80, one.same, one.folds) for one in (pairs, swapped)]
+    mixed = np.mean([verify_pairs(both, way).pair_accuracy for way in ways])
+    assert found.figures["mixed_pair_accuracy"].value == pytest.approx(mixed)
+    assert found.figures["mixed_pair_accuracy_lost"].value == pytest.approx(plain[0] - mixed)
+    cosines = (reference * other).sum(axis=1) / np.linalg.norm(reference, axis=1) / np.linalg.norm(other, axis=1)
+    assert found.figures["cosine_min"].value == pytest.approx(cosines.min())
     drift = (distances_of(reference, pairs) - distances_of(other, pairs)) / 2
     for kind, one in ((pairs.same, found.genuine_drift), (~pairs.same, found.impostor_drift)):
         assert (one.mean.value, one.std) == pytest.approx((drift[kind].mean(), drift[kind].std()))
@@ -106,6 +113,14 @@ def test_accuracy_and_drift_are_the_plain_ones(seed):
         assert one.percentiles["50"] == pytest.approx(np.median(drift[kind]))
     again = measure_pair_list(reference, other, swapped, owners, draws)
     assert (again.figures, again.own, again.kept) == (found.figures, found.own, found.kept)
+
+
+def test_the_same_model_on_both_sides_loses_nothing():
+    pairs, reference, _ = listed(0)
+    owners = people_of_pairs(pairs, 80)
+    found = measure_pair_list(reference, reference, pairs, owners, draw_people(owners.max() + 1, 20)).figures
+    lost = {name: (one.value, one.low, one.high) for name, one in found.items() if name.endswith("_lost")}
+    assert lost == {"pair_accuracy_lost": (0, 0, 0), "mixed_pair_accuracy_lost": (0, 0, 0)}
 
 
 def test_the_most_changed_pairs_are_listed():
