@@ -5,11 +5,13 @@
     python benchmarks/head_to_head.py prelu=FILE.ckpt relu6=FILE.pt --faces PEOPLE --pairs PAIRS.bin --work DIR
 
 All contenders of a model are made from the same float.onnx, scored on the same images and timed in turns in one
-process, in another order each round. What is made and embedded is kept in --work, so that a stopped run goes on; times
-are always taken anew. A contender that cannot be made or run is a row that says why.
+process, in another order each round. What is made and embedded is kept in --work, so that a stopped run goes on: remove
+it after a change of the toolkit or of a peer. Times are always taken anew. A contender that cannot be made or run is a
+row that says why.
 """
 
 import argparse
+import functools
 import importlib.metadata
 import json
 import os
@@ -48,23 +50,31 @@ VERSIONS = ("openvino", "nncf")
 
 
 def main() -> None:
-    """Make, score and time every contender of every model, and save what came out."""
+    """Make, score and time every contender of every model, and save what came out after each."""
     wanted = read_arguments()
     scored = open_faces(wanted.faces, wanted.pairs, wanted.folds) if wanted.faces else draw_faces(wanted.people)
-    result: dict[str, Any] = {
-        "environment": record_environment(0, 1).model_dump(mode="json"),
-        "peer_versions": {name: _version(name) for name in VERSIONS},
-        "scored": scored.about, "effort": asdict(wanted.effort), "rounds": wanted.rounds,
-        "load_average": {}, "rows": [], "traces": {},
-    }  # fmt: skip
+    result = kept_result(wanted.save, scored) if wanted.keep else {"scored": scored.about, "models": {}, "rows": []}
     for name, path in wanted.models.items():
         race = Race(name, load_model(path) if path else random_network(name), scored, wanted)
-        result["rows"] += race.rows()
-        result["traces"][name] = {peer: made.trace for peer, made in race.made.items() if made.trace}
-        result["load_average"][name] = race.load_average
+        rows = race.rows()
+        result["rows"] = [row for row in result["rows"] if row["model"] != name] + rows
+        result["models"][name] = {
+            "environment": record_environment(0, 1).model_dump(mode="json"),
+            "peer_versions": {package: _version(package) for package in VERSIONS},
+            "effort": asdict(wanted.effort), "rounds": wanted.rounds, "load_average": race.load_average,
+            "traces": {peer: made.trace for peer, made in race.made.items() if made.trace},
+        }  # fmt: skip
         wanted.save.write_text(json.dumps(result, indent=1) + "\n")
     write_plot(result, wanted.save.with_suffix(".png"))
     print(f"\n{tables(result)}\n\nwrote {wanted.save} and the plot beside it")
+
+
+def kept_result(file: Path, scored: ScoredSet) -> dict[str, Any]:
+    """Return an earlier result, whose other models are to be kept."""
+    result: dict[str, Any] = json.loads(file.read_text())
+    if result["scored"]["sha256"] != scored.about["sha256"]:
+        raise SystemExit(f"{file} was scored on other images: leave --keep out")
+    return result
 
 
 class Race:
@@ -72,7 +82,7 @@ class Race:
 
     def __init__(self, name: str, model: FloatModel, scored: ScoredSet, wanted: argparse.Namespace) -> None:
         self.name, self.model, self.scored, self.wanted = name, model, scored, wanted
-        self.work = wanted.work / name
+        self.work = wanted.work / f"{name}-{model.source_sha256[:8]}"
         self.work.mkdir(parents=True, exist_ok=True)
         self.made: dict[str, Made] = {}
         self.load_average = 0.0
@@ -102,14 +112,14 @@ class Race:
 
     def make(self, key: str, peer: Peer, float_file: Path) -> Made:
         """Make a contender, or find it where an earlier run left it."""
-        folder = self.work / re.sub(r"[^a-z0-9.]+", "-", key.lower())
+        effort, started = self.wanted.effort, time.perf_counter()
+        folder = self.work / re.sub(r"[^a-z0-9.]+", "-", f"{key} {effort.fingerprint()}".lower())
         note = folder / "made.json"
         if note.exists():
             kept = json.loads(note.read_text())
             return Made(**kept | {"files": tuple(Path(file) for file in kept["files"])})
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
-        effort, started = self.wanted.effort, time.perf_counter()
         materials = Materials(self.model, float_file, self.crops(peer), self.work, effort, self.wanted.threads)
         made = peer.make(materials, folder)
         seconds = time.perf_counter() - started if made.seconds is None else made.seconds
@@ -136,8 +146,12 @@ class Race:
         if not made.simulation:
             figures["size_bytes"] = sum(measure_size(file).size_bytes for file in made.files)
             figures |= weigh(made.runtime, made.files[0], self.one_image(), self.wanted.processes)
-        reference = self.embeddings(f"{REFERENCE}, none")
-        return figures | score(reference, self.embeddings(key), self.scored.faces, self.wanted.draws)
+        return figures | score(self.reference, self.embeddings(key), self.scored.faces, self.wanted.draws)
+
+    @functools.cached_property
+    def reference(self) -> np.ndarray:
+        """The embeddings of float.onnx."""
+        return self.embeddings(f"{REFERENCE}, none")
 
     def one_image(self) -> Path:
         """Return a file with one preprocessed drawing."""
@@ -191,6 +205,7 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="the demo model on drawings, without training anything")
     parser.add_argument("--work", type=Path, default=Path("bench-out"))
     parser.add_argument("--save", type=Path, help="where the result goes, and the plot beside it")
+    parser.add_argument("--keep", action="store_true", help="keep what the saved result has of other models")
     parser.add_argument("--draws", type=int, default=300, help="of people, for the interval of what TAR loses")
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--processes", type=int, help="that load each file, for load time and memory")

@@ -18,6 +18,8 @@ KEY = "head-to-head"
 """The metadata's name for the hash of the plotted figures and of this file."""
 COLOURS = {"float": "#6b7280", "qface_toolkit": "#c2410c", "ONNX Runtime": "#1d4ed8", "NNCF": "#047857",
            "torch.ao": "#7e22ce"}  # fmt: skip
+NETWORKS = {"prelu": "MobileFaceNet with PReLU", "relu6": "MobileFaceNet with ReLU6", "demo": "the demo model"}
+"""What to call the models that are there by default; others are called as the command line names them."""
 REACH = 0.06
 """How far below the float model a point may lie and still be drawn."""
 INK = "#1f2937"
@@ -69,7 +71,7 @@ def _panel(axes: Axes, model: str, its_points: Sequence[Point]) -> None:
     axes.set_xscale("log")
     axes.set_xlabel("milliseconds an image, one thread", color=INK)
     axes.set_ylabel("TAR at FAR 1e-4, %", color=INK)
-    title = f"{model}: filled circles need no real face"
+    title = f"{NETWORKS.get(model, model)}: filled circles need no real face"
     axes.set_title(f"{title}\nnot shown: {'; '.join(left_out)}" if left_out else title, fontsize=10, color=INK)
     ticks = _ticks([ms for *_, ms, _ in shown])
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])

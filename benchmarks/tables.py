@@ -2,8 +2,9 @@
 
     python benchmarks/tables.py            # after benchmarks/results/head_to_head.json has changed
 
-The tables stand between `<!-- head-to-head:begin -->` and `<!-- head-to-head:end -->` in the documents that have these
-marks. A test fails when they or the plot are not what the result says.
+The tables stand between the marks `<!-- head-to-head:begin -->` and `<!-- head-to-head:end -->`, and a choice of their
+rows and columns between `head-to-head-short` ones, in the documents that have them. A test fails when they or the plot
+are not what the result says.
 """
 
 import json
@@ -11,26 +12,33 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from plot import write_plot
+from plot import NETWORKS, write_plot
 
 HERE = Path(__file__).resolve().parent
 RESULT, PLOT = HERE / "results" / "head_to_head.json", HERE / "results" / "head_to_head.png"
 DOCUMENTS = (HERE / "README.md", HERE.parent / "README.md")
-BEGIN, END = "<!-- head-to-head:begin -->", "<!-- head-to-head:end -->"
+WHOLE, SHORT = "head-to-head", "head-to-head-short"
 TITLES = ("what", "calibrated on", "KB", "ms", "times faster", "load, ms", "memory, MB", "ms, 2 threads", "images/s",
           "cosine mean / p1", "pair accuracy", "TAR 1e-4", "minutes", "real faces")  # fmt: skip
+SHORT_TITLES = ("what", "calibrated on", "KB", "ms", "times faster", "cosine mean / p1", "pair accuracy", "TAR 1e-4")
+SHORT_ROWS = ("float.onnx", "float.fast.onnx", "int8, int8.x86.onnx", "int8, int8.openvino.onnx",
+              "quantize_static MinMax", "quantize_static Percentile", "NNCF performance", "torch.ao FX, defaults",
+              "QuantFace's rule, w8a8")  # fmt: skip
 Row = Mapping[str, Any]
 
 
-def tables(result: Mapping[str, Any]) -> str:
-    """Return a table of Markdown for each model of a result."""
-    models = dict.fromkeys(row["model"] for row in result["rows"])
-    return "\n\n".join(_table(model, [row for row in result["rows"] if row["model"] == model]) for model in models)
+def tables(result: Mapping[str, Any], titles: Sequence[str] = TITLES, names: Sequence[str] = ()) -> str:
+    """Return a table of Markdown for each model of a result: these columns, and the rows of these names, or all."""
+    wanted = [row for row in result["rows"] if not names or row["name"] in names]
+    models = dict.fromkeys(row["model"] for row in wanted)
+    return "\n\n".join(_table(model, [row for row in wanted if row["model"] == model], titles) for model in models)
 
 
-def _table(model: str, rows: Sequence[Row]) -> str:
-    lines = [TITLES, ["---", "---", *["---:"] * (len(TITLES) - 2)], *map(_cells, rows)]
-    return f"**{model}**\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines)
+def _table(model: str, rows: Sequence[Row], titles: Sequence[str]) -> str:
+    places = [TITLES.index(title) for title in titles]
+    lines = [titles, ["---" if place < 2 else "---:" for place in places]]
+    lines += [[cells[place] for place in places] for cells in map(_cells, rows)]
+    return f"**{NETWORKS.get(model, model)}**\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _cells(row: Row) -> list[str]:
@@ -66,10 +74,15 @@ def _made(row: Row) -> str:
 
 
 def with_tables(document: str, result: Mapping[str, Any]) -> str:
-    """Return a document with the tables between its marks; one without marks as it is."""
-    before, begin, rest = document.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    return f"{before}{begin}\n{tables(result)}\n{end}{after}" if begin and end else document
+    """Return a document with the tables between their marks; one without marks as it is."""
+    document = _between(document, SHORT, tables(result, SHORT_TITLES, SHORT_ROWS))
+    return _between(document, WHOLE, tables(result))
+
+
+def _between(document: str, mark: str, content: str) -> str:
+    before, begin, rest = document.partition(f"<!-- {mark}:begin -->")
+    _, end, after = rest.partition(f"<!-- {mark}:end -->")
+    return f"{before}{begin}\n{content}\n{end}{after}" if begin and end else document
 
 
 def main() -> None:

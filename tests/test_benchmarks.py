@@ -54,13 +54,24 @@ def test_what_cannot_be_measured_says_why(row, said):
     assert line.count("|") == titles.count("|")
 
 
-def test_tables_go_between_the_marks_and_nowhere_else():
+@pytest.mark.parametrize("mark", ["head-to-head", "head-to-head-short"])
+def test_tables_go_between_the_marks_and_nowhere_else(mark):
     tables = module("tables")
-    document = f"before\n{tables.BEGIN}\nold\n{tables.END}\nafter\n"
-    new = tables.with_tables(document, RESULT)
-    assert new == f"before\n{tables.BEGIN}\n{tables.tables(RESULT)}\n{tables.END}\nafter\n"
+    before, after = f"before\n<!-- {mark}:begin -->\n", f"\n<!-- {mark}:end -->\nafter\n"
+    new = tables.with_tables(f"{before}old{after}", RESULT)
+    assert new.startswith(before) and new.endswith(after) and "old" not in new
     assert tables.with_tables(new, RESULT) == new
     assert tables.with_tables("no marks\n", RESULT) == "no marks\n"
+
+
+def test_the_short_table_leaves_out_rows_and_columns():
+    named = ROW | {"name": "float.onnx"}
+    short = module("tables").with_tables(
+        "<!-- head-to-head-short:begin -->\n<!-- head-to-head-short:end -->", {"rows": [ROW, named]}
+    )
+    rows = [line for line in short.splitlines() if line.startswith("|")]
+    assert [line.count("|") - 1 for line in rows] == [8, 8, 8]
+    assert "float.onnx" in rows[-1] and "90.00" in rows[-1] and "minutes" not in rows[0]
 
 
 def test_a_plot_knows_what_it_was_drawn_from(tmp_path):
@@ -69,6 +80,16 @@ def test_a_plot_knows_what_it_was_drawn_from(tmp_path):
     assert plot.read_digest(tmp_path / "plot.png") == plot.digest(RESULT)
     slower = {"rows": [ROW | {"p50_ms": {"value": 1.6, "low": 1.25, "high": 2.0}}, PEER]}
     assert plot.digest(slower) != plot.digest(RESULT)
+
+
+def test_the_documents_and_the_plot_say_what_the_result_says():
+    tables, plot = module("tables"), module("plot")
+    result = json.loads(tables.RESULT.read_text())
+    stale = [document.name for document in tables.DOCUMENTS if tables.with_tables(document.read_text(), result)
+             != document.read_text()]  # fmt: skip
+    assert not stale, "run python benchmarks/tables.py"
+    assert any(tables.tables(result) in document.read_text() for document in tables.DOCUMENTS)
+    assert plot.read_digest(tables.PLOT) == plot.digest(result), "run python benchmarks/tables.py"
 
 
 def test_names_beside_points_keep_apart():

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,6 +30,10 @@ class Effort:
     rates: tuple[float, ...]
     batch: int
     pool: int
+
+    def fingerprint(self) -> str:
+        """Return a short name for everything here that a made file depends on."""
+        return sha256(repr((self.calibration, self.steps, self.rates, self.batch, self.pool)).encode()).hexdigest()[:8]
 
 
 @dataclass(frozen=True)
