@@ -54,7 +54,7 @@ def evaluation_verdict(found: Evaluation) -> str:
     if lost.low is None or lost.high is None:
         return f"{name} loses {size} on {what}."
     if lost.low == lost.high == 0:
-        bound = "no draw of these people shows a difference, so larger sets alone could bound it"
+        bound = "no draw of these people shows a difference, so only a larger set could bound it"
     elif lost.low <= 0 <= lost.high:
         bound = f"no loss can be told from zero; with 95 % confidence it is at most {100 * lost.high:.2f} points"
     elif lost.low > 0:
