@@ -21,7 +21,8 @@ def compressed(model: FloatModel, work: Path, recipe: str) -> tuple[Path, Report
     if out.exists():
         return out, qf.read_report(out / "report.json")
     backends = [backend for backend, _ in BACKENDS.values()]
-    return out, qf.compress(model, out=out, recipe=recipe, backends=backends)
+    # What a stopped run left of it is made again.
+    return out, qf.compress(model, out=out, recipe=recipe, backends=backends, force=True)
 
 
 def take(materials: Materials, folder: Path, recipe: str, artifact: str) -> Made:
