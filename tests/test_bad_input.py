@@ -298,7 +298,7 @@ def test_killed_job_goes_on_where_it_stopped(step, checkpoint, uninterrupted, tm
     after = contents(tmp_path / "out")
     assert after.keys() == uninterrupted.keys()
     different = {name for name in after if after[name] != uninterrupted[name]}
-    assert different == {"report.json", "report.md", "report.html", "manifest.json"}
+    assert different == {"report.json", "report.md", "report.html", "model_card.md", "manifest.json"}
 
 
 @pytest.mark.slow

@@ -7,9 +7,10 @@ import shutil
 import numpy as np
 import onnx
 import pytest
-from helpers import compress_tiny, run_here
+from helpers import compress_tiny, contents, run_here
 from PIL import Image
 
+from qface_toolkit.artifacts import read_manifest, verify_files
 from qface_toolkit.errors import MeasurementError
 from qface_toolkit.evaluation.synthetic import draw_people
 from qface_toolkit.pipeline import Protocol, _evaluate, evaluate
@@ -262,3 +263,30 @@ def test_one_identity_is_not_enough(qface, result, faces, tmp_path):
     code, _, err = qface("evaluate", result, "--faces", tmp_path / "people", *QUICK)
     assert code == 1
     assert "fewer than two people" in err or "people" in err
+
+
+def test_a_result_that_is_judged_tells_of_it(qface, result, faces, tmp_path):
+    copy = shutil.copytree(result, tmp_path / "out")
+    before = (copy / "report.html").read_text()
+    args = ("evaluate", copy, "--faces", faces / "people", *QUICK, "--out", copy)
+    assert qface(*args)[0] == 0
+    page, card = (copy / "report.html").read_text(), (copy / "model_card.md").read_text()
+    assert "DET curve" in page
+    assert "DET curve" not in before
+    assert "float gallery" in card
+    verify_files(copy)
+    assert "evaluation.json" in read_manifest(copy).files
+    assert qface(*args)[0] == 1
+
+
+def test_another_result_is_not_told_of_it(qface, result, faces, tmp_path):
+    copy = shutil.copytree(result, tmp_path / "out")
+    known = contents(copy)
+    args = ("evaluate", result / "float.fast.onnx", "--faces", faces / "people", *QUICK, "--out", copy)
+    (copy / "float.fast.onnx").unlink()
+    report = json.loads((copy / "report.json").read_text())
+    report["artifacts"] = [one for one in report["artifacts"] if one["name"] != "float.fast.onnx"]
+    (copy / "report.json").write_text(json.dumps(report))
+    code, _, err = qface(*args)
+    assert (code, "is no file of this result" in err) == (1, True)
+    assert contents(copy).keys() == known.keys() - {"float.fast.onnx"}

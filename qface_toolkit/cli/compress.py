@@ -105,4 +105,4 @@ def _say_report(report: Any, out: Path, as_json: bool) -> None:  # noqa: ANN401 
     from qface_toolkit.report import render
 
     show(render(report))
-    click.echo(f"\nEverything is in {out} - start with {out / 'report.md'}")
+    click.echo(f"\nEverything is in {out} - start with {out / 'report.html'}")

@@ -25,11 +25,10 @@ from qface_toolkit.pipeline._export import DESCRIPTION, WEIGHTS
 from qface_toolkit.pipeline._golden import GOLDEN, golden_vectors
 from qface_toolkit.pipeline._job import Job, Tell, silent
 from qface_toolkit.pipeline._lowering import form_times
+from qface_toolkit.pipeline._pages import REPORT, SHEET, report_pages
 from qface_toolkit.pipeline._plan import plan_job
-from qface_toolkit.pipeline._sensitivity import plot_file
 from qface_toolkit.quantize.model import QuantizedModel, description, load_quantized, new_model, weights_bytes
-from qface_toolkit.report import Report, to_markdown, write_report
-from qface_toolkit.report.html import PAGE, to_html
+from qface_toolkit.report import Report, write_report
 from qface_toolkit.report.schema import StepTime
 from qface_toolkit.sources import Crop, Manifest, pixel_sha256
 from qface_toolkit.sources._contact_sheet import contact_sheet
@@ -115,7 +114,7 @@ class _Run:
                 images = named.open(model=self.job.model)
                 crops = np.stack([_counted(images.crop(i), progress, i, len(images)) for i in range(len(images))])
                 self.folder.write("work/crops.npy", _npy(crops))
-                with self.folder.writing("calibration.png") as path:
+                with self.folder.writing(SHEET) as path:
                     contact_sheet(crops[:64]).save(path)
         if progress is None:
             crops = np.load(io.BytesIO(self.folder.path("work/crops.npy").read_bytes()), allow_pickle=False)
@@ -169,13 +168,10 @@ class _Run:
         report = collect_evidence(self.job, self.folder.path, model, manifest, self.seconds(), progress)
         steps = (*report.steps, StepTime(name="measure", seconds=time.perf_counter() - started))
         report = report.model_copy(update={"steps": steps})
-        with self.folder.writing("report.json") as path:
+        with self.folder.writing(REPORT) as path:
             write_report(report, path)
-        self.folder.write("report.md", to_markdown(report).encode())
-        for name, picture in plot_file(report).items():
-            self.folder.write(name, picture)
-        sheet = self.folder.path("calibration.png").read_bytes()
-        self.folder.write(PAGE, to_html(report, calibration_png=sheet).encode())
+        for name, page in report_pages(report, self.folder.path(SHEET).read_bytes()).items():
+            self.folder.write(name, page)
         return report
 
 

@@ -25,9 +25,10 @@ from qface_toolkit.methods import Progress
 from qface_toolkit.models import FloatModel
 from qface_toolkit.pipeline._job import Tell, silent
 from qface_toolkit.pipeline._open import Wanted, open_embedder, read_facts, result_files
+from qface_toolkit.pipeline._pages import add_evaluation, is_result
 from qface_toolkit.pipeline._protocols import Judged, judge_pairs, judge_people
 from qface_toolkit.pipeline._templates import judge_templates
-from qface_toolkit.pipeline._writing import write_together
+from qface_toolkit.pipeline._writing import check_free, write_together
 from qface_toolkit.report._evaluation import EvaluatedData, EvaluatedModel, Evaluation
 from qface_toolkit.report.evaluation import PLOT, evaluation_markdown
 from qface_toolkit.report.evaluation_plot import evaluation_plot
@@ -212,10 +213,16 @@ class _Work:
 def write_evaluation(found: Evaluation, folder: Path, *, force: bool = False) -> tuple[Path, ...]:
     """Write the evaluation, the page about it and its picture into a folder, which is made if it is missing.
 
+    Where the folder is the result whose file was judged, its report.html and model_card.md tell of it from then on.
+
     Raises:
-        ArtifactError: if there is an evaluation already, or the disk refuses.
+        ArtifactError: if there is an evaluation already, the folder is another result, or the disk refuses.
     """
     contents = {JSON: json_bytes(found.model_dump(mode="json")), MARKDOWN: evaluation_markdown(found).encode()}
     picture = evaluation_plot(found)
     contents |= {} if picture is None else {PLOT: picture}
-    return write_together(contents, folder, force=force)
+    if not is_result(folder):
+        return write_together(contents, folder, force=force)
+    check_free(folder / JSON, force=force)
+    add_evaluation(folder, found, contents)
+    return tuple(folder / name for name in contents)

@@ -115,7 +115,7 @@ def export(
     """
     root, chosen = Path(folder), BACKENDS.get(backend)
     name = _file_name(chosen, out)
-    with _alone_in(root):
+    with alone_in(root):
         result = _Result.read(root)
         settings = _read_settings(result.model.deployment, chosen, sets)
         if (root / name).exists() and not force:
@@ -132,7 +132,7 @@ def exported_values(artifact: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def _alone_in(root: Path) -> Iterator[None]:
+def alone_in(root: Path) -> Iterator[None]:
     """Keep other processes out of a folder that is there; a missing one is told by whoever reads it."""
     with disk_errors(root):
         lock = lock_folder(root) if root.is_dir() else None
