@@ -7,7 +7,7 @@ import onnx
 
 from qface_toolkit.backends import Backend
 from qface_toolkit.backends.onnx_qdq import OnnxQdq
-from qface_toolkit.backends.onnx_qdq.writer import code_names
+from qface_toolkit.backends.onnx_qdq.writer import code_names, value_names
 from qface_toolkit.measure.cost import measure_cost
 from qface_toolkit.measure.fusion import Fusion
 from qface_toolkit.quantize.model import QuantizedModel
@@ -28,6 +28,9 @@ def layer_names(model: QuantizedModel, backend: Backend) -> dict[str, str] | Non
     names = {OUTPUT: embedding_name(model)}
     for tensor, name in code_names(model, backend.code_type).items():
         names.setdefault(name, tensor)
+    for tensor, name in value_names(model, backend.target, backend.code_type).items():
+        if model.plan.in_float(tensor, backend.target.family):
+            names.setdefault(name, tensor)
     return names
 
 

@@ -152,6 +152,13 @@ def test_blocks_may_be_missing(whole, make, block):
     assert Page(to_html(make(whole))).headings()[0] == 1
 
 
+def test_accuracy_that_nobody_measured_is_said(values, make):
+    assert "not measured" not in Page(to_html(make(values))).text
+    values["verification"] = None
+    text = Page(to_html(make(values))).text
+    assert "Accuracy not measured qface evaluate measures it, on real faces" in text
+
+
 def test_reports_of_the_first_version_have_a_page(values, make):
     page = Page(to_html(make(values)))
     assert "Where the bytes are" not in page.text

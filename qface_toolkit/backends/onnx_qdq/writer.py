@@ -54,9 +54,9 @@ def code_names(
     return {tensor: name for tensor, name in codes.items() if model.plan.quantized(tensor, target.family)}
 
 
-def value_names(model: QuantizedModel, target: Target) -> dict[str, str]:
+def value_names(model: QuantizedModel, target: Target, code_type: CodeType = UNSIGNED) -> dict[str, str]:
     """Return the name that each tensor's float values have in the file that `write_qdq` makes of the same model."""
-    return dict(_written(model, UNSIGNED, target).values)
+    return dict(_written(model, code_type, target).values)
 
 
 def _written(model: QuantizedModel, code_type: CodeType, target: Target) -> TensorWriter:
