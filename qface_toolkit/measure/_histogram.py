@@ -103,8 +103,9 @@ def threshold_at(kind: Kind, kept: Kept, rank: int) -> tuple[float, float, float
     reach = _above(kind.impostor, wanted) + np.cumsum(found.impostor)
     at = min(int(np.searchsorted(reach, rank * (1 - _SLACK))), len(reach) - 1)
     reaching = found.scores >= found.scores[at]
+    # Weights that are added up in another order may be more than all by a rounding.
     genuine, impostor = (
-        (_above(of, wanted) + each[reaching].sum()) / of[0]
+        min(1.0, (_above(of, wanted) + each[reaching].sum()) / of[0])
         for of, each in ((kind.genuine, found.genuine), (kind.impostor, found.impostor))
     )
     return float(found.scores[at]), float(genuine), float(impostor)
