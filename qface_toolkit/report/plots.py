@@ -29,6 +29,12 @@ _STYLE: dict[str, Any] = {
     "axes.spines.right": False,
     "text.parse_math": False,
 }
+_WORTH_A_NAME = 0.4
+"""Lower bars, as a share of the highest, stay without a name: it would lie across their neighbours."""
+
+_LETTER, _LINE = 0.017, 0.19
+"""How wide a letter is, as a share of the plot, and how high a line, as a share of the highest bar."""
+
 _GREY, _BLUE, _ORANGE = "#555555", "#0072b2", "#d55e00"
 
 
@@ -121,15 +127,20 @@ def _draw_histogram(axes: Sequence[Any], found: AgreementFigures) -> None:
 
 def _label_largest(axes: Any, values: Sequence[float], names: Sequence[str]) -> None:  # noqa: ANN401 - its type is matplotlib's
     """Write names at the largest bars, but not over each other."""
-    placed: list[int] = []
+    most, placed = max(values, default=0.0), list[tuple[float, float, float]]()
     for place in sorted(range(len(values)), key=lambda place: -values[place]):
-        apart = all(
-            abs(place - other) > 0.45 * len(values) or abs(values[place] - values[other]) > 0.17 * max(values)
-            for other in placed
-        )
-        if not apart or values[place] <= 0 or len(placed) == LABELLED:
+        if values[place] <= _WORTH_A_NAME * most or len(placed) == LABELLED:
+            return
+        name, left = clean(names[place], LONGEST_LABEL), place > len(values) / 2
+        wide = len(name) * _LETTER * len(values)
+        span = (place - wide, place, values[place]) if left else (place, place + wide, values[place])
+        if any(_overlap(span, other, most) for other in placed):
             continue
-        placed.append(place)
-        side, offset = ("right", -2) if place > len(values) / 2 else ("left", 2)
-        at = (place, values[place])
-        axes.annotate(clean(names[place], LONGEST_LABEL), at, (offset, 2), textcoords="offset points", ha=side)
+        placed.append(span)
+        side, offset = ("right", -2) if left else ("left", 2)
+        axes.annotate(name, (place, values[place]), (offset, 2), textcoords="offset points", ha=side)
+
+
+def _overlap(one: tuple[float, float, float], other: tuple[float, float, float], most: float) -> bool:
+    beside = one[1] < other[0] or other[1] < one[0]
+    return not beside and abs(one[2] - other[2]) < _LINE * most
