@@ -33,7 +33,8 @@ def main() -> None:
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
     except (KeyboardInterrupt, click.Abort):
-        click.echo("interrupted; what was finished of a compression is in OUT.partial (--resume)", err=True)
+        left = "; what was finished is in OUT.partial (--resume)" if sys.argv[1:2] == ["compress"] else ""
+        click.echo(f"interrupted{left}", err=True)
         sys.exit(130)
     except click.ClickException as error:
         error.show()

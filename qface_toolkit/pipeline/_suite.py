@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from qface_toolkit._disk import json_bytes
+from qface_toolkit.errors import QFaceError
 from qface_toolkit.evaluation import find_suite, published_rows
 from qface_toolkit.models import FloatModel
 from qface_toolkit.pipeline._evaluate import Protocol, evaluate
@@ -24,18 +25,28 @@ def evaluate_suite(
 ) -> Suite:
     """Judge a model on every set of the papers that the folder holds; see `evaluate` for the options.
 
-    `habits` are values for `Protocol`, as far as they say how images are embedded and people drawn.
+    `habits` are values for `Protocol`, as far as they say how images are embedded and people drawn. A set that cannot
+    be used costs the figures of no other one.
 
     Raises:
-        QFaceError: whatever the user can mend.
+        QFaceError: if there is no set to judge it on, or each of them has a mistake.
     """
     found = find_suite(Path(folder))
     kept = {key: value for key, value in habits.items() if key in _KEPT}
     wanted = {key: Protocol(pairs=path, **kept) for key, path in found.pairs.items()}
     wanted |= {key: Protocol(ijb=path, **kept) for key, path in found.ijb.items()}
+    evaluations, failed = {}, {}
+    for key, protocol in wanted.items():
+        try:
+            evaluations[key] = evaluate(model, protocol, **options)
+        except QFaceError as error:
+            failed[key] = error
+    if not evaluations:
+        raise next(iter(failed.values()))
     return Suite(
-        evaluations={key: evaluate(model, protocol, **options) for key, protocol in wanted.items()},
+        evaluations=evaluations,
         missing=dict(found.missing),
+        failed={key: error.what for key, error in failed.items()},
         published=tuple(PublishedFigures.model_validate(row, from_attributes=True) for row in published_rows()),
     )
 

@@ -50,9 +50,11 @@ def evaluation_verdict(found: Evaluation) -> str:
         return f"{name} has a mean cosine of {cosine(mean.value if mean else None)} to its float model on {what}."
     if _is_tied(found, far):
         return f"{name} gives so many pairs on {what} the same score that {far} says nothing: see the equal error rate."
-    size = f"{_points(lost)} percentage points of {far}"
+    gained = lost.value is not None and round(lost.value, 4) < 0
+    size = f"{_points(lost).lstrip('-')} percentage points of {far}"
+    told = f"{name} {'gains' if gained else 'loses'} {size} on {what}"
     if lost.low is None or lost.high is None:
-        return f"{name} loses {size} on {what}."
+        return f"{told}."
     if lost.low == lost.high == 0:
         bound = "no draw of these people shows a difference, so only a larger set could bound it"
     elif lost.low <= 0 <= lost.high:
@@ -61,7 +63,7 @@ def evaluation_verdict(found: Evaluation) -> str:
         bound = f"a loss, with 95 % confidence between {100 * lost.low:.2f} and {100 * lost.high:.2f} points"
     else:
         bound = "no loss: with 95 % confidence it is better than the float model here"
-    return f"{name} loses {size} on {what}: {bound}."
+    return f"{told}: {bound}."
 
 
 def _is_tied(found: Evaluation, far: str) -> bool:

@@ -29,11 +29,13 @@ class PublishedFigures(Block):
 
 
 class Suite(Block):
-    """One model on every set that was there, by the set's key; `missing` says what was looked for."""
+    """One model on every set that was there, by the set's key; `missing` says what was looked for and `failed`
+    what is wrong with a set that is there."""
 
     schema_version: Literal[1] = SUITE_VERSION
     evaluations: dict[str, Evaluation]
     missing: dict[str, str]
+    failed: dict[str, str] = {}
     published: tuple[PublishedFigures, ...]
 
 
@@ -43,6 +45,7 @@ def suite_sections(suite: Suite) -> list[Section]:
     rows += [(f"{one.system} {one.model} {one.config}", *_cells(one.figures)) for one in suite.published]
     said = ("Accuracy of pairs, and TAR at FAR 1e-4 for IJB, in percent; the rows below ours are as published.",)
     missing = tuple(f"{TITLES[key]} is not here: {clean(what)}" for key, what in suite.missing.items())
+    missing += tuple(f"{TITLES[key]} has no figures: {clean(what)}" for key, what in suite.failed.items())
     sources = tuple(dict.fromkeys(f"{one.system}: {one.source}" for one in suite.published))
     table = Section("On the sets of the papers", said, ("", *TITLES.values()), tuple(row for row in rows if row))
     uncertain = tuple(f"{one.system} {one.model} {one.config}: {one.note}" for one in suite.published if one.note)

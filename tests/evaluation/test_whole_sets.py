@@ -72,3 +72,13 @@ def test_a_suite_of_nothing_is_said(qface, tmp_path):
     code, out, err = qface("evaluate", "demo", "--suite", "quantface", tmp_path, *QUICK)
     assert (code, out) == (1, "")
     assert "lfw.bin" in err
+
+
+def test_a_damaged_set_costs_no_other_ones_figures(qface, sets, tmp_path):
+    (tmp_path / "lfw.bin").write_bytes((sets / "lfw.bin").read_bytes())
+    (tmp_path / "calfw.bin").write_bytes(b"damaged")
+    code, out, _ = qface("evaluate", "demo", "--suite", "quantface", tmp_path, "--folds", "5", *QUICK)
+    assert code == 0
+    assert "CALFW has no figures: this is no pairs file" in " ".join(out.split())
+    (tmp_path / "lfw.bin").unlink()
+    assert qface("evaluate", "demo", "--suite", "quantface", tmp_path, *QUICK)[0] == 1

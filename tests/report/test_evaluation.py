@@ -75,6 +75,11 @@ def test_the_verdict_says_what_the_interval_says(figure, said):
     assert said in evaluation_verdict(evaluation(figures))
 
 
+def test_a_gain_is_called_a_gain():
+    figures = {"tar_lost@1e-4": Figure(value=-0.003, low=-0.01, high=0.02)}
+    assert "gains 0.30 percentage points of TAR" in evaluation_verdict(evaluation(figures))
+
+
 def test_without_the_usual_rate_the_lowest_one_counts():
     figures = {f"tar_lost@{far}": Figure(value=lost) for far, lost in (("1e-2", 0.1), ("1e-3", 0.2))}
     assert "20.00 percentage points of TAR at FAR 1e-3" in evaluation_verdict(evaluation(figures))
