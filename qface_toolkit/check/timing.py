@@ -26,12 +26,14 @@ class Timing:
 
     def put_into(self, report: Report) -> Report:
         """Return a report with these latencies in the place of its own, and with the machine they were taken on."""
-        artifacts = tuple(self._timed(one) for one in report.artifacts)
+        artifacts = tuple(self._timed(one, report) for one in report.artifacts)
         floats = {**report.float_latency, **self.floats}
         changed = {"artifacts": artifacts, "float_latency": floats, "environment": self.environment}
         return report.model_copy(update=changed)
 
-    def _timed(self, artifact: ArtifactFigures) -> ArtifactFigures:
+    def _timed(self, artifact: ArtifactFigures, report: Report) -> ArtifactFigures:
+        if artifact.runtime == "torch" and not other_machine(self.environment, report.environment, "torch", threads=1):
+            return artifact
         latency = self.files.get(artifact.name)
         if latency is None:
             missing = {"latency": None, "latency_missing": self.missing.get(artifact.name, "it was not measured")}

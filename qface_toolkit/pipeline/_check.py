@@ -25,11 +25,13 @@ from qface_toolkit.report.schema import ArtifactFigures, LatencyFigures, SpecFac
 
 LONGEST_S = 40.0
 IN_OPENVINO = "float.onnx in OpenVINO"
-NOT_ONNX = "only ONNX files can be measured anew beside a report; check without --measure for this one"
+NOT_ONNX = "only ONNX files can be measured anew beside a report"
 
 
-def measure_beside(judged: Judged, *, tell: Tell = silent) -> Timing:
+def measure_beside(judged: Judged, *, tell: Tell = silent, longest_s: float | None = None) -> Timing:
     """Return the latencies of the ONNX files beside a report: one image at a time on one thread, in turns.
+
+    It takes as many rounds as it needs, for LONGEST_S seconds at most, or `longest_s`.
 
     Raises:
         QFaceError: if a file is not the one that the report speaks of, cannot be trusted, or there is no float.onnx.
@@ -46,7 +48,7 @@ def measure_beside(judged: Judged, *, tell: Tell = silent) -> Timing:
     progress = tell("measure the latency")
     quantized = [name for name in calls if name not in (FLOAT_ARTIFACT, FAST_ARTIFACT, IN_OPENVINO)]
     reference = FAST_ARTIFACT if FAST_ARTIFACT in calls else FLOAT_ARTIFACT
-    found = measure_enough(calls, dict.fromkeys(quantized, reference), LONGEST_S, progress)
+    found = measure_enough(calls, dict.fromkeys(quantized, reference), longest_s or LONGEST_S, progress)
     return _timing(judged, found, missing)
 
 

@@ -288,6 +288,26 @@ def test_latencies_measured_anew_go_before_the_recorded_ones():
     assert (found.outcome, "not beside the report" in found.said) == ("not comparable", True)
 
 
+def in_torch(found):
+    int8(found)["runtime"] = "torch"
+    found["float_latency"]["torch"] = found["float_latency"]["onnxruntime"]
+
+
+def test_latencies_in_torch_stay_the_recorded_ones():
+    now, before = values(1, slower=1.3), values(2)
+    in_torch(now)
+    in_torch(before)
+    fresh = timings.recorded(judged(values(3)).report)
+    fresh = Timing(fresh.environment, {}, fresh.floats, {}, {"int8.x86.onnx": "only ONNX files"})
+    verdict = compare(judged(now), judged(before), read_budgets(), fresh)
+    assert outcome(verdict, "latency_ratio").outcome == "failed"
+    kept = fresh.put_into(judged(now).report)
+    assert kept.artifacts[INT8].latency == judged(now).report.artifacts[INT8].latency
+    now["environment"]["cpu"] = "another"
+    dropped = fresh.put_into(judged(now).report).artifacts[INT8]
+    assert (dropped.latency, dropped.latency_missing) == (None, "only ONNX files")
+
+
 def test_names_of_float_files_are_those_of_the_backends():
     from qface_toolkit.backends import _float_fast, _float_onnx
 
