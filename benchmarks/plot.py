@@ -1,7 +1,8 @@
 """Accuracy against latency, one panel a model, with a name beside every point.
 
-Names stand in a column at the right, in the order of their points' heights and apart from each other, so that none
-covers another; a thin line leads to each point. What the picture was drawn from is hashed into its metadata.
+Of settings of one tool that differ little, one is drawn; the table has them all. Names stand in a column at the right, in
+the order of their points' heights and apart from each other, so that none covers another; a thin line leads to each
+point. What the picture was drawn from is hashed into its metadata.
 """
 
 import hashlib
@@ -20,6 +21,7 @@ COLOURS = {"float": "#6b7280", "qface_toolkit": "#c2410c", "ONNX Runtime": "#1d4
            "torch.ao": "#7e22ce"}  # fmt: skip
 NETWORKS = {"prelu": "MobileFaceNet with PReLU", "relu6": "MobileFaceNet with ReLU6", "demo": "the demo model"}
 """What to call the models that are there by default; others are called as the command line names them."""
+TABLE_ONLY = ("float, torch", "quantize_static MinMax", "quantize_static Entropy", "NNCF mixed")
 REACH = 0.06
 """How far below the float model a point may lie and still be drawn."""
 INK = "#1f2937"
@@ -31,7 +33,7 @@ def points(result: Mapping[str, Any]) -> dict[str, list[Point]]:
     """Return what is plotted, by model: everything that has a time and an accuracy."""
     found: dict[str, list[Point]] = {}
     for row in result["rows"]:
-        if "failed" not in row and not row["simulation"]:
+        if "failed" not in row and not row["simulation"] and row["name"] not in TABLE_ONLY:
             faces = row["images"] == "faces"
             label = f"{row['name']}{', real faces' if faces else ''}"
             point = (label, row["by"], faces, row["p50_ms"]["value"], row["tar"]["1e-4"])
@@ -55,7 +57,7 @@ def read_digest(file: Path) -> str | None:
 def write_plot(result: Mapping[str, Any], file: Path) -> None:
     """Draw the plot; its background is white whatever the page's is."""
     panels = points(result)
-    figure = Figure(figsize=(10.5, 4.6 * len(panels)), layout="constrained", facecolor="white")
+    figure = Figure(figsize=(10.5, 3.9 * len(panels)), layout="constrained", facecolor="white")
     axes = figure.subplots(len(panels), 1, squeeze=False)[:, 0]
     for one, (model, its_points) in zip(axes, panels.items(), strict=True):
         _panel(one, model, its_points)
