@@ -1,7 +1,7 @@
 """Accuracy against latency, one panel a model, with a name beside every point.
 
-Of settings of one tool that differ little, one is drawn; the table has them all. Names stand in a column at the right, in
-the order of their points' heights and apart from each other, so that none covers another; a thin line leads to each
+Of settings of one tool that differ little, one is drawn; the table has them all. Names stand in a column at the right,
+in the order of their points' heights and apart from each other, so that none covers another; a thin line leads to each
 point. What the picture was drawn from is hashed into its metadata.
 """
 
