@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 LONGEST_NAME = 28
 
 
-@click.command()
+@click.command(no_args_is_help=True)
 @click.argument("models", nargs=-1, required=True, metavar="MODEL...")
 @click.option("--threads", default=1, show_default=True, type=click.IntRange(1, 1024))
 @click.option("--batch", default=1, show_default=True, type=click.IntRange(1, 1024), help="Images in a call.")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 SUMMARY = "GITHUB_STEP_SUMMARY"
 
 
-@click.command()
+@click.command(no_args_is_help=True)
 @click.argument("report", type=FOLDER)
 @click.option("--baseline", required=True, type=FOLDER, metavar="BASE", help="What to compare with; see --update.")
 @click.option("--budgets", type=FOLDER, metavar="FILE", help="YAML: what each figure may lose.")
