@@ -248,7 +248,15 @@ def quickly(monkeypatch):
     monkeypatch.setattr(_check, "LONGEST_S", 1.0)
 
 
+def test_a_baseline_that_was_measured_among_other_files_is_not_compared(qface, result, baseline, quickly):
+    code, out, err = qface("check", result, "--baseline", baseline, "--measure", "--json")
+    (found,) = [one for one in json.loads(out)["findings"] if one["figure"] == "latency_ratio"]
+    assert (code, err, found["outcome"]) == (0, "", "not comparable")
+    assert "--update --measure the baseline" in found["said"]
+
+
 def test_measure_compares_the_files_beside_the_report(qface, result, baseline, quickly):
+    assert qface("check", result, "--baseline", baseline, "--measure", "--update")[0] == 0
     code, out, err = qface("check", result, "--baseline", baseline, "--measure", "--set", "latency_growth=9", "--json")
     (found,) = [one for one in json.loads(out)["findings"] if one["figure"] == "latency_ratio"]
     assert (code, err, found["outcome"]) == (0, "", "passed")

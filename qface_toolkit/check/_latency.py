@@ -33,6 +33,8 @@ def _not_comparable(artifact: ArtifactFigures, now: Timing, before: Timing) -> s
         return f"the float model was not timed in {runtime}"
     if (here.threads, here.batch) != (there.threads, there.batch):
         return "the two were measured with other threads or batches"
+    if here.among != there.among:
+        return "the two took turns with other files, which changes short times: --update --measure the baseline"
     return other_machine(now.environment, before.environment, runtime, here.threads)
 
 

@@ -37,7 +37,7 @@ def check(
     1 with --strict. Another kind of CPU: latencies are not compared, all else is.
 
     \b
-    qface check demo-out --baseline baseline.json --update
+    qface check demo-out --baseline baseline.json --update --measure
     qface check demo-out --baseline baseline.json
     qface check demo-out --baseline baseline.json --measure --strict
     """

@@ -25,9 +25,13 @@ SCHEDSTAT = "/proc/thread-self/schedstat"
 
 @dataclass(frozen=True)
 class Latency:
-    """The time of one call in each round, in milliseconds; kept raw so that anything can be computed again."""
+    """The time of one call in each round, in milliseconds; kept raw so that anything can be computed again.
+
+    `among` names all that took turns, sorted: what runs in between leaves the caches as a short call finds them.
+    """
 
     samples_ms: tuple[float, ...]
+    among: tuple[str, ...] = ()
 
     @property
     def p50_ms(self) -> float:
@@ -63,7 +67,8 @@ def measure_latency(
     for _ in range(warmup):
         for call in calls.values():
             call()
-    return {name: Latency(tuple(samples)) for name, samples in _samples(calls, rounds, seed, budget_s).items()}
+    among = tuple(sorted(calls))
+    return {name: Latency(tuple(samples), among) for name, samples in _samples(calls, rounds, seed, budget_s).items()}
 
 
 def times_faster(reference: Latency, other: Latency) -> float:

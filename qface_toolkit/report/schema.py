@@ -73,18 +73,23 @@ class CalibrationUsed(Block):
 
 
 class LatencyFigures(Block):
-    """The time of one call on a batch of `batch` images; samples of the same index come from the same round."""
+    """The time of one call on a batch of `batch` images; samples of the same index come from the same round.
+
+    `among` names all that took turns in these rounds.
+    """
 
     p50_ms: Positive
     p90_ms: Positive
     samples_ms: tuple[Positive, ...]
+    among: tuple[str, ...] = ()
     threads: Annotated[int, Field(gt=0)]
     batch: Annotated[int, Field(gt=0)]
 
     @classmethod
     def of(cls, latency: Latency, *, threads: int, batch: int) -> "LatencyFigures":
         """Return what was measured, with the conditions it was measured under."""
-        figures = {"p50_ms": latency.p50_ms, "p90_ms": latency.p90_ms, "samples_ms": latency.samples_ms}
+        figures = {"p50_ms": latency.p50_ms, "p90_ms": latency.p90_ms, "samples_ms": latency.samples_ms,
+                   "among": latency.among}  # fmt: skip
         return cls.model_validate({**figures, "threads": threads, "batch": batch})
 
 
