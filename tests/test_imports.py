@@ -3,6 +3,7 @@
 import ast
 import graphlib
 import importlib.util
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -27,6 +28,8 @@ LAYERS = (
     {"errors"},
     {"__init__"},
 )
+TORCH_AO = re.compile(r"(torch\.)?(ao|quantization|nn\.(quantized|intrinsic|qat|quantizable))(\.|$)|nn\.q\w+$")
+"""Names that stand for it, older ones and those behind `from torch import nn` included."""
 RANKS = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}
 
 
@@ -70,7 +73,7 @@ def test_no_modules_import_each_other():
 
 @pytest.mark.parametrize("module", modules())
 def test_torch_ao_stands_in_one_file(module):
-    uses = {name for name in imported(modules()[module]) if name == "torch.ao" or name.startswith("torch.ao.")}
+    uses = {name for name in imported(modules()[module]) if TORCH_AO.match(name)}
     assert not uses or module == "qface_toolkit.quantize.fx"
 
 

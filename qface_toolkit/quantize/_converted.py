@@ -1,4 +1,4 @@
-"""What is mended in the module that torch.ao converted: kernels that are wrong, slow or have a grid of their own."""
+"""What is mended in the converted module: kernels that are wrong, slow or have a grid of their own."""
 
 from typing import Any, cast
 

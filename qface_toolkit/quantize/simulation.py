@@ -1,6 +1,6 @@
 """A quantized model as one target will run it, in float arithmetic: what methods observe, fine-tune and compare with.
 
-The quantizers that torch.ao inserts are bound to the model's plan: which tensors are rounded, over which ranges.
+The quantizers that FX graph mode inserts are bound to the model's plan: which tensors are rounded, over which ranges.
 """
 
 import copy
