@@ -22,7 +22,7 @@ from qface_toolkit.artifacts import read_manifest
 from qface_toolkit.backends._float_onnx import ARTIFACT as FLOAT_ARTIFACT
 from qface_toolkit.backends._onnxruntime import open_onnx
 from qface_toolkit.environment import record_environment, usable_cores
-from qface_toolkit.evaluation import PeopleSet, draw_people, read_people
+from qface_toolkit.evaluation import PeopleSet, read_people, synthetic_people
 from qface_toolkit.measure.agreement import measure_agreement
 from qface_toolkit.quantize.model import load_quantized
 
@@ -76,7 +76,7 @@ def main() -> None:
     parser.add_argument("--save", type=Path)
     wanted = parser.parse_args()
     wanted.work.mkdir(parents=True, exist_ok=True)
-    albums = {HELD_OUT: draw_people()}
+    albums = {HELD_OUT: synthetic_people()}
     if wanted.faces:
         albums["faces"] = read_people(wanted.faces)
     titles = ["model", "calibrated on", *(f"mean / p1 / lowest cosine, {name}" for name in albums), "images made in, s"]

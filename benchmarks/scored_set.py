@@ -19,13 +19,13 @@ from qface_toolkit.evaluation import (
     FaceImages,
     PairSet,
     PeopleSet,
-    draw_people,
     embed_images,
     read_pairs,
     read_people,
+    synthetic_people,
 )
 from qface_toolkit.measure.accuracy import FaceSet, first_of_each, measure_accuracy
-from qface_toolkit.measure.resampling import draw_people as draw_anew
+from qface_toolkit.measure.resampling import draw_people
 from qface_toolkit.measure.verification import Pairs, make_pairs
 from qface_toolkit.models import ModelSpec
 from qface_toolkit.sources import pixel_sha256
@@ -59,7 +59,7 @@ def open_faces(folder: Path, pairs: Path | None, folds: int) -> ScoredSet:
 
 def draw_faces(people: int) -> ScoredSet:
     """Draw people whose attribute values no calibration set uses."""
-    drawn = draw_people(people)
+    drawn = synthetic_people(people)
     return _scored(drawn, make_pairs(drawn.owners, per_fold=min(300, 2 * people)))
 
 
@@ -119,7 +119,7 @@ def score(reference: np.ndarray, other: np.ndarray, faces: FaceSet, draws: int) 
 
     What TAR loses comes with its interval, from `draws` draws of people.
     """
-    found = measure_accuracy(reference, other, faces, draw_anew(int(faces.owners.max()) + 1, draws), (FAR,))
+    found = measure_accuracy(reference, other, faces, draw_people(int(faces.owners.max()) + 1, draws), (FAR,))
     lost = found["tar_lost@1e-4"]
     figures: dict[str, Any] = {
         name: round(found[name].value, 6)

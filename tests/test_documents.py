@@ -67,7 +67,7 @@ def desk(tmp_path_factory):
 
 
 def _write_faces(folder, people=12, each=3):
-    drawn, lines = synthetic.draw_people(people, each), ["image,group"]
+    drawn, lines = synthetic.synthetic_people(people, each), ["image,group"]
     for index in range(people * each):
         name = f"person-{index // each:02}/{index % each}.png"
         (folder / "people" / name).parent.mkdir(parents=True, exist_ok=True)
@@ -86,7 +86,7 @@ def at_desk(desk, tmp_path, monkeypatch):
     copy = shutil.copytree(desk, tmp_path / "desk")
     monkeypatch.chdir(copy)
     measure_quickly(monkeypatch)
-    monkeypatch.setattr(_evaluate, "draw_people", lambda: synthetic.draw_people(12, 3))
+    monkeypatch.setattr(_evaluate, "synthetic_people", lambda: synthetic.synthetic_people(12, 3))
     return copy
 
 

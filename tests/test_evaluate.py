@@ -12,7 +12,7 @@ from PIL import Image
 
 from qface_toolkit.artifacts import read_manifest, verify_files
 from qface_toolkit.errors import MeasurementError
-from qface_toolkit.evaluation.synthetic import draw_people
+from qface_toolkit.evaluation.synthetic import synthetic_people
 from qface_toolkit.pipeline import Protocol, _evaluate, evaluate
 from qface_toolkit.report import read_evaluation
 from qface_toolkit.report._evaluation_tables import evaluation_verdict
@@ -29,7 +29,7 @@ def result(tmp_path_factory):
 @pytest.fixture(scope="module")
 def faces(tmp_path_factory):
     """Give a folder of drawn people as a user would have one of faces, a .bin of pairs of them, and their groups."""
-    folder, drawn = tmp_path_factory.mktemp("faces"), draw_people(PEOPLE, EACH)
+    folder, drawn = tmp_path_factory.mktemp("faces"), synthetic_people(PEOPLE, EACH)
     lines = ["image,group"]
     for index in range(PEOPLE * EACH):
         person = folder / "people" / f"person-{index // EACH:02}"
@@ -111,7 +111,7 @@ def test_pairs_are_judged_by_folds_with_the_mirrored_image(qface, result, faces)
 
 
 def test_drawings_are_called_drawings(qface, result, monkeypatch):
-    monkeypatch.setattr(_evaluate, "draw_people", lambda: draw_people(PEOPLE, EACH))
+    monkeypatch.setattr(_evaluate, "synthetic_people", lambda: synthetic_people(PEOPLE, EACH))
     code, out, _ = qface("evaluate", result, "--synthetic", *QUICK)
     assert code == 0
     assert "36 drawings of 12 drawn identities (no real faces)" in " ".join(out.split())

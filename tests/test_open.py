@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 from qface_toolkit import load_model, pipeline
 from qface_toolkit.errors import ArtifactError, QFaceError, RecipeError
 from qface_toolkit.evaluation import embed_images
-from qface_toolkit.evaluation.synthetic import draw_people
+from qface_toolkit.evaluation.synthetic import synthetic_people
 from qface_toolkit.pipeline._open import Wanted, open_embedder, read_facts, result_files
 
 PLAIN = Wanted({})
@@ -26,7 +26,7 @@ def result(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def people():
-    return draw_people(4, 2)
+    return synthetic_people(4, 2)
 
 
 def rows_of(model, people, wanted=PLAIN):

@@ -9,7 +9,7 @@ from qface_toolkit.evaluation.pairs import PairSet, read_pairs
 from qface_toolkit.evaluation.people import PeopleSet, read_people
 from qface_toolkit.evaluation.published import PublishedRow, published_rows
 from qface_toolkit.evaluation.suite import SUITE_KEYS, Suite, find_suite
-from qface_toolkit.evaluation.synthetic import draw_people
+from qface_toolkit.evaluation.synthetic import synthetic_people
 
 __all__ = [
     "BATCH",
@@ -24,7 +24,7 @@ __all__ = [
     "Rows",
     "Suite",
     "align",
-    "draw_people",
+    "synthetic_people",
     "embed_images",
     "find_suite",
     "published_rows",

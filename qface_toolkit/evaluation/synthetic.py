@@ -16,7 +16,7 @@ SEED = 7
 NOTE = "these are drawings: they show what compression changed, not how well a model tells real people apart"
 
 
-def draw_people(people: int = PEOPLE, images_each: int = IMAGES_EACH, seed: int = SEED) -> PeopleSet:
+def synthetic_people(people: int = PEOPLE, images_each: int = IMAGES_EACH, seed: int = SEED) -> PeopleSet:
     """Return a set of drawn people; with the default arguments, the images of the set `drawings-heldout`.
 
     Raises:

@@ -14,12 +14,12 @@ from qface_toolkit.evaluation import (
     Embedder,
     FaceImages,
     Rows,
-    draw_people,
     embed_images,
     read_groups,
     read_ijb,
     read_pairs,
     read_people,
+    synthetic_people,
 )
 from qface_toolkit.methods import Progress
 from qface_toolkit.models import FloatModel
@@ -172,7 +172,7 @@ class _Work:
     def _people(self) -> tuple[dict[str, Any], bool, Judged]:
         wanted, flip = self.protocol, self._flip(False)
         with self.step("read", "read the images' names"):
-            people = read_people(Path(wanted.faces), wanted.per_identity) if wanted.faces else draw_people()
+            people = read_people(Path(wanted.faces), wanted.per_identity) if wanted.faces else synthetic_people()
             groups = read_groups(Path(wanted.groups), people) if wanted.groups else None
         rows, reference = self._embedded(people.images, flip)
         with self.step("compare", "compare every two images") as progress:

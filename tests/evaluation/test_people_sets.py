@@ -9,7 +9,7 @@ from PIL import Image
 from test_pair_sets import encoded, pixels
 
 from qface_toolkit.errors import MeasurementError
-from qface_toolkit.evaluation import draw_people, embed_images, read_groups, read_people
+from qface_toolkit.evaluation import embed_images, read_groups, read_people, synthetic_people
 from qface_toolkit.sources import find_set, load_crops
 
 
@@ -230,7 +230,7 @@ def test_too_many_groups_are_refused(folder):
 
 @pytest.fixture(scope="module")
 def drawn():
-    return draw_people(3, 2)
+    return synthetic_people(3, 2)
 
 
 TEXTS = st.text(st.sampled_from('dran-0123/,"\n\r\0 '), max_size=40).map(str.encode)
@@ -248,7 +248,7 @@ def test_any_table_is_read_or_refused_in_our_words(drawn, tmp_path_factory, cont
 
 
 def test_drawings_are_those_of_the_held_out_set(drawn):
-    images = draw_people().images
+    images = synthetic_people().images
     held_out = find_set("drawings-heldout").open()
     assert len(images) == len(held_out)
     assert np.array_equal(load_crops(images, range(7, 10)), load_crops(held_out, range(7, 10)))
@@ -258,10 +258,10 @@ def test_drawings_say_that_they_are_drawings(drawn):
     assert drawn.description["kind"] == "drawings"
     assert any("drawings" in note for note in drawn.notes)
     assert drawn.owners.tolist() == [0, 0, 1, 1, 2, 2]
-    assert len({drawn.images.digest(index) for index in range(6)} | {draw_people(3, 2, 8).images.digest(0)}) == 7
+    assert len({drawn.images.digest(index) for index in range(6)} | {synthetic_people(3, 2, 8).images.digest(0)}) == 7
 
 
 @pytest.mark.parametrize("counts", [(1, 8), (8, 1), (0, 0)])
 def test_too_few_drawings_are_refused(counts):
     with pytest.raises(MeasurementError, match="cannot be compared"):
-        draw_people(*counts)
+        synthetic_people(*counts)

@@ -8,7 +8,7 @@ from helpers import run_here
 from ijb_files import write_protocol
 from PIL import Image
 
-from qface_toolkit.evaluation.synthetic import draw_people
+from qface_toolkit.evaluation.synthetic import synthetic_people
 
 QUICK = ("--draws", "20", "--quiet")
 
@@ -18,7 +18,7 @@ def sets(tmp_path_factory):
     """Give a folder with IJBC/ and lfw.bin, made of drawings."""
     folder = tmp_path_factory.mktemp("sets")
     write_protocol(folder / "IJBC")
-    drawn = draw_people(11, 2)
+    drawn = synthetic_people(11, 2)
     pairs = [(2 * person, 2 * (person + shift) + 1, not shift) for person in range(10) for shift in (0, 1)]
     for index in {index for *rows, _ in pairs for index in rows}:
         Image.fromarray(drawn.images.crop(index)).save(folder / f"{index}.png")
