@@ -11,10 +11,11 @@ from collections.abc import Iterator, Mapping
 from torch import fx
 
 from qface_toolkit.quantize._edit import propagate_shapes, shape_of
+from qface_toolkit.quantize._walk import NUMBER_COST
 from qface_toolkit.quantize.graph import inputs, module, operation
 from qface_toolkit.quantize.kept import LAYERS, nodes_in_float, stays_float
 from qface_toolkit.quantize.model import QuantizedModel
-from qface_toolkit.quantize.sensitivity import NUMBER_COST, Sensitivity
+from qface_toolkit.quantize.sensitivity import Sensitivity
 
 Losses = Mapping[tuple[str, str], float]
 """(kind, name) of a quantizer -> what it loses alone."""

@@ -8,7 +8,7 @@ there the rest of the network is run with this one quantizer switched.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,7 @@ import torch
 from torch import fx, nn
 
 from qface_toolkit.errors import MeasurementError
+from qface_toolkit.quantize._walk import BATCH, Walk, row_cosines
 from qface_toolkit.quantize.graph import operation
 from qface_toolkit.quantize.image_input import as_deployed
 from qface_toolkit.quantize.model import QuantizedModel
@@ -25,12 +26,6 @@ from qface_toolkit.quantize.simulation import ActivationQuantizer, WeightQuantiz
 Floats = npt.NDArray[np.float32]
 Kind = Literal["activation", "weights"]
 Progress = Callable[[int, int], None]
-
-BATCH = 16
-"""Images at once; torch has faster 1x1 convolutions for so many, whatever the number of threads."""
-
-NUMBER_COST = 30
-"""Multiply-adds that take as long as making one number of a tensor: what is cheap to compute waits for memory."""
 
 
 @dataclass(frozen=True)
@@ -109,15 +104,11 @@ class _Switch:
     turn: Callable[[bool], None]
 
 
-class _Network:
+class _Network(Walk):
     """A simulation, all of whose quantizers have switches, and which can be run from any place on."""
 
     def __init__(self, model: QuantizedModel, target: Target) -> None:
-        self.graph = prepare(model, target).prepared
-        self.graph.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a stub that lacks the keyword
-        self.nodes: list[fx.Node] = list(self.graph.graph.nodes)
-        self.calls = [_call(self.graph, node) for node in self.nodes]
-        self.read_last = _read_last(self.nodes)
+        super().__init__(prepare(model, target).prepared)
         switches = [*_activations(self.graph, model), *_weights(self.graph, model)]
         self.switches = sorted(switches, key=lambda switch: switch.first)
 
@@ -128,10 +119,10 @@ class _Network:
         found: _Cosines = {}
         for number, kinds in enumerate(_GROUPS):
             self.turn(kinds)
-            found["on", number] = _row_cosines(self.run_from(0, {}, images), reference)
+            found["on", number] = row_cosines(self.run_from(0, {}, images), reference)
         for name, kinds in (("left out", _GROUPS[-1]), ("alone", ())):
             for place, embeddings in self.switched(kinds, images):
-                found[name, place] = _row_cosines(embeddings, reference)
+                found[name, place] = row_cosines(embeddings, reference)
         return found
 
     def turn(self, kinds: tuple[Kind, ...]) -> None:
@@ -152,55 +143,10 @@ class _Network:
             yield number, self.run_from(place, live, images)
             switch.turn(switch.kind in kinds)
 
-    def run_from(self, place: int, live: dict[fx.Node, torch.Tensor], images: torch.Tensor) -> torch.Tensor:
-        """Return the embeddings, given the tensors that are still to be read before a place."""
-        values = dict(live)
-        for later in range(place, len(self.nodes)):
-            self.step(later, values, images)
-        return values[self.nodes[-1]]
-
-    def step(self, place: int, values: dict[fx.Node, torch.Tensor], images: torch.Tensor) -> None:
-        """Run one node, and forget what nobody reads any more."""
-        node = self.nodes[place]
-        values[node] = self.calls[place](values, images)
-        for dead in self.read_last[place]:
-            del values[dead]
-
     def effort(self, images: torch.Tensor) -> int:
         """Return the cost of everything that `cosines` runs for one image."""
-        live: dict[fx.Node, torch.Tensor] = {}
-        costs = []
-        for place, node in enumerate(self.nodes):
-            self.step(place, live, images)
-            costs.append(_cost(self.graph, node, live[node]))
-        behind = np.cumsum(costs[::-1], dtype=np.int64)[::-1]
+        behind = self.cost_from(images)
         return int((2 + 2 * len(_GROUPS)) * behind[0] + 2 * sum(int(behind[switch.first]) for switch in self.switches))
-
-
-def _call(graph: fx.GraphModule, node: fx.Node) -> Callable[[dict[fx.Node, torch.Tensor], torch.Tensor], torch.Tensor]:
-    """Return what computes a node from the values of others, or from images."""
-    if node.op == "placeholder":
-        return lambda values, images: images
-    if node.op == "output":
-        return lambda values, images: values[cast(fx.Node, node.args[0])]
-    function: Callable[..., Any] = (
-        graph.get_submodule(str(node.target)) if node.op == "call_module" else cast(Callable[..., Any], node.target)
-    )
-
-    def call(values: dict[fx.Node, torch.Tensor], images: torch.Tensor) -> torch.Tensor:
-        arguments = fx.node.map_arg(node.args, values.__getitem__)
-        return cast(torch.Tensor, function(*cast("tuple[Any, ...]", arguments), **node.kwargs))
-
-    return call
-
-
-def _read_last(nodes: list[fx.Node]) -> list[list[fx.Node]]:
-    """Return for each place the nodes whose values are read there for the last time."""
-    places = {node: place for place, node in enumerate(nodes)}
-    last: list[list[fx.Node]] = [[] for _ in nodes]
-    for node in nodes[:-1]:
-        last[max((places[user] for user in node.users), default=places[node])].append(node)
-    return last
 
 
 def _activations(graph: fx.GraphModule, model: QuantizedModel) -> Iterator[_Switch]:
@@ -248,18 +194,6 @@ def _rounded_weight(layer: nn.Module, weight: torch.Tensor) -> torch.Tensor | No
 
 def _turn_weights(layer: nn.Module, weights: tuple[torch.Tensor, torch.Tensor], on: bool) -> None:
     cast(torch.Tensor, layer.weight).data = weights[on]
-
-
-def _cost(graph: fx.GraphModule, node: fx.Node, value: torch.Tensor) -> int:
-    layer = graph.get_submodule(str(node.target)) if node.op == "call_module" else None
-    weight = layer.weight if isinstance(layer, nn.Conv2d | nn.Linear) else None
-    return value.numel() * (NUMBER_COST + (0 if weight is None else weight[0].numel()))
-
-
-def _row_cosines(embeddings: torch.Tensor, reference: torch.Tensor) -> npt.NDArray[np.float64]:
-    """Return the cosine of each pair of rows; rounding can leave an embedding of zeros, which is like no other."""
-    cosines: npt.NDArray[np.float64] = torch.cosine_similarity(embeddings.double(), reference.double()).numpy()
-    return np.clip(cosines, -1.0, 1.0)
 
 
 def _summary(network: _Network, target: Target, cosines: _Cosines) -> Sensitivity:
