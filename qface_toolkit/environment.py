@@ -8,9 +8,6 @@ import importlib.metadata
 import os
 import platform
 import random
-import re
-import resource
-import sys
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -23,7 +20,6 @@ FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimd", "asi
 PACKAGES = ("torch", "onnx", "onnxruntime", "numpy", "pillow")
 
 CPUINFO = Path("/proc/cpuinfo")
-STATUS = Path("/proc/self/status")
 
 
 class Environment(BaseModel):
@@ -61,18 +57,6 @@ def record_environment(seed: int, threads: int) -> Environment:
 def usable_cores() -> int:
     """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def peak_memory_bytes() -> int:
-    """Return the most memory this process has held.
-
-    Linux is asked for the process's own mark: `ru_maxrss` there starts from that of the process which started this one.
-    """
-    found = re.search(r"^VmHWM:\s+(\d+) kB", STATUS.read_text("utf-8"), re.MULTILINE) if STATUS.exists() else None
-    if found:
-        return int(found[1]) * 1024
-    largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return largest if sys.platform == "darwin" else largest * 1024
 
 
 def set_determinism(seed: int, threads: int) -> None:

@@ -8,8 +8,9 @@ import sys
 import pytest
 import torch
 
-from qface_toolkit import __version__, environment
-from qface_toolkit.environment import Environment, peak_memory_bytes, read_cpu, record_environment, set_determinism
+from qface_toolkit import __version__, _memory, environment
+from qface_toolkit._memory import peak_memory_bytes
+from qface_toolkit.environment import Environment, read_cpu, record_environment, set_determinism
 
 X86 = """processor	: 0
 vendor_id	: GenuineIntel
@@ -96,12 +97,12 @@ def test_determinism_repeats_torch_and_python():
 def test_peak_memory_is_that_of_the_process_alone():
     """A child of a large process is not itself large."""
     held = bytearray(600_000_000)
-    code = "from qface_toolkit.environment import peak_memory_bytes; print(peak_memory_bytes())"
+    code = "from qface_toolkit._memory import peak_memory_bytes; print(peak_memory_bytes())"
     child = int(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout)
     assert 1_000_000 < child < len(held) < peak_memory_bytes()
 
 
 def test_peak_memory_without_the_kernels_text(tmp_path, monkeypatch):
     expected = peak_memory_bytes()
-    monkeypatch.setattr(environment, "STATUS", tmp_path / "absent")
+    monkeypatch.setattr(_memory, "STATUS", tmp_path / "absent")
     assert peak_memory_bytes() >= 0.5 * expected

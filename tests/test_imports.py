@@ -24,7 +24,7 @@ LAYERS = (
     {"models"},
     {"recipe", "artifacts", "environment"},
     {"_settings", "_manifest"},
-    {"_yaml", "_disk", "_mistakes", "registry"},
+    {"_yaml", "_disk", "_mistakes", "_memory", "registry"},
     {"errors"},
     {"__init__"},
 )

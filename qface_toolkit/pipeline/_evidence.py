@@ -11,13 +11,14 @@ import numpy.typing as npt
 import torch
 
 from qface_toolkit._manifest import record_of
+from qface_toolkit._memory import peak_memory_bytes
 from qface_toolkit.backends import BACKENDS, Backend, Embed
 from qface_toolkit.backends._float_fast import ARTIFACT as FAST_ARTIFACT
 from qface_toolkit.backends._float_onnx import ARTIFACT as FLOAT_ARTIFACT
 from qface_toolkit.backends._onnxruntime import open_onnx, repeat_onnx
 from qface_toolkit.backends._openvino import repeat_openvino
 from qface_toolkit.backends._profile import inspect_onnx
-from qface_toolkit.environment import peak_memory_bytes, record_environment
+from qface_toolkit.environment import record_environment
 from qface_toolkit.measure.agreement import measure_agreement, row_cosines
 from qface_toolkit.measure.latency import Latency, measure_latency, times_faster
 from qface_toolkit.measure.size import measure_size, size_ratio

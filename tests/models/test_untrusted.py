@@ -222,7 +222,7 @@ def test_bombs_do_not_fill_the_memory(tmp_path):
     rewrite(tmp_path / "plain.pth", tmp_path / "zip.pth", lambda _, data: data, zipfile.ZIP_DEFLATED)
     program = (
         "import sys\n"
-        "from qface_toolkit.environment import peak_memory_bytes\n"
+        "from qface_toolkit._memory import peak_memory_bytes\n"
         "from qface_toolkit.errors import CheckpointError\n"
         "from qface_toolkit.models import load_model\n"
         "before = peak_memory_bytes()\n"
