@@ -71,6 +71,12 @@ def measure_latency(
     return {name: Latency(tuple(samples), among) for name, samples in _samples(calls, rounds, seed, budget_s).items()}
 
 
+def time_once(call: Callable[[], object]) -> float:
+    """Return how many milliseconds one call took, without those that this thread had to wait for a core."""
+    with _waiting() as waited:
+        return _milliseconds(call, waited)
+
+
 def times_faster(reference: Latency, other: Latency) -> float:
     """Return how many times as fast as `reference` the other is: the median over rounds of the ratio within a round.
 
