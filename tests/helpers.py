@@ -14,7 +14,7 @@ import torch
 
 from qface_toolkit import cli, pipeline
 from qface_toolkit.models.mobilefacenet import Bottleneck, MobileFaceNetPlan, PReLUMobileFaceNet
-from qface_toolkit.pipeline import _evidence, _plan, _sensitivity
+from qface_toolkit.pipeline import _evidence, _plan, _sensitivity, _turns
 from qface_toolkit.sources._sets import find_set
 
 SMALL = ("--recipe", "int8-fast", "--set", "calibration.count=16")
@@ -53,8 +53,9 @@ def write_tiny(path, change=lambda state: state):
 
 def measure_quickly(monkeypatch):
     """Measure on few images and in few rounds, on one thread: the files do not depend on it."""
-    for name, value in (("AGREEMENT_IMAGES", 32), ("SIMULATION_IMAGES", 16), ("LATENCY_ROUNDS", 10)):
+    for name, value in (("AGREEMENT_IMAGES", 32), ("SIMULATION_IMAGES", 16)):
         monkeypatch.setattr(_evidence, name, value)
+    monkeypatch.setattr(_turns, "LATENCY_ROUNDS", 10)
     monkeypatch.setattr(_sensitivity, "JOB_IMAGES", 4)
     monkeypatch.setattr(_plan, "usable_cores", lambda: 1)
 

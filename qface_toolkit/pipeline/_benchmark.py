@@ -27,10 +27,10 @@ from qface_toolkit.errors import ArtifactError, MeasurementError
 from qface_toolkit.measure.latency import Latency, measure_latency
 from qface_toolkit.methods import Progress
 from qface_toolkit.models import ModelSpec, load_model
-from qface_toolkit.pipeline._evidence import _foreign, _frozen
 from qface_toolkit.pipeline._golden import held_out
 from qface_toolkit.pipeline._job import Tell, silent
 from qface_toolkit.pipeline._open import Wanted, _input_of, open_embedder, result_files
+from qface_toolkit.pipeline._turns import foreign, frozen
 
 Inputs = npt.NDArray[np.float32]
 Opener = Callable[[], Callable[[], object]]
@@ -160,7 +160,7 @@ def _files(models: Sequence[str | Path]) -> list[tuple[str | Path, str]]:
 
 
 def _of_result(folder: Path) -> list[str | Path]:
-    mine = [entry.artifact for entry in BACKENDS.entries().values() if _foreign(entry) is None]
+    mine = [entry.artifact for entry in BACKENDS.entries().values() if foreign(entry) is None]
     return [folder / name for name in (FLOAT_ARTIFACT, FAST_ARTIFACT, *mine) if (folder / name).is_file()]
 
 
@@ -175,7 +175,7 @@ def _opened(model: str | Path, label: str, threads: int, batch: int, name: str |
         return _Candidate(label, embedder.runtime, size, partial(embedder.run, example))
     float_model = load_model(model, name=name)
     example = float_model.spec.preprocess(held_out(batch))
-    return _Candidate(label, f"torch {torch.__version__}", size, partial(_frozen(float_model, example), example))
+    return _Candidate(label, f"torch {torch.__version__}", size, partial(frozen(float_model, example), example))
 
 
 def _onnx_runtime(path: Path) -> str:

@@ -1,10 +1,7 @@
 """Measure what a job wrote, each figure against the float model and on drawings that calibration never saw."""
 
-import platform
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,12 +12,11 @@ from qface_toolkit._memory import peak_memory_bytes
 from qface_toolkit.backends import BACKENDS, Backend, Embed
 from qface_toolkit.backends._float_fast import ARTIFACT as FAST_ARTIFACT
 from qface_toolkit.backends._float_onnx import ARTIFACT as FLOAT_ARTIFACT
-from qface_toolkit.backends._onnxruntime import open_onnx, repeat_onnx
-from qface_toolkit.backends._openvino import repeat_openvino
+from qface_toolkit.backends._onnxruntime import open_onnx
 from qface_toolkit.backends._profile import inspect_onnx
 from qface_toolkit.environment import record_environment
 from qface_toolkit.measure.agreement import measure_agreement, row_cosines
-from qface_toolkit.measure.latency import Latency, measure_latency, times_faster
+from qface_toolkit.measure.latency import Latency
 from qface_toolkit.measure.size import measure_size, size_ratio
 from qface_toolkit.measure.verification import verify_identities
 from qface_toolkit.methods import Progress
@@ -31,6 +27,7 @@ from qface_toolkit.pipeline._job import Job
 from qface_toolkit.pipeline._layers import backend_cost, cost_of
 from qface_toolkit.pipeline._parity import LAYER_IMAGES, parity_ledger
 from qface_toolkit.pipeline._sensitivity import job_sensitivity
+from qface_toolkit.pipeline._turns import FLOAT_IN, foreign, speeds, take_turns
 from qface_toolkit.quantize.image_input import embed_as_deployed
 from qface_toolkit.quantize.model import QuantizedModel, embed
 from qface_toolkit.report import Report
@@ -54,12 +51,6 @@ from qface_toolkit.sources._sets import find_set
 AGREEMENT_IMAGES = 256
 SIMULATION_IMAGES = 32
 BATCH_SIZE = 8
-LATENCY_ROUNDS = 60
-LATENCY_BUDGET_S = 30.0
-"""Only a network of many billion operations meets this; small ones end after LATENCY_ROUNDS."""
-
-_FLOAT_IN = {"torch": "float network, traced", "onnxruntime": FLOAT_ARTIFACT, "openvino": "float.onnx in OpenVINO"}
-"""Runtime -> what stands for the float model there; in OpenVINO it is timed only if an artifact is."""
 
 
 def collect_evidence(
@@ -72,7 +63,7 @@ def collect_evidence(
 ) -> Report:
     """Return the report of a job whose artifacts are written; `path` tells where each stands."""
     bench = _Bench(job, path, model)
-    latencies = bench.latencies()
+    latencies = take_turns(job, path, bench.crops[:1])
     progress(1, 5)
     files = (FLOAT_ARTIFACT, FAST_ARTIFACT, *job.recipe.backends)
     artifacts = tuple(bench.artifact(name, latencies) for name in files)
@@ -92,7 +83,7 @@ def collect_evidence(
         calibration=CalibrationUsed(set=job.recipe.calibration.set, **manifest.as_json()),
         float_latency={
             runtime: LatencyFigures.of(latencies[name], threads=1, batch=1)
-            for runtime, name in _FLOAT_IN.items()
+            for runtime, name in FLOAT_IN.items()
             if name in latencies
         },
         artifacts=artifacts,
@@ -143,38 +134,6 @@ class _Bench:
         batches = (crops[start : start + BATCH_SIZE] for start in range(0, len(crops), BATCH_SIZE))
         return np.concatenate([run(self.job.model.spec.preprocess(batch)) for batch in batches])
 
-    def latencies(self) -> dict[str, Latency]:
-        """Time everything that is meant for this machine, one image at a time on one thread, in turns."""
-        one = self.job.model.spec.preprocess(self.crops[:1])
-        torch.set_num_threads(1)
-        try:
-            return measure_latency(self._calls(one), rounds=LATENCY_ROUNDS, budget_s=LATENCY_BUDGET_S)
-        finally:
-            torch.set_num_threads(self.job.threads)
-
-    def _calls(self, example: npt.NDArray[np.float32]) -> dict[str, Callable[[], object]]:
-        calls: dict[str, Callable[[], object]] = {
-            _FLOAT_IN["torch"]: partial(_frozen(self.job.model, example), example),
-            FLOAT_ARTIFACT: repeat_onnx(self.path(FLOAT_ARTIFACT), example, threads=1),
-            FAST_ARTIFACT: repeat_onnx(self.path(FAST_ARTIFACT), example, threads=1),
-        }
-        for name in self.job.recipe.backends:
-            backend = BACKENDS.get(name)
-            if not _foreign(backend):
-                calls[backend.artifact] = self._call(backend, example)
-            if backend.runtime == "openvino":
-                float_call = repeat_openvino(self.path(FLOAT_ARTIFACT), example, threads=1)
-                calls[_FLOAT_IN["openvino"]] = float_call
-        return calls
-
-    def _call(self, backend: Backend, example: npt.NDArray[np.float32]) -> Callable[[], object]:
-        file = self.path(backend.artifact)
-        if backend.runtime == "onnxruntime":
-            return repeat_onnx(file, example, threads=1, signed_allowed=backend.engine == "arm")
-        if backend.runtime == "openvino":
-            return repeat_openvino(file, example, threads=1)
-        return partial(backend.open(file, threads=1), example)
-
     def artifact(self, name: str, latencies: Mapping[str, Latency]) -> ArtifactFigures:
         """Return the figures of one file: a float one, or a backend's artifact."""
         if name in (FLOAT_ARTIFACT, FAST_ARTIFACT):
@@ -194,8 +153,8 @@ class _Bench:
             size_ratio=size_ratio(measure_size(self.path(FLOAT_ARTIFACT)), measure_size(file)),
             sha256=record_of(file).sha256,
             latency=LatencyFigures.of(latency, threads=1, batch=1) if latency else None,
-            latency_missing=None if latency else _foreign(backend),
-            **_speeds(backend.runtime, latency, latencies),
+            latency_missing=None if latency else foreign(backend),
+            **speeds(backend.runtime, latency, latencies),
             agreement=self._agreement(embeddings),
             simulation_agreement=self._simulation_agreement(backend, embeddings),
             **fusion_figures(fusion),
@@ -215,7 +174,7 @@ class _Bench:
             size_ratio=size_ratio(measure_size(self.path(FLOAT_ARTIFACT)), measure_size(file)),
             sha256=record_of(file).sha256,
             latency=LatencyFigures.of(latencies[name], threads=1, batch=1),
-            **_speeds("onnxruntime", latencies[name], latencies),
+            **speeds("onnxruntime", latencies[name], latencies),
             agreement=self._agreement(embeddings),
             cost=cost_of(file, inspect_onnx(file)),
         )
@@ -236,7 +195,7 @@ class _Bench:
             lambda run: self.embedded(run, self.crops),
             self.float_embeddings,
             self.job.model.spec.preprocess(self.crops[:1]),
-            timed=_foreign(BACKENDS.get(self.job.recipe.backends[0])) is None,
+            timed=foreign(BACKENDS.get(self.job.recipe.backends[0])) is None,
             threads=self.job.threads,
         )
 
@@ -267,31 +226,3 @@ class _Bench:
 def _agreement(reference: npt.NDArray[np.float32], other: npt.NDArray[np.float32], what: str) -> AgreementFigures:
     cosines = row_cosines(reference, other)
     return AgreementFigures.of(measure_agreement(reference, other), what=what, cosines=cosines)
-
-
-def _speeds(runtime: str, latency: Latency | None, latencies: Mapping[str, Latency]) -> dict[str, Any]:
-    """Return how many times as fast as the float files for its runtime something is."""
-    references = {"times_faster": _FLOAT_IN[runtime]}
-    if runtime == "onnxruntime":
-        references["times_faster_than_fast"] = FAST_ARTIFACT
-    return {key: times_faster(latencies[name], latency) for key, name in references.items()} if latency else {}
-
-
-def _frozen(model: FloatModel, example: npt.NDArray[np.float32]) -> Embed:
-    """Return the float network in torch's fastest plain form, traced and frozen as the int8 archives are."""
-    with torch.no_grad():
-        frozen = torch.jit.freeze(torch.jit.trace(model.network.eval(), torch.from_numpy(example)))  # type: ignore[no-untyped-call]  # torch ships it so
-
-    def run(inputs: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        with torch.inference_mode():
-            embeddings: npt.NDArray[np.float32] = frozen(torch.from_numpy(inputs)).numpy()
-            return embeddings
-
-    return run
-
-
-def _foreign(backend: Backend) -> str | None:
-    """Return why a backend's speed on this machine would say nothing, or None if it would."""
-    here = "arm" if platform.machine() in ("aarch64", "arm64") else "x86"
-    meant = "arm" if backend.engine in ("qnnpack", "arm") else "x86"
-    return None if here == meant else f"made for {meant}; its speed on {here} says nothing"
