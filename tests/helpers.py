@@ -14,7 +14,7 @@ import torch
 
 from qface_toolkit import cli, pipeline
 from qface_toolkit.models.mobilefacenet import Bottleneck, MobileFaceNetPlan, PReLUMobileFaceNet
-from qface_toolkit.pipeline import _evidence, _plan, _sensitivity, _turns
+from qface_toolkit.pipeline import _evidence, _plan, _sensitivity, _turns, _weigh
 from qface_toolkit.sources._sets import find_set
 
 SMALL = ("--recipe", "int8-fast", "--set", "calibration.count=16")
@@ -57,6 +57,7 @@ def measure_quickly(monkeypatch):
         monkeypatch.setattr(_evidence, name, value)
     monkeypatch.setattr(_turns, "LATENCY_ROUNDS", 10)
     monkeypatch.setattr(_sensitivity, "JOB_IMAGES", 4)
+    monkeypatch.setattr(_weigh, "LOADS", 1)
     monkeypatch.setattr(_plan, "usable_cores", lambda: 1)
 
 

@@ -17,7 +17,6 @@ from qface_toolkit.backends._profile import inspect_onnx
 from qface_toolkit.environment import record_environment
 from qface_toolkit.measure.agreement import measure_agreement, row_cosines
 from qface_toolkit.measure.latency import Latency
-from qface_toolkit.measure.size import measure_size, size_ratio
 from qface_toolkit.measure.verification import verify_identities
 from qface_toolkit.methods import Progress
 from qface_toolkit.models import FloatModel
@@ -28,6 +27,7 @@ from qface_toolkit.pipeline._layers import backend_cost, cost_of
 from qface_toolkit.pipeline._parity import LAYER_IMAGES, parity_ledger
 from qface_toolkit.pipeline._sensitivity import job_sensitivity
 from qface_toolkit.pipeline._turns import FLOAT_IN, foreign, speeds, take_turns
+from qface_toolkit.pipeline._weigh import loads, nominal, weighed
 from qface_toolkit.quantize.image_input import embed_as_deployed
 from qface_toolkit.quantize.model import QuantizedModel, embed
 from qface_toolkit.report import Report
@@ -125,6 +125,7 @@ class _Bench:
         self.crops = held_out(AGREEMENT_IMAGES)
         self.float_embeddings = self.embedded(self._float_network, self.crops)
         self.members = {"float": self.float_embeddings[:SIMULATION_IMAGES]}
+        self.loads = loads(path, (FLOAT_ARTIFACT, FAST_ARTIFACT), job.recipe.backends)
 
     def _float_network(self, inputs: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         return embed(self.job.model.network, inputs)
@@ -149,8 +150,9 @@ class _Bench:
             runtime=backend.runtime,
             engine=backend.engine,
             quantized=True,
-            size_bytes=measure_size(file).size_bytes,
-            size_ratio=size_ratio(measure_size(self.path(FLOAT_ARTIFACT)), measure_size(file)),
+            **weighed(file, self.path(FLOAT_ARTIFACT)),
+            **nominal(self.model, backend.target),
+            **self.loads[backend.artifact],
             sha256=record_of(file).sha256,
             latency=LatencyFigures.of(latency, threads=1, batch=1) if latency else None,
             latency_missing=None if latency else foreign(backend),
@@ -170,8 +172,9 @@ class _Bench:
             backend="onnx-float",
             runtime="onnxruntime",
             quantized=False,
-            size_bytes=measure_size(file).size_bytes,
-            size_ratio=size_ratio(measure_size(self.path(FLOAT_ARTIFACT)), measure_size(file)),
+            **weighed(file, self.path(FLOAT_ARTIFACT)),
+            **nominal(self.model),
+            **self.loads[name],
             sha256=record_of(file).sha256,
             latency=LatencyFigures.of(latencies[name], threads=1, batch=1),
             **speeds("onnxruntime", latencies[name], latencies),

@@ -114,6 +114,10 @@ class ArtifactFigures(Block):
     share of them that does not compute on float numbers, `float_islands` names the others that should, in short, and
     `islands` says what they cost and why they are there. `convolutions` and `linear_layers` are those of the file, of
     which so many run on integers, and so many are kept in float by the budget. `cost` is there for ONNX files.
+
+    `nominal_bytes` is what papers give, parameters x bits / 8; `payload_bytes` are the tensors inside the file, and
+    `compressed_bytes` the file deflated, as a package holds it. `load_ms` and `load_memory_bytes` are those of loading
+    it in a process of its own, over that process before; `load_missing` says why they are not there.
     """
 
     name: str
@@ -124,6 +128,13 @@ class ArtifactFigures(Block):
     size_bytes: Annotated[int, Field(gt=0)]
     size_ratio: Positive
     sha256: Sha256
+    nominal_bytes: Count | None = None
+    payload_bytes: Count | None = None
+    compressed_bytes: Count | None = None
+    weight_bits_mean: Positive | None = None
+    load_ms: Positive | None = None
+    load_memory_bytes: Count | None = None
+    load_missing: str | None = None
     latency: LatencyFigures | None = None
     latency_missing: str | None = None
     times_faster: Positive | None = None
@@ -152,6 +163,13 @@ class ArtifactFigures(Block):
     def _latency_or_reason(self) -> "ArtifactFigures":
         if (self.latency is None) == (self.latency_missing is None):
             raise ValueError("either latency or latency_missing must be there")
+        return self
+
+    @model_validator(mode="after")
+    def _load_or_reason(self) -> "ArtifactFigures":
+        told = self.load_ms is not None
+        if told != (self.load_memory_bytes is not None) or (told and self.load_missing is not None):
+            raise ValueError("load_ms and load_memory_bytes come together, and without load_missing")
         return self
 
     @model_validator(mode="after")
