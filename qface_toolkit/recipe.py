@@ -47,36 +47,40 @@ class Calibration(_Block):
     batch_size: StrictInt = Field(default=32, ge=1)
 
 
-class _TensorScheme(_Block):
-    bits: StrictInt = 8
-
-    @field_validator("bits")
-    @classmethod
-    def _eight(cls, bits: int) -> int:
-        if bits != 8:
-            raise ValueError(f"only 8 bits are supported so far, not {bits}")
-        return bits
+WeightBits = Annotated[StrictInt, Field(ge=2, le=8)]
+ActivationBits = Annotated[StrictInt, Field(ge=4, le=8)]
 
 
-class WeightScheme(_TensorScheme):
-    """How weights are quantized; the formulas exist for this one kind so far."""
+class WeightScheme(_Block):
+    """How weights are quantized: 2 to 8 bits, one symmetric scale for each output channel."""
 
+    bits: WeightBits = 8
     symmetric: Literal[True] = True
     per: Literal["channel"] = "channel"
 
 
-class ActivationScheme(_TensorScheme):
-    """How activations are quantized; the formulas exist for this one kind so far."""
+class ActivationScheme(_Block):
+    """How activations are quantized: 4 to 8 bits, one range for each tensor. Only simulations have fewer than 8."""
 
+    bits: ActivationBits = 8
     symmetric: Literal[False] = False
     per: Literal["tensor"] = "tensor"
 
 
+class LayerScheme(_Block):
+    """Widths of their own for layers and tensors whose names (`qface inspect` has them) match a wildcard."""
+
+    match: Annotated[StrictStr, Field(min_length=1)]
+    weights: WeightBits | None = None
+    activations: ActivationBits | None = None
+
+
 class Scheme(_Block):
-    """How weights and activations are quantized."""
+    """How weights and activations are quantized, and which layers differ: the first entry that matches counts."""
 
     weights: WeightScheme = WeightScheme()
     activations: ActivationScheme = ActivationScheme()
+    layers: tuple[LayerScheme, ...] = ()
 
 
 class Target(_Block):
@@ -113,9 +117,14 @@ class Export(_Block):
 
 
 class Budget(_Block):
-    """What steers the run; `cosine_mean`: keep the fewest layers in float that bring the embedding so close."""
+    """What steers the run: how close the embedding must come to the float model's, or how small the packed file.
+
+    `cosine_mean`: keep the fewest layers in float that reach it; where widths are allocated, the fewest bytes. `bytes`:
+    the share of float.onnx that the packed file may take; widths are allocated for the least loss.
+    """
 
     cosine_mean: Annotated[float, Field(strict=True, gt=0, lt=1)] | None = None
+    bytes: Annotated[float, Field(strict=True, gt=0, lt=1)] | None = None
 
 
 class Step(_Block):

@@ -90,7 +90,7 @@ def test_five_mistakes_are_reported_at_once_with_their_paths(written):
         version: 1
         calibratoin: {count: 3}
         calibration: {cuont: 3, batch_size: 0}
-        scheme: {weights: {bits: 4}}
+        scheme: {weights: {bits: 9}}
         steps:
           - calibrate: {bins: 3, observr: mse}
           - distil
@@ -103,7 +103,7 @@ def test_five_mistakes_are_reported_at_once_with_their_paths(written):
         "calibratoin": "did you mean calibration?",
         "calibration.cuont": "did you mean count?",
         "calibration.batch_size": "greater than or equal to 1",
-        "scheme.weights.bits": "only 8 bits",
+        "scheme.weights.bits": "less than or equal to 8",
         "steps.0.calibrate.bins": "256",
         "steps.0.calibrate.observr": "did you mean observer?",
         "steps.1": "did you mean distill?",

@@ -12,8 +12,8 @@ from qface_toolkit.quantize.kept import LAYERS
 from qface_toolkit.quantize.learned import LearnedLayer, LearnedRange
 from qface_toolkit.quantize.model import QuantizedModel
 from qface_toolkit.quantize.plan import Target
+from qface_toolkit.quantize.quantizers import WeightQuantizer
 from qface_toolkit.quantize.scheme import activation_qparams
-from qface_toolkit.quantize.simulation import WeightQuantizer
 
 Owners = tuple[str, ...]
 
@@ -32,8 +32,10 @@ def attach(block: Block, model: QuantizedModel, target: Target, *, ranges: bool)
     network = fx.GraphModule(block.simulated, copy.deepcopy(block.simulated.graph))
     layers = dict(_layers(block, model, target))
     movable = dict(_movable(block, model, target)) if ranges else {}
-    intervals = {owners: model.range_of(tensor, target) for owners, tensor in movable.items()}
-    learned = {owners: LearnedRange(interval, target.levels) for owners, interval in intervals.items()}
+    learned = {
+        owners: LearnedRange(model.range_of(tensor, target), model.levels_of(tensor, target))
+        for owners, tensor in movable.items()
+    }
     for path, layer in layers.items():
         network.add_submodule(path, layer)
     for tensor, paths in block.quantizers.items():
@@ -50,7 +52,9 @@ def _layers(block: Block, model: QuantizedModel, target: Target) -> Iterator[tup
         if operation(node) in LAYERS and path in block.layers:
             layer = block.simulated.get_submodule(path)
             if isinstance(getattr(layer, "weight_fake_quant", None), WeightQuantizer):
-                scale, _ = activation_qparams(model.range_of(inputs(node)[0].name, target), target.levels)
+                source = inputs(node)[0].name
+                levels = model.levels_of(source, target)
+                scale, _ = activation_qparams(model.range_of(source, target), levels.steps)
                 yield path, LearnedLayer(layer, float(scale))
 
 

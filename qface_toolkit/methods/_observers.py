@@ -8,15 +8,15 @@ import numpy.typing as npt
 import torch
 
 from qface_toolkit.errors import CalibrationError
-from qface_toolkit.quantize.scheme import ACTIVATION_MAX, Range
+from qface_toolkit.quantize.scheme import Range
 
 
 class Observer(Protocol):
-    """Watches one range over `passes` passes through the same images."""
+    """Watches one range, which has so many levels, over `passes` passes through the same images."""
 
     passes: ClassVar[int]
 
-    def __init__(self, bins: int, percentile: float) -> None: ...
+    def __init__(self, bins: int, percentile: float, levels: int) -> None: ...
 
     def passes_over(self, number: int) -> Callable[[torch.Tensor], None]:
         """Return what to show every tensor of the range to in this pass."""
@@ -32,7 +32,8 @@ class MinMax:
 
     passes: ClassVar[int] = 1
 
-    def __init__(self, bins: int, percentile: float) -> None:
+    def __init__(self, bins: int, percentile: float, levels: int) -> None:
+        self.levels = levels
         self.low = 0.0
         self.high = 0.0
 
@@ -62,8 +63,8 @@ class Histogram(MinMax):
 
     passes: ClassVar[int] = 2
 
-    def __init__(self, bins: int, percentile: float) -> None:
-        super().__init__(bins, percentile)
+    def __init__(self, bins: int, percentile: float, levels: int) -> None:
+        super().__init__(bins, percentile, levels)
         self.percentile = percentile
         self.counts = torch.zeros(bins)
 
@@ -106,21 +107,24 @@ class LeastSquares(Histogram):
         low = self._best_end(counts, centres, lambda end: (end, high), self.low)
         return Range(low, high)
 
-    @staticmethod
     def _best_end(
+        self,
         counts: npt.NDArray[np.float64],
         centres: npt.NDArray[np.float64],
         limits: Callable[[float], tuple[float, float]],
         end: float,
     ) -> float:
         candidates = [end * share for share in np.linspace(1.0, 0.2, 81)]
-        errors = [_squared_error(counts, centres, *limits(candidate)) for candidate in candidates]
+        errors = [_squared_error(counts, centres, limits(candidate), self.levels) for candidate in candidates]
         return float(candidates[int(np.argmin(errors))])
 
 
-def _squared_error(counts: npt.NDArray[np.float64], centres: npt.NDArray[np.float64], low: float, high: float) -> float:
-    """Return the summed squared error of quantizing a histogram over [low, high]."""
-    step = max((high - low) / ACTIVATION_MAX, 1e-12)
+def _squared_error(
+    counts: npt.NDArray[np.float64], centres: npt.NDArray[np.float64], limits: tuple[float, float], levels: int
+) -> float:
+    """Return the summed squared error of quantizing a histogram over [low, high] in so many steps."""
+    low, high = limits
+    step = max((high - low) / levels, 1e-12)
     beyond = np.maximum(centres - high, 0.0) + np.maximum(low - centres, 0.0)
     # Inside the interval rounding errs by step^2 / 12 on average, whatever the histogram's own width.
     return float((counts * np.where(beyond > 0, beyond**2, step**2 / 12)).sum())

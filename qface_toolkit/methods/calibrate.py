@@ -62,7 +62,10 @@ def _observe(model: QuantizedModel, options: Options, context: Context) -> dict[
     simulation = prepare(model.with_ranges({}), context.target)
     simulation.round_weights(False)
     kind = OBSERVERS[options.observer]
-    observers: dict[str, Observer] = {owner: kind(options.bins, options.percentile) for owner in model.plan.owners()}
+    observers: dict[str, Observer] = {
+        owner: kind(options.bins, options.percentile, model.levels_of(owner, context.target).steps)
+        for owner in model.plan.owners()
+    }
     passes = kind.passes
     total = passes * len(context.inputs)
     for number in range(passes):

@@ -22,9 +22,9 @@ from qface_toolkit.quantize._edit import by_input
 from qface_toolkit.quantize.channels import LAYERS, ChannelClasses, channel_classes, scaled
 from qface_toolkit.quantize.graph import inputs, module, operation
 from qface_toolkit.quantize.model import QuantizedModel
-from qface_toolkit.quantize.plan import LoweringPlan
-from qface_toolkit.quantize.scheme import ACTIVATION_MAX, WEIGHT_MAX
+from qface_toolkit.quantize.plan import Target
 from qface_toolkit.quantize.statistics import STATISTICS_PASSES, Statistics, measure_statistics, quantile_shares
+from qface_toolkit.quantize.weights import Width
 
 PULL = 1e-6
 """Loss for a squared log factor, which keeps channels that say nothing where they are."""
@@ -67,7 +67,7 @@ class Equalize:
                 "an activation is infinite or not a number", fix="check model.mean, model.std and the weights"
             )
         classes = channel_classes(model.network, model.spec.input_size)
-        factors = _descend(_Prediction(model, classes, seen), options)
+        factors = _descend(_Prediction(model, context.target, classes, seen), options)
         return replace(model, network=scaled(model.network, classes, factors)).with_ranges({})
 
     def passes(self, options: Options, images: int) -> float:
@@ -90,22 +90,24 @@ def _descend(prediction: "_Prediction", options: Options) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class _Tensor:
-    """A quantized tensor: the quantiles of its channels, their sensitivity, classes, and the place of its range."""
+    """A quantized tensor: the quantiles of its channels, their sensitivity, classes, and its range: place and steps."""
 
     values: torch.Tensor
     sensitivity: torch.Tensor
     classes: torch.Tensor
     owner: int
+    steps: int
 
 
 @dataclass(frozen=True)
 class _Weights:
-    """The magnitudes of a layer's weights and their sensitivity, [O, I], and the classes of its inputs."""
+    """The magnitudes of a layer's weights and their sensitivity, [O, I], classes of its inputs, its largest code."""
 
     layer: nn.Conv2d | nn.Linear
     magnitudes: torch.Tensor
     sensitivity: torch.Tensor
     classes: torch.Tensor
+    largest_code: int
 
 
 class _Prediction:
@@ -114,9 +116,9 @@ class _Prediction:
     `log_ends` [owners, 2] are the logarithms of how far each range reaches towards its unscaled ends.
     """
 
-    def __init__(self, model: QuantizedModel, classes: ChannelClasses, seen: Statistics) -> None:
+    def __init__(self, model: QuantizedModel, target: Target, classes: ChannelClasses, seen: Statistics) -> None:
         self.classes, self.shares = classes, quantile_shares()
-        self.tensors = _tensors(model.plan, classes, seen)
+        self.tensors = _tensors(model, target, classes, seen)
         self.weights = _layers(model, classes, seen)
         self.ends = _ends(self.tensors, len(model.plan.owners()))
         self.log_ends = torch.zeros_like(self.ends, requires_grad=True)
@@ -138,7 +140,7 @@ class _Prediction:
         low, high = interval
         scaled_values = tensor.values * factors[:, None]
         beyond: torch.Tensor = (scaled_values - high).clamp_min(0) + (low - scaled_values).clamp_min(0)
-        error = (beyond.pow(2) * self.shares).sum(1) + _rounding((high - low) / ACTIVATION_MAX)
+        error = (beyond.pow(2) * self.shares).sum(1) + _rounding((high - low) / tensor.steps)
         loss: torch.Tensor = 0.5 * (tensor.sensitivity * error / factors**2).sum()
         return loss
 
@@ -151,17 +153,18 @@ def _rounding(step: torch.Tensor) -> torch.Tensor:
 def _rounded_weights(layer: _Weights, factors: torch.Tensor) -> torch.Tensor:
     """Return the loss by rounding a layer's weights; each output channel has a scale of its own."""
     by_place = by_input(layer.layer, factors).reshape(-1, layer.magnitudes.shape[1])
-    steps = (layer.magnitudes / by_place).amax(1, keepdim=True) / WEIGHT_MAX
+    steps = (layer.magnitudes / by_place).amax(1, keepdim=True) / layer.largest_code
     return 0.5 * (_rounding(steps) * layer.sensitivity * by_place**2).sum()
 
 
-def _tensors(plan: LoweringPlan, classes: ChannelClasses, seen: Statistics) -> list[_Tensor]:
-    owners = {owner: number for number, owner in enumerate(plan.owners())}
+def _tensors(model: QuantizedModel, target: Target, classes: ChannelClasses, seen: Statistics) -> list[_Tensor]:
+    plan, owners = model.plan, {owner: number for number, owner in enumerate(model.plan.owners())}
     found = []
     for name, values in seen.values.items():
         owner = plan.tensors[name].owner
         low, high = plan.clamps.get(owner, (-math.inf, math.inf))
-        found.append(_Tensor(values.clamp(low, high), seen.sensitivity[name], classes.of[name], owners[owner]))
+        steps = model.levels_of(name, target).steps
+        found.append(_Tensor(values.clamp(low, high), seen.sensitivity[name], classes.of[name], owners[owner], steps))
     return found
 
 
@@ -171,7 +174,9 @@ def _layers(model: QuantizedModel, classes: ChannelClasses, seen: Statistics) ->
         if operation(node) in LAYERS:
             layer = cast(nn.Conv2d | nn.Linear, module(node))
             magnitudes = layer.weight.detach().abs().reshape(*layer.weight.shape[:2], -1).amax(2)
-            found.append(_Weights(layer, magnitudes, seen.weights[node.name], classes.of[inputs(node)[0].name]))
+            sensitivity, entering = seen.weights[node.name], classes.of[inputs(node)[0].name]
+            largest = Width.of(model.scheme, node.name).largest_code
+            found.append(_Weights(layer, magnitudes, sensitivity, entering, largest))
     return found
 
 

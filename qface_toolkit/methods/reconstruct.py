@@ -24,8 +24,9 @@ from qface_toolkit.methods._learning import Learning, attach
 from qface_toolkit.methods._means import Correcting, FloatMeans
 from qface_toolkit.quantize.blocks import Block, cut_blocks
 from qface_toolkit.quantize.model import QuantizedModel
+from qface_toolkit.quantize.quantizers import ActivationQuantizer
 from qface_toolkit.quantize.scheme import Range
-from qface_toolkit.quantize.simulation import ActivationQuantizer, Simulation, prepare, with_weights
+from qface_toolkit.quantize.simulation import Simulation, prepare, with_weights
 from qface_toolkit.quantize.statistics import STATISTICS_PASSES, measure_statistics
 from qface_toolkit.quantize.sums import settle_sums
 
@@ -209,7 +210,8 @@ class _Reconstruction:
             for path in paths:
                 quantizer = block.simulated.get_submodule(path)
                 if isinstance(quantizer, ActivationQuantizer) and quantizer.fixed:
-                    quantizer.fix(self.model.range_of(tensor, self.context.target), self.context.target.levels)
+                    target = self.context.target
+                    quantizer.fix(self.model.range_of(tensor, target), self.model.levels_of(tensor, target))
 
 
 def _seconds_of_step(simulation: Simulation, images: torch.Tensor) -> float:

@@ -123,10 +123,11 @@ class _Run:
     def quantized(self, crops: Crop) -> QuantizedModel:
         """Return the model after all steps of the recipe, and write it."""
         recipe = self.job.recipe
-        model = new_model(self.job.canonical, self.job.model.spec, self.job.deployment)
+        original = new_model(self.job.canonical, self.job.model.spec, self.job.deployment)
+        model = original.with_scheme(self.job.scheme)
         inputs = model.spec.preprocess(crops)
         target = BACKENDS.get(recipe.backends[0]).target
-        times, reference = form_times(self.job, self.folder, self.step), model.embed
+        times, reference = form_times(self.job, self.folder, self.step), original.embed
         for number, step in enumerate(self.job.steps):
             saved = f"work/step-{number}.safetensors", f"work/step-{number}.json"
             with self.step(f"{number + 1}. {step.method}") as progress:

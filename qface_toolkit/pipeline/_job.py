@@ -15,6 +15,7 @@ from qface_toolkit.pipeline._budget import steps_of
 from qface_toolkit.quantize.deployment import Deployment
 from qface_toolkit.quantize.forms import FormTimes
 from qface_toolkit.quantize.graph import to_plain
+from qface_toolkit.quantize.scheme import Scheme
 from qface_toolkit.recipe import Recipe, Step
 from qface_toolkit.sources import find_set
 
@@ -59,6 +60,11 @@ class Job:
     def steps(self) -> tuple[Step, ...]:
         """Return what is done, one after the other: the recipe's steps and what its budget adds."""
         return steps_of(self.recipe)
+
+    @property
+    def scheme(self) -> Scheme:
+        """Return the widths that the recipe begins with."""
+        return Scheme.from_plain(self.recipe.scheme.model_dump())
 
     @property
     def deployment(self) -> Deployment:

@@ -81,8 +81,7 @@ class FloatRunner(Network):
         sums, layer, source = self.sums(node, codes), module(node), self.grids[inputs(node)[0].name]
         if not pads_codes(layer, source.zero_point, math.prod(codes.shape[2:])):
             return sums
-        scales = sums.weight_scales.flatten().numpy()
-        bias = bias_of_codes(layer, scales, np.float32(source.scale), source.zero_point)
+        bias = bias_of_codes(layer, self.layers[node.name].grid, np.float32(source.scale), source.zero_point)
         whole = self.layers[node.name].weight.double().flatten(1).sum(1).reshape(sums.bias.shape) * source.zero_point
         return replace(
             sums, products=sums.products.double() + whole, bias=torch.from_numpy(bias).reshape(sums.bias.shape)

@@ -1,7 +1,6 @@
 """What every simulation of a runtime starts from: the codes and scales of layers, the grids of tensors, exact sums."""
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name everybody knows it by
 from torch import fx, nn
@@ -10,8 +9,15 @@ from qface_toolkit.quantize._arithmetic import Grid, Sums
 from qface_toolkit.quantize.graph import inputs, module, operation
 from qface_toolkit.quantize.model import QuantizedModel
 from qface_toolkit.quantize.plan import Target
-from qface_toolkit.quantize.scheme import ACTIVATION_MAX, activation_qparams, weight_codes
-from qface_toolkit.quantize.weights import hard_sigmoid_layer, layer_bias, layer_scales
+from qface_toolkit.quantize.scheme import ACTIVATION_MAX, activation_qparams
+from qface_toolkit.quantize.weights import (
+    WeightGrid,
+    Width,
+    hard_sigmoid_layer,
+    layer_bias,
+    layer_grid,
+    weight_grid,
+)
 
 Tensor = torch.Tensor
 _EXACT_IN_FLOAT32 = 2**24
@@ -20,14 +26,14 @@ _EXACT_IN_FLOAT32 = 2**24
 class Layer:
     """Codes of a layer's weight, its float bias and the scales of its sums, shaped to broadcast over them."""
 
-    def __init__(self, layer: nn.Conv2d | nn.Linear, input_scale: Tensor, scales: npt.NDArray[np.float32]) -> None:
-        weight, bias = layer.weight.detach().numpy(), layer_bias(layer)
-        shape = (1, -1) + (1,) * (weight.ndim - 2)
-        codes = torch.from_numpy(weight_codes(weight, scales)).double()
+    def __init__(self, layer: nn.Conv2d | nn.Linear, input_scale: Tensor, grid: WeightGrid) -> None:
+        shape = (1, -1) + (1,) * (layer.weight.dim() - 2)
+        codes = torch.from_numpy(grid.codes(layer.weight)).double()
         largest_sum = codes.abs().flatten(1).sum(1).max() * ACTIVATION_MAX
         self.weight = codes.float() if largest_sum < _EXACT_IN_FLOAT32 else codes
-        self.bias = torch.from_numpy(bias).reshape(shape)
-        self.weight_scales = torch.from_numpy(scales).reshape(shape)
+        self.bias = torch.from_numpy(layer_bias(layer)).reshape(shape)
+        self.grid = grid
+        self.weight_scales = torch.from_numpy(grid.scales).reshape(shape)
         self.input_scale = input_scale
         self.groups = layer.groups if isinstance(layer, nn.Conv2d) else 1
 
@@ -49,10 +55,12 @@ class Network:
         return Grid(torch.tensor(scale), float(zero_point))
 
     def _layer(self, node: fx.Node, target: Target) -> Layer:
-        layer = hard_sigmoid_layer(1) if operation(node) == "hard_sigmoid" else module(node)
-        input_scale = self.grids[inputs(node)[0].name].scale
-        scales = layer_scales(layer, np.float32(input_scale), target, self.model.deployment)
-        return Layer(layer, input_scale, scales)
+        model, input_scale = self.model, self.grids[inputs(node)[0].name].scale
+        step = np.float32(input_scale)
+        if operation(node) == "hard_sigmoid":
+            layer = hard_sigmoid_layer(1)
+            return Layer(layer, input_scale, layer_grid(layer, step, target, model.deployment, Width()))
+        return Layer(module(node), input_scale, weight_grid(node, step, target, model.deployment, model.scheme))
 
     def __call__(self, images: Tensor) -> Tensor:
         last = next(node for node in self.model.network.graph.nodes if operation(node) == "output")

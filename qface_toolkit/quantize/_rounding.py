@@ -5,8 +5,6 @@ from typing import Any
 
 import torch
 
-from qface_toolkit.quantize.scheme import ACTIVATION_MAX
-
 
 class Rounding(torch.autograd.Function):
     """Affine fake-quantization with the straight-through gradient, zero where a value was clipped.
@@ -23,10 +21,11 @@ class Rounding(torch.autograd.Function):
         growth: torch.Tensor,
         scale: float,
         zero_point: int,
+        largest_code: int,
     ) -> torch.Tensor:
         scale = scale * math.exp(growth.item())
-        ctx.ends = (-(zero_point + 0.5) * scale, (ACTIVATION_MAX - zero_point + 0.5) * scale)
-        rounded = (x * (1 / scale)).round_().clamp_(-zero_point, ACTIVATION_MAX - zero_point).mul_(scale)
+        ctx.ends = (-(zero_point + 0.5) * scale, (largest_code - zero_point + 0.5) * scale)
+        rounded = (x * (1 / scale)).round_().clamp_(-zero_point, largest_code - zero_point).mul_(scale)
         ctx.save_for_backward(x, rounded if ctx.needs_input_grad[1] else None)
         return rounded
 
@@ -34,9 +33,9 @@ class Rounding(torch.autograd.Function):
     def backward(  # noqa: D102 - torch's own
         ctx: Any,  # noqa: ANN401
         gradient: torch.Tensor,
-    ) -> tuple[torch.Tensor, torch.Tensor | None, None, None]:
+    ) -> tuple[torch.Tensor, torch.Tensor | None, None, None, None]:
         x, rounded = ctx.saved_tensors
         passed = torch.ops.aten.hardtanh_backward(gradient, x, *ctx.ends)
         # Inside the range a wider step moves the value by its rounding error, outside by the end it was clipped to.
         grown = None if rounded is None else ((gradient * rounded).sum() - (passed * x).sum()).reshape(1)
-        return passed, grown, None, None
+        return passed, grown, None, None, None

@@ -14,7 +14,7 @@ from torch import fx
 from qface_toolkit.quantize.graph import operation
 from qface_toolkit.quantize.kept import LAYERS
 from qface_toolkit.quantize.model import QuantizedModel
-from qface_toolkit.quantize.simulation import ActivationQuantizer
+from qface_toolkit.quantize.quantizers import ActivationQuantizer
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from qface_toolkit.quantize.graph import inputs, module, operation
 from qface_toolkit.quantize.integer import embed_as_integers
 from qface_toolkit.quantize.model import QuantizedModel
 from qface_toolkit.quantize.plan import Target
-from qface_toolkit.quantize.scheme import ACTIVATION_MAX, WEIGHT_MAX, Range
+from qface_toolkit.quantize.scheme import ACTIVATION_MAX, EIGHT_BITS, WEIGHT_MAX, Range
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,9 @@ def input_convolution(network: fx.GraphModule) -> fx.Node:
 def absorb_preprocessing(model: QuantizedModel) -> QuantizedModel:
     """Return the same function of what `image_inputs` makes, [N, 4, height, width]; the model is left alone.
 
+    The first weights get eight bits whatever the scheme: one channel of them is a bias, and the others were rounded for
+    another input.
+
     Raises:
         UnsupportedModel: if anything but one convolution reads the input.
     """
@@ -81,7 +84,8 @@ def absorb_preprocessing(model: QuantizedModel) -> QuantizedModel:
     node, spec = input_convolution(network), model.spec
     own_module(node, _absorbing(module(node), spec))
     owner = model.plan.tensors[inputs(node)[0].name].owner
-    return replace(model, network=network).with_ranges({**model.ranges, owner: image_grid(spec).range})
+    eight = replace(model, network=network).with_weight_bits({node.name: EIGHT_BITS}) if model.scheme.compact else model
+    return replace(eight, network=network).with_ranges({**model.ranges, owner: image_grid(spec).range})
 
 
 def _absorbing(conv: nn.Conv2d, spec: ModelSpec) -> nn.Conv2d:

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
-from qface_toolkit.quantize.scheme import ACTIVATION_MAX, SMALLEST_SCALE, Range
+from qface_toolkit.quantize.scheme import SMALLEST_SCALE, Levels, Range
 
 TYPICAL_CODE = 64
 """The code of an activation that makes moving a bias by one unit do as much as moving a weight by one code."""
@@ -23,7 +23,8 @@ class LearnedLayer(nn.Module):
     """A simulated convolution or linear layer whose codes and biases are learned; the scales of its weights stay.
 
     `codes` is by how many codes each weight moves, `units` the same for biases. The largest weight of each channel
-    stays, since it makes the scale. A channel whose scale was raised to hold its bias has nothing worth learning.
+    stays, since it makes the scale, and so do those that the scale clips. A channel whose scale was raised to hold its
+    bias has nothing worth learning.
     """
 
     def __init__(self, layer: nn.Module, input_scale: float) -> None:
@@ -33,13 +34,15 @@ class LearnedLayer(nn.Module):
         weight, bias = (cast(torch.Tensor, part).detach().clone() for part in (layer.weight, layer.bias))
         quantizer: Any = layer.weight_fake_quant
         quantizer(weight)
-        scales: torch.Tensor = quantizer.scale.clone()
+        scales: torch.Tensor = quantizer.hold_scale()
         largest = weight.abs().flatten(1).amax(1)
-        free: torch.Tensor = scales <= largest / quantizer.largest_codes
+        if quantizer.width.compact:
+            largest = torch.minimum(largest, scales * quantizer.width.largest_code)
+        free: torch.Tensor = scales > quantizer.smallest_scales
         by_channel = (-1,) + (1,) * (weight.dim() - 1)
-        self.weight_before, self.bias_before = weight, bias
         self.scales, self.largest = scales.reshape(by_channel), largest.reshape(by_channel)
-        may_move = free.reshape(by_channel) & (weight.abs() < self.largest)
+        self.weight_before, self.bias_before = weight.clamp(-self.largest, self.largest), bias
+        may_move = free.reshape(by_channel) & (self.weight_before.abs() < self.largest)
         self.weight_steps = self.scales * may_move
         self.bias_steps = scales * free * input_scale * TYPICAL_CODE
         self.codes = nn.Parameter(torch.zeros_like(weight))
@@ -63,6 +66,7 @@ class LearnedLayer(nn.Module):
             weight, bias = cast(torch.Tensor, self.layer.weight), cast(torch.Tensor, self.layer.bias)
             weight.copy_(torch.where(self.weight_steps > 0, baked, self.weight_before))
             bias.copy_(self._bias())
+        cast(Any, self.layer.weight_fake_quant).release_scale()
 
     def _weight(self) -> torch.Tensor:
         moved = self.weight_before + self.codes * self.weight_steps
@@ -75,7 +79,7 @@ class LearnedLayer(nn.Module):
 class LearnedRange(nn.Module):
     """An activation quantizer whose interval is learned, by a factor for each end; several tensors can share one."""
 
-    def __init__(self, interval: Range, levels: int) -> None:
+    def __init__(self, interval: Range, levels: Levels) -> None:
         super().__init__()
         self.interval, self.levels = interval, levels
         self.log_factors = nn.Parameter(torch.zeros(2))
@@ -92,28 +96,28 @@ class LearnedRange(nn.Module):
 
 
 class _RangeRounding(torch.autograd.Function):
-    """Affine fake-quantization over `levels` steps of an interval, with gradients for its ends."""
+    """Affine fake-quantization over the steps of an interval, with gradients for its ends."""
 
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, low: torch.Tensor, high: torch.Tensor, levels: int) -> torch.Tensor:  # noqa: ANN401 - torch's own
-        scale = max(float(high - low) / levels, float(SMALLEST_SCALE))
-        zero_point = min(max(round(-float(low) / scale), 0), levels)
+    def forward(ctx: Any, x: torch.Tensor, low: torch.Tensor, high: torch.Tensor, levels: Levels) -> torch.Tensor:  # noqa: ANN401 - torch's own
+        scale = max(float(high - low) / levels.steps, float(SMALLEST_SCALE))
+        zero_point = min(max(round(-float(low) / scale), 0), levels.steps)
         steps = x * (1 / scale)
         ctx.save_for_backward(steps)
-        ctx.ends, ctx.levels = (-zero_point, ACTIVATION_MAX - zero_point), levels
+        ctx.ends, ctx.levels = (-zero_point, levels.largest_code - zero_point), levels
         return steps.round().clamp_(*ctx.ends).mul_(scale)
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, None]:  # noqa: ANN401 - torch's own
         """A clipped value follows its end; any other is moved by the step, as far as rounding moved it.
 
-        Codes saturate at ACTIVATION_MAX, which lies beyond the interval where it has fewer levels.
+        Codes may saturate beyond the interval.
         """
         (steps,) = ctx.saved_tensors
         inside = torch.ops.aten.hardtanh_backward(gradient, steps, ctx.ends[0] - 0.5, ctx.ends[1] + 0.5)
         clipped = gradient - inside
         above = (clipped * (steps > 0)).sum()
         below = clipped.sum() - above
-        step = (inside * (steps.round() - steps)).sum() / ctx.levels
-        reach = ACTIVATION_MAX / ctx.levels
+        step = (inside * (steps.round() - steps)).sum() / ctx.levels.steps
+        reach = ctx.levels.largest_code / ctx.levels.steps
         return inside, below + above * (1 - reach) - step, above * reach + step, None

@@ -20,7 +20,16 @@ from qface_toolkit.quantize.deployment import Deployment
 from qface_toolkit.quantize.graph import check_operations, from_plain, operation, to_plain
 from qface_toolkit.quantize.kept import LAYERS
 from qface_toolkit.quantize.plan import Form, LoweringPlan, Target, make_plan
-from qface_toolkit.quantize.scheme import Range, Scheme, TensorScheme, hull
+from qface_toolkit.quantize.scheme import (
+    ACTIVATION_MAX,
+    EIGHT_BITS,
+    LayerScheme,
+    Levels,
+    Range,
+    Scheme,
+    hull,
+)
+from qface_toolkit.quantize.slopes import on_slope_grid
 
 FORMAT_VERSION = 2
 
@@ -44,6 +53,29 @@ class QuantizedModel:
     def range_of(self, tensor: str, target: Target) -> Range:
         """Return the interval that a tensor's codes span in a target."""
         return hull(self.ranges[owner] for owner in self.plan.spanned(tensor, target.family))
+
+    def levels_of(self, tensor: str, target: Target) -> Levels:
+        """Return the levels of a tensor's codes in a target: those of the widest tensor that its grid spans.
+
+        An image comes in eight bits, whatever the scheme's usual width.
+        """
+        image = self.plan.owners()[0]
+        spanned = self.plan.spanned(tensor, target.family)
+        bits = [self.scheme.activation_bits(owner, EIGHT_BITS if owner == image else None) for owner in spanned]
+        if max(bits) == EIGHT_BITS:
+            return Levels(target.levels, ACTIVATION_MAX)
+        return Levels(min(2 ** max(bits) - 1, target.levels), 2 ** max(bits) - 1)
+
+    def with_scheme(self, scheme: Scheme) -> "QuantizedModel":
+        """Return the same model in another scheme; a compact one has its slopes on their grid."""
+        network = on_slope_grid(self.network) if scheme.compact else self.network
+        return replace(self, network=network, scheme=scheme)
+
+    def with_weight_bits(self, bits: Mapping[str, int]) -> "QuantizedModel":
+        """Return the same model with widths of their own for the weights of these layers."""
+        own = tuple(LayerScheme(name, weights=width) for name, width in bits.items())
+        others = [one for one in self.scheme.layers if not (one.match in bits and one.activations is None)]
+        return self.with_scheme(replace(self.scheme, layers=(*own, *others)))
 
     def with_forms(self, forms: Mapping[str, Form]) -> "QuantizedModel":
         """Return the same network with other ONNX forms of its PReLUs; no range changes."""
@@ -92,7 +124,7 @@ def description(model: QuantizedModel) -> dict[str, Any]:
     return choices | {
         "version": FORMAT_VERSION,
         "spec": asdict(model.spec),
-        "scheme": asdict(model.scheme),
+        "scheme": model.scheme.as_plain(),
         "network": to_plain(model.network),
         "plan": _plain_plan(model.plan),
         "deployment": asdict(model.deployment),
@@ -134,7 +166,7 @@ def load_quantized(description_file: Path, weights_file: Path, *, between_steps:
             network.eval(),
             _spec(plain["spec"]),
             make_plan(network, _forms(plain["plan"]["forms"]), _kept(plain["plan"], network)),
-            scheme=_scheme(plain["scheme"]),
+            scheme=Scheme.from_plain(plain["scheme"]),
             deployment=Deployment(**plain["deployment"]),
             choices={str(option): int(value) for option, value in plain.get("choices", {}).items()},
         )
@@ -198,7 +230,3 @@ def _kept(plain: dict[str, Any], network: fx.GraphModule) -> list[str]:
     if not isinstance(kept, list) or len(set(kept)) < len(kept) or not set(kept) <= set(layers):
         raise ValueError(f"these are no layers to keep in float: {kept!r}")
     return kept
-
-
-def _scheme(plain: dict[str, Any]) -> Scheme:
-    return Scheme(**{key: TensorScheme(**value) for key, value in plain.items()})

@@ -4,9 +4,10 @@ torch rounds x * (1 / scale), not x / scale. The two differ where a weight lies 
 codes are made torch's way for every target.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from fnmatch import fnmatchcase
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +33,17 @@ SMALLEST_SCALE = np.float32(2.0**-60)
 """Scales below this are raised to it: the product of two is still a normal float32."""
 
 
+EIGHT_BITS = 8
+WEIGHT_BITS, ACTIVATION_BITS = range(2, EIGHT_BITS + 1), range(4, EIGHT_BITS + 1)
+"""The widths that weights and activations may have."""
+
+SCALE_STEPS = 8
+SCALE_TABLE: npt.NDArray[np.float32] = np.exp2(np.arange(-28 * SCALE_STEPS, 4 * SCALE_STEPS) / SCALE_STEPS).astype(
+    np.float32
+)
+"""The scales that weights of a compact scheme have: 256 of them, so that a byte says which, in steps of 9 %."""
+
+
 @dataclass(frozen=True)
 class TensorScheme:
     """How one kind of tensor is quantized."""
@@ -42,11 +54,65 @@ class TensorScheme:
 
 
 @dataclass(frozen=True)
-class Scheme:
-    """How a network is quantized: its weights and its activations."""
+class LayerScheme:
+    """Widths of their own for the nodes of a canonical network whose names match a shell wildcard; None: the usual."""
 
-    weights: TensorScheme = TensorScheme(bits=8, symmetric=True, per="channel")
-    activations: TensorScheme = TensorScheme(bits=8, symmetric=False, per="tensor")
+    match: str
+    weights: int | None = None
+    activations: int | None = None
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """How a network is quantized: its weights and its activations, and which layers differ; the first match counts."""
+
+    weights: TensorScheme = TensorScheme(bits=EIGHT_BITS, symmetric=True, per="channel")
+    activations: TensorScheme = TensorScheme(bits=EIGHT_BITS, symmetric=False, per="tensor")
+    layers: tuple[LayerScheme, ...] = ()
+
+    def weight_bits(self, layer: str) -> int:
+        """Return the width of a layer's weights."""
+        found = (one.weights for one in self.layers if one.weights is not None and fnmatchcase(layer, one.match))
+        return next(found, self.weights.bits)
+
+    def activation_bits(self, tensor: str, usual: int | None = None) -> int:
+        """Return the width of a tensor's codes; `usual` stands in for the scheme's own where no entry names it."""
+        own = self.activations.bits if usual is None else usual
+        named = (one for one in self.layers if one.activations is not None and fnmatchcase(tensor, one.match))
+        return next((int(one.activations or own) for one in named), own)
+
+    @classmethod
+    def from_plain(cls, plain: Mapping[str, Any]) -> "Scheme":
+        """Return the scheme that plain values describe.
+
+        Raises:
+            ValueError: if a width is not supported.
+            TypeError: if they describe something else.
+        """
+        layers = tuple(LayerScheme(**one) for one in plain.get("layers", ()))
+        scheme = cls(TensorScheme(**plain["weights"]), TensorScheme(**plain["activations"]), layers)
+        for own, others, known in (
+            (scheme.weights.bits, [one.weights for one in layers], WEIGHT_BITS),
+            (scheme.activations.bits, [one.activations for one in layers], ACTIVATION_BITS),
+        ):
+            strange = [bits for bits in (own, *others) if bits is not None and bits not in known]
+            if strange:
+                raise ValueError(f"widths from {known[0]} to {known[-1]} are supported, not {strange}")
+        return scheme
+
+    def as_plain(self) -> dict[str, Any]:
+        """Return plain values that `from_plain` takes; what is usual is left out."""
+        layers = [{key: value for key, value in asdict(one).items() if value is not None} for one in self.layers]
+        plain = {"weights": asdict(self.weights), "activations": asdict(self.activations)}
+        return plain | ({"layers": layers} if layers else {})
+
+    @property
+    def compact(self) -> bool:
+        """Tell whether constants are made small: as soon as any weights have fewer than eight bits.
+
+        All layers then have scales of SCALE_TABLE, and slopes on a grid, so that each takes one byte.
+        """
+        return min([self.weights.bits, *(one.weights or EIGHT_BITS for one in self.layers)]) < EIGHT_BITS
 
 
 @dataclass(frozen=True)
@@ -67,6 +133,14 @@ def hull(intervals: Iterable[Range]) -> Range:
     return Range(min(interval.low for interval in found), max(interval.high for interval in found))
 
 
+@dataclass(frozen=True)
+class Levels:
+    """How many steps a tensor's codes span over its range, and where they saturate: further on, if there is room."""
+
+    steps: int = ACTIVATION_MAX
+    largest_code: int = ACTIVATION_MAX
+
+
 def activation_qparams(interval: Range, levels: int = ACTIVATION_MAX) -> tuple[np.float32, int]:
     """Return (scale, zero point) such that `levels` steps span the interval and zero has a code of its own."""
     low, high = np.float32(interval.low), np.float32(interval.high)
@@ -85,10 +159,12 @@ def weight_scales(
     return scales
 
 
-def weight_codes(weight: npt.NDArray[np.float32], scales: npt.NDArray[np.float32]) -> npt.NDArray[np.int8]:
-    """Return the int8 codes of a weight whose channels (axis 0) have these scales."""
+def weight_codes(
+    weight: npt.NDArray[np.float32], scales: npt.NDArray[np.float32], largest_code: int = WEIGHT_MAX
+) -> npt.NDArray[np.int8]:
+    """Return the codes, held in int8, of a weight whose channels (axis 0) have these scales."""
     inverse = (np.float32(1) / scales).reshape((-1,) + (1,) * (weight.ndim - 1))
-    return np.clip(np.rint(weight * inverse), -WEIGHT_MAX, WEIGHT_MAX).astype(np.int8)
+    return np.clip(np.rint(weight * inverse), -largest_code, largest_code).astype(np.int8)
 
 
 def bias_codes(bias: npt.NDArray[np.float32], scales: npt.NDArray[np.float32]) -> npt.NDArray[np.int32]:

@@ -21,7 +21,8 @@ from qface_toolkit.quantize.graph import operation
 from qface_toolkit.quantize.image_input import as_deployed
 from qface_toolkit.quantize.model import QuantizedModel
 from qface_toolkit.quantize.plan import Target
-from qface_toolkit.quantize.simulation import ActivationQuantizer, WeightQuantizer, prepare
+from qface_toolkit.quantize.quantizers import ActivationQuantizer, WeightQuantizer
+from qface_toolkit.quantize.simulation import prepare
 
 Floats = npt.NDArray[np.float32]
 Kind = Literal["activation", "weights"]

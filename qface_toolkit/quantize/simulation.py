@@ -4,7 +4,7 @@ The quantizers that FX graph mode inserts are bound to the model's plan: which t
 """
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, cast
 
@@ -14,115 +14,15 @@ from torch import fx, nn
 
 from qface_toolkit.errors import BackendUnavailable
 from qface_toolkit.quantize._converted import settle
-from qface_toolkit.quantize._rounding import Rounding
-from qface_toolkit.quantize.deployment import Deployment
-from qface_toolkit.quantize.fx import Quantizer, convert_quantized, insert_quantizers
+from qface_toolkit.quantize.fx import convert_quantized, insert_quantizers
 from qface_toolkit.quantize.graph import operation
 from qface_toolkit.quantize.kept import LAYERS
 from qface_toolkit.quantize.model import QuantizedModel
 from qface_toolkit.quantize.plan import Target
-from qface_toolkit.quantize.scheme import (
-    ACTIVATION_MAX,
-    SLOPE_SCALE,
-    SLOPE_ZERO_POINT,
-    SMALLEST_SCALE,
-    WEIGHT_MAX,
-    Range,
-    activation_qparams,
-    scales_that_hold_bias,
-)
-from qface_toolkit.quantize.weights import largest_codes
-
-QParams = tuple[torch.Tensor, torch.Tensor]
-NOT_GROWN = torch.zeros(1)
-
-
-class SharedRange:
-    """The range of one owner while it is being chosen: who watches the tensors that share it."""
-
-    def __init__(self) -> None:
-        self.observer: Callable[[torch.Tensor], None] | None = None
-
-
-class ActivationQuantizer(Quantizer):
-    """Per-tensor affine fake-quantization of one tensor, over what the target's grid spans.
-
-    `fixed` says that there is a grid, `growth` the logarithm by which training has stretched it. `quantizes` is False
-    for a tensor that the target does not quantize; `observes` for one whose values matter only behind a clamp.
-    """
-
-    dtype, qscheme = torch.quint8, torch.per_tensor_affine
-    quant_min, quant_max = 0, ACTIVATION_MAX
-
-    def __init__(self, factory_kwargs: dict[str, Any] | None = None) -> None:
-        super().__init__()
-        self.range = SharedRange()
-        self.scale = torch.ones(1)
-        self.zero_point = torch.zeros(1, dtype=torch.int32)
-        self.growth = NOT_GROWN
-        self.fixed = False
-        self.quantizes = True
-        self.observes = True
-
-    def fix(self, interval: Range, levels: int) -> None:
-        """Quantize over this interval from now on."""
-        scale, zero_point = activation_qparams(interval, levels)
-        self.scale = torch.tensor([float(scale)])
-        self.zero_point = torch.tensor([zero_point], dtype=torch.int32)
-        self.fixed = True
-
-    def calculate_qparams(self) -> QParams:  # type: ignore[override]  # the base class returns nothing
-        """Return (scale, zero point)."""
-        return self.scale, self.zero_point
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Show the tensor to the observer, if there is one, and round it to codes once the range is fixed."""
-        if self.observes and self.range.observer is not None:
-            self.range.observer(x.detach())
-        if self.quantizes and self.fixed:
-            rounded = Rounding.apply(x, self.growth, float(self.scale), int(self.zero_point))  # type: ignore[no-untyped-call]  # torch ships it so
-            return cast(torch.Tensor, rounded)
-        return x
-
-
-class WeightQuantizer(Quantizer):
-    """Per-channel symmetric fake-quantization of weights; scales follow the weights."""
-
-    dtype, qscheme = torch.qint8, torch.per_channel_symmetric
-    quant_min, quant_max = -WEIGHT_MAX, WEIGHT_MAX
-    ch_axis = 0
-
-    def __init__(self, factory_kwargs: dict[str, Any] | None = None) -> None:
-        super().__init__()
-        self.largest_codes = torch.tensor(float(WEIGHT_MAX))
-        self.smallest_scales = torch.tensor(float(SMALLEST_SCALE))
-
-    def forward(self, weight: torch.Tensor) -> torch.Tensor:
-        """Round a weight to codes, if that is on."""
-        self.scale = torch.maximum(weight.detach().flatten(1).abs().amax(1) / self.largest_codes, self.smallest_scales)
-        if self.fake_quant_enabled[0]:
-            zero_points = torch.zeros(len(weight), dtype=torch.int32)
-            return torch.fake_quantize_per_channel_affine(weight, self.scale, zero_points, 0, -WEIGHT_MAX, WEIGHT_MAX)
-        return weight
-
-    def calculate_qparams(self) -> QParams:  # type: ignore[override]  # the base class returns nothing
-        """Return (scales, zero points) of the weight seen last."""
-        return self.scale, torch.zeros(len(self.scale), dtype=torch.int32)
-
-
-class SlopeQuantizer(Quantizer):
-    """The fixed grid of PReLU slopes that `quantized::prelu` computes with."""
-
-    dtype, qscheme = torch.quint8, torch.per_tensor_affine
-    quant_min, quant_max = 0, ACTIVATION_MAX
-
-    def forward(self, slopes: torch.Tensor) -> torch.Tensor:
-        """Return the slopes as they are: the grid does not depend on them."""
-        return slopes
-
-    def calculate_qparams(self) -> QParams:  # type: ignore[override]  # the base class returns nothing
-        """Return (scale, zero point) of the grid."""
-        return torch.tensor([SLOPE_SCALE]), torch.tensor([SLOPE_ZERO_POINT], dtype=torch.int32)
+from qface_toolkit.quantize.quantizers import ActivationQuantizer, SharedRange, SlopeQuantizer, WeightQuantizer
+from qface_toolkit.quantize.scheme import SMALLEST_SCALE, scales_that_hold_bias
+from qface_toolkit.quantize.slopes import rounded_slopes
+from qface_toolkit.quantize.weights import Width, largest_codes
 
 
 class Simulation(nn.Module):
@@ -186,9 +86,9 @@ def prepare(model: QuantizedModel, target: Target) -> Simulation:
     )
     ranges = {owner: SharedRange() for owner in model.plan.owners()}
     quantizers = _bind(prepared, model, target, ranges)
-    _limit_weights(prepared, target, model.deployment)
+    _limit_weights(prepared, model, target)
     _keep_weights(prepared, model, target)
-    if target.family == "torch":
+    if target.family == "torch" or model.scheme.compact:
         _round_slopes(prepared)
     return Simulation(prepared.eval(), ranges, quantizers)
 
@@ -216,7 +116,7 @@ def _bind(
             quantizer.quantizes = model.plan.quantized(tensor, target.family)
             quantizer.observes = plan.observed
             if all(owner in model.ranges for owner in model.plan.spanned(tensor, target.family)):
-                quantizer.fix(model.range_of(tensor, target), target.levels)
+                quantizer.fix(model.range_of(tensor, target), model.levels_of(tensor, target))
             prepared.add_submodule(node.target, quantizer)
             bound[tensor] = quantizer
     if set(bound) != set(model.plan.tensors):
@@ -224,17 +124,20 @@ def _bind(
     return bound
 
 
-def _limit_weights(prepared: fx.GraphModule, target: Target, deployment: Deployment) -> None:
-    """Tell the weights' quantizers their largest code, and the scales below which a bias would not fit an int32."""
+def _limit_weights(prepared: fx.GraphModule, model: QuantizedModel, target: Target) -> None:
+    """Tell the weights' quantizers their width, and the scales below which a bias would not fit an int32."""
+    names = {str(node.target): node.name for node in model.network.graph.nodes if operation(node) in LAYERS}
     for node in prepared.graph.nodes:
         layer = prepared.get_submodule(str(node.target)) if node.op == "call_module" else None
         quantizer = getattr(layer, "weight_fake_quant", None)
         if layer is None or not isinstance(quantizer, WeightQuantizer):
             continue
-        quantizer.largest_codes = torch.from_numpy(largest_codes(cast(nn.Conv2d, layer), target, deployment))
+        quantizer.width = Width.of(model.scheme, names[str(node.target)])
+        largest = largest_codes(cast(nn.Conv2d, layer), target, model.deployment, quantizer.width)
+        quantizer.largest_codes = torch.from_numpy(largest)
         source = cast(ActivationQuantizer, prepared.get_submodule(str(node.args[0].target)))
         bias = cast(torch.Tensor, layer.bias).detach().numpy()
-        floor = np.full(len(bias), SMALLEST_SCALE)
+        floor = np.full(len(bias), SMALLEST_SCALE, np.float32)
         held = scales_that_hold_bias(floor, bias, np.float32(source.scale.item()))
         quantizer.smallest_scales = torch.from_numpy(held)
 
@@ -259,8 +162,7 @@ def _tensors_behind(prepared: fx.GraphModule, model: QuantizedModel) -> dict[fx.
 def _round_slopes(prepared: fx.GraphModule) -> None:
     for module in prepared.modules():
         if isinstance(module, nn.PReLU):
-            codes = torch.round(module.weight.detach() / SLOPE_SCALE)
-            module.weight = nn.Parameter(codes.clamp(-SLOPE_ZERO_POINT, WEIGHT_MAX) * SLOPE_SCALE, requires_grad=False)
+            module.weight = nn.Parameter(rounded_slopes(module), requires_grad=False)
 
 
 def convert(simulation: Simulation, engine: str) -> fx.GraphModule:
@@ -277,8 +179,21 @@ def convert(simulation: Simulation, engine: str) -> fx.GraphModule:
     before = torch.backends.quantized.engine
     torch.backends.quantized.engine = engine
     try:
-        converted = convert_quantized(simulation.prepared)
+        converted = convert_quantized(_clipped(simulation.prepared))
     finally:
         torch.backends.quantized.engine = before
     settle(converted, simulation.prepared, engine)
     return converted
+
+
+def _clipped(prepared: fx.GraphModule) -> fx.GraphModule:
+    """Return a copy whose weights are within their scales: torch takes every code that an int8 holds."""
+    clipped = copy.deepcopy(prepared)
+    for layer in clipped.modules():
+        quantizer = getattr(layer, "weight_fake_quant", None)
+        if isinstance(quantizer, WeightQuantizer):
+            weight = cast(torch.Tensor, layer.weight)
+            quantizer(weight)
+            quantizer.hold_scale()
+            weight.data = quantizer.clip(weight.detach())
+    return clipped

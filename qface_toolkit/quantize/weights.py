@@ -1,18 +1,23 @@
 """The codes and scales of a layer's weights for one target: the one place where a kernel's limits meet them."""
 
+from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
+from torch import fx, nn
 
 from qface_toolkit.quantize._edit import depthwise
 from qface_toolkit.quantize.deployment import Deployment
+from qface_toolkit.quantize.graph import module
 from qface_toolkit.quantize.plan import Target
+from qface_toolkit.quantize.scales import TABLE, places, table_scales
 from qface_toolkit.quantize.scheme import (
     ACTIVATION_MAX,
+    EIGHT_BITS,
     SAFE_WEIGHT_MAX,
+    Scheme,
     scales_that_hold_bias,
     weight_codes,
     weight_scales,
@@ -26,13 +31,60 @@ INPUT_BLOCK = 4
 """ONNX Runtime's fast convolutions read input channels in blocks of this many; others copy every patch first."""
 
 
-def layer_scales(
-    layer: nn.Conv2d | nn.Linear, input_scale: np.float32, target: Target, deployment: Deployment
-) -> npt.NDArray[np.float32]:
-    """Return the scale of each output channel's weights, raised where a kernel's sums or an int32 bias ask for it."""
-    weight = layer.weight.detach().numpy()
-    scales = weight_scales(weight, largest_codes(layer, target, deployment))
-    return scales_that_hold_bias(scales, layer_bias(layer), input_scale)
+@dataclass(frozen=True)
+class Width:
+    """How many bits a layer's weights have, and whether its scale is one of the table's (see Scheme.compact)."""
+
+    bits: int = EIGHT_BITS
+    compact: bool = False
+
+    @classmethod
+    def of(cls, scheme: Scheme, layer: str) -> "Width":
+        """Return a layer's width in a scheme, by the name of its node."""
+        return cls(scheme.weight_bits(layer), scheme.compact)
+
+    @property
+    def largest_code(self) -> int:
+        """Return the largest code; its negative is the smallest, so that negating a channel is exact."""
+        return int(2 ** (self.bits - 1) - 1)
+
+    def scales(self, weight: torch.Tensor, largest: torch.Tensor) -> torch.Tensor:
+        """Return the scale of each output channel [O] (axis 0) of a weight, whose codes are at most `largest` [O]."""
+        if self.compact:
+            return table_scales(weight, largest, self.largest_code)
+        return torch.from_numpy(weight_scales(weight.detach().numpy(), largest.numpy()))
+
+    def raised(self, scales: torch.Tensor, floor: torch.Tensor) -> torch.Tensor:
+        """Return scales that are nowhere below a floor."""
+        return torch.maximum(scales, TABLE[places(floor)] if self.compact else floor)
+
+
+@dataclass(frozen=True)
+class WeightGrid:
+    """The scales of a layer's output channels and the largest code of its weights."""
+
+    scales: npt.NDArray[np.float32]
+    largest_code: int
+
+    def codes(self, weight: torch.Tensor) -> npt.NDArray[np.int8]:
+        """Return a weight's codes."""
+        return weight_codes(weight.detach().numpy(), self.scales, self.largest_code)
+
+
+def weight_grid(
+    node: fx.Node, input_scale: np.float32, target: Target, deployment: Deployment, scheme: Scheme
+) -> WeightGrid:
+    """Return the grid of a layer's weights, for the node that calls it."""
+    return layer_grid(module(node), input_scale, target, deployment, Width.of(scheme, node.name))
+
+
+def layer_grid(
+    layer: nn.Conv2d | nn.Linear, input_scale: np.float32, target: Target, deployment: Deployment, width: Width
+) -> WeightGrid:
+    """Return the grid of a layer's weights: scales are raised where a kernel's sums or an int32 bias ask for it."""
+    scales = width.scales(layer.weight, torch.from_numpy(largest_codes(layer, target, deployment, width)))
+    floor = scales_that_hold_bias(np.zeros(len(scales), np.float32), layer_bias(layer), input_scale)
+    return WeightGrid(width.raised(scales, torch.from_numpy(floor)).numpy(), width.largest_code)
 
 
 def hard_sigmoid_layer(channels: int) -> nn.Conv2d:
@@ -47,14 +99,17 @@ def layer_bias(layer: nn.Conv2d | nn.Linear) -> npt.NDArray[np.float32]:
     return cast("npt.NDArray[np.float32]", layer.bias.detach().numpy())
 
 
-def largest_codes(layer: nn.Conv2d | nn.Linear, target: Target, deployment: Deployment) -> npt.NDArray[np.float32]:
+def largest_codes(
+    layer: nn.Conv2d | nn.Linear, target: Target, deployment: Deployment, width: Width
+) -> npt.NDArray[np.float32]:
     """Return the largest code that each output channel's weights may have.
 
     Processors without VNNI add pairs of neighbouring 8-bit products in 16 bits (vpmaddubsw), which saturates. Only
     channels whose own weights can make that happen, at activations of ACTIVATION_MAX, give up a bit.
     """
-    largest = np.full(len(layer.weight), target.weight_max(layer), np.float32)
-    if not deployment.vnni and target.family == "onnx" and not is_depthwise(layer):
+    largest = np.full(len(layer.weight), min(target.weight_max(layer), width.largest_code), np.float32)
+    adds_pairs = not deployment.vnni and target.family == "onnx" and not is_depthwise(layer)
+    if adds_pairs and width.largest_code > SAFE_WEIGHT_MAX:
         codes = weight_codes(weight := layer.weight.detach().numpy(), weight_scales(weight))
         stored = np.pad(codes, ((0, 0), (0, missing_channels(layer))) + ((0, 0),) * (codes.ndim - 2))
         largest[_can_saturate(stored)] = SAFE_WEIGHT_MAX
@@ -83,11 +138,12 @@ def pads_codes(layer: nn.Module, zero_point: float, pixels: int) -> bool:
 
 
 def bias_of_codes(
-    layer: nn.Conv2d, scales: npt.NDArray[np.float32], input_scale: np.float32, zero_point: float
+    layer: nn.Conv2d, grid: WeightGrid, input_scale: np.float32, zero_point: float
 ) -> npt.NDArray[np.float32]:
     """Return the bias of a layer that reads codes as if their zero point were 0."""
-    sums = weight_codes(layer.weight.detach().numpy(), scales).reshape(len(scales), -1).sum(1, dtype=np.float64)
-    bias: npt.NDArray[np.float32] = (layer_bias(layer) - zero_point * sums * (input_scale * scales)).astype(np.float32)
+    sums = grid.codes(layer.weight).reshape(len(grid.scales), -1).sum(1, dtype=np.float64)
+    exact = layer_bias(layer) - zero_point * sums * (input_scale * grid.scales)
+    bias: npt.NDArray[np.float32] = exact.astype(np.float32)
     return bias
 
 

@@ -16,8 +16,8 @@ from qface_toolkit.quantize.deployment import Deployment
 from qface_toolkit.quantize.graph import inputs, module, operation
 from qface_toolkit.quantize.integer import embed_as_integers
 from qface_toolkit.quantize.plan import ONNX, ONNX_SIGNED
-from qface_toolkit.quantize.scheme import activation_qparams, weight_codes
-from qface_toolkit.quantize.weights import is_depthwise, largest_codes, layer_scales
+from qface_toolkit.quantize.scheme import activation_qparams
+from qface_toolkit.quantize.weights import Width, is_depthwise, largest_codes, layer_grid
 
 
 @pytest.fixture(
@@ -94,8 +94,8 @@ def _check_pairs(layer, model):
     """Add the products of neighbouring input channels, as vpmaddubsw would at the largest activations."""
     if is_depthwise(layer):
         return
-    scales = layer_scales(layer, np.float32(0.01), ONNX, model.deployment)
-    codes = weight_codes(layer.weight.detach().numpy(), scales).astype(np.int64)
+    grid = layer_grid(layer, np.float32(0.01), ONNX, model.deployment, Width())
+    codes = grid.codes(layer.weight).astype(np.int64)
     rows = np.moveaxis(codes, 1, -1).reshape(len(codes), -1)
     left, right = rows[:, 0 : rows.shape[1] // 2 * 2 : 2], rows[:, 1::2]
     positive = np.maximum(left, 0) + np.maximum(right, 0)
@@ -106,8 +106,8 @@ def _check_pairs(layer, model):
 def test_only_channels_that_can_saturate_give_up_a_bit():
     conv = nn.Conv2d(4, 2, 1)
     conv.weight.data = torch.tensor([[1.0, 1.0, 0.0, 0.0], [1.0, 0.0, 1.0, 0.0]]).reshape(2, 4, 1, 1)
-    assert largest_codes(conv, ONNX, Deployment(vnni=False)).tolist() == [63, 127]
-    assert largest_codes(conv, ONNX, Deployment()).tolist() == [127, 127]
+    assert largest_codes(conv, ONNX, Deployment(vnni=False), Width()).tolist() == [63, 127]
+    assert largest_codes(conv, ONNX, Deployment(), Width()).tolist() == [127, 127]
 
 
 @pytest.mark.parametrize("slopes", [(0.0, 0.0), (1.0, -1.0), (1e-9, -1e-6), (1.7, 3.1), (-1.6, -4.0), (0.25, -0.3)])

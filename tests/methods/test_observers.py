@@ -9,8 +9,8 @@ from qface_toolkit.methods._observers import OBSERVERS, LeastSquares, MinMax, Pe
 from qface_toolkit.quantize.scheme import Range
 
 
-def watch(kind, *tensors, bins=2048, percentile=99.9):
-    observer = kind(bins, percentile)
+def watch(kind, *tensors, bins=2048, percentile=99.9, levels=255):
+    observer = kind(bins, percentile, levels)
     for number in range(kind.passes):
         for tensor in tensors:
             observer.passes_over(number)(tensor)

@@ -15,9 +15,9 @@ from qface_toolkit.quantize.integer import embed_as_integers
 from qface_toolkit.quantize.kept import LAYERS
 from qface_toolkit.quantize.model import description, load_quantized, weights_bytes
 from qface_toolkit.quantize.plan import ONNX, TORCH_FBGEMM
-from qface_toolkit.quantize.scheme import Range, activation_qparams, weight_codes
+from qface_toolkit.quantize.scheme import Range, activation_qparams
 from qface_toolkit.quantize.simulation import prepare
-from qface_toolkit.quantize.weights import layer_scales
+from qface_toolkit.quantize.weights import weight_grid
 
 RECONSTRUCT = METHODS.get("reconstruct")
 SIZE = (16, 16)
@@ -60,8 +60,8 @@ def codes(model, target=ONNX):
     for node in model.network.graph.nodes:
         if operation(node) in LAYERS:
             scale, _ = activation_qparams(model.range_of(inputs(node)[0].name, target), target.levels)
-            scales = layer_scales(module(node), scale, target, model.deployment)
-            found[node.name] = weight_codes(module(node).weight.detach().numpy(), scales), scales
+            grid = weight_grid(node, scale, target, model.deployment, model.scheme)
+            found[node.name] = grid.codes(module(node).weight), grid.scales
     return found
 
 

@@ -13,7 +13,7 @@ from qface_toolkit.quantize.graph import inputs, module
 from qface_toolkit.quantize.model import QuantizedModel
 from qface_toolkit.quantize.plan import ONNX
 from qface_toolkit.quantize.scheme import ACTIVATION_MAX, weight_codes, weight_scales
-from qface_toolkit.quantize.weights import hard_sigmoid_layer, layer_scales
+from qface_toolkit.quantize.weights import Width, hard_sigmoid_layer, layer_grid
 
 FEW_CHANNELS = 32
 """Up to so many channels ONNX Runtime runs a full 1x1 convolution in half the time of a depthwise one."""
@@ -91,7 +91,8 @@ def write_hard_sigmoid(writer: TensorWriter, node: fx.Node) -> None:
     """Write x / 6 + 1/2 as a 1x1 depthwise convolution; the end of the grid is the clamp. Vectors become one pixel."""
     source, shape = inputs(node)[0].name, shape_of(node)
     scale, layer = writer.input_scale(node), hard_sigmoid_layer(shape[1])
-    constants = layer_constants(writer.graph, layer, layer_scales(layer, scale, ONNX, writer.model.deployment), scale)
+    grid = layer_grid(layer, scale, ONNX, writer.model.deployment, Width())
+    constants = layer_constants(writer.graph, layer, grid, scale)
     value = writer.values[source] if len(shape) == 4 else _reshaped(writer, writer.codes[source], source, [0, 0, 1, 1])
     output = writer.graph.node("Conv", [value, *dequantized(writer.graph, constants)], group=shape[1])
     codes = writer.quantized(output, node.name)

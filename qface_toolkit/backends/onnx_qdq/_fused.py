@@ -8,15 +8,13 @@ import math
 from collections.abc import Callable, Mapping
 
 import numpy as np
-import numpy.typing as npt
 from torch import fx, nn
 
 from qface_toolkit.backends.onnx_qdq._geometry import convolution_attributes, pool_attributes
 from qface_toolkit.backends.onnx_qdq._tensors import TensorWriter
 from qface_toolkit.quantize._edit import shape_of
 from qface_toolkit.quantize.graph import inputs, module
-from qface_toolkit.quantize.scheme import weight_codes
-from qface_toolkit.quantize.weights import bias_of_codes, is_affine, layer_bias, layer_scales, pads_codes
+from qface_toolkit.quantize.weights import WeightGrid, bias_of_codes, is_affine, layer_bias, pads_codes, weight_grid
 
 
 def _conv(writer: TensorWriter, node: fx.Node) -> None:
@@ -29,7 +27,7 @@ def _conv(writer: TensorWriter, node: fx.Node) -> None:
     if pads_codes(layer, zero_point, math.prod(shape_of(source)[2:])):
         codes = _padded(writer, source.name, attributes.pop("pads"))
         value = writer.graph.node("DequantizeLinear", [codes, writer.graph.constant(scale, np.float32), writer.code(0)])
-        bias = bias_of_codes(layer, _scales(writer, node), scale, zero_point)
+        bias = bias_of_codes(layer, _grid(writer, node), scale, zero_point)
     read = [value, _weight(writer, node), writer.graph.constant(bias, np.float32)]
     writer.rounded(node, writer.graph.node("Conv", read, **attributes))
 
@@ -47,13 +45,14 @@ def _linear(writer: TensorWriter, node: fx.Node) -> None:
 
 
 def _weight(writer: TensorWriter, node: fx.Node) -> str:
-    scales = _scales(writer, node)
-    codes = writer.graph.constant(weight_codes(module(node).weight.detach().numpy(), scales), np.int8)
-    return writer.graph.node("DequantizeLinear", [codes, writer.graph.constant(scales, np.float32)], axis=0)
+    grid = _grid(writer, node)
+    codes = writer.graph.constant(grid.codes(module(node).weight), np.int8)
+    return writer.graph.node("DequantizeLinear", [codes, writer.graph.constant(grid.scales, np.float32)], axis=0)
 
 
-def _scales(writer: TensorWriter, node: fx.Node) -> npt.NDArray[np.float32]:
-    return layer_scales(module(node), writer.input_scale(node), writer.target, writer.model.deployment)
+def _grid(writer: TensorWriter, node: fx.Node) -> WeightGrid:
+    model = writer.model
+    return weight_grid(node, writer.input_scale(node), writer.target, model.deployment, model.scheme)
 
 
 def _prelu(writer: TensorWriter, node: fx.Node) -> None:

@@ -8,8 +8,8 @@ from onnx import TensorProto
 from torch import nn
 
 from qface_toolkit.backends.onnx_qdq._builder import GraphBuilder
-from qface_toolkit.quantize.scheme import SMALLEST_SCALE, bias_codes, weight_codes
-from qface_toolkit.quantize.weights import layer_bias
+from qface_toolkit.quantize.scheme import SMALLEST_SCALE, bias_codes
+from qface_toolkit.quantize.weights import WeightGrid, layer_bias
 
 
 @dataclass(frozen=True)
@@ -32,18 +32,18 @@ class LayerConstants:
 def layer_constants(
     graph: GraphBuilder,
     layer: nn.Conv2d | nn.Linear,
-    scales: npt.NDArray[np.float32],
+    grid: WeightGrid,
     input_scale: np.float32,
     extra_inputs: int = 0,
 ) -> LayerConstants:
     """Store a layer's constants. The bias scale is made in the graph: the runtime folds the product at load."""
-    stored = graph.constant(scales, np.float32)
-    codes = weight_codes(layer.weight.detach().numpy(), scales)
+    stored = graph.constant(grid.scales, np.float32)
+    codes = grid.codes(layer.weight)
     wider = ((0, 0), (0, extra_inputs)) + ((0, 0),) * (codes.ndim - 2)
     return LayerConstants(
         weight_codes=graph.constant(np.pad(codes, wider), np.int8),
         weight_scales=stored,
-        bias_codes=graph.constant(bias_codes(layer_bias(layer), scales * input_scale), np.int32),
+        bias_codes=graph.constant(bias_codes(layer_bias(layer), grid.scales * input_scale), np.int32),
         bias_scales=_times_input_scale(graph, stored, input_scale),
         channels=len(codes),
         extra_inputs=extra_inputs,

@@ -12,7 +12,7 @@ from qface_toolkit.quantize.graph import inputs, module
 from qface_toolkit.quantize.model import QuantizedModel
 from qface_toolkit.quantize.plan import ONNX, Target
 from qface_toolkit.quantize.scheme import ACTIVATION_MAX, activation_qparams
-from qface_toolkit.quantize.weights import layer_scales, missing_channels
+from qface_toolkit.quantize.weights import missing_channels, weight_grid
 
 
 @dataclass(frozen=True)
@@ -86,9 +86,9 @@ class TensorWriter:
 
     def layer(self, node: fx.Node) -> LayerConstants:
         """Store the constants of a convolution or linear layer."""
-        scale, layer = self.input_scale(node), module(node)
-        scales = layer_scales(layer, scale, self.target, self.model.deployment)
-        return layer_constants(self.graph, layer, scales, scale, missing_channels(layer))
+        scale, layer, model = self.input_scale(node), module(node), self.model
+        grid = weight_grid(node, scale, self.target, model.deployment, model.scheme)
+        return layer_constants(self.graph, layer, grid, scale, missing_channels(layer))
 
     def convolution(self, node: fx.Node, layer: LayerConstants) -> str:
         """Write a convolution with these constants and the geometry of `node`."""

@@ -1,0 +1,140 @@
+"""What a simulation rounds tensors, weights and slopes with, in the form that FX graph mode inserts."""
+
+import weakref
+from collections.abc import Callable
+from typing import Any, cast
+
+import torch
+
+from qface_toolkit.quantize._rounding import Rounding
+from qface_toolkit.quantize.fx import Quantizer
+from qface_toolkit.quantize.scheme import (
+    ACTIVATION_MAX,
+    SLOPE_SCALE,
+    SLOPE_ZERO_POINT,
+    SMALLEST_SCALE,
+    WEIGHT_MAX,
+    Levels,
+    Range,
+    activation_qparams,
+)
+from qface_toolkit.quantize.weights import Width
+
+QParams = tuple[torch.Tensor, torch.Tensor]
+NOT_GROWN = torch.zeros(1)
+
+
+class SharedRange:
+    """The range of one owner while it is being chosen: who watches the tensors that share it."""
+
+    def __init__(self) -> None:
+        self.observer: Callable[[torch.Tensor], None] | None = None
+
+
+class ActivationQuantizer(Quantizer):
+    """Per-tensor affine fake-quantization of one tensor, over what the target's grid spans.
+
+    `fixed` says that there is a grid, `growth` the logarithm by which training has stretched it. `quantizes` is False
+    for a tensor that the target does not quantize; `observes` for one whose values matter only behind a clamp.
+    """
+
+    dtype, qscheme = torch.quint8, torch.per_tensor_affine
+    quant_min, quant_max = 0, ACTIVATION_MAX
+
+    def __init__(self, factory_kwargs: dict[str, Any] | None = None) -> None:
+        super().__init__()
+        self.range = SharedRange()
+        self.levels = Levels()
+        self.scale = torch.ones(1)
+        self.zero_point = torch.zeros(1, dtype=torch.int32)
+        self.growth = NOT_GROWN
+        self.fixed = False
+        self.quantizes = True
+        self.observes = True
+
+    def fix(self, interval: Range, levels: Levels) -> None:
+        """Quantize over this interval from now on."""
+        self.levels = levels
+        scale, zero_point = activation_qparams(interval, levels.steps)
+        self.scale = torch.tensor([float(scale)])
+        self.zero_point = torch.tensor([zero_point], dtype=torch.int32)
+        self.fixed = True
+
+    def calculate_qparams(self) -> QParams:  # type: ignore[override]  # the base class returns nothing
+        """Return (scale, zero point)."""
+        return self.scale, self.zero_point
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Show the tensor to the observer, if there is one, and round it to codes once the range is fixed."""
+        if self.observes and self.range.observer is not None:
+            self.range.observer(x.detach())
+        if self.quantizes and self.fixed:
+            grid = float(self.scale), int(self.zero_point), self.levels.largest_code
+            return cast(torch.Tensor, Rounding.apply(x, self.growth, *grid))  # type: ignore[no-untyped-call]  # torch ships it so
+        return x
+
+
+class WeightQuantizer(Quantizer):
+    """Per-channel symmetric fake-quantization of weights; scales follow the weights, unless they are held."""
+
+    dtype, qscheme = torch.qint8, torch.per_channel_symmetric
+    quant_min, quant_max = -WEIGHT_MAX, WEIGHT_MAX
+    ch_axis = 0
+
+    def __init__(self, factory_kwargs: dict[str, Any] | None = None) -> None:
+        super().__init__()
+        self.width = Width()
+        self.largest_codes = torch.tensor(float(WEIGHT_MAX))
+        self.smallest_scales = torch.tensor(float(SMALLEST_SCALE))
+        self._held = False
+        self._seen: tuple[weakref.ref[torch.Tensor], int] | None = None
+
+    def forward(self, weight: torch.Tensor) -> torch.Tensor:
+        """Round a weight to codes, if that is on."""
+        if not self.fake_quant_enabled[0]:
+            return weight
+        if not self._held:
+            self._follow(weight)
+        zero_points, most = torch.zeros(len(weight), dtype=torch.int32), self.width.largest_code
+        return torch.fake_quantize_per_channel_affine(weight, self.scale, zero_points, 0, -most, most)
+
+    def _follow(self, weight: torch.Tensor) -> None:
+        """Find the scales of a weight, unless it is the one seen last and has not changed since."""
+        if self._seen is not None and self._seen[0]() is weight and self._seen[1] == weight._version:
+            return
+        largest = self.largest_codes.expand(len(weight))
+        self.scale = self.width.raised(self.width.scales(weight, largest), self.smallest_scales.expand(len(weight)))
+        self._seen = weakref.ref(weight), weight._version
+
+    def hold_scale(self) -> torch.Tensor:
+        """Keep the scales of the weight seen last, whatever comes; return them."""
+        self._held = True
+        return self.scale.clone()
+
+    def release_scale(self) -> None:
+        """Follow weights again."""
+        self._held, self._seen = False, None
+
+    def clip(self, weight: torch.Tensor) -> torch.Tensor:
+        """Return a weight without what its scales clip."""
+        most = (self.scale * self.width.largest_code).reshape((-1,) + (1,) * (weight.dim() - 1))
+        return weight.clamp(-most, most)
+
+    def calculate_qparams(self) -> QParams:  # type: ignore[override]  # the base class returns nothing
+        """Return (scales, zero points) of the weight seen last."""
+        return self.scale, torch.zeros(len(self.scale), dtype=torch.int32)
+
+
+class SlopeQuantizer(Quantizer):
+    """The fixed grid of PReLU slopes that `quantized::prelu` computes with."""
+
+    dtype, qscheme = torch.quint8, torch.per_tensor_affine
+    quant_min, quant_max = 0, ACTIVATION_MAX
+
+    def forward(self, slopes: torch.Tensor) -> torch.Tensor:
+        """Return the slopes as they are: the grid does not depend on them."""
+        return slopes
+
+    def calculate_qparams(self) -> QParams:  # type: ignore[override]  # the base class returns nothing
+        """Return (scale, zero point) of the grid."""
+        return torch.tensor([SLOPE_SCALE]), torch.tensor([SLOPE_ZERO_POINT], dtype=torch.int32)

@@ -1,0 +1,66 @@
+"""Weights below eight bits in every backend: codes that the integer arithmetic has, and nothing lost on the way."""
+
+import numpy as np
+import pytest
+import torch
+from quantized import calibrate, cosines, opened, run, small_network, smooth_images
+
+from qface_toolkit.backends import BACKENDS
+from qface_toolkit.models import ModelSpec
+from qface_toolkit.quantize.canonical import canonicalise
+from qface_toolkit.quantize.deployment import Deployment
+from qface_toolkit.quantize.image_input import embed_as_deployed
+from qface_toolkit.quantize.integer import embed_as_integers
+from qface_toolkit.quantize.model import new_model
+from qface_toolkit.quantize.plan import ONNX
+from qface_toolkit.quantize.scheme import LayerScheme, Scheme, TensorScheme
+from qface_toolkit.quantize.simulation import prepare
+
+
+def low(name, bits, image="float", **options):
+    """Return a calibrated small network whose weights have few bits, three layers of them more, and images."""
+    network, size = small_network(name)
+    images = smooth_images(size)
+    layers = (LayerScheme("*linear*", weights=7), LayerScheme("*conv1*", weights=8))
+    scheme = Scheme(TensorScheme(bits, True, "channel"), layers=layers)
+    spec = ModelSpec("test", size, run(network, images[:1]).shape[1])
+    model = new_model(canonicalise(network, size), spec, Deployment(image=image))
+    return calibrate(model.with_scheme(scheme), images, **options), images
+
+
+@pytest.mark.parametrize("name", ["mobilefacenet", "mobilefacenet-relu6"])
+@pytest.mark.parametrize("bits", [2, 3, 5, 6])
+@pytest.mark.parametrize("backend", [name for name in BACKENDS.names() if BACKENDS.get(name).runtime != "simulation"])
+def test_an_artifact_computes_what_its_codes_say(name, bits, backend, tmp_path):
+    model, images = low(name, bits)
+    got = opened(backend, model, tmp_path)(images)
+    expected = embed_as_integers(model, BACKENDS.get(backend).target, images)
+    agreement = cosines(got, expected)
+    assert agreement.mean() > 0.9999, f"mean cosine {agreement.mean():.6f} to the integer arithmetic"
+
+
+@pytest.mark.parametrize("bits", [3, 5])
+def test_the_simulation_rounds_the_same_weights(bits):
+    model, images = low("mobilefacenet", bits)
+    simulated = prepare(model, ONNX)
+    with torch.no_grad():
+        found = simulated(torch.from_numpy(images)).numpy()
+    agreement = cosines(found, embed_as_integers(model, ONNX, images))
+    assert agreement.mean() > 0.99, f"mean cosine {agreement.mean():.5f}: float sums alone differ"
+
+
+def test_fewer_bits_are_further_from_float():
+    found = []
+    for bits in (2, 4, 8):
+        model, images = low("mobilefacenet", bits)
+        found.append(cosines(embed_as_integers(model, ONNX, images), model.embed(images)).mean())
+    assert found == sorted(found), found
+    assert 1 - found[0] > 10 * (1 - found[1]), found
+
+
+def test_a_file_that_takes_pixels_has_eight_bits_in_its_first_layer(tmp_path):
+    model, images = low("mobilefacenet", 3, image="uint8")
+    got = opened("onnx-x86", model, tmp_path)(images)
+    agreement = cosines(got, embed_as_deployed(model, ONNX, images))
+    assert agreement.mean() > 0.9999, agreement
+    assert np.isfinite(got).all()
