@@ -30,6 +30,9 @@ from qface_toolkit.report._inline_svg import inline_svg
 from qface_toolkit.report._ledger import LayerFigures
 from qface_toolkit.report._losses import losses
 from qface_toolkit.report._page import Cell, Notes, Plot, Section, Table
+from qface_toolkit.report._sizes import HEADINGS as SIZE_HEADINGS
+from qface_toolkit.report._sizes import TITLE as SIZE_TITLE
+from qface_toolkit.report._sizes import size_notes, size_rows
 from qface_toolkit.report.budget import HEADINGS as PARETO_HEADINGS
 from qface_toolkit.report.budget import budget_said, kept_said, pareto_rows
 from qface_toolkit.report.parity import fine_cosine
@@ -41,6 +44,7 @@ _ARITHMETIC = {"integer": "integers", "float": "float", "move": "(moves data)"}
 def evidence(report: Report, evaluation: Evaluation | None) -> Iterator[Section]:
     """Yield the sections, those that there is something for."""
     yield _figures(report)
+    yield from _sizes(report)
     if report.budget:
         yield _budget(report.budget)
     if report.verification:
@@ -64,6 +68,13 @@ def _figures(report: Report) -> Section:
                 "1st percentile", "lowest")  # fmt: skip
     table = Table("Every file: bytes, milliseconds and cosines", headings, rows, texts=2)
     return Section("figures", "Float against compressed", blocks=(table, Notes(list(_conditions(report)))))
+
+
+def _sizes(report: Report) -> Iterator[Section]:
+    rows = size_rows(report)
+    if rows:
+        table = Table("Every file, as papers, its tensors, a disk and a package count", SIZE_HEADINGS, rows)
+        yield Section("sizes", SIZE_TITLE, blocks=(table, Notes(list(size_notes(report)))))
 
 
 def _figures_row(artifact: ArtifactFigures) -> list[str]:

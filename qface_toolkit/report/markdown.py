@@ -24,6 +24,7 @@ from qface_toolkit.report._figures import (
 from qface_toolkit.report._ledger import ParityBlock
 from qface_toolkit.report._markup import escape, markdown_table
 from qface_toolkit.report._sensitivity import SensitivityBlock
+from qface_toolkit.report._sizes import size_section
 from qface_toolkit.report.budget import HEADINGS as PARETO_HEADINGS
 from qface_toolkit.report.budget import budget_said, kept_said, pareto_rows
 from qface_toolkit.report.parity import largest_drops, matrix, parity_said
@@ -49,6 +50,7 @@ def to_markdown(report: Report) -> str:
     sections = (
         _summary(report),
         _figures(report),
+        size_section(report),
         _budget(report.budget) if report.budget else [],
         _fidelity(report.artifacts),
         _parity(report.parity) if report.parity else [],
@@ -264,6 +266,7 @@ def _origin(report: Report) -> list[str]:
             f"- decided by the clock: {escape(option)} = {value}; give it in place of a time to repeat this"
             for option, value in report.recipe.choices.items()
         ),
+        *(f"- chosen among all in trace.json: {escape(said)}" for said in report.recipe.chosen),
         f"- CPU: {escape(machine.cpu)}, {machine.cores} cores, flags: {escape(' '.join(machine.cpu_flags)) or 'none'}",
         f"- system: {escape(machine.os)}, Python {escape(machine.python)}, {threads(machine.threads)}",
         f"- versions: {escape(versions)}",

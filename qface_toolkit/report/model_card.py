@@ -19,6 +19,7 @@ from qface_toolkit.report._figures import (
     verdict,
 )
 from qface_toolkit.report._markup import escape, markdown_table
+from qface_toolkit.report._sizes import size_section
 from qface_toolkit.report.evaluation import section_markdown
 from qface_toolkit.report.schema import Report
 
@@ -37,13 +38,14 @@ def to_model_card(report: Report, evaluation: Evaluation | None = None) -> str:
         _use(report),
         _making(report),
         _figures(report),
+        size_section(report),
         _accuracy(report, evaluation),
         _limits(report, evaluation),
         _licence(report),
         _files(report),
     )
     front = yaml.safe_dump(_front_matter(report, evaluation), sort_keys=False, allow_unicode=True, width=10_000)
-    return f"---\n{front}---\n\n" + "\n\n".join("\n".join(lines) for lines in sections) + "\n"
+    return f"---\n{front}---\n\n" + "\n\n".join("\n".join(lines) for lines in sections if lines) + "\n"
 
 
 def _front_matter(report: Report, evaluation: Evaluation | None) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from qface_toolkit.report._figures import (
     times,
     verdict,
 )
+from qface_toolkit.report._sizes import SHORT_MEANING, load_cells, size_cells, size_rows
 from qface_toolkit.report.budget import budget_said
 from qface_toolkit.report.parity import parity_line
 from qface_toolkit.report.schema import ArtifactFigures, Report, VerificationBlock, VerificationFigures
@@ -32,8 +33,8 @@ LONGEST_NAME = 22
 
 def render(report: Report) -> RenderableType:
     """Return the verdict and the tables, for a rich console of 80 columns or more."""
-    parts: list[RenderableType] = [_figures_table(report), *_missing_lines(report), *_integer_lines(report)]
-    parts += _parity_lines(report) + _budget_lines(report)
+    parts: list[RenderableType] = [_figures_table(report), *_missing_lines(report), *_size_parts(report)]
+    parts += _integer_lines(report) + _parity_lines(report) + _budget_lines(report)
     if report.verification:
         parts += [Text(""), Text(clean(report.verification.protocol)), _verification_table(report.verification)]
     return Group(*parts, Text(""), Text(verdict(report)))
@@ -62,6 +63,18 @@ def _artifact_row(artifact: ArtifactFigures) -> Iterable[str | Text]:
 def _missing_lines(report: Report) -> list[Text]:
     missing = [(one.name, one.latency_missing) for one in report.artifacts if one.latency_missing]
     return [Text(f"{clean(name)} was not timed: {clean(reason)}", style="dim") for name, reason in missing]
+
+
+def _size_parts(report: Report) -> list[RenderableType]:
+    if not size_rows(report):
+        return []
+    table = _table("MB", "bits", "nominal", "payload", "file", "zipped")
+    for one in report.artifacts:
+        table.add_row(_name(one.name), *size_cells(one, report, "{} {}%"))
+    loaded = [(clean(one.name), *load_cells(one)) for one in report.artifacts if one.load_ms is not None]
+    told = "; ".join(f"{name} {taken} ms, {memory} MB" for name, taken, memory in loaded)
+    lines = [Text(SHORT_MEANING, style="dim"), *([Text(f"to load: {told}", style="dim")] if loaded else [])]
+    return [Text(""), table, *lines, Text("")]
 
 
 def _integer_lines(report: Report) -> list[Text]:

@@ -173,6 +173,11 @@ def full(values):
     island = {"operators": {"PRelu": 1, "Transpose": 2}, "count": 3, "share": 0.25, "reason": "PRelu has no kernel"}
     main |= {"islands": [island], "convolutions": 50, "integer_convolutions": 47, "linear_layers": 1,
              "integer_linear_layers": 1}  # fmt: skip
+    for one, bits, taken in zip(values["artifacts"], (32, 6.25, 8, 32), (20.5, 30.5, None, 25.5), strict=True):
+        one |= {"nominal_bytes": int(124_000 * bits), "payload_bytes": one["size_bytes"] - 30_000,
+                "compressed_bytes": one["size_bytes"] - 100_000, "weight_bits_mean": bits}  # fmt: skip
+        loaded = {"load_ms": taken, "load_memory_bytes": 23_456_789}
+        one |= loaded if taken else {"load_missing": "not loaded there"}
     point = {"size_bytes": 1_000_000, "p50_ms": 4.0, "cosine_min": 0.9}
     values["budget"] = {
         "cosine_mean_wanted": 0.99, "artifact": "int8.x86.onnx", "layers": 51, "kept": ["conv_1"], "images": 256,
@@ -189,7 +194,7 @@ def full(values):
 def hostile(values):
     """Return the same values, with the hostile text in the place of every text that may be any."""
     free = re.compile(r"\.(name|architecture|license|origin|cpu|os|python|what|protocol|set|kind|reason|tensor|first"
-                      r"|second|artifact|simulation|latency_missing|not_compared|notes\.\d+|warnings\.\d+|commands\.\d+"
+                      r"|second|artifact|simulation|latency_missing|load_missing|not_compared|notes\.\d+|warnings\.\d+|commands\.\d+"
                       r"|members\.\d+|cpu_flags\.\d+|kept\.\d+|float_islands\.\d+|names?|version)$")  # fmt: skip
     known = re.compile(r"quantizers\.\d+\.kind$")
 
