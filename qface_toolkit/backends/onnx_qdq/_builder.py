@@ -21,10 +21,10 @@ def float_value(input_size: tuple[int, int]) -> onnx.ValueInfoProto:
     return helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["batch", 3, *input_size])
 
 
-def _letters(number: int) -> str:
+def letters(number: int) -> str:
     """Return the name of the n-th tensor: a, b, ... Z, aa, ab, ..."""
     more, last = divmod(number - 1, len(ascii_letters))
-    return (_letters(more) if more else "") + ascii_letters[last]
+    return (letters(more) if more else "") + ascii_letters[last]
 
 
 class GraphBuilder:
@@ -40,7 +40,7 @@ class GraphBuilder:
 
     def _name(self) -> str:
         self._count += 1
-        return _letters(self._count)
+        return letters(self._count)
 
     def constant(self, value: npt.ArrayLike, dtype: Any) -> str:  # noqa: ANN401 - whatever numpy takes for a dtype
         """Store an array unless an equal one is there, and return its name."""
