@@ -16,6 +16,7 @@ import pytest
 import torch
 from helpers import EMBEDDING, contents, fill_disk, measure_quickly, write_tiny
 from onnx import TensorProto
+from safetensors.numpy import load_file
 from torch import nn
 from torch.nn import functional
 
@@ -106,6 +107,27 @@ def test_report_gives_the_sizes_on_the_disk(name, result):
     figures, data = figures_of(result.report, name), (result.out / name).read_bytes()
     assert (figures.size_bytes, figures.sha256) == (len(data), hashlib.sha256(data).hexdigest())
     assert figures.size_ratio == pytest.approx(len(data) / (result.out / "float.onnx").stat().st_size)
+
+
+def test_report_tells_papers_sizes_from_those_of_files(result):
+    network = figures_of(result.report, "float.onnx")
+    weights = load_file(result.out / "model.safetensors")
+    parameters = sum(tensor.size for tensor in weights.values())
+    assert (network.nominal_bytes, network.weight_bits_mean) == (4 * parameters, 32)
+    for name in sorted(ARTIFACTS):
+        figures = figures_of(result.report, name)
+        assert (figures.nominal_bytes, figures.weight_bits_mean) == (parameters, 8), name
+        assert figures.nominal_bytes < figures.payload_bytes < figures.size_bytes, name
+        assert figures.compressed_bytes < figures.size_bytes, name
+
+
+def test_report_says_what_loading_takes(result):
+    for name in sorted(FLOATS | ARTIFACTS):
+        figures = figures_of(result.report, name)
+        loaded = name.endswith(".onnx")
+        assert (figures.load_ms is not None) == loaded, name
+        assert (figures.load_memory_bytes is not None) == loaded, name
+        assert (figures.load_missing is None) == loaded, name
 
 
 @pytest.mark.parametrize("name", sorted(ARTIFACTS))
