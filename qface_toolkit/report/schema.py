@@ -52,11 +52,15 @@ class SourceModel(Block):
 
 
 class RecipeUsed(Block):
-    """The recipe's name and all its values, defaults filled in, and the options that a clock decided in their place."""
+    """The recipe's name and all its values, defaults filled in, and the options that a clock decided in their place.
+
+    `chosen` says in sentences what a step chose among several that it tried; trace.json holds them all.
+    """
 
     name: str
     values: dict[str, Any]
     choices: dict[str, int] = {}
+    chosen: tuple[str, ...] = ()
 
 
 class CalibrationUsed(Block):
