@@ -1,6 +1,6 @@
 """What a method is: a step of a recipe, with options of its own, that turns one QuantizedModel into another."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -25,6 +25,8 @@ class Context:
 
     `prelu` is the ONNX form that every PReLU shall have, or "auto" to choose by `form_times` (None: the package's own).
     `reference` returns the embeddings of the model as it came, before any step changed its weights (None: as given).
+    `artifact_bytes` returns the size of the file that a model becomes, of which there is a budget, `float_bytes` is
+    that of float.onnx (None: nobody knows). `record` keeps plain values that a step has to tell the report.
     """
 
     inputs: Inputs
@@ -35,6 +37,9 @@ class Context:
     prelu: Form | Literal["auto"] = "auto"
     form_times: FormTimes | None = None
     reference: Callable[[Inputs], Inputs] | None = None
+    artifact_bytes: Callable[[QuantizedModel], int] | None = None
+    float_bytes: int | None = None
+    record: Callable[[str, Mapping[str, Any]], None] | None = None
 
 
 class Method(Protocol):

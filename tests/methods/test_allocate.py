@@ -1,0 +1,186 @@
+"""Widths: the file is within its budget, no uniform width is better, and what cannot be had is said with what can."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+from quantized import calibrated, cosines, small_network, smooth_images
+
+from qface_toolkit.errors import CalibrationError, RecipeError
+from qface_toolkit.methods import METHODS, Context, allocate
+from qface_toolkit.quantize.deployment import Deployment
+from qface_toolkit.quantize.graph import module
+from qface_toolkit.quantize.model import embed, new_model
+from qface_toolkit.quantize.plan import ONNX
+from qface_toolkit.quantize.scheme import LayerScheme, Scheme, TensorScheme
+from qface_toolkit.quantize.simulation import prepare
+from qface_toolkit.quantize.widths import rounded_layers, with_widths
+
+ALLOCATE = METHODS.get("allocate")
+FLOAT_BYTES = 100_000
+
+
+def file_bytes(model):
+    """A file whose graph takes more for some widths than for others, and has parts that no layer accounts for."""
+    widths = {node.name: model.scheme.weight_bits(node.name) for node in rounded_layers(model)}
+    codes = sum(-(-module(node).weight.numel() * widths[node.name] // 8) for node in rounded_layers(model))
+    unpacking = sum({8: 0, 4: 40}.get(width, 60) for width in widths.values())
+    return 3000 + codes + unpacking + (0 if model.scheme.compact else 2000)
+
+
+def context(images, told=None, **more):
+    sizes = {"artifact_bytes": file_bytes, "float_bytes": FLOAT_BYTES}
+    record = None if told is None else lambda name, values: told.update({name: values})
+    return Context(images, ONNX, 0, 8, lambda done, total: None, record=record, **{**sizes, **more})
+
+
+def allocated(model, images, told=None, more=None, **options):
+    return ALLOCATE.run(model, ALLOCATE.options(**options), context(images, told, **(more or {})))
+
+
+@pytest.fixture(scope="module")
+def model():
+    return calibrated(*small_network("mobilefacenet"))
+
+
+@pytest.fixture(scope="module")
+def images(model):
+    return smooth_images(model.spec.input_size, 64, seed=2)
+
+
+@pytest.fixture(scope="module")
+def shares(model):
+    """What files of one width take of the float file."""
+    names = [node.name for node in rounded_layers(model)]
+    return {width: file_bytes(with_widths(model, dict.fromkeys(names, width))) / FLOAT_BYTES for width in range(2, 8)}
+
+
+def mean_cosine(model, images):
+    return cosines(embed(prepare(model, ONNX), images), model.embed(images)).mean()
+
+
+def widths_of(model):
+    return [model.scheme.weight_bits(node.name) for node in rounded_layers(model)]
+
+
+def uniform(model, width):
+    return with_widths(model, {node.name: width for node in rounded_layers(model)})
+
+
+@pytest.mark.parametrize("width", [3, 5])
+def test_no_uniform_width_of_the_same_bytes_is_as_good(model, images, shares, width):
+    told = {}
+    found = allocated(model, images, told, bytes=round(shares[width] / (1 - allocate.MARGIN), 4) + 1e-4)
+    assert file_bytes(found) <= shares[width] * FLOAT_BYTES * 1.01
+    assert len(set(widths_of(found))) > 1
+    better, plain = (1 - mean_cosine(one, images) for one in (found, uniform(model, width)))
+    assert better < 0.8 * plain, f"{better} against {plain}"
+    record = told["allocation"]
+    assert record["losses"] == "measured" and record["images"] == 16
+    assert [layer["bits"] for layer in record["layers"]] == widths_of(found)
+    assert record["bound"] <= record["loss_predicted"]
+    assert record["size_bytes"] == file_bytes(found)
+
+
+@pytest.mark.parametrize("share", [0.09, 0.1, 0.11])
+def test_the_file_is_within_the_budget_and_close_to_it(model, images, share):
+    size = file_bytes(allocated(model, images, bytes=share))
+    assert size <= share * FLOAT_BYTES * (1 - allocate.MARGIN)
+    assert size > share * FLOAT_BYTES * 0.98
+
+
+def test_more_bytes_lose_less(model, images):
+    losses = [1 - mean_cosine(allocated(model, images, bytes=share), images) for share in (0.08, 0.1, 0.13)]
+    assert losses == sorted(losses, reverse=True)
+
+
+def test_a_budget_that_holds_everything_leaves_nearly_everything_in_eight_bits(model, images):
+    assert np.mean(widths_of(allocated(model, images, bytes=0.9))) > 7.5
+
+
+def test_only_allowed_widths_are_given(model, images):
+    assert set(widths_of(allocated(model, images, bytes=0.1, widths=[8, 4, 4, 6]))) <= {4, 6, 8}
+
+
+def test_layers_that_the_scheme_names_keep_their_width(model, images):
+    first = rounded_layers(model)[0].name
+    scheme = Scheme(TensorScheme(4, True, "channel"), layers=(LayerScheme(first, weights=3),))
+    found = allocated(model.with_scheme(scheme), images, bytes=0.1)
+    assert found.scheme.weight_bits(first) == 3
+    assert max(widths_of(found)[1:]) > 4
+
+
+def test_a_form_that_takes_pixels_has_a_first_layer_of_eight_bits(model, images):
+    pixels = replace(model, deployment=Deployment(image="uint8"))
+    assert widths_of(allocated(pixels, images, bytes=0.09))[0] == 8
+
+
+def test_bytes_that_are_out_of_reach_are_refused_with_what_is_within(model, images, shares):
+    with pytest.raises(RecipeError, match=r"smallest is 0\.\d+ \(\d,\d+ bytes\).*mean cosine") as raised:
+        allocated(model, images, bytes=round(shares[2] - 0.002, 4))
+    smallest = float(str(raised.value).split("ask for ")[1].split(" ")[0])
+    assert smallest == pytest.approx(shares[2], abs=0.002)
+    assert np.median(widths_of(allocated(model, images, bytes=smallest))) == 2
+
+
+def test_a_cosine_is_reached_with_few_bytes(model, images):
+    told, wanted = {}, 0.97
+    found = allocated(model, images, told, cosine_mean=wanted)
+    held_out = images[-8:]
+    values = cosines(embed(prepare(found, ONNX), held_out), model.embed(held_out))
+    reached = values.mean() - values.std() / np.sqrt(len(values))
+    assert wanted - 1e-6 <= reached < 1 - (1 - wanted) / 2.5
+    assert told["allocation"]["cosine_mean"] == pytest.approx(values.mean(), abs=1e-6)
+    same = allocated(model, images, bytes=file_bytes(found) / FLOAT_BYTES / (1 - allocate.MARGIN) + 1e-4)
+    assert mean_cosine(same, held_out) < 1 - (1 - wanted) / 3
+
+
+def test_a_cosine_needs_nobody_who_writes_files(model, images):
+    plain = allocated(model, images, cosine_mean=0.97, more={"artifact_bytes": None, "float_bytes": None})
+    assert 2 < np.mean(widths_of(plain)) < 8
+
+
+def test_a_cosine_that_is_out_of_reach_is_refused_with_what_is_within(model, images):
+    with pytest.raises(RecipeError, match=r"0\.9999999 is out of reach: the widest weights allowed reach 0\.\d{4}"):
+        allocated(model, images, cosine_mean=0.9999999)
+
+
+def test_losses_are_predicted_where_measuring_takes_too_long(model, images, monkeypatch):
+    told = {}
+    monkeypatch.setattr(allocate, "MEASURING_BUDGET", 1)
+    predicted = allocated(model, images, told, bytes=0.1)
+    assert told["allocation"]["losses"] == "predicted" and told["allocation"]["images"] == 64
+    monkeypatch.undo()
+    measured = allocated(model, images, bytes=0.1)
+    assert widths_of(predicted) == widths_of(allocated(model, images, bytes=0.1, losses="predicted"))
+    ratio = (1 - mean_cosine(predicted, images)) / (1 - mean_cosine(measured, images))
+    assert 0.5 < ratio < 2
+
+
+def test_the_same_job_gives_the_same_widths(model, images):
+    assert allocated(model, images, bytes=0.1).scheme == allocated(model, images, bytes=0.1).scheme
+
+
+def test_ranges_images_and_a_packed_file_must_be_there(model, images):
+    with pytest.raises(CalibrationError, match="needs ranges"):
+        allocated(new_model(model.network, model.spec), images, bytes=0.1)
+    with pytest.raises(CalibrationError, match="no calibration images"):
+        allocated(model, images[:0], bytes=0.1)
+    with pytest.raises(RecipeError, match="--backend onnx-packed"):
+        allocated(model, images, bytes=0.1, more={"artifact_bytes": None})
+    with pytest.raises(RecipeError, match="no budget"):
+        allocated(model, images)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"bytes": 0}, {"bytes": 1}, {"bytes": 1.2}, {"bytes": "0.2"}, {"cosine_mean": 1.0}, {"widths": []},
+        {"widths": [1]}, {"widths": [9]}, {"widths": [4.5]}, {"bytes": 0.2, "cosine_mean": 0.9}, {"images": 0},
+        {"losses": "guessed"},
+    ],
+)  # fmt: skip
+def test_wishes_that_make_no_sense_are_refused(options):
+    with pytest.raises(ValidationError):
+        ALLOCATE.options(**options)
