@@ -25,7 +25,7 @@ class Backend(Protocol):
     artifact: str
     """Name of the file that it writes."""
     runtime: str
-    """The runtime that runs it: "onnxruntime" or "torch"."""
+    """The runtime that runs it: "onnxruntime", "torch", "openvino" or "simulation"."""
     engine: str
     """The runtime's engine, or the kind of processor that the form is for."""
     target: Target

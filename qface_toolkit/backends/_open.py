@@ -15,13 +15,15 @@ from qface_toolkit.backends.torch_int8 import EXTRA_FILE
 def open_untrusted(
     file: Path, threads: int, backend: Backend | None = None, limits: onnxruntime.RunOptions | None = None
 ) -> Embed:
-    """Return what runs an .onnx file or a .ts archive of ours, as the backend that wrote it does, if one did.
+    """Return what runs an .onnx file, or an archive or simulation of ours, as the backend that wrote it does, if any.
 
     Raises:
         QFaceError: if the file is damaged, refused or not to be trusted, or this machine cannot run it.
     """
     if file.suffix == ".ts":
         return BACKENDS.get(f"torch-{engine_of(file, EXTRA_FILE)}").open(file, threads)
+    if file.suffix == ".safetensors":
+        return BACKENDS.get("simulation").open(file, threads)
     read_onnx(file)
     if backend is not None and backend.runtime != "onnxruntime":
         return backend.open(file, threads)

@@ -27,12 +27,18 @@ from qface_toolkit.pipeline._job import Job, Tell, silent
 from qface_toolkit.pipeline._lowering import form_times
 from qface_toolkit.pipeline._pages import REPORT, SHEET, report_pages
 from qface_toolkit.pipeline._plan import plan_job
+from qface_toolkit.pipeline._simulate import Model, Simulates
 from qface_toolkit.quantize.model import QuantizedModel, description, load_quantized, new_model, weights_bytes
+from qface_toolkit.quantize.plan import ONNX
+from qface_toolkit.quantize.simulated import SimulatedModel, load_simulation, simulation_bytes
 from qface_toolkit.report import Report, write_report
 from qface_toolkit.report.schema import StepTime
 from qface_toolkit.sources import Crop, Manifest, pixel_sha256
 from qface_toolkit.sources._contact_sheet import contact_sheet
 from qface_toolkit.sources._sets import find_set
+
+TRACE = "trace.json"
+"""What a recipe that chooses among several runs leaves: each that it tried, and how near it came."""
 
 
 def compress(
@@ -66,7 +72,7 @@ def run_job(job: Job, out: Path, *, force: bool = False, resume: bool = False, t
     with OutputFolder(out, fingerprint=job.fingerprint, force=force, resume=resume) as folder:
         run = _Run(job, folder, tell)
         crops, manifest = run.calibration_images()
-        model = run.quantized(crops)
+        model: Model = run.simulated(crops) if job.simulates else run.quantized(crops)
         run.lowered(model)
         report = run.measured(model, manifest)
         folder.finish(
@@ -140,26 +146,43 @@ class _Run:
                 model = load_quantized(self.folder.path(saved[1]), self.folder.path(saved[0]), between_steps=True)
         return model
 
+    def simulated(self, crops: Crop) -> SimulatedModel:
+        """Return the simulation that the recipe's only step makes, as its file holds it."""
+        (step,), batch = self.job.steps, self.job.recipe.calibration.batch_size
+        method, artifact = METHODS.get(step.method), BACKENDS.get(self.job.recipe.backends[0]).artifact
+        assert isinstance(method, Simulates)
+        with self.step(f"1. {step.method}") as progress:
+            if progress is not None:
+                inputs = self.job.model.spec.preprocess(crops)
+                context = Context(inputs, ONNX, self.job.seed, batch, progress)
+                model = method.simulate(self.job.model, step.options, context)
+                self.folder.write(TRACE, (json.dumps([dict(one) for one in model.trace], indent=1) + "\n").encode())
+                self.folder.write(artifact, simulation_bytes(model, self.job.facts()))
+        return load_simulation(self.folder.path(artifact))
+
     def _save(self, model: QuantizedModel, weights: str, plain: str) -> None:
         self.folder.write(weights, weights_bytes(model))
         values = description(model) | {"facts": self.job.facts()}
         self.folder.write(plain, (json.dumps(values, separators=(",", ":")) + "\n").encode())
 
-    def lowered(self, model: QuantizedModel) -> None:
+    def lowered(self, model: Model) -> None:
         """Write the float reference, its fast form and every artifact."""
         facts, spec = self.job.facts(), self.job.model.spec
         with self.step("export float.onnx") as progress:
             if progress is not None:
-                self._save(model, WEIGHTS, DESCRIPTION)
+                if isinstance(model, QuantizedModel):
+                    self._save(model, WEIGHTS, DESCRIPTION)
                 self.folder.write(FLOAT_ARTIFACT, export_float(self.job.model.network, spec, facts))
                 self.folder.write(FAST_ARTIFACT, export_float_fast(self.job.canonical, spec, facts))
+        if isinstance(model, SimulatedModel):
+            return
         for name in self.job.recipe.backends:
             backend = BACKENDS.get(name)
             with self.step(f"lower to {backend.artifact}") as progress:
                 if progress is not None:
                     self.folder.write(backend.artifact, backend.lower(model, facts))
 
-    def measured(self, model: QuantizedModel, manifest: Manifest) -> Report:
+    def measured(self, model: Model, manifest: Manifest) -> Report:
         """Measure what was written and write the report."""
         with self.step("write golden vectors") as progress:
             if progress is not None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,8 +15,10 @@ from qface_toolkit.backends._float_fast import ARTIFACT as FAST_ARTIFACT
 from qface_toolkit.backends._float_onnx import ARTIFACT as FLOAT_ARTIFACT
 from qface_toolkit.backends._onnxruntime import open_onnx
 from qface_toolkit.backends._profile import inspect_onnx
+from qface_toolkit.backends.simulation import RUNTIME
 from qface_toolkit.environment import record_environment
 from qface_toolkit.measure.agreement import measure_agreement, row_cosines
+from qface_toolkit.measure.fusion import Fusion
 from qface_toolkit.measure.latency import Latency
 from qface_toolkit.measure.verification import verify_identities
 from qface_toolkit.methods import Progress
@@ -24,15 +27,20 @@ from qface_toolkit.pipeline._budget import Bench, budget_block
 from qface_toolkit.pipeline._golden import HELD_OUT, held_out
 from qface_toolkit.pipeline._job import Job
 from qface_toolkit.pipeline._layers import backend_cost, cost_of
-from qface_toolkit.pipeline._parity import LAYER_IMAGES, parity_ledger
+from qface_toolkit.pipeline._parity import LAYER_IMAGES, parity_ledger, simulated_ledger
 from qface_toolkit.pipeline._sensitivity import job_sensitivity
+from qface_toolkit.pipeline._simulate import Model, float_sizes, simulated_sizes
 from qface_toolkit.pipeline._turns import FLOAT_IN, foreign, speeds, take_turns
 from qface_toolkit.pipeline._weigh import loads, nominal, weighed
 from qface_toolkit.quantize.image_input import embed_as_deployed
 from qface_toolkit.quantize.model import QuantizedModel, embed
+from qface_toolkit.quantize.simulated import SimulatedModel
 from qface_toolkit.report import Report
 from qface_toolkit.report._agreement import AgreementFigures
+from qface_toolkit.report._budget import BudgetBlock
+from qface_toolkit.report._cost import CostFigures
 from qface_toolkit.report._ledger import SIMULATED, ParityBlock
+from qface_toolkit.report._sensitivity import SensitivityBlock
 from qface_toolkit.report.inspection import fusion_figures
 from qface_toolkit.report.schema import (
     ArtifactFigures,
@@ -56,7 +64,7 @@ BATCH_SIZE = 8
 def collect_evidence(
     job: Job,
     path: Callable[[str], Path],
-    model: QuantizedModel,
+    model: Model,
     manifest: Manifest,
     seconds: Mapping[str, float],
     progress: Progress,
@@ -70,14 +78,14 @@ def collect_evidence(
     progress(2, 5)
     parity = bench.parity()
     progress(3, 5)
-    sensitivity = job_sensitivity(model, BACKENDS.get(job.recipe.backends[0]).target, bench.crops)
+    sensitivity = bench.sensitivity()
     progress(4, 5)
-    budget = budget_block(job.recipe, job.facts(), model, bench.of_budget())
+    budget = bench.budget()
     verification = bench.verification() if job.verify else None
     progress(5, 5)
     return Report(
         source=_source(job.model),
-        recipe=RecipeUsed(name=job.recipe_name, values=job.recipe.as_plain(), choices=dict(model.choices)),
+        recipe=_recipe(job, model),
         seed=job.seed,
         environment=record_environment(job.seed, job.threads),
         calibration=CalibrationUsed(set=job.recipe.calibration.set, **manifest.as_json()),
@@ -95,6 +103,13 @@ def collect_evidence(
         peak_memory_bytes=peak_memory_bytes(),
         commands=(job.command,) if job.command else (),
     )
+
+
+def _recipe(job: Job, model: Model) -> RecipeUsed:
+    values = job.recipe.as_plain()
+    if isinstance(model, SimulatedModel):
+        return RecipeUsed(name=job.recipe_name, values=values, chosen=model.chosen)
+    return RecipeUsed(name=job.recipe_name, values=values, choices=dict(model.choices))
 
 
 def _source(model: FloatModel) -> SourceModel:
@@ -120,7 +135,7 @@ def _source(model: FloatModel) -> SourceModel:
 class _Bench:
     """The float model and its artifacts, opened for running, and the images to run them on."""
 
-    def __init__(self, job: Job, path: Callable[[str], Path], model: QuantizedModel) -> None:
+    def __init__(self, job: Job, path: Callable[[str], Path], model: Model) -> None:
         self.job, self.path, self.model = job, path, model
         self.crops = held_out(AGREEMENT_IMAGES)
         self.float_embeddings = self.embedded(self._float_network, self.crops)
@@ -150,8 +165,7 @@ class _Bench:
             runtime=backend.runtime,
             engine=backend.engine,
             quantized=True,
-            **weighed(file, self.path(FLOAT_ARTIFACT)),
-            **nominal(self.model, backend.target),
+            **self._sizes(file, backend),
             **self.loads[backend.artifact],
             sha256=record_of(file).sha256,
             latency=LatencyFigures.of(latency, threads=1, batch=1) if latency else None,
@@ -159,8 +173,8 @@ class _Bench:
             **speeds(backend.runtime, latency, latencies),
             agreement=self._agreement(embeddings),
             simulation_agreement=self._simulation_agreement(backend, embeddings),
-            **fusion_figures(fusion),
-            cost=backend_cost(self.model, backend, file, fusion, timed=latency is not None),
+            **({} if backend.runtime == RUNTIME else fusion_figures(fusion)),
+            cost=self._cost(backend, file, fusion, timed=latency is not None),
         )
 
     def _float(self, name: str, latencies: Mapping[str, Latency]) -> ArtifactFigures:
@@ -172,8 +186,7 @@ class _Bench:
             backend="onnx-float",
             runtime="onnxruntime",
             quantized=False,
-            **weighed(file, self.path(FLOAT_ARTIFACT)),
-            **nominal(self.model),
+            **self._sizes(file),
             **self.loads[name],
             sha256=record_of(file).sha256,
             latency=LatencyFigures.of(latencies[name], threads=1, batch=1),
@@ -186,14 +199,39 @@ class _Bench:
         what = f"with the float network in torch, on {HELD_OUT}"
         return _agreement(self.float_embeddings, embeddings, what)
 
-    def _simulation_agreement(self, backend: Backend, embeddings: npt.NDArray[np.float32]) -> AgreementFigures:
+    def _sizes(self, file: Path, backend: Backend | None = None) -> dict[str, Any]:
+        """Return the bytes of a file; those of a simulation are counted, where a file of codes would be weighed."""
+        sizes, target = weighed(file, self.path(FLOAT_ARTIFACT)), backend.target if backend else None
+        sizes |= float_sizes(self.model) if isinstance(self.model, SimulatedModel) else nominal(self.model, target)
+        return sizes | simulated_sizes(self.model, backend.target) if backend and backend.runtime == RUNTIME else sizes
+
+    def _cost(self, backend: Backend, file: Path, fusion: Fusion, *, timed: bool) -> CostFigures | None:
+        if isinstance(self.model, SimulatedModel):
+            return None
+        return backend_cost(self.model, backend, file, fusion, timed=timed)
+
+    def _simulation_agreement(self, backend: Backend, embeddings: npt.NDArray[np.float32]) -> AgreementFigures | None:
+        if isinstance(self.model, SimulatedModel):
+            self.members[backend.artifact] = embeddings[:SIMULATION_IMAGES]
+            return None
         inputs = self.job.model.spec.preprocess(self.crops[:SIMULATION_IMAGES])
         simulated, got = embed_as_deployed(self.model, backend.target, inputs), embeddings[:SIMULATION_IMAGES]
         self.members |= {backend.artifact + SIMULATED: simulated, backend.artifact: got}
         return _agreement(simulated, got, f"with its own simulation ({backend.target.name}), on {HELD_OUT}")
 
-    def of_budget(self) -> Bench:
-        """Return what the points between int8 and the artifact are measured with."""
+    def sensitivity(self) -> SensitivityBlock | None:
+        """Return where the loss is, for a model whose tensors can be switched one by one."""
+        target = BACKENDS.get(self.job.recipe.backends[0]).target
+        return job_sensitivity(self.model, target, self.crops) if isinstance(self.model, QuantizedModel) else None
+
+    def budget(self) -> BudgetBlock | None:
+        """Return what the points between int8 and the artifact cost, if there is a budget."""
+        if isinstance(self.model, SimulatedModel):
+            return None
+        return budget_block(self.job.recipe, self.job.facts(), self.model, self._of_budget())
+
+    def _of_budget(self) -> Bench:
+        """Return what these points are measured with."""
         return Bench(
             lambda run: self.embedded(run, self.crops),
             self.float_embeddings,
@@ -206,6 +244,8 @@ class _Bench:
         """Compare all that was embedded so far, each with each, and what lies inside."""
         inputs = self.job.model.spec.preprocess(self.crops[:LAYER_IMAGES])
         backends = [BACKENDS.get(name) for name in self.job.recipe.backends]
+        if isinstance(self.model, SimulatedModel):
+            return simulated_ledger(backends, self.members)
         return parity_ledger(self.model, backends, self.path, self.members, inputs)
 
     def verification(self) -> VerificationBlock:

@@ -12,6 +12,7 @@ from qface_toolkit.backends._pixels import FLOATS, INPUT_KEY
 from qface_toolkit.methods import Progress
 from qface_toolkit.models import FloatModel
 from qface_toolkit.pipeline._budget import steps_of
+from qface_toolkit.pipeline._simulate import simulating
 from qface_toolkit.quantize.deployment import Deployment
 from qface_toolkit.quantize.forms import FormTimes
 from qface_toolkit.quantize.graph import to_plain
@@ -65,6 +66,11 @@ class Job:
     def scheme(self) -> Scheme:
         """Return the widths that the recipe begins with."""
         return Scheme.from_plain(self.recipe.scheme.model_dump())
+
+    @property
+    def simulates(self) -> bool:
+        """Tell whether the result is a simulation that no backend lowers."""
+        return simulating(self.recipe)
 
     @property
     def deployment(self) -> Deployment:

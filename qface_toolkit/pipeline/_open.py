@@ -22,12 +22,15 @@ from qface_toolkit.backends._open import backend_of, open_untrusted
 from qface_toolkit.backends._pixels import IMAGE
 from qface_toolkit.backends._torch_archive import facts_of
 from qface_toolkit.backends._untrusted import limited_memory, limited_time, read_onnx, stored_tensors
+from qface_toolkit.backends.simulation import ARTIFACT as SIMULATION
+from qface_toolkit.backends.simulation import spec_of
 from qface_toolkit.backends.torch_int8 import EXTRA_FILE
 from qface_toolkit.errors import ArtifactError, RecipeError
 from qface_toolkit.evaluation import Embedder, Rows
 from qface_toolkit.models import CROP_SIZE, FloatModel, ModelSpec, load_model
 from qface_toolkit.models._model import override
 from qface_toolkit.models._stated import PREPROCESSING, stated_facts, stated_name, with_stated
+from qface_toolkit.quantize.simulated import is_simulation
 
 _CUT = "cut the graph at the embedding, or give another model"
 _EXAMPLES = "--set model.mean=127.5 --set model.std=127.5 --set model.color=rgb"
@@ -74,7 +77,7 @@ def result_files(model: str | Path) -> tuple[Path, Path] | None:
         return None
     arm = platform.machine() in ("aarch64", "arm64")
     names = [entry.artifact for entry in BACKENDS.entries().values()]
-    names.sort(key=lambda name: (".arm." in name or ".qnnpack." in name) != arm)
+    names.sort(key=lambda name: (name == SIMULATION, (".arm." in name or ".qnnpack." in name) != arm))
     there = [folder / name for name in names if (folder / name).is_file()]
     if not there or not (folder / FLOAT_ARTIFACT).is_file():
         what = "there is no compressed model in this folder"
@@ -95,7 +98,14 @@ def open_embedder(model: str | Path | FloatModel, wanted: Wanted) -> Embedder:
         return _of_archive(path, wanted)
     if path.suffix == ".onnx":
         return _of_onnx(path, wanted)
+    if path.suffix == ".safetensors" and is_simulation(path):
+        return _of_simulation(path, wanted)
     return _of_network(load_model(model, name=wanted.name, overrides=wanted.facts), path.name)
+
+
+def _of_simulation(path: Path, wanted: Wanted) -> Embedder:
+    run, spec = open_untrusted(path, wanted.threads), override(spec_of(path), wanted.facts)
+    return Embedder(run, spec, path.name, file_sha256(path), f"torch {torch.__version__} (simulation)")
 
 
 def _of_network(model: FloatModel, name: str) -> Embedder:

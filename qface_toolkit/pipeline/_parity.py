@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qface_toolkit.backends import Backend
+from qface_toolkit.backends.simulation import NO_CODES
 from qface_toolkit.errors import MeasurementError
 from qface_toolkit.measure.parity import (
     CodeDifference,
@@ -54,6 +55,17 @@ def parity_ledger(
         pairs=pair_figures(compare_members(embeddings)),
         layers=_layers(model, simulation, inputs),
         codes=tuple(_codes(model, backend, path(backend.artifact), inputs) for backend in backends),
+    )
+
+
+def simulated_ledger(backends: Sequence[Backend], embeddings: Mapping[str, Floats]) -> ParityBlock:
+    """Return the ledger of a model that is only simulated: embeddings alone, for it has neither codes nor a plan."""
+    codes = [CodeFigures(artifact=one.artifact, images=0, tensors=0, not_compared=NO_CODES) for one in backends]
+    return ParityBlock(
+        images=len(next(iter(embeddings.values()))),
+        members=tuple(embeddings),
+        pairs=pair_figures(compare_members(embeddings)),
+        codes=tuple(codes),
     )
 
 

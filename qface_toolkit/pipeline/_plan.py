@@ -16,6 +16,7 @@ from qface_toolkit.models._model import override
 from qface_toolkit.pipeline._budget import check_budget
 from qface_toolkit.pipeline._job import Job
 from qface_toolkit.pipeline._lowering import find_form_times
+from qface_toolkit.pipeline._simulate import check_simulation
 from qface_toolkit.quantize.canonical import canonicalise
 from qface_toolkit.quantize.image_input import input_convolution
 from qface_toolkit.recipe import Recipe, load_recipe
@@ -46,6 +47,7 @@ def plan_job(
     for name in wanted.backends:
         BACKENDS.get(name)
     check_budget(wanted)
+    check_simulation(wanted)
     images, times = find_set(wanted.calibration.set), find_form_times(wanted.target.lowering)
     loaded = _float_model(source, model, wanted)
     images.open(wanted.calibration.count, seed, loaded)

@@ -15,6 +15,7 @@ from qface_toolkit.backends._float_fast import ARTIFACT as FAST_ARTIFACT
 from qface_toolkit.backends._float_onnx import ARTIFACT as FLOAT_ARTIFACT
 from qface_toolkit.backends._onnxruntime import repeat_onnx
 from qface_toolkit.backends._openvino import repeat_openvino
+from qface_toolkit.backends.simulation import RUNTIME
 from qface_toolkit.measure.latency import Latency, measure_latency, times_faster
 from qface_toolkit.models import FloatModel
 from qface_toolkit.pipeline._job import Job
@@ -65,10 +66,12 @@ def _call(backend: Backend, file: Path, example: npt.NDArray[np.float32]) -> Cal
 
 def speeds(runtime: str, latency: Latency | None, latencies: Mapping[str, Latency]) -> dict[str, Any]:
     """Return how many times as fast as the float files for its runtime something is."""
+    if latency is None:
+        return {}
     references = {"times_faster": FLOAT_IN[runtime]}
     if runtime == "onnxruntime":
         references["times_faster_than_fast"] = FAST_ARTIFACT
-    return {key: times_faster(latencies[name], latency) for key, name in references.items()} if latency else {}
+    return {key: times_faster(latencies[name], latency) for key, name in references.items()}
 
 
 def frozen(model: FloatModel, example: npt.NDArray[np.float32]) -> Embed:
@@ -86,6 +89,8 @@ def frozen(model: FloatModel, example: npt.NDArray[np.float32]) -> Embed:
 
 def foreign(backend: Backend) -> str | None:
     """Return why a backend's speed on this machine would say nothing, or None if it would."""
+    if backend.runtime == RUNTIME:
+        return "a simulation; its speed says nothing"
     here = "arm" if platform.machine() in ("aarch64", "arm64") else "x86"
     meant = "arm" if backend.engine in ("qnnpack", "arm") else "x86"
     return None if here == meant else f"made for {meant}; its speed on {here} says nothing"

@@ -84,7 +84,7 @@ class _Check:
 
     def _embeddings(self, name: str) -> Floats:
         file, inputs = self.folder / name, self.golden[INPUTS]
-        if file.suffix == ".ts":
+        if file.suffix in (".ts", ".safetensors"):
             return open_untrusted(file, threads=1)(inputs)
         with limited_memory(file), limited_time() as limits:
             return open_untrusted(file, 1, self._backend(name), limits)(inputs)

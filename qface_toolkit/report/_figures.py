@@ -5,7 +5,7 @@ import unicodedata
 from qface_toolkit.measure.fusion import KEPT
 from qface_toolkit.report.schema import ArtifactFigures, IslandFigures, LatencyFigures, Report
 
-RUNTIMES = {"onnxruntime": "ONNX Runtime", "torch": "torch", "openvino": "OpenVINO"}
+RUNTIMES = {"onnxruntime": "ONNX Runtime", "torch": "torch", "openvino": "OpenVINO", "simulation": "simulation"}
 NOTHING = "-"
 LONGEST_TEXT = 300
 LONGEST_KIND = 30
@@ -123,6 +123,10 @@ def island_said(island: IslandFigures) -> str:
 
 def _size_said(artifact: ArtifactFigures) -> str:
     float_bytes = round(artifact.size_bytes / artifact.size_ratio)
+    if artifact.runtime == "simulation":
+        needed = artifact.payload_bytes or artifact.size_bytes
+        beside = f"{megabytes(float_bytes)} MB of float"
+        return f"is a simulation, whose codes would take {megabytes(needed)} MB instead of {beside}"
     share = percent(artifact.size_ratio)
     return f"takes {megabytes(artifact.size_bytes)} MB instead of {megabytes(float_bytes)} MB ({share})"
 

@@ -81,6 +81,7 @@ def _recipe(report: Report) -> Facts:
         ("decided by the clock", f"{clean(option)} = {value}; give it in place of a time to repeat this")
         for option, value in report.recipe.choices.items()
     ]
+    chosen += [("chosen among all in trace.json", clean(said)) for said in report.recipe.chosen]
     return Facts((("recipe", clean(report.recipe.name)), ("seed", str(report.seed)), *chosen))
 
 

@@ -6,6 +6,8 @@ from qface_toolkit.report._figures import NOTHING, clean
 from qface_toolkit.report._ledger import SIMULATED, CodeFigures, LayerFigures, PairFigures, ParityBlock, TensorFigures
 
 WORST_SHOWN = 5
+SIMULATION = "simulation.safetensors"
+"""The file that is itself what others are compared with."""
 LONGEST_NAME = 16
 TWINS = ("int8.x86.onnx", "int8.arm.onnx")
 _ALMOST_ONE = 0.999995
@@ -110,7 +112,8 @@ def parity_line(block: ParityBlock) -> tuple[bool, str]:
     """Return whether every file that could be looked into computes what was simulated, and the ledger in one line."""
     exact = [one.artifact for one in block.codes if one.not_compared is None and not one.differing]
     differing = [one for one in block.codes if one.differing]
-    parts = [f"as simulated, code by code: {len(exact)} of {len(block.codes)} files"]
+    files = [one for one in block.codes if one.artifact != SIMULATION]
+    parts = [f"as simulated, code by code: {len(exact)} of {len(files)} files" if files else "no codes to compare"]
     parts += [f"{clean(one.artifact)} differs from {clean(one.differing[0].tensor, 30)} on" for one in differing[:1]]
     worst = _worst(block)
     parts += [f"largest drop: {clean(worst.tensor, 30)} ({worst.drop:.4f})"] if worst else []

@@ -42,8 +42,8 @@ def test_every_backend_conforms(backend, small, tmp_path):
     model, images = small
     entry = BACKENDS.get(backend)
     assert entry.target in TARGETS.values()
-    assert entry.runtime in ("onnxruntime", "openvino", "torch")
-    assert entry.artifact.startswith("int8.")
+    assert entry.runtime in ("onnxruntime", "openvino", "torch", "simulation")
+    assert entry.artifact.startswith(("int8.", "packed.", "simulation."))
     embed = opened(backend, model, tmp_path, {"fact": "value"})
     one_by_one = np.concatenate([embed(images[i : i + 1]) for i in range(5)])
     assert (one_by_one == embed(images)).all(), "the batch size changes the numbers"

@@ -1,0 +1,113 @@
+"""A simulation as a file: float weights, ranges and what they are, for schemes that no runtime here can hold.
+
+It is opened in torch: our own models in the integer arithmetic of the target that they stand for, QuantFace's rule in
+float. Its speed says nothing.
+"""
+
+import json
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import fx
+
+from qface_toolkit.backends._base import Embed, Facts
+from qface_toolkit.errors import ArtifactError, MeasurementError
+from qface_toolkit.measure.fusion import Fusion, Operator
+from qface_toolkit.measure.parity import Codes
+from qface_toolkit.models import ModelSpec
+from qface_toolkit.quantize.graph import operation
+from qface_toolkit.quantize.image_input import embed_as_deployed
+from qface_toolkit.quantize.model import QuantizedModel, description, load_quantized
+from qface_toolkit.quantize.plan import ONNX, Target
+from qface_toolkit.quantize.simulated import (
+    QUANTFACE,
+    QUANTIZED,
+    file_bytes,
+    load_simulation,
+    read_simulation,
+    read_spec,
+)
+
+ARTIFACT, RUNTIME = "simulation.safetensors", "simulation"
+NO_CODES = "a simulation in torch is no program with codes inside"
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """A state dict with the description of its model, which computes as `target` would."""
+
+    target: Target = ONNX
+    artifact: str = ARTIFACT
+    runtime: str = RUNTIME
+    engine: str = "torch"
+
+    def lower(self, model: QuantizedModel, facts: Facts) -> bytes:
+        """Return a safetensors file; what it is stands in its metadata."""
+        told = {"kind": QUANTIZED, "facts": dict(facts), "target": self.target.name, "description": description(model)}
+        return file_bytes(model.network.state_dict(), told)
+
+    def open(self, artifact: Path, threads: int) -> Embed:
+        """Load a simulation of either kind; nothing of the file is run but operations of a closed list."""
+        torch.set_num_threads(threads)
+        told, _ = read_simulation(artifact)
+        if told.get("kind") == QUANTFACE:
+            return load_simulation(artifact).embed
+        model = _quantized(artifact, told)
+
+        def embed(images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+            return embed_as_deployed(model, self.target, images)
+
+        return embed
+
+    def codes(self, artifact: Path, model: QuantizedModel, inputs: npt.NDArray[np.float32]) -> Mapping[str, Codes]:
+        """Raise MeasurementError: there is no runtime to look into."""
+        raise MeasurementError(NO_CODES, where=str(artifact))
+
+    def inspect(self, artifact: Path) -> Fusion:
+        """Return the operations of the network; none of them runs on integers."""
+        told, _ = read_simulation(artifact)
+        ours = told.get("kind") != QUANTFACE
+        network = _quantized(artifact, told).network if ours else load_simulation(artifact).network
+        computing = [node for node in network.graph.nodes if node.op not in ("placeholder", "output")]
+        return Fusion(False, tuple(map(_operator, computing)), (), (), ())
+
+
+def _operator(node: fx.Node) -> Operator:
+    reads = tuple(source.name for source in node.all_input_nodes)
+    return Operator(operation(node) or str(node.target), node.name, "float", reads, (node.name,))
+
+
+def spec_of(artifact: Path) -> ModelSpec:
+    """Return the facts of the model behind a simulation's file.
+
+    Raises:
+        ArtifactError: if the file is damaged or no simulation.
+    """
+    told, _ = read_simulation(artifact)
+    try:
+        return read_spec(told["spec"] if told["kind"] == QUANTFACE else told["description"]["spec"])
+    except (LookupError, TypeError, ValueError) as error:
+        what = "the simulation does not say how images are prepared"
+        raise ArtifactError(what, where=str(artifact), fix="make it again with `qface compress`") from error
+
+
+def _quantized(artifact: Path, told: Mapping[str, Any]) -> QuantizedModel:
+    """Return our own model from a simulation, under the checks that a result's files undergo."""
+    if told.get("kind") != QUANTIZED or not isinstance(told.get("description"), dict):
+        raise ArtifactError("this is no simulation of ours", where=str(artifact), fix="make it again")
+    with tempfile.TemporaryDirectory() as folder:
+        plain = Path(folder) / "quantization.json"
+        plain.write_text(json.dumps(told["description"]))
+        try:
+            return load_quantized(plain, artifact)
+        except ArtifactError as error:
+            raise ArtifactError(error.what, where=str(artifact), fix=error.fix) from error
+
+
+ENTRIES = {"simulation": Simulation()}

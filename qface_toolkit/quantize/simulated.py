@@ -1,0 +1,178 @@
+"""A network that only simulates its quantization, and the file that holds it: a state dict and what it is, no code.
+
+The file is made from QuantFace's rule, which no integer runtime can compute. Everything stands in it: weights,
+BatchNorm, ranges, the network's structure and its preprocessing, so that it can be scored without its checkpoint.
+"""
+
+import copy
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import fx
+
+from qface_toolkit._disk import disk_errors
+from qface_toolkit.errors import ArtifactError, UnsupportedModel
+from qface_toolkit.models._spec import CROP_SIZE, ModelSpec
+from qface_toolkit.quantize.model import embed
+from qface_toolkit.quantize.quantface import open_ranges, with_grids
+from qface_toolkit.quantize.structure import network_of
+
+KEY = "qface.simulation"
+"""The one key of the file's metadata; the order of several would change from run to run."""
+QUANTFACE, QUANTIZED = "quantface", "quantized"
+LARGEST_BYTES = 1 << 31
+_MOST_NUMBERS = 1 << 26
+_AGAIN = "make it again with `qface compress`"
+
+
+@dataclass(frozen=True)
+class SimulatedModel:
+    """A network that rounds as QuantFace says, in eval mode; `structure` is that of the float network.
+
+    `chosen` says in sentences what the recipe chose by itself, `trace` holds all that was tried on the way.
+    """
+
+    network: fx.GraphModule
+    structure: list[dict[str, Any]]
+    spec: ModelSpec
+    weight_bits: int
+    activation_bits: int
+    chosen: tuple[str, ...] = ()
+    trace: tuple[Mapping[str, Any], ...] = ()
+
+    def embed(self, inputs: npt.NDArray[np.float32], batch_size: int = 8) -> npt.NDArray[np.float32]:
+        """Return the embeddings, float32 [N, embedding], of inputs [N, 3, height, width]."""
+        return embed(self.network, inputs, batch_size)
+
+
+def simulation_bytes(model: SimulatedModel, facts: Mapping[str, str]) -> bytes:
+    """Return the file of a simulation."""
+    told = {
+        "kind": QUANTFACE, "facts": dict(facts), "spec": asdict(model.spec), "structure": model.structure,
+        "weight_bits": model.weight_bits, "activation_bits": model.activation_bits, "chosen": model.chosen,
+        "trace": [dict(one) for one in model.trace],
+    }  # fmt: skip
+    return file_bytes(model.network.state_dict(), told)
+
+
+def file_bytes(tensors: Mapping[str, torch.Tensor], told: Mapping[str, Any]) -> bytes:
+    """Return a safetensors file of these tensors that says this of itself."""
+    contiguous = {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}
+    return save(contiguous, metadata={KEY: json.dumps(told, sort_keys=True, separators=(",", ":"))})
+
+
+def read_simulation(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """Return what a simulation's file says of itself, and its tensors. The file may come from anybody.
+
+    Raises:
+        ArtifactError: if it is missing, too large, damaged or no simulation.
+    """
+    with disk_errors(path):
+        if not path.is_file():
+            raise ArtifactError("there is no such file", where=str(path), fix="check the path")
+        if path.stat().st_size > LARGEST_BYTES:
+            raise ArtifactError("the file is larger than any face network's", where=str(path), fix=_AGAIN)
+    try:
+        with safe_open(path, framework="pt") as file:
+            told = json.loads((file.metadata() or {})[KEY])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
+        if not isinstance(told, dict):
+            raise ValueError("no description")
+    except (SafetensorError, OSError, LookupError, ValueError, TypeError, RecursionError) as error:
+        raise ArtifactError("this is no simulation of ours", where=str(path), fix=_AGAIN) from error
+    return told, tensors
+
+
+def is_simulation(path: Path) -> bool:
+    """Tell whether a safetensors file is a simulation and no float checkpoint."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return KEY in (file.metadata() or {})
+    except (SafetensorError, OSError):
+        return False
+
+
+def load_simulation(path: Path) -> SimulatedModel:
+    """Read a simulation of QuantFace's rule back; nothing of the file is run but what is on a closed list.
+
+    Raises:
+        ArtifactError: if the file is damaged, of another kind, or does not fit its own description.
+    """
+    told, tensors = read_simulation(path)
+    try:
+        if told["kind"] != QUANTFACE:
+            raise ValueError(f"it is of the kind {told['kind']!r}")
+        spec, weights, activations = read_spec(told["spec"]), _bits(told["weight_bits"]), _bits(told["activation_bits"])
+        network = with_grids(network_of(told["structure"]), weights, activations)
+        network.load_state_dict({name: _finite(tensor) for name, tensor in tensors.items()}, strict=True, assign=True)
+        network.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a stub that lacks the keyword
+        open_ranges(network, opened=False)
+        _check_runs(network, spec)
+        trace, chosen = tuple(map(dict, told["trace"])), tuple(map(str, told["chosen"]))
+    except _DAMAGE as error:
+        what = f"the simulation is damaged: {str(error)[:200]}"
+        raise ArtifactError(what, where=str(path), fix=_AGAIN) from error
+    return SimulatedModel(network, told["structure"], spec, weights, activations, chosen, trace)
+
+
+_DAMAGE = (
+    LookupError, TypeError, ValueError, AttributeError, ArithmeticError, AssertionError, RuntimeError, OSError,
+    RecursionError, SafetensorError, UnsupportedModel, ArtifactError,
+)  # fmt: skip
+"""What building a network from a description raises that holds anything but what `simulation_bytes` writes."""
+
+
+def read_spec(plain: dict[str, Any]) -> ModelSpec:
+    """Return the facts of a model as `asdict` wrote them; a ValueError or TypeError tells of others."""
+    facts: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in plain.items()}
+    spec = ModelSpec(**facts)
+    height, width = spec.input_size
+    if not (0 < height <= CROP_SIZE and 0 < width <= CROP_SIZE and isinstance(height * width, int)):
+        raise ValueError(f"images of {height} x {width} pixels")
+    return spec
+
+
+def _bits(value: object) -> int:
+    if not isinstance(value, int) or not 2 <= value <= 8:
+        raise ValueError(f"{value!r} bits")
+    return value
+
+
+def _finite(tensor: torch.Tensor) -> torch.Tensor:
+    if tensor.is_floating_point() and not (tensor.dtype is torch.float32 and bool(torch.isfinite(tensor).all())):
+        raise ValueError("weights that are no finite float32 numbers")
+    return tensor
+
+
+class _Sizes(fx.Interpreter):
+    """Runs a network on tensors without memory and refuses those that would be too large."""
+
+    def run_node(self, n: fx.Node) -> Any:  # noqa: ANN401 - as torch declares it
+        """Run a node."""
+        value = super().run_node(n)
+        if isinstance(value, torch.Tensor) and value.numel() > _MOST_NUMBERS:
+            raise ValueError(f"{n.name} would hold {value.numel()} numbers")
+        return value
+
+
+def _check_runs(network: fx.GraphModule, spec: ModelSpec) -> None:
+    """Check that a network runs on its input size and returns embeddings of the size its facts say."""
+    probe = torch.zeros(2, 3, *spec.input_size, device="meta")
+    with torch.no_grad():
+        _Sizes(_without_memory(network)).run(probe)
+        found = network(torch.zeros(2, 3, *spec.input_size))
+    if not isinstance(found, torch.Tensor) or tuple(found.shape) != (2, spec.embedding_size):
+        raise ValueError(f"the network does not return embeddings of {spec.embedding_size} numbers")
+
+
+def _without_memory(network: fx.GraphModule) -> fx.GraphModule:
+    """Return a copy of a network whose weights have shapes and no numbers."""
+    return copy.deepcopy(network).to("meta")
