@@ -46,6 +46,14 @@ def test_an_equal_report_passes_in_every_figure():
     assert all(one.measured is not None and one.allowed is not None for one in verdict.findings)
 
 
+@pytest.mark.parametrize("newer", ["change", "baseline"])
+def test_figures_that_only_one_report_has_are_not_compared(newer):
+    """A baseline of a time when loading was not measured stays one."""
+    later = {"nominal_bytes": 900_000, "payload_bytes": 1_000_000, "compressed_bytes": 950_000, "load_ms": 30.5,
+             "weight_bits_mean": 6.5, "load_memory_bytes": 10**7}  # fmt: skip
+    assert check(**{newer: putting(**later)}).findings == check().findings
+
+
 LOSSES = {
     "one percent larger": (putting(size_bytes=1_111_000), "size_bytes"),
     "a convolution in float": (putting(integer_convolutions=49), "integer_convolutions"),
