@@ -281,6 +281,23 @@ def test_the_command_says_it_as_json(copy, monkeypatch, capsys):
     assert run_here(monkeypatch, capsys, *args, "--force") == (0, f"{copy / 'old.onnx'}\n", "")
 
 
+def test_a_name_that_stands_for_several_writes_all_their_files(copy, monkeypatch, capsys):
+    files = [str(copy / name) for name in ("packed.x86.onnx", "packed.arm.onnx")]
+    with pytest.raises(ArtifactError, match="cannot have one name"):
+        qf.export(copy, "onnx-packed", out="one.onnx")
+    code, out, _ = run_here(monkeypatch, capsys, "export", copy, "--backend", "onnx-packed")
+    assert (code, out.split()) == (0, files)
+    code, out, _ = run_here(monkeypatch, capsys, "export", copy, "--backend", "onnx-packed", "--force", "--json")
+    assert [told["file"] for told in json.loads(out)] == files
+    with pytest.raises(ArtifactError, match="the file exists"):
+        qf.export(copy, "onnx-packed")
+    verdicts = {file.name: file.verdict for file in pipeline.verify(copy).files}
+    assert verdicts["packed.x86.onnx"] == verdicts["int8.x86.onnx"]
+    assert verdicts["packed.arm.onnx"] == verdicts["int8.arm.onnx"]
+    golden = np.load(copy / "golden.npz")
+    assert np.array_equal(golden["packed.x86.onnx"], golden["int8.x86.onnx"])
+
+
 @pytest.mark.parametrize("key", ["target.prelu=twin", "target.lowering=measure", "export.input=uint8"])
 def test_every_key_is_in_the_fingerprint(key, checkpoint):
     plain, changed = (pipeline.plan_job(checkpoint, recipe="int8-fast", sets=sets) for sets in ([], [key]))

@@ -9,6 +9,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from qface_toolkit.backends._base import Embed, Facts
+from qface_toolkit.backends._expressible import check_expressible
 from qface_toolkit.backends._openvino import open_openvino, open_outputs
 from qface_toolkit.backends._openvino_profile import inspect_openvino
 from qface_toolkit.backends.onnx_qdq._codes import with_outputs
@@ -33,6 +34,7 @@ class OpenVino:
 
     def lower(self, model: QuantizedModel, facts: Facts) -> bytes:
         """Return the ONNX file; facts become its metadata. OpenVINO is not needed to write it."""
+        check_expressible(self.artifact, self.runtime, model.scheme, model.network)
         written = write_qdq(model, UNSIGNED, self.target)
         onnx.checker.check_model(written)
         onnx.helper.set_model_props(written, dict(facts))

@@ -17,6 +17,7 @@ import numpy.typing as npt
 import torch
 
 from qface_toolkit.backends._base import Embed, Facts
+from qface_toolkit.backends._expressible import check_expressible
 from qface_toolkit.backends._torch_archive import engine_of, read_fusion
 from qface_toolkit.backends._torch_codes import read_torch_codes
 from qface_toolkit.errors import ArtifactError, BackendUnavailable
@@ -50,6 +51,7 @@ class TorchInt8:
 
     def lower(self, model: QuantizedModel, facts: Facts) -> bytes:
         """Return a frozen TorchScript archive that takes any batch size."""
+        check_expressible(self.artifact, self.runtime, model.scheme, model.network)
         simulation = prepare(model, self.target)
         probe = torch.zeros(1, 3, *model.spec.input_size)
         with torch.no_grad():

@@ -22,10 +22,11 @@ def export(folder: Path, backend: str, sets: tuple[str, ...], out: str | None, f
 
     \b
     qface export demo-out --backend torch-onednn
+    qface export out --backend onnx-packed
     qface export out --backend onnx-x86 --set target.vnni=false --out old.onnx
     """
-    from qface_toolkit.pipeline import export as export_again
-    from qface_toolkit.pipeline import exported_values
+    from qface_toolkit.pipeline import export_all, exported_values
 
-    artifact = export_again(folder, backend, sets=sets, out=out, force=force)
-    click.echo(json.dumps(exported_values(artifact)) if as_json else artifact)
+    artifacts = export_all(folder, backend, sets=sets, out=out, force=force)
+    values = [exported_values(artifact) for artifact in artifacts] if as_json else []
+    click.echo(json.dumps(values[0] if len(values) == 1 else values) if as_json else "\n".join(map(str, artifacts)))

@@ -27,9 +27,10 @@ def entries(kind: str) -> dict[str, str]:
         from qface_toolkit.methods import METHODS
 
         return {name: _first_line(entry) for name, entry in METHODS.entries().items()}
-    from qface_toolkit.backends import BACKENDS
+    from qface_toolkit.backends import BACKENDS, TOGETHER
 
-    return {name: f"{entry.artifact} for {entry.runtime}" for name, entry in BACKENDS.entries().items()}
+    single = {name: f"{entry.artifact} for {entry.runtime}" for name, entry in BACKENDS.entries().items()}
+    return dict(sorted((single | {name: " and ".join(members) for name, members in TOGETHER.items()}).items()))
 
 
 def _first_line(entry: object) -> str:

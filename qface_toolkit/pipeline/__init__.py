@@ -6,7 +6,7 @@ from qface_toolkit.pipeline._check import measure_beside
 from qface_toolkit.pipeline._compress import compress, run_job
 from qface_toolkit.pipeline._cost import estimate_cost
 from qface_toolkit.pipeline._evaluate import Protocol, evaluate, write_evaluation
-from qface_toolkit.pipeline._export import export, exported_values
+from qface_toolkit.pipeline._export import export, export_all, exported_values
 from qface_toolkit.pipeline._job import Job, Tell, silent
 from qface_toolkit.pipeline._plan import plan_job, read_full_recipe
 from qface_toolkit.pipeline._sensitivity import sensitivity
@@ -15,6 +15,6 @@ from qface_toolkit.pipeline._verify import verify
 
 __all__ = [
     "Benchmark", "Job", "Protocol", "Tell", "Timed", "benchmark", "compress", "estimate_cost", "evaluate",
-    "evaluate_suite", "export", "exported_values", "inspect", "measure_beside", "plan_job", "read_full_recipe",
-    "run_job", "sensitivity", "silent", "verify", "write_evaluation", "write_suite",
+    "evaluate_suite", "export", "export_all", "exported_values", "inspect", "measure_beside", "plan_job",
+    "read_full_recipe", "run_job", "sensitivity", "silent", "verify", "write_evaluation", "write_suite",
 ]  # fmt: skip

@@ -22,7 +22,8 @@ from qface_toolkit._manifest import (
 )
 from qface_toolkit._mistakes import worded
 from qface_toolkit._settings import apply_setting
-from qface_toolkit.backends import BACKENDS, Backend
+from qface_toolkit.backends import BACKENDS, Backend, expand_backends
+from qface_toolkit.backends._expressible import check_expressible
 from qface_toolkit.backends._float_fast import ARTIFACT as FAST_ARTIFACT
 from qface_toolkit.backends._float_onnx import ARTIFACT as FLOAT_ARTIFACT
 from qface_toolkit.errors import ArtifactError, RecipeError
@@ -109,19 +110,33 @@ def export(
 
     `sets` are KEY=VALUE strings that change where it will run, as for `qface export --set`. `out` is the file's name,
     instead of the backend's own; `force` replaces a file of that name. golden.npz gets what the new file must give.
+    Of a name that stands for several backends all files are written, and the first is returned.
 
     Raises:
         QFaceError: whatever the user can mend; the folder is then what it was before.
     """
-    root, chosen = Path(folder), BACKENDS.get(backend)
-    name = _file_name(chosen, out)
+    return export_all(folder, backend, sets=sets, out=out, force=force)[0]
+
+
+def export_all(
+    folder: str | Path, backend: str, *, sets: Sequence[str] = (), out: str | None = None, force: bool = False
+) -> list[Path]:
+    """Do the same and return all new files: one for each backend that the name stands for."""
+    root, names = Path(folder), expand_backends([backend])
+    if out is not None and len(names) > 1:
+        what = f"{backend} stands for {' and '.join(names)}, and their files cannot have one name"
+        raise ArtifactError(what, where=out, fix="name one of them, or leave --out")
+    files = {name: _file_name(BACKENDS.get(name), out) for name in names}
     with alone_in(root):
         result = _Result.read(root)
-        settings = _read_settings(result.model.deployment, chosen, sets)
-        if (root / name).exists() and not force:
-            fix = "--force to replace it, or --out NAME to keep both"
-            raise ArtifactError("the file exists", where=str(root / name), fix=fix)
-        return result.add(name, backend, settings)
+        settings = {name: _read_settings(result.model.deployment, BACKENDS.get(name), sets) for name in names}
+        for name in names:
+            check_expressible(name, BACKENDS.get(name).runtime, result.model.scheme, result.model.network)
+        for file in files.values():
+            if (root / file).exists() and not force:
+                fix = "--force to replace it, or --out NAME to keep both"
+                raise ArtifactError("the file exists", where=str(root / file), fix=fix)
+        return [_Result.read(root).add(files[name], name, settings[name]) for name in names]
 
 
 def exported_values(artifact: Path) -> dict[str, Any]:

@@ -8,17 +8,21 @@ from typing import Any
 from pydantic import BaseModel
 from torch import nn
 
-from qface_toolkit.backends import BACKENDS
+from qface_toolkit.backends import BACKENDS, backend_names, expand_backends
+from qface_toolkit.backends._expressible import check_expressible
 from qface_toolkit.environment import usable_cores
 from qface_toolkit.methods import METHODS
 from qface_toolkit.models import FloatModel, from_module, load_model
 from qface_toolkit.models._model import override
+from qface_toolkit.pipeline._allocation import check_reach
 from qface_toolkit.pipeline._budget import check_budget
 from qface_toolkit.pipeline._job import Job
 from qface_toolkit.pipeline._lowering import find_form_times
+from qface_toolkit.pipeline._scheme import check_scheme
 from qface_toolkit.pipeline._simulate import check_simulation
 from qface_toolkit.quantize.canonical import canonicalise
 from qface_toolkit.quantize.image_input import input_convolution
+from qface_toolkit.quantize.scheme import Scheme
 from qface_toolkit.recipe import Recipe, load_recipe
 from qface_toolkit.sources._sets import find_set
 
@@ -41,17 +45,21 @@ def plan_job(
     Raises:
         QFaceError: whatever is wrong with either.
     """
-    wanted = load_recipe(recipe, sets, methods=_schemas(), backends=BACKENDS.names())
-    if backends:
-        wanted = wanted.model_copy(update={"backends": tuple(dict.fromkeys(backends))})
-    for name in wanted.backends:
-        BACKENDS.get(name)
+    wanted = load_recipe(recipe, sets, methods=_schemas(), backends=backend_names())
+    named = expand_backends(backends or wanted.backends)
+    if named != wanted.backends:
+        wanted = wanted.model_copy(update={"backends": named})
     check_budget(wanted)
     check_simulation(wanted)
     images, times = find_set(wanted.calibration.set), find_form_times(wanted.target.lowering)
     loaded = _float_model(source, model, wanted)
     images.open(wanted.calibration.count, seed, loaded)
     canonical = canonicalise(loaded.network, loaded.spec.input_size)
+    check_reach(wanted, canonical)
+    scheme = Scheme.from_plain(wanted.scheme.model_dump())
+    check_scheme(scheme, canonical)
+    for name in wanted.backends:
+        check_expressible(name, BACKENDS.get(name).runtime, scheme, canonical)
     if wanted.export.input == "uint8":
         input_convolution(canonical)
     return Job(
@@ -69,7 +77,7 @@ def plan_job(
 
 def read_full_recipe(name: str) -> dict[str, Any]:
     """Return a recipe with every default filled in, as plain values."""
-    return load_recipe(name, methods=_schemas(), backends=BACKENDS.names()).as_plain()
+    return load_recipe(name, methods=_schemas(), backends=backend_names()).as_plain()
 
 
 def _schemas() -> dict[str, type[BaseModel]]:

@@ -8,6 +8,7 @@ import numpy.typing as npt
 import onnx
 
 from qface_toolkit.backends._base import Embed, Facts
+from qface_toolkit.backends._expressible import check_expressible
 from qface_toolkit.backends._onnxruntime import RUNTIME_KEY, open_onnx
 from qface_toolkit.backends._pixels import pixel_facts
 from qface_toolkit.backends._profile import inspect_onnx
@@ -34,6 +35,7 @@ class OnnxQdq:
 
     def lower(self, model: QuantizedModel, facts: Facts) -> bytes:
         """Return the ONNX file; facts become its metadata, with those that its own form decides."""
+        check_expressible(self.artifact, self.runtime, model.scheme, model.network)
         written = write_qdq(model, self.code_type)
         own = pixel_facts(model.spec) if takes_pixels(model, self.target) else {}
         onnx.helper.set_model_props(written, dict(facts) | own | {RUNTIME_KEY: oldest_runtime(model)})
