@@ -12,6 +12,7 @@ from quantized import calibrated, opened, small_network, smooth_images
 from qface_toolkit.backends import BACKENDS
 from qface_toolkit.backends.onnx_packed.pack import pack
 from qface_toolkit.backends.onnx_qdq.writer import code_names, write_qdq
+from qface_toolkit.quantize.scheme import SCALE_TABLE
 
 PAIRS = {"onnx-packed-x86": "onnx-x86", "onnx-packed-arm": "onnx-arm"}
 NETWORKS = ["mobilefacenet", "mobilefacenet-relu6", "iresnet", pytest.param("pocketnet", marks=pytest.mark.slow)]
@@ -146,6 +147,25 @@ def test_any_constants_come_back_to_the_bit(arrays):
     found = constants_of(pack(holder(arrays)))
     assert [array.tobytes() for array in found] == [array.tobytes() for array in arrays]
     assert [array.shape for array in found] == [array.shape for array in arrays]
+
+
+def test_a_few_large_biases_do_not_widen_the_others():
+    bias = np.random.default_rng(0).integers(-2000, 2000, 512).astype(np.int32)
+    plain = pack(holder([bias])).ByteSize()
+    bias[[3, 300]] = [2**31 - 1, -(2**31)]
+    packed = pack(holder([bias]))
+    assert np.array_equal(constants_of(packed)[0], bias)
+    assert packed.ByteSize() - plain < 100
+    assert plain < 512 * 13 / 8 + 1200
+
+
+def test_scales_of_the_table_take_the_bits_that_their_number_asks_for():
+    scales = SCALE_TABLE[np.random.default_rng(0).integers(100, 132, 5000)]
+    assert pack(holder([scales])).ByteSize() < 5000 * 5 / 8 + 1600
+    others = np.random.default_rng(1).choice(np.random.default_rng(2).random(200), 1000).astype(np.float32)
+    found = constants_of(pack(holder([scales, others])))
+    assert np.array_equal(found[0], scales)
+    assert np.array_equal(found[1], others)
 
 
 def test_zeros_keep_their_sign():

@@ -13,7 +13,7 @@ from onnx import TensorProto
 
 from qface_toolkit.backends.onnx_packed._planes import WHOLE, Codes, width_of
 from qface_toolkit.backends.onnx_packed._prelude import Prelude
-from qface_toolkit.quantize.scheme import SLOPE_SCALE
+from qface_toolkit.quantize.scheme import SCALE_TABLE, SLOPE_SCALE
 
 Constants = Mapping[str, npt.NDArray[Any]]
 
@@ -22,6 +22,8 @@ FEWEST = 8
 _SLOPE_MAX = 127
 _MOST_VALUES = 256
 _BYTE = 256
+_COMMON = 0.8
+"""Biases are left as they are if more than a fifth of them are exceptions."""
 
 
 @dataclass(frozen=True)
@@ -64,19 +66,22 @@ class Weights:
 
 
 class Biases:
-    """int32 codes of at most 16 bits: a low byte, and as many high bits as the largest needs."""
+    """int32 codes: a low byte, as many high bits as most of a layer need, and the few that need more by themselves."""
 
     def __init__(self, constants: Constants, prelude: Prelude) -> None:
         found = {name: array for name, array in constants.items() if _is_bias(array)}
-        high = {name: _halves(array)[0] for name, array in found.items()}
-        self.made = sorted(found, key=lambda name: width_of(high[name]))
+        widths = {name: _cheapest_width(array) for name, array in found.items()}
+        self.made = sorted(found, key=lambda name: widths[name])
         self._sizes = [len(found[name]) for name in self.made]
-        by_width: dict[int, list[str]] = {}
-        for name in self.made:
-            by_width.setdefault(width_of(high[name]), []).append(name)
-        self._high = [Vector(prelude.fresh(), _joined([high[n] for n in names])) for names in by_width.values()]
-        low = _joined([_halves(found[name])[1] for name in self.made])
-        self._low = [Vector(prelude.fresh(), low)] if self.made else []
+        self._whole = _joined([found[name] for name in self.made])
+        fits = np.concatenate([_fits(found[name], widths[name]) for name in self.made]) if found else np.empty(0, bool)
+        self._exceptions = np.flatnonzero(~fits)
+        high = np.where(fits, _high(self._whole), 0).astype(np.int8)
+        low = (self._whole.astype(np.int64) & _BYTE - 1).astype(np.uint8).view(np.int8)
+        ends = np.searchsorted([widths[name] for name in self.made], np.arange(2, WHOLE + 1), side="right")
+        parts = np.split(high, np.cumsum([0, *self._sizes])[ends][:-1])
+        self._high = [Vector(prelude.fresh(), part) for part in parts if part.size]
+        self._low = [Vector(prelude.fresh(), low)] if found else []
         self.vectors = [*self._high, *self._low]
 
     def finish(self, prelude: Prelude) -> None:
@@ -87,6 +92,10 @@ class Biases:
         whole = prelude.node("Concat", high, axis=0) if len(high) > 1 else high[0]
         whole = prelude.node("Mul", [_cast(prelude, whole, TensorProto.INT32), prelude.constant(_BYTE, np.int32)])
         whole = prelude.node("Add", [whole, _cast(prelude, self._low[0].name, TensorProto.INT32)])
+        if self._exceptions.size:
+            places = prelude.constant(self._exceptions, np.int32)
+            values = prelude.constant(self._whole[self._exceptions], np.int32)
+            whole = prelude.node("ScatterElements", [whole, places, values])
         prelude.split(whole, self._sizes, self.made)
 
 
@@ -110,8 +119,14 @@ class Slopes:
 class Scales:
     """float32 vectors that share few values: a table of these, and each element's place in it."""
 
+    on_table = True
+    """Whether these are the scales of a compact scheme; others have a table of their own, lest places get wider."""
+
     def __init__(self, constants: Constants, prelude: Prelude) -> None:
-        found = _with_few_values({name: array for name, array in constants.items() if _is_float_vector(array)})
+        vectors = {name: array for name, array in constants.items() if _is_float_vector(array)}
+        found = _with_few_values(
+            {name: array for name, array in vectors.items() if bool(np.isin(array, SCALE_TABLE).all()) == self.on_table}
+        )
         self.made = list(found)
         self._sizes = [len(array) for array in found.values()]
         # Compared by their bits, zeros of either sign stay apart.
@@ -127,6 +142,12 @@ class Scales:
             places = _cast(prelude, self.vectors[0].name, TensorProto.INT32)
             whole = prelude.node("Gather", [prelude.constant(self._table, np.float32), places])
             prelude.split(whole, self._sizes, self.made)
+
+
+class OtherScales(Scales):
+    """The same of whatever else shares few values."""
+
+    on_table = False
 
 
 def reshape(prelude: Prelude, tensor: str, shape: Sequence[int], name: str | None = None) -> str:
@@ -147,16 +168,24 @@ def _is_weight(array: npt.NDArray[Any]) -> bool:
 
 
 def _is_bias(array: npt.NDArray[Any]) -> bool:
-    if array.dtype != np.int32 or array.ndim != 1 or array.size < FEWEST:
-        return False
-    high = array.astype(np.int64) + _BYTE // 2 >> 8
-    return bool(high.min() >= -128 and high.max() <= 127)
+    vector = array.dtype == np.int32 and array.ndim == 1 and array.size >= FEWEST
+    return vector and bool(_fits(array, WHOLE).mean() > _COMMON)
 
 
-def _halves(bias: npt.NDArray[np.int32]) -> tuple[Codes, Codes]:
-    """Return signed bytes (high, low) with bias = 256 high + low."""
-    high = bias + _BYTE // 2 >> 8
-    return high.astype(np.int8), (bias - _BYTE * high).astype(np.int8)
+def _high(bias: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
+    """Return h of bias = 256 h + l, where l is a signed byte: that of the bias's lowest eight bits."""
+    high: npt.NDArray[np.int64] = bias.astype(np.int64) + _BYTE // 2 >> 8
+    return high
+
+
+def _fits(bias: npt.NDArray[np.int32], bits: int) -> npt.NDArray[np.bool_]:
+    high, end = _high(bias), 1 << bits - 1
+    return (-end <= high) & (high < end)
+
+
+def _cheapest_width(bias: npt.NDArray[np.int32]) -> int:
+    """Return the bits for the high parts of a layer that cost the least with their exceptions, two int32 each."""
+    return min(range(2, WHOLE + 1), key=lambda bits: bits * len(bias) + 64 * int((~_fits(bias, bits)).sum()))
 
 
 def _is_float_vector(array: npt.NDArray[Any]) -> bool:

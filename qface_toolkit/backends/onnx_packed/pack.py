@@ -9,7 +9,16 @@ import numpy as np
 import onnx
 from onnx import TensorProto, numpy_helper
 
-from qface_toolkit.backends.onnx_packed._kinds import Biases, Kind, Scales, Slopes, Vector, Weights, reshape
+from qface_toolkit.backends.onnx_packed._kinds import (
+    Biases,
+    Kind,
+    OtherScales,
+    Scales,
+    Slopes,
+    Vector,
+    Weights,
+    reshape,
+)
 from qface_toolkit.backends.onnx_packed._planes import UNIT, WHOLE, Word, width_of
 from qface_toolkit.backends.onnx_packed._prelude import Prelude
 
@@ -62,7 +71,7 @@ def _renew(node: onnx.NodeProto, graph: onnx.GraphProto) -> None:
 def _make(prelude: Prelude, graph: onnx.GraphProto) -> set[str]:
     """Have the prelude make what can be stored smaller, and return the names of these constants."""
     arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer if _is_packable(tensor)}
-    kinds: list[Kind] = [kind(arrays, prelude) for kind in (Weights, Biases, Slopes, Scales)]
+    kinds: list[Kind] = [kind(arrays, prelude) for kind in (Weights, Biases, Slopes, Scales, OtherScales)]
     _unpack(prelude, [vector for kind in kinds for vector in kind.vectors])
     for kind in kinds:
         kind.finish(prelude)

@@ -59,7 +59,7 @@ def scaled_constants(
     Nothing is stored but the slopes: the codes of a*W are the codes of W, negated where a < 0, under |a| times the
     scale. The operators that say so have constant inputs, so the runtime folds them at load.
     """
-    stored = graph.constant(slopes, np.float32)
+    stored = graph.constant(slopes + np.float32(0), np.float32)  # a zero loses its sign, which says nothing here
     signs = graph.node("Cast", [graph.node("Sign", [stored])], to=TensorProto.INT32)
     smallest = graph.constant(SMALLEST_SCALE, np.float32)
     product = graph.node("Mul", [layer.weight_scales, graph.node("Abs", [stored])])
