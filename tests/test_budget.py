@@ -143,3 +143,57 @@ def test_a_dry_run_names_the_step(checkpoint, tmp_path, monkeypatch, capsys):
 def test_points_double(kept, counts):
     assert pareto_counts(kept) == counts
     assert np.all(np.diff(counts) > 0)
+
+
+ALLOCATED = RECIPE.replace("onnx-x86, torch-x86", "onnx-packed-x86")
+
+
+def test_widths_are_allocated_behind_the_ranges(planned):
+    more = ALLOCATED.replace("[calibrate]", "[equalize, calibrate, correct_bias]")
+    job = planned(more, "budget.bytes=0.3")
+    assert [step.method for step in job.steps] == ["equalize", "calibrate", "allocate", "correct_bias"]
+    assert job.steps[2].options.bytes == 0.3
+    assert [step.method for step in planned(more).steps] == ["equalize", "calibrate", "correct_bias"]
+
+
+def test_the_budget_steers_the_step_that_is_there(planned):
+    own = ALLOCATED.replace("[calibrate]", "[calibrate, allocate: {widths: [4, 8], bytes: 0.5}]")
+    assert planned(own).steps[1].options.bytes == 0.5
+    options = planned(own, "budget.bytes=0.4").steps[1].options
+    assert (options.bytes, options.cosine_mean, options.widths) == (0.4, None, (4, 8))
+    job = planned(own, "budget.cosine_mean=0.98")
+    assert [step.method for step in job.steps] == ["calibrate", "allocate"]
+    assert (job.steps[1].options.bytes, job.steps[1].options.cosine_mean) == (None, 0.98)
+
+
+@pytest.mark.parametrize("value", ["0", "1", "1.5", "-0.1", "yes", "'0.2'", ".nan"])
+def test_a_budget_that_is_no_share_of_the_float_file_is_refused(planned, value):
+    with pytest.raises(RecipeError, match="budget.bytes"):
+        planned(ALLOCATED, f"budget.bytes={value}")
+
+
+@pytest.mark.parametrize(
+    ("backends", "steps", "sets", "said"),
+    [
+        ("onnx-x86", "[calibrate]", ["budget.bytes=0.3"], "--backend onnx-packed"),
+        ("onnx-packed-x86", "[calibrate]", ["budget.bytes=0.3", "budget.cosine_mean=0.9"], "not for both"),
+        ("onnx-packed-x86", "[calibrate, allocate, allocate]", ["budget.bytes=0.3"], "once"),
+        ("onnx-packed-x86", "[allocate, calibrate]", ["budget.bytes=0.3"], "calibrate step before"),
+        ("onnx-packed-x86", "[equalize]", ["budget.bytes=0.3"], "calibrate step before"),
+        ("onnx-packed-x86", "[calibrate, allocate]", [], "has no budget"),
+    ],
+)
+def test_budgets_of_bytes_that_make_no_sense_are_refused(planned, backends, steps, sets, said):
+    text = RECIPE.replace("onnx-x86, torch-x86", backends).replace("[calibrate]", steps)
+    with pytest.raises(RecipeError) as raised:
+        planned(text, *sets)
+    assert said in str(raised.value)
+
+
+def test_bytes_that_no_widths_reach_are_refused_before_any_work(planned):
+    with pytest.raises(RecipeError, match=r"0\.001 of float.onnx is out of reach: all weights in 2 bits"):
+        planned(ALLOCATED, "budget.bytes=0.001")
+    narrow = ALLOCATED.replace("[calibrate]", "[calibrate, allocate: {widths: [6]}]")
+    planned(ALLOCATED, "budget.bytes=0.03")
+    with pytest.raises(RecipeError, match="all weights in 6 bits"):
+        planned(narrow, "budget.bytes=0.03")

@@ -1,4 +1,4 @@
-"""What a recipe's budget makes of a job: one more step at its end, and a table of what each point on the way costs."""
+"""What a recipe's budget makes of a job: one more step, and a table of what each point on the way costs."""
 
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
@@ -14,6 +14,7 @@ from qface_toolkit.errors import RecipeError
 from qface_toolkit.measure.agreement import measure_agreement
 from qface_toolkit.measure.latency import Latency, measure_latency, times_faster
 from qface_toolkit.methods.mixed import Options
+from qface_toolkit.pipeline._allocation import allocated_steps, allocates, check_allocation
 from qface_toolkit.quantize.graph import operation
 from qface_toolkit.quantize.kept import LAYERS
 from qface_toolkit.quantize.model import QuantizedModel
@@ -27,19 +28,20 @@ ROUNDS, BUDGET_S = 60, 30.0
 
 
 def steps_of(recipe: Recipe) -> tuple[Step, ...]:
-    """Return the steps of a recipe, with the one that its budget asks for at the end."""
+    """Return the steps of a recipe, and the one that its budget asks for: a cosine at the end, bytes where they fit."""
     wanted = recipe.budget.cosine_mean
-    added = () if wanted is None else (Step(method=MIXED, options=Options(cosine_mean=wanted)),)
-    return (*recipe.steps, *added)
+    added = () if wanted is None or allocates(recipe) else (Step(method=MIXED, options=Options(cosine_mean=wanted)),)
+    return (*allocated_steps(recipe), *added)
 
 
 def check_budget(recipe: Recipe) -> None:
-    """Check that a recipe that mixes precisions says so once, and begins with a form that can.
+    """Check that a recipe that mixes precisions or allocates widths says so once, and has a form that can.
 
     Raises:
         RecipeError: if it does not.
     """
-    where = ["budget.cosine_mean"] if recipe.budget.cosine_mean is not None else []
+    check_allocation(recipe)
+    where = ["budget.cosine_mean"] if recipe.budget.cosine_mean is not None and not allocates(recipe) else []
     where += [f"steps.{number}.{MIXED}" for number, step in enumerate(recipe.steps) if step.method == MIXED]
     if len(where) > 1:
         what = "layers to keep in float can be chosen once"

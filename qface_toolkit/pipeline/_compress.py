@@ -3,7 +3,7 @@
 import io
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,13 @@ from qface_toolkit.backends._float_onnx import export_float
 from qface_toolkit.environment import set_determinism
 from qface_toolkit.methods import METHODS, Context, Progress
 from qface_toolkit.models import FloatModel
+from qface_toolkit.pipeline._allocation import ALLOCATE
 from qface_toolkit.pipeline._evidence import collect_evidence
 from qface_toolkit.pipeline._export import DESCRIPTION, WEIGHTS
 from qface_toolkit.pipeline._golden import GOLDEN, golden_vectors
 from qface_toolkit.pipeline._job import Job, Tell, silent
 from qface_toolkit.pipeline._lowering import form_times
+from qface_toolkit.pipeline._packed_size import allocation_file, check_sizes, sizes
 from qface_toolkit.pipeline._pages import REPORT, SHEET, report_pages
 from qface_toolkit.pipeline._plan import plan_job
 from qface_toolkit.pipeline._simulate import Model, Simulates
@@ -139,12 +141,18 @@ class _Run:
             with self.step(f"{number + 1}. {step.method}") as progress:
                 if progress is not None:
                     batch, prelu = recipe.calibration.batch_size, recipe.target.prelu
-                    context = Context(inputs, target, self.job.seed, batch, progress, prelu, times, reference)
+                    context = Context(
+                        inputs, target, self.job.seed, batch, progress, prelu, times, reference,
+                        record=self._record, **(sizes(self.job) if step.method == ALLOCATE else {}),
+                    )  # fmt: skip
                     model = METHODS.get(step.method).run(model, step.options, context)
                     self._save(model, *saved)
             if progress is None:
                 model = load_quantized(self.folder.path(saved[1]), self.folder.path(saved[0]), between_steps=True)
         return model
+
+    def _record(self, name: str, values: Mapping[str, Any]) -> None:
+        self.folder.write(allocation_file(name), json.dumps(values).encode())
 
     def simulated(self, crops: Crop) -> SimulatedModel:
         """Return the simulation that the recipe's only step makes, as its file holds it."""
@@ -181,6 +189,7 @@ class _Run:
             with self.step(f"lower to {backend.artifact}") as progress:
                 if progress is not None:
                     self.folder.write(backend.artifact, backend.lower(model, facts))
+        check_sizes(self.job, self.folder.path)
 
     def measured(self, model: Model, manifest: Manifest) -> Report:
         """Measure what was written and write the report."""

@@ -27,6 +27,7 @@ from qface_toolkit.pipeline._budget import Bench, budget_block
 from qface_toolkit.pipeline._golden import HELD_OUT, held_out
 from qface_toolkit.pipeline._job import Job
 from qface_toolkit.pipeline._layers import backend_cost, cost_of
+from qface_toolkit.pipeline._packed_size import allocation_block
 from qface_toolkit.pipeline._parity import LAYER_IMAGES, parity_ledger, simulated_ledger
 from qface_toolkit.pipeline._sensitivity import job_sensitivity
 from qface_toolkit.pipeline._simulate import Model, float_sizes, simulated_sizes
@@ -99,6 +100,7 @@ def collect_evidence(
         parity=parity,
         sensitivity=sensitivity,
         budget=budget,
+        allocation=allocation_block(job, path),
         steps=tuple(StepTime(name=name, seconds=value) for name, value in seconds.items()),
         peak_memory_bytes=peak_memory_bytes(),
         commands=(job.command,) if job.command else (),

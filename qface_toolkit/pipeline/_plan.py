@@ -14,6 +14,7 @@ from qface_toolkit.environment import usable_cores
 from qface_toolkit.methods import METHODS
 from qface_toolkit.models import FloatModel, from_module, load_model
 from qface_toolkit.models._model import override
+from qface_toolkit.pipeline._allocation import check_reach
 from qface_toolkit.pipeline._budget import check_budget
 from qface_toolkit.pipeline._job import Job
 from qface_toolkit.pipeline._lowering import find_form_times
@@ -54,6 +55,7 @@ def plan_job(
     loaded = _float_model(source, model, wanted)
     images.open(wanted.calibration.count, seed, loaded)
     canonical = canonicalise(loaded.network, loaded.spec.input_size)
+    check_reach(wanted, canonical)
     scheme = Scheme.from_plain(wanted.scheme.model_dump())
     check_scheme(scheme, canonical)
     for name in wanted.backends:

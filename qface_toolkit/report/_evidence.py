@@ -33,6 +33,7 @@ from qface_toolkit.report._page import Cell, Notes, Plot, Section, Table
 from qface_toolkit.report._sizes import HEADINGS as SIZE_HEADINGS
 from qface_toolkit.report._sizes import TITLE as SIZE_TITLE
 from qface_toolkit.report._sizes import size_notes, size_rows
+from qface_toolkit.report.allocation import page_section
 from qface_toolkit.report.budget import HEADINGS as PARETO_HEADINGS
 from qface_toolkit.report.budget import budget_said, kept_said, pareto_rows
 from qface_toolkit.report.parity import fine_cosine
@@ -47,6 +48,8 @@ def evidence(report: Report, evaluation: Evaluation | None) -> Iterator[Section]
     yield from _sizes(report)
     if report.budget:
         yield _budget(report.budget)
+    if report.allocation:
+        yield page_section(report.allocation)
     if report.verification:
         yield _verification(report.verification)
     if evaluation:

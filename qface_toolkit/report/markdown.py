@@ -25,6 +25,7 @@ from qface_toolkit.report._ledger import ParityBlock
 from qface_toolkit.report._markup import escape, markdown_table
 from qface_toolkit.report._sensitivity import SensitivityBlock
 from qface_toolkit.report._sizes import size_section
+from qface_toolkit.report.allocation import markdown_section
 from qface_toolkit.report.budget import HEADINGS as PARETO_HEADINGS
 from qface_toolkit.report.budget import budget_said, kept_said, pareto_rows
 from qface_toolkit.report.parity import largest_drops, matrix, parity_said
@@ -52,6 +53,7 @@ def to_markdown(report: Report) -> str:
         _figures(report),
         size_section(report),
         _budget(report.budget) if report.budget else [],
+        markdown_section(report.allocation) if report.allocation else [],
         _fidelity(report.artifacts),
         _parity(report.parity) if report.parity else [],
         _sensitivity(report.sensitivity) if report.sensitivity else [],

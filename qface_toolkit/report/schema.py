@@ -16,6 +16,7 @@ from qface_toolkit.errors import ArtifactError
 from qface_toolkit.measure.latency import Latency
 from qface_toolkit.measure.verification import Verification
 from qface_toolkit.report._agreement import AgreementFigures
+from qface_toolkit.report._allocation import AllocationBlock
 from qface_toolkit.report._budget import BudgetBlock
 from qface_toolkit.report._cost import CostFigures
 from qface_toolkit.report._ledger import ParityBlock
@@ -236,6 +237,7 @@ class Report(Block):
     parity: ParityBlock | None = None
     sensitivity: SensitivityBlock | None = None
     budget: BudgetBlock | None = None
+    allocation: AllocationBlock | None = None
     steps: tuple[StepTime, ...]
     peak_memory_bytes: Count
     commands: tuple[str, ...]

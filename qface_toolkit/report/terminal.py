@@ -24,6 +24,7 @@ from qface_toolkit.report._figures import (
     verdict,
 )
 from qface_toolkit.report._sizes import SHORT_MEANING, load_cells, size_cells, size_rows
+from qface_toolkit.report.allocation import allocation_said
 from qface_toolkit.report.budget import budget_said
 from qface_toolkit.report.parity import parity_line
 from qface_toolkit.report.schema import ArtifactFigures, Report, VerificationBlock, VerificationFigures
@@ -97,10 +98,11 @@ def _parity_lines(report: Report) -> list[Text]:
 
 
 def _budget_lines(report: Report) -> list[Text]:
+    widths = [Text(allocation_said(report.allocation))] if report.allocation else []
     if report.budget is None:
-        return []
+        return widths
     met, said = budget_said(report.budget)
-    return [Text(said, style="" if met else "bold red")]
+    return [*widths, Text(said, style="" if met else "bold red")]
 
 
 def _verification_table(block: VerificationBlock) -> Table:

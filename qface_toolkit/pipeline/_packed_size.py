@@ -1,0 +1,72 @@
+"""The bytes of packed files: for the step that has a budget of them, for the last check, and for the report."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from qface_toolkit.backends import BACKENDS
+from qface_toolkit.backends._float_onnx import ARTIFACT as FLOAT_ARTIFACT
+from qface_toolkit.backends._float_onnx import export_float
+from qface_toolkit.errors import RecipeError
+from qface_toolkit.methods.allocate import RECORD
+from qface_toolkit.pipeline._allocation import allocates, bytes_wanted, packed_backends
+from qface_toolkit.pipeline._job import Job
+from qface_toolkit.quantize.model import QuantizedModel
+from qface_toolkit.report._allocation import AllocationBlock
+
+
+def sizes(job: Job) -> Mapping[str, Any]:
+    """Return what a context tells a step about sizes: of the packed file that a model becomes, and of float.onnx."""
+    packed = packed_backends(job.recipe)
+    if not allocates(job.recipe) or not packed:
+        return {}
+    facts = job.facts()
+
+    def largest(model: QuantizedModel) -> int:
+        return max(len(BACKENDS.get(name).lower(model, facts)) for name in packed)
+
+    return {
+        "artifact_bytes": largest,
+        "float_bytes": len(export_float(job.model.network, job.model.spec, facts)),
+    }
+
+
+def check_sizes(job: Job, path: Callable[[str], Path]) -> None:
+    """Check that every packed file that was written is within the budget.
+
+    Raises:
+        RecipeError: if steps behind the allocation made one larger than the margin that it left.
+    """
+    wanted = bytes_wanted(job.recipe)
+    if wanted is None:
+        return
+    whole = path(FLOAT_ARTIFACT).stat().st_size
+    for name in packed_backends(job.recipe):
+        artifact = BACKENDS.get(name).artifact
+        share = path(artifact).stat().st_size / whole
+        if share > wanted:
+            raise RecipeError(
+                f"{artifact} takes {share:.4f} of float.onnx, and the budget is {wanted:g}: steps behind the "
+                "allocation made it larger than it left room for",
+                where="budget.bytes",
+                fix=f"compress again with --set budget.bytes={wanted * wanted / share * 0.999:.4f}",
+            )
+
+
+def allocation_file(name: str = RECORD) -> str:
+    """Return where what a step told is kept while the job runs."""
+    return f"work/{name}.json"
+
+
+def allocation_block(job: Job, path: Callable[[str], Path]) -> AllocationBlock | None:
+    """Return what the report says about the widths that were allocated."""
+    if not allocates(job.recipe):
+        return None
+    told = json.loads(path(allocation_file()).read_text())
+    artifacts = [BACKENDS.get(name).artifact for name in packed_backends(job.recipe)]
+    return AllocationBlock(
+        **told,
+        files={name: path(name).stat().st_size for name in artifacts},
+        float_bytes=path(FLOAT_ARTIFACT).stat().st_size,
+    )
