@@ -9,8 +9,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import onnx
+from onnx import numpy_helper
 
 from qface_toolkit.measure.fusion import Operator
+
+_WHOLE_NUMBERS = frozenset({onnx.TensorProto.INT64, onnx.TensorProto.INT32, onnx.TensorProto.UINT16})
+"""Types of the lengths that a Split cuts, or of what they are cast from."""
 
 
 @dataclass
@@ -59,8 +63,9 @@ def measure_cost(
     names = node_names(graph.node)
     homes = _homes(graph, names, dict(tensors) if tensors else _computed(graph, names))
     layers = {home: LayerCost(home) for home in homes}
-    for home, weight in zip(homes, _constant_bytes(graph), strict=True):
-        layers[home].size_bytes += weight
+    for shares, weight in zip(_shares(graph, homes), _constant_bytes(graph), strict=True):
+        for home, part in _divided(weight, shares).items():
+            layers[home].size_bytes += part
     _book_times(layers, operators, dict(zip(names, homes, strict=True)))
     found = tuple(layer for layer in layers.values() if layer.size_bytes or layer.operators)
     return Cost(found, size_bytes - sum(layer.size_bytes for layer in found))
@@ -89,6 +94,49 @@ def _homes(graph: onnx.GraphProto, names: Sequence[str], ends: Mapping[str, str]
         homes.append(next(filter(None, known), name))
         readers |= dict.fromkeys(node.input, homes[-1])
     return homes[::-1]
+
+
+def _shares(graph: onnx.GraphProto, homes: Sequence[str]) -> list[Mapping[str, int]]:
+    """Return for each node the elements that it makes for each layer: a constant may be cut up for many at load."""
+    made, pieces = {tensor.name for tensor in graph.initializer}, _piece_sizes(graph)
+    for node in graph.node:
+        made.update(node.output if made.issuperset(node.input) else ())
+    wanted: dict[str, Mapping[str, int]] = {}
+    found: list[Mapping[str, int]] = []
+    for node, home in zip(reversed(graph.node), reversed(homes), strict=True):
+        own: Mapping[str, int] = {home: 1}
+        if made.issuperset(node.output):
+            own = next((wanted[name] for name in node.output if name in wanted), own)
+            cut = Counter[str]()
+            for name, size in zip(node.output, pieces.get(node.output[0], ()), strict=False):
+                cut.update(_divided(size, wanted.get(name, {home: 1})))
+            own = cut if cut.total() else own
+        found.append(own)
+        wanted |= dict.fromkeys(node.input, own)
+    return found[::-1]
+
+
+def _piece_sizes(graph: onnx.GraphProto) -> dict[str, list[int]]:
+    """Return the lengths that each Split cuts, where they are constants, by the name of its first piece."""
+    stored = {tensor.name: tensor for tensor in graph.initializer}
+    cast = {node.output[0]: node.input[0] for node in graph.node if node.op_type == "Cast" and node.input[0] in stored}
+    found: dict[str, list[int]] = {}
+    for node in graph.node:
+        name = node.input[1] if node.op_type == "Split" and node.input[1:] else ""
+        lengths = stored.get(cast.get(name, name))
+        if lengths is not None and lengths.data_type in _WHOLE_NUMBERS:
+            found[node.output[0]] = [max(size, 0) for size in numpy_helper.to_array(lengths).ravel().tolist()]
+    return found
+
+
+def _divided(whole: int, shares: Mapping[str, int]) -> dict[str, int]:
+    """Divide a number in proportion to shares, so that the parts are whole and add up to it."""
+    total, parts, given, seen = max(sum(shares.values()), 1), dict[str, int](), 0, 0
+    for home, share in shares.items():
+        seen += share
+        parts[home] = whole * seen // total - given
+        given += parts[home]
+    return parts
 
 
 def _constant_bytes(graph: onnx.GraphProto) -> list[int]:

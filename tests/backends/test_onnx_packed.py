@@ -8,11 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 from quantized import calibrated, opened, small_network, smooth_images
+from torch import nn
 
 from qface_toolkit.backends import BACKENDS
 from qface_toolkit.backends.onnx_packed.pack import pack
 from qface_toolkit.backends.onnx_qdq.writer import code_names, write_qdq
-from qface_toolkit.quantize.scheme import SCALE_TABLE
+from qface_toolkit.measure.cost import measure_cost
+from qface_toolkit.quantize.scheme import SCALE_TABLE, Scheme, TensorScheme
 
 PAIRS = {"onnx-packed-x86": "onnx-x86", "onnx-packed-arm": "onnx-arm"}
 NETWORKS = ["mobilefacenet", "mobilefacenet-relu6", "iresnet", pytest.param("pocketnet", marks=pytest.mark.slow)]
@@ -182,6 +184,22 @@ def test_large_weights_are_packed_by_themselves(count):
     found = constants_of(packed)
     assert np.array_equal(found[0], codes)
     assert np.array_equal(found[1], codes[:5])
+
+
+@pytest.mark.parametrize("backend", ["onnx-x86", "onnx-packed-x86"])
+def test_the_bytes_of_the_layers_add_up(backend, tmp_path):
+    model = calibrated(*small_network("mobilefacenet-relu6"))
+    model = model.with_scheme(Scheme(weights=TensorScheme(4, symmetric=True, per="channel")))
+    opened(backend, model, tmp_path)
+    entry = BACKENDS.get(backend)
+    file = tmp_path / entry.artifact
+    cost = measure_cost(onnx.load(file).graph, (), file.stat().st_size)
+    assert sum(layer.size_bytes for layer in cost.layers) + cost.other_bytes == file.stat().st_size
+    layers = [module for module in model.network.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+    largest = max(layer.weight.numel() for layer in layers)
+    total = sum(layer.weight.numel() for layer in layers)
+    share = max(layer.size_bytes for layer in cost.layers) / sum(layer.size_bytes for layer in cost.layers)
+    assert share == pytest.approx(largest / total, rel=0.25), "shared tensors are booked on those that they are for"
 
 
 def test_a_file_says_what_it_needs(model):
