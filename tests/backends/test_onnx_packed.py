@@ -13,6 +13,7 @@ from torch import nn
 from qface_toolkit.backends import BACKENDS
 from qface_toolkit.backends.onnx_packed.pack import pack
 from qface_toolkit.backends.onnx_qdq.writer import code_names, write_qdq
+from qface_toolkit.errors import ArtifactError
 from qface_toolkit.measure.cost import measure_cost
 from qface_toolkit.quantize.scheme import SCALE_TABLE, Scheme, TensorScheme
 
@@ -200,6 +201,17 @@ def test_the_bytes_of_the_layers_add_up(backend, tmp_path):
     total = sum(layer.weight.numel() for layer in layers)
     share = max(layer.size_bytes for layer in cost.layers) / sum(layer.size_bytes for layer in cost.layers)
     assert share == pytest.approx(largest / total, rel=0.25), "shared tensors are booked on those that they are for"
+
+
+def test_a_hostile_prelude_is_stopped(tmp_path):
+    """Constants that unpack to far more than any network's are not unpacked."""
+    graph = pack(coarse(write_qdq(calibrated(*small_network("mobilefacenet-relu6"))), 4))
+    ranges = {name for node in graph.graph.node if node.op_type == "Range" for name in node.input[1:2]}
+    end = next(tensor for tensor in graph.graph.initializer if tensor.name in ranges)
+    end.CopyFrom(numpy_helper.from_array(np.int32(2**31 - 1), end.name))
+    (tmp_path / "packed.x86.onnx").write_bytes(graph.SerializeToString())
+    with pytest.raises(ArtifactError):
+        BACKENDS.get("onnx-packed-x86").inspect(tmp_path / "packed.x86.onnx")
 
 
 def test_a_file_says_what_it_needs(model):
