@@ -25,10 +25,13 @@ from qface_toolkit.artifacts import read_manifest
 from qface_toolkit.backends import BACKENDS
 from qface_toolkit.backends._float_onnx import ARTIFACT as FLOAT_ARTIFACT
 from qface_toolkit.backends._onnxruntime import open_onnx
+from qface_toolkit.backends.simulation import ARTIFACT as SIMULATION
+from qface_toolkit.backends.simulation import spec_of
 from qface_toolkit.environment import record_environment
 from qface_toolkit.errors import MeasurementError
 from qface_toolkit.measure.accuracy import FARS, Figures, measure_accuracy
 from qface_toolkit.measure.resampling import draw_people
+from qface_toolkit.models import ModelSpec
 from qface_toolkit.quantize.model import load_quantized
 
 DEPLOYED = "int8.x86.onnx"
@@ -36,7 +39,7 @@ DEPLOYED = "int8.x86.onnx"
 
 def score(out: Path, scored: ScoredSet, wanted: argparse.Namespace) -> dict[str, Any]:
     """Return the figures of the wanted artifacts in `out`."""
-    spec = load_quantized(out / "quantization.json", out / "model.safetensors").spec
+    spec = spec_of_result(out)
     float_file = out / FLOAT_ARTIFACT
     reference = embed(
         open_onnx(float_file, wanted.threads), scored.images, spec,
@@ -54,6 +57,13 @@ def score(out: Path, scored: ScoredSet, wanted: argparse.Namespace) -> dict[str,
     if not artifacts:
         raise MeasurementError("none of the wanted artifacts is here", where=str(out), fix="name others by --artifact")
     return {"source": read_manifest(out).model_extra, "artifacts": artifacts}
+
+
+def spec_of_result(out: Path) -> ModelSpec:
+    """Return the facts of a result's model; where only a simulation was made, its file says them."""
+    if (out / "quantization.json").exists():
+        return load_quantized(out / "quantization.json", out / "model.safetensors").spec
+    return spec_of(out / SIMULATION)
 
 
 def rounded(figures: Figures) -> dict[str, dict[str, float]]:

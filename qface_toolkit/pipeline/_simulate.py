@@ -1,14 +1,15 @@
 """Recipes that simulate: their one step makes no QuantizedModel, and what follows from that for the rest of a job."""
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import nn
 
 from qface_toolkit.backends import BACKENDS
-from qface_toolkit.backends.simulation import RUNTIME
-from qface_toolkit.errors import RecipeError
+from qface_toolkit.backends.simulation import ARTIFACT, RUNTIME
+from qface_toolkit.errors import ArtifactError, RecipeError
 from qface_toolkit.measure.packing import Coded, packed_size
 from qface_toolkit.measure.size import nominal_bytes
 from qface_toolkit.methods import METHODS, Context
@@ -25,6 +26,8 @@ Model = QuantizedModel | SimulatedModel
 """What a job makes: one that backends lower, or one that is only simulated."""
 
 _FLOAT_BITS = 32
+_DESCRIPTION = "quantization.json"
+"""What every result has whose network can be lowered again."""
 
 
 @runtime_checkable
@@ -59,6 +62,17 @@ def check_simulation(recipe: Recipe) -> None:
     wanted = {"budget": recipe.budget.model_dump(exclude_none=True), "export.input": recipe.export.input != "float"}
     for key in (key for key, asked in wanted.items() if asked):
         raise RecipeError(f"{name} makes a simulation, which has no {key}", where=key, fix=f"leave {key} out")
+
+
+def refuse_simulated(root: Path) -> None:
+    """Check that a result holds more than a simulation.
+
+    Raises:
+        ArtifactError: if a recipe that simulates made it.
+    """
+    if (root / ARTIFACT).is_file() and not (root / _DESCRIPTION).exists():
+        what = "this result is a simulation alone: it holds no network that could be lowered or looked into"
+        raise ArtifactError(what, where=str(root), fix="compress again with another recipe, such as int8")
 
 
 def simulated_sizes(model: Model, target: Target) -> dict[str, Any]:

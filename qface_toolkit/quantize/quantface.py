@@ -25,20 +25,15 @@ ACTIVATION_FUNCTIONS = (F.relu, torch.relu, F.relu6, F.leaky_relu)
 _SMALLEST_SPAN = 1e-8
 
 
-def rounded(x: Tensor, low: Tensor, high: Tensor, bits: int) -> Tensor:
-    """Return x on the grid of 2^bits points between low and high, which broadcast over it."""
-    return _round(x * _scale(low, high, bits), low, high, bits)
+def rounded(x: Tensor, low: Tensor, high: Tensor, bits: int, *, in_place: bool = False) -> Tensor:
+    """Return x on the grid of 2^bits points between low and high, which broadcast over it.
 
-
-def _scale(low: Tensor, high: Tensor, bits: int) -> Tensor:
-    """Return the steps of a grid in one; it multiplies."""
-    return torch.full_like(low, 2**bits - 1) / torch.clamp(high - low, min=_SMALLEST_SPAN)
-
-
-def _round(scaled: Tensor, low: Tensor, high: Tensor, bits: int) -> Tensor:
-    """Round what was multiplied by the scale, in place, and take it back."""
-    half, scale = 2 ** (bits - 1), _scale(low, high, bits)
+    QuantFace's own formula: s = (2^k - 1) / (high - low), z = round(s low) + 2^(k-1), and (q + z) / s for the code
+    q = clamp(round(s x - z), -2^(k-1), 2^(k-1) - 1).
+    """
+    half, scale = 2 ** (bits - 1), torch.full_like(low, 2**bits - 1) / torch.clamp(high - low, min=_SMALLEST_SPAN)
     zero = torch.round(scale * low) + half
+    scaled = x.mul_(scale) if in_place else x * scale
     return scaled.sub_(zero).round_().clamp_(-half, half - 1).add_(zero).div_(scale)
 
 
@@ -47,10 +42,9 @@ class _Straight(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, low: Tensor, high: Tensor, bits: int, in_place: bool) -> Tensor:  # noqa: ANN401 - torch's context
-        if not in_place:
-            return rounded(x, low, high, bits)
-        ctx.mark_dirty(x)
-        return _round(x.mul_(_scale(low, high, bits)), low, high, bits)
+        if in_place:
+            ctx.mark_dirty(x)
+        return rounded(x, low, high, bits, in_place=in_place)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:  # noqa: ANN401 - torch's context
@@ -59,6 +53,8 @@ class _Straight(torch.autograd.Function):
 
 def fake_quantize(x: Tensor, low: Tensor, high: Tensor, bits: int, *, in_place: bool = False) -> Tensor:
     """Round x, so that it can be trained through; `in_place` where nobody else needs it."""
+    if not torch.is_grad_enabled():
+        return rounded(x, low, high, bits, in_place=in_place)
     return cast(Tensor, _Straight.apply(x, low, high, bits, in_place))  # type: ignore[no-untyped-call]  # torch ships it so
 
 

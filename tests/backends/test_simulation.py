@@ -1,0 +1,103 @@
+"""The simulation as a file: it computes what integers would, for widths that no runtime holds, and trusts nobody."""
+
+import json
+
+import numpy as np
+import pytest
+from quantized import calibrated, cosines, opened, run, small_network, smooth_images
+from safetensors.torch import load, save_file
+
+from qface_toolkit.backends import BACKENDS
+from qface_toolkit.backends.simulation import spec_of
+from qface_toolkit.errors import ArtifactError, MeasurementError
+from qface_toolkit.measure.packing import Coded, packed_size
+from qface_toolkit.quantize.graph import operation
+from qface_toolkit.quantize.integer import embed_as_integers
+from qface_toolkit.quantize.plan import ONNX
+from qface_toolkit.quantize.simulated import KEY, file_bytes
+
+BACKEND = BACKENDS.get("simulation")
+
+
+@pytest.fixture(scope="module")
+def small():
+    network, size = small_network("mobilefacenet")
+    return calibrated(network, size), smooth_images(size)
+
+
+def narrow(model, bits):
+    """Return a model whose layers all have weights of so many bits."""
+    layers = [node.name for node in model.network.graph.nodes if operation(node) in ("conv", "linear")]
+    return model.with_weight_bits(dict.fromkeys(layers, bits))
+
+
+def test_it_computes_what_integers_would_to_the_bit(small, tmp_path):
+    model, images = small
+    assert (opened("simulation", model, tmp_path)(images) == embed_as_integers(model, ONNX, images)).all()
+
+
+def test_narrow_weights_are_narrow_in_the_file_too(small, tmp_path):
+    model, images = small
+    narrower, expected = narrow(model, 3), run(model.network, images)
+    got = opened("simulation", narrower, tmp_path)(images)
+    assert (got == embed_as_integers(narrower, ONNX, images)).all()
+    wide = opened("simulation", model, tmp_path)(images)
+    assert cosines(got, expected).mean() < cosines(wide, expected).mean() - 1e-3
+
+
+def test_the_same_model_gives_the_same_bytes(small):
+    assert BACKEND.lower(small[0], {"a": "b", "c": "d"}) == BACKEND.lower(small[0], {"c": "d", "a": "b"})
+
+
+def test_the_file_says_how_images_are_prepared(small, tmp_path):
+    opened("simulation", small[0], tmp_path)
+    assert spec_of(tmp_path / BACKEND.artifact) == small[0].spec
+
+
+def test_nothing_runs_on_integers(small, tmp_path):
+    opened("simulation", small[0], tmp_path)
+    fusion = BACKEND.inspect(tmp_path / BACKEND.artifact)
+    assert not fusion.quantized and fusion.counts["conv"] > 0
+    with pytest.raises(MeasurementError):
+        BACKEND.codes(tmp_path / BACKEND.artifact, *small)
+
+
+DAMAGE = {
+    "another version": lambda told: told["description"].update(version=99),
+    "no ranges": lambda told: told["description"].update(ranges={}),
+    "another network": lambda told: told["description"]["network"].pop(3),
+    "no description": lambda told: told.pop("description"),
+    "another kind": lambda told: told.update(kind="other"),
+    "a number": lambda told: told.update(description=3),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_a_damaged_description_is_refused(name, small, tmp_path):
+    data = BACKEND.lower(small[0], {})
+    told = json.loads(json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"][KEY])
+    DAMAGE[name](told)
+    file = tmp_path / BACKEND.artifact
+    file.write_bytes(file_bytes(load(data), told))
+    with pytest.raises(ArtifactError) as caught:
+        BACKEND.open(file, threads=1)
+    assert caught.value.where == str(file)
+
+
+def test_other_weights_are_refused(small, tmp_path):
+    data = BACKEND.lower(small[0], {})
+    tensors = load(data)
+    tensors.pop(next(iter(tensors)))
+    metadata = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
+    save_file(tensors, tmp_path / BACKEND.artifact, metadata=metadata)
+    with pytest.raises(ArtifactError, match="damaged"):
+        BACKEND.open(tmp_path / BACKEND.artifact, threads=1)
+
+
+def test_codes_are_packed_with_their_grids():
+    weights, slopes = Coded(101, 6, 4, zero_points=True), Coded(7, 3, 1, zero_points=False)
+    assert weights.packed_bytes == int(np.ceil((101 + 4) * 6 / 8)) + 16
+    assert slopes.packed_bytes == 3 + 4
+    size = packed_size([(108, 6), (10, 32)], [weights, slopes], floats=5)
+    assert size.nominal_bytes == 108 * 6 // 8 + 40
+    assert size.payload_bytes == weights.packed_bytes + slopes.packed_bytes + 20
