@@ -1,6 +1,7 @@
 """A wanted cosine, from the recipe to the report: the step it adds, what is refused, and what the result can do."""
 
 import json
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,6 +11,7 @@ from helpers import measure_quickly, run_here, write_tiny
 
 from qface_toolkit import pipeline
 from qface_toolkit.errors import RecipeError
+from qface_toolkit.methods import allocate
 from qface_toolkit.pipeline import _budget
 from qface_toolkit.pipeline._budget import pareto_counts
 from qface_toolkit.quantize.model import load_quantized
@@ -145,6 +147,7 @@ def test_points_double(kept, counts):
     assert np.all(np.diff(counts) > 0)
 
 
+PACKED = "packed.x86.onnx"
 ALLOCATED = RECIPE.replace("onnx-x86, torch-x86", "onnx-packed-x86")
 
 
@@ -197,3 +200,32 @@ def test_bytes_that_no_widths_reach_are_refused_before_any_work(planned):
     planned(ALLOCATED, "budget.bytes=0.03")
     with pytest.raises(RecipeError, match="all weights in 6 bits"):
         planned(narrow, "budget.bytes=0.03")
+
+
+@pytest.mark.slow
+def test_a_file_is_as_small_as_wanted_and_the_report_says_how(checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys.modules[__name__], "RECIPE", ALLOCATED)
+    free = compressed(checkpoint, tmp_path).report.artifacts
+    whole, eight = (next(one.size_bytes for one in free if one.name == name) for name in ("float.onnx", PACKED))
+    (tmp_path / "out").rename(tmp_path / "free")
+    wanted = round(0.8 * eight / whole, 3)
+    found = compressed(checkpoint, tmp_path, f"budget.bytes={wanted}")
+    block, size = found.report.allocation, (found.out / PACKED).stat().st_size
+    assert 0.95 * wanted < size / whole <= wanted
+    assert block.files == {PACKED: size} and block.bytes_wanted == wanted
+    model = load_quantized(found.out / "quantization.json", found.out / "model.safetensors")
+    assert {one.name: one.bits for one in block.layers} == {
+        one.name: model.scheme.weight_bits(one.name) for one in block.layers
+    }
+    assert len({one.bits for one in block.layers}) > 1
+    assert "## Widths of weights" in to_markdown(found.report)
+    again = pipeline.export(found.out, "onnx-packed-x86", out="again.onnx")
+    assert again.read_bytes() == (found.out / PACKED).read_bytes()
+
+
+def test_a_file_that_later_steps_made_too_large_is_refused(checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys.modules[__name__], "RECIPE", ALLOCATED)
+    monkeypatch.setattr(allocate, "MARGIN", -0.1)
+    with pytest.raises(RecipeError, match=r"packed.x86.onnx takes 0\.\d+ of float.onnx, and the budget is") as raised:
+        compressed(checkpoint, tmp_path, "budget.bytes=0.5")
+    assert "--set budget.bytes=0.4" in str(raised.value)
