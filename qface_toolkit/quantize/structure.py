@@ -5,6 +5,7 @@ with its arguments, and what is read back can call nothing else.
 """
 
 import operator
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -45,6 +46,8 @@ METHODS = frozenset(
      "size")
 )  # fmt: skip
 _MOST_NODES, _LARGEST_NUMBER, _DEEPEST = 20_000, 1 << 24, 4
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,199}", re.ASCII)
+_PATH = re.compile(r"[A-Za-z0-9_]{1,200}(\.[A-Za-z0-9_]{1,200}){0,20}", re.ASCII)
 _NAMES = {function: name for name, function in FUNCTIONS.items()}
 
 
@@ -80,7 +83,9 @@ def _plain_node(network: fx.GraphModule, node: fx.Node) -> dict[str, Any] | None
         return plain | {"target": _NAMES[node.target]} if node.target in _NAMES else None
     if node.op == "get_attr":
         return plain | {"target": str(node.target), **_plain_constant(network, str(node.target))}
-    return None if node.op == "call_method" and node.target not in METHODS else plain | {"target": str(node.target)}
+    if node.op == "call_method":
+        return plain | {"target": node.target} if node.target in METHODS else None
+    return plain | {"target": node.name}
 
 
 def _plain_constant(network: fx.GraphModule, path: str) -> dict[str, Any]:
@@ -128,8 +133,9 @@ def network_of(structure: object) -> fx.GraphModule:
 def _built_node(network: fx.GraphModule, plain: dict[str, Any], made: Mapping[str, fx.Node]) -> fx.Node:
     op, name, target = plain["op"], plain["name"], plain["target"]
     args, kwargs = _argument(plain["args"], made), _argument(plain["kwargs"], made)
-    if not all(isinstance(text, str) and len(text) < 1000 for text in (op, name, target)) or not name.isidentifier():
-        raise ValueError("a node without a name")
+    # FX writes a program of all these names and runs it: none may hold anything but letters, digits and underscores.
+    if not _NAME.fullmatch(name) or not (target in FUNCTIONS or _PATH.fullmatch(target)):
+        raise ValueError(f"a name that is none: {name!r} {target!r}"[:100])
     if op == "call_function":
         return network.graph.create_node(op, FUNCTIONS[target], args, kwargs, name=name)
     if op == "call_module":
@@ -138,8 +144,8 @@ def _built_node(network: fx.GraphModule, plain: dict[str, Any], made: Mapping[st
         _add_constant(network, target, plain)
     elif op not in ("placeholder", "output") and not (op == "call_method" and target in METHODS):
         raise ValueError(f"there is no operation {op} {target}"[:100])
-    elif op == "placeholder" and target != name:
-        raise ValueError("an input of another name")
+    elif op == "placeholder" and (target != name or args or kwargs):
+        raise ValueError("an input that is more than a name")
     return network.graph.create_node(op, target, args, kwargs, name=name)
 
 
@@ -154,6 +160,8 @@ def _argument(value: Any, made: Mapping[str, fx.Node], depth: int = 0) -> Any:  
     if mark == "node":
         return made[inner]
     if mark == "dict":
+        if not all(_NAME.fullmatch(key) for key in inner):
+            raise ValueError("an option that has no name")
         return {str(key): _argument(one, made, depth + 1) for key, one in inner.items()}
     parts = [_argument(one, made, depth + 1) for one in inner]
     if mark not in ("tuple", "slice"):
