@@ -88,7 +88,13 @@ def test_the_report_says_what_was_chosen_and_measured(result):
     for page in ("report.md", "report.html"):
         text = (result / page).read_text()
         assert "its speed says nothing" in text and "held-out images" in text
+        assert page != "report.md" or "qface evaluate 'simulation.safetensors'" in text
         assert "convolutions run" not in text and "convolution runs" not in text
+
+
+def test_the_model_card_calls_it_what_it_is(result):
+    card = (result / "model_card.md").read_text()
+    assert "simulated\n" in card and "int8" not in card and "library_name: pytorch" in card
 
 
 def test_sizes_are_those_of_codes_nominal_and_packed(result):
@@ -159,6 +165,7 @@ def test_ours_has_a_simulation_beside_its_files(beside):
         ([], ["onnx-x86"], "no integer file"),
         (["budget.cosine_mean=0.9"], [], "budget"),
         (["export.input=uint8"], [], "export.input"),
+        (["scheme.weights.bits=4"], [], "widths of its own"),
         (["steps.0.weight_bits=9"], [], "weight_bits"),
         (["steps.0.activation_bits=1"], [], "activation_bits"),
     ],

@@ -59,6 +59,9 @@ def check_simulation(recipe: Recipe) -> None:
     if others:
         what = f"{name} leaves tensors in float that no integer file can, so nothing can be written for {others[0]}"
         raise RecipeError(what, where="backends", fix="name simulation alone, or take another recipe, such as int8")
+    if recipe.scheme != type(recipe.scheme)():
+        fix = "leave scheme out, and set the widths in the step: weight_bits and activation_bits"
+        raise RecipeError(f"{name} has widths of its own", where="scheme", fix=fix)
     wanted = {"budget": recipe.budget.model_dump(exclude_none=True), "export.input": recipe.export.input != "float"}
     for key in (key for key, asked in wanted.items() if asked):
         raise RecipeError(f"{name} makes a simulation, which has no {key}", where=key, fix=f"leave {key} out")

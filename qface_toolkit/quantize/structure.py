@@ -74,7 +74,7 @@ def _plain_node(network: fx.GraphModule, node: fx.Node) -> dict[str, Any] | None
     if node.op == "call_module":
         layer = network.get_submodule(str(node.target))
         kind = type(layer).__name__
-        if MODULES.get(kind, (None,))[0] is not type(layer):
+        if MODULES.get(kind, (None,))[0] is not type(layer) or not _PATH.fullmatch(str(node.target)):
             return None
         options = {key: _plain(getattr(layer, key)) for key in MODULES[kind][1]}
         biased = {"bias": layer.bias is not None} if isinstance(layer, nn.Conv2d | nn.Linear) else {}

@@ -248,6 +248,8 @@ def loading_code(artifact: ArtifactFigures, report: Report) -> list[str]:
         line = f"torch.backends.quantized.engine = {engine}  # before loading, or the numbers are wrong"
         set_engine = [line] if artifact.engine else []
         return ["import torch", *set_engine, f"embedding = torch.jit.load({name})(torch.from_numpy(images))"]
+    if artifact.runtime == "simulation":
+        return [f"# weights and what they are, for torch: qface evaluate {name} --faces DIR"]
     return [f"# {name} is read by {runtime_name(artifact.runtime)}"]
 
 

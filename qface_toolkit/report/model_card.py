@@ -29,12 +29,13 @@ _HUB_LICENCES = ("apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "cc-by-4.0
 """Names that a hub knows; any other licence goes under `other`, with its own words beside it."""
 _REAL = {True: "no real face", False: "real faces", None: "it is unknown whether they show real faces"}
 _LONGEST = 1000
+SIMULATED = "simulated"
 
 
 def to_model_card(report: Report, evaluation: Evaluation | None = None) -> str:
     """Return the card of a result as Markdown with YAML front matter; figures have intervals where they were had."""
     sections = (
-        [f"# {escape(report.source.name)}, int8", "", escape(verdict(report), _LONGEST)],
+        [f"# {escape(report.source.name)}, {_kind(report)}", "", escape(verdict(report), _LONGEST)],
         _use(report),
         _making(report),
         _figures(report),
@@ -54,11 +55,19 @@ def _front_matter(report: Report, evaluation: Evaluation | None) -> dict[str, An
     front: dict[str, Any] = {"license": known}
     if known == "other":
         front["license_name"] = licence
-    front |= {"library_name": "onnxruntime", "pipeline_tag": "image-feature-extraction", "tags": list(_TAGS)}
+    simulated = _kind(report) == SIMULATED
+    tags, library = (_TAGS[:3], "pytorch") if simulated else (_TAGS, "onnxruntime")
+    front |= {"library_name": library, "pipeline_tag": "image-feature-extraction", "tags": list(tags)}
     metrics = list(_metrics(report, evaluation))
     if metrics:
-        front["model-index"] = [{"name": f"{clean(report.source.name)} int8", "results": metrics}]
+        front["model-index"] = [{"name": f"{clean(report.source.name)} {_kind(report)}", "results": metrics}]
     return front
+
+
+def _kind(report: Report) -> str:
+    """Return what the result's first artifact is."""
+    artifact = main_artifact(report)
+    return SIMULATED if artifact is not None and artifact.runtime == "simulation" else "int8"
 
 
 def _metrics(report: Report, evaluation: Evaluation | None) -> Iterator[dict[str, Any]]:
