@@ -21,14 +21,15 @@ _SIGN = 128
 
 @dataclass(frozen=True)
 class Grid:
-    """The grid of one tensor's codes."""
+    """The grid of one tensor's codes, and where they saturate."""
 
     scale: Tensor
     zero_point: float
+    largest_code: int = ACTIVATION_MAX
 
     def clipped(self, codes: Tensor) -> Tensor:
         """Saturate codes."""
-        return codes.clamp(0, ACTIVATION_MAX)
+        return codes.clamp(0, self.largest_code)
 
     def rounded(self, steps: Tensor) -> Tensor:
         """Return the codes of a tensor given in steps: rounded first, then moved by the zero point."""

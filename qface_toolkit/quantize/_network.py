@@ -51,8 +51,9 @@ class Network:
         }
 
     def _grid(self, tensor: str, target: Target) -> Grid:
-        scale, zero_point = activation_qparams(self.model.range_of(tensor, target), target.levels)
-        return Grid(torch.tensor(scale), float(zero_point))
+        levels = self.model.levels_of(tensor, target)
+        scale, zero_point = activation_qparams(self.model.range_of(tensor, target), levels.steps)
+        return Grid(torch.tensor(scale), float(zero_point), levels.largest_code)
 
     def _layer(self, node: fx.Node, target: Target) -> Layer:
         model, input_scale = self.model, self.grids[inputs(node)[0].name].scale

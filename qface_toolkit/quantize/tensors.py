@@ -44,7 +44,7 @@ def float_tensors(model: QuantizedModel, images: Floats) -> dict[str, Floats]:
 def restored_tensors(model: QuantizedModel, target: Target, codes: Mapping[str, Codes]) -> Iterator[tuple[str, Floats]]:
     """Yield each tensor's name and the values behind its codes."""
     for name, held in codes.items():
-        scale, zero_point = activation_qparams(model.range_of(name, target), target.levels)
+        scale, zero_point = activation_qparams(model.range_of(name, target), model.levels_of(name, target).steps)
         yield name, (held.astype(np.float32) - np.float32(zero_point)) * scale
 
 

@@ -1,0 +1,66 @@
+"""Activations below eight bits: the integer arithmetic has no more codes than the training simulation."""
+
+import numpy as np
+import pytest
+import torch
+from quantized import SMALL_NETWORKS, calibrate, cosines, run, small_network, smooth_images
+
+from qface_toolkit.models import ModelSpec
+from qface_toolkit.quantize.canonical import canonicalise
+from qface_toolkit.quantize.integer import embed_as_integers, tensors_as_integers
+from qface_toolkit.quantize.model import new_model
+from qface_toolkit.quantize.plan import ONNX
+from qface_toolkit.quantize.scheme import LayerScheme, Scheme, TensorScheme
+from qface_toolkit.quantize.simulation import prepare
+from qface_toolkit.quantize.tensors import float_tensors, restored_tensors
+
+
+def narrow(name, bits, *layers):
+    """Return a calibrated small network whose activations have so many bits, and images."""
+    network, size = small_network(name)
+    images = smooth_images(size)
+    scheme = Scheme(activations=TensorScheme(bits, False, "tensor"), layers=layers)
+    spec = ModelSpec("test", size, run(network, images[:1]).shape[1])
+    return calibrate(new_model(canonicalise(network, size), spec).with_scheme(scheme), images), images
+
+
+@pytest.mark.parametrize("name", list(SMALL_NETWORKS))
+@pytest.mark.parametrize("bits", [4, 6])
+def test_codes_fit_their_width_and_the_image_has_eight_bits(name, bits):
+    model, images = narrow(name, bits)
+    (codes,) = tensors_as_integers(model, ONNX, images)
+    image, *others = codes
+    largest = {tensor: int(codes[tensor].max()) for tensor in others}
+    assert max(largest.values()) == 2**bits - 1, largest
+    assert codes[image].max() > 2**bits - 1
+
+
+# A PReLU in the form "scaled" rounds once more than the simulation does.
+@pytest.mark.parametrize("name, share", [("mobilefacenet-relu6", 0.001), ("mobilefacenet", 0.5), ("mbf", 0.5)])
+def test_it_rounds_as_the_training_simulation_does(name, share):
+    model, images = narrow(name, 4)
+    with torch.no_grad():
+        simulated = prepare(model, ONNX)(torch.from_numpy(images)).numpy()
+    off, eight = (1 - cosines(embed_as_integers(one, ONNX, images), simulated).mean()
+                  for one in (model, model.with_scheme(Scheme())))  # fmt: skip
+    assert off < share * eight, f"{off:.2e} from the simulation, which is {eight:.2e} from eight bits"
+
+
+def test_codes_mean_what_their_own_steps_say():
+    model, images = narrow("mobilefacenet", 6)
+    (codes,) = tensors_as_integers(model, ONNX, images)
+    exact = float_tensors(model, images)
+    for name, values in restored_tensors(model, ONNX, codes):
+        assert cosines(values.reshape(1, -1), exact[name].reshape(1, -1))[0] > 0.9, name
+        assert np.abs(values).max() < 1.5 * np.abs(exact[name]).max() + 1e-6, name
+
+
+def test_a_tensor_may_have_more_bits_than_the_others():
+    plan = narrow("mobilefacenet-relu6", 4)[0].plan
+    wide = plan.owners()[5]
+    model, images = narrow("mobilefacenet-relu6", 4, LayerScheme(wide, activations=7))
+    (codes,) = tensors_as_integers(model, ONNX, images)
+    image, *others = codes
+    widest = {plan.tensors[name].owner for name in others if codes[name].max() > 15}
+    assert widest == {wide}
+    assert max(int(codes[name].max()) for name in others) == 127
