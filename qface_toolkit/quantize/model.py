@@ -205,7 +205,7 @@ def _check_runs(model: QuantizedModel) -> None:
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         plain = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ArtifactError(f"cannot read {path.name}: {error}", where=str(path), fix="compress again") from error
     if not isinstance(plain, dict):
         raise ArtifactError("not a quantization description", where=str(path), fix="compress again")

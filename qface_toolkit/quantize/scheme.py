@@ -5,7 +5,7 @@ codes are made torch's way for every target.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any, Literal
 
@@ -86,18 +86,21 @@ class Scheme:
         """Return the scheme that plain values describe.
 
         Raises:
-            ValueError: if a width is not supported.
+            ValueError: if a width or a kind of grid is not supported.
             TypeError: if they describe something else.
         """
         layers = tuple(LayerScheme(**one) for one in plain.get("layers", ()))
         scheme = cls(TensorScheme(**plain["weights"]), TensorScheme(**plain["activations"]), layers)
-        for own, others, known in (
-            (scheme.weights.bits, [one.weights for one in layers], WEIGHT_BITS),
-            (scheme.activations.bits, [one.activations for one in layers], ACTIVATION_BITS),
-        ):
-            strange = [bits for bits in (own, *others) if bits is not None and bits not in known]
+        for kind, known in (("weights", WEIGHT_BITS), ("activations", ACTIVATION_BITS)):
+            own, usual = getattr(scheme, kind), getattr(cls(), kind)
+            named = [getattr(one, kind) for one in layers if getattr(one, kind) is not None]
+            strange = [bits for bits in (own.bits, *named) if type(bits) is not int or bits not in known]
             if strange:
                 raise ValueError(f"widths from {known[0]} to {known[-1]} are supported, not {strange}")
+            if replace(own, bits=usual.bits) != usual:
+                raise ValueError(f"there are no grids for {kind} but those of {usual}")
+        if not all(isinstance(one.match, str) for one in layers):
+            raise TypeError("an entry that matches no name")
         return scheme
 
     def as_plain(self) -> dict[str, Any]:

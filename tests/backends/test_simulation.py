@@ -62,6 +62,13 @@ def test_nothing_runs_on_integers(small, tmp_path):
         BACKEND.codes(tmp_path / BACKEND.artifact, *small)
 
 
+def deep(levels):
+    found = []
+    for _ in range(levels):
+        found = [found]
+    return found
+
+
 DAMAGE = {
     "another version": lambda told: told["description"].update(version=99),
     "no ranges": lambda told: told["description"].update(ranges={}),
@@ -69,6 +76,9 @@ DAMAGE = {
     "no description": lambda told: told.pop("description"),
     "another kind": lambda told: told.update(kind="other"),
     "a number": lambda told: told.update(description=3),
+    "too deep": lambda told: told["description"].update(ranges=deep(700)),
+    "no width": lambda told: told["description"]["scheme"]["weights"].update(bits=1e300),
+    "a match of nothing": lambda told: told["description"]["scheme"].update(layers=[{"match": 3, "weights": 4}]),
 }
 
 

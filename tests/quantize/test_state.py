@@ -75,6 +75,12 @@ def test_missing_files_are_told(saved, tmp_path):
             load_quantized(*files)
 
 
+def test_a_description_nested_without_end_is_refused(saved):
+    saved[0].write_text("[" * 100_000)
+    with pytest.raises(ArtifactError, match="cannot read"):
+        load_quantized(*saved)
+
+
 def test_weights_of_another_network_are_refused(saved, tmp_path):
     other = calibrated(*small_network("iresnet"))
     saved[1].write_bytes(weights_bytes(other))

@@ -124,3 +124,25 @@ def test_other_widths_are_refused(kind, bits):
         Scheme.from_plain(plain)
     with pytest.raises(ValueError, match="are supported"):
         Scheme.from_plain(Scheme().as_plain() | {"layers": [{"match": "*", kind: bits}]})
+
+
+@pytest.mark.parametrize(
+    "strange",
+    [
+        {"weights": {"bits": 4.0, "symmetric": True, "per": "channel"}},
+        {"weights": {"bits": True, "symmetric": True, "per": "channel"}},
+        {"weights": {"bits": 8, "symmetric": False, "per": "channel"}},
+        {"activations": {"bits": 8, "symmetric": False, "per": "channel"}},
+        {"activations": {"bits": [8], "symmetric": False, "per": "tensor"}},
+        {"layers": [{"match": 3, "weights": 4}]},
+        {"layers": [{"match": "*", "weights": 1e9}]},
+        {"layers": [{"match": "*", "weights": "4"}]},
+        {"layers": [{"match": "*", "depth": 4}]},
+        {"layers": ["*"]},
+        {"layers": {"match": "*"}},
+        {"layers": 3},
+    ],
+)
+def test_what_is_no_scheme_is_refused(strange):
+    with pytest.raises((ValueError, TypeError)):
+        Scheme.from_plain(Scheme().as_plain() | strange)
