@@ -178,9 +178,7 @@ class _Allocating:
         for _ in range(TRIES):
             try:
                 found = least_loss(self.choices, budget)
-            except OutOfReach as error:
-                if best is None:
-                    raise self._too_small(error.closest) from error
+            except OutOfReach:
                 break
             left = limit - self.size.of(self._bits(found))
             if left >= 0 and (best is None or found.loss < best.loss):
@@ -188,9 +186,14 @@ class _Allocating:
             if 0 <= left <= CLOSE * limit:
                 break
             budget += left
-        if best is None:
-            raise self._too_small(least_loss(self.choices, sum(min(map(_bytes, one)) for one in self.choices)))
-        return best
+        return best or self._smallest(limit)
+
+    def _smallest(self, limit: int) -> Allocation:
+        """Return the narrowest allocation, if its file takes no more bytes: sizes of layers are estimates."""
+        found = least_loss(self.choices, sum(min(map(_bytes, one)) for one in self.choices))
+        if self.size.of(self._bits(found)) > limit:
+            raise self._too_small(found)
+        return found
 
     def _too_small(self, closest: Allocation) -> RecipeError:
         size, known = self.size.of(self._bits(closest)), self.context.float_bytes or 1

@@ -106,7 +106,7 @@ def _solved(layers: Layers, cost: _Measure, limited: _Measure, limit: float) -> 
     """Return the choices of least cost whose limited quantities sum up to the limit at most."""
     useful = [_useful(choices, cost, limited) for choices in layers]
     least = math.fsum(layer.limited[0] for layer in useful)
-    if least > limit * (1 + ROUNDING):
+    if least > limit + abs(limit) * ROUNDING:
         closest = tuple(layer.choices[0] for layer in useful)
         raise OutOfReach(Allocation(closest, math.fsum(map(cost, closest))))
     spare = max(limit - least, 0.0)

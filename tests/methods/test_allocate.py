@@ -124,6 +124,15 @@ def test_bytes_that_are_out_of_reach_are_refused_with_what_is_within(model, imag
     assert np.median(widths_of(allocated(model, images, bytes=smallest))) == 2
 
 
+def test_the_smallest_file_is_taken_where_the_estimate_says_too_much(model, images, shares, monkeypatch):
+    """Sizes of layers are estimates: what alone tells that nothing fits is the smallest file itself."""
+    estimated = allocate.ArtifactSize.of_layer
+    monkeypatch.setattr(allocate.ArtifactSize, "of_layer", lambda *args: 2 * estimated(*args))
+    wanted = round(shares[2] / (1 - allocate.MARGIN), 4) + 1e-3
+    found = allocated(model, images, bytes=wanted)
+    assert np.median(widths_of(found)) == 2 and file_bytes(found) <= wanted * FLOAT_BYTES
+
+
 def test_a_cosine_is_reached_with_few_bytes(model, images):
     told, wanted = {}, 0.97
     found = allocated(model, images, told, cosine_mean=wanted)

@@ -127,3 +127,8 @@ def test_out_of_reach_says_what_is_closest():
     with pytest.raises(OutOfReach) as raised:
         fewest_bytes(layers, 0.0)
     assert raised.value.closest.loss == pytest.approx(math.fsum(min(one.loss for one in layer) for layer in layers))
+
+
+def test_losses_just_below_zero_are_within_reach():
+    layers = [[Choice(2, 10, 0.1), Choice(8, 40, -3e-16)], [Choice(8, 20, -1e-16)]]
+    assert fewest_bytes(layers, math.fsum((-3e-16, -1e-16))).size_bytes == 60
