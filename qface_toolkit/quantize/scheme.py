@@ -38,10 +38,11 @@ WEIGHT_BITS, ACTIVATION_BITS = range(2, EIGHT_BITS + 1), range(4, EIGHT_BITS + 1
 """The widths that weights and activations may have."""
 
 SCALE_STEPS = 8
-SCALE_TABLE: npt.NDArray[np.float32] = np.exp2(np.arange(-28 * SCALE_STEPS, 4 * SCALE_STEPS) / SCALE_STEPS).astype(
+SCALE_TABLE: npt.NDArray[np.float32] = np.exp2(np.arange(-28 * SCALE_STEPS, 36 * SCALE_STEPS) / SCALE_STEPS).astype(
     np.float32
 )
-"""The scales that weights of a compact scheme have: 256 of them, so that a byte says which, in steps of 9 %."""
+"""The scales that weights of a compact scheme have, in steps of 9 %. A network uses few of them, so that a byte or less
+says which. The upper half is for BatchNorm that divided by next to nothing: its weights must not be clipped."""
 
 
 @dataclass(frozen=True)
