@@ -21,7 +21,7 @@ from qface_toolkit.quantize.graph import inputs, module, operation
 from qface_toolkit.quantize.integer import embed_as_integers
 from qface_toolkit.quantize.model import QuantizedModel
 from qface_toolkit.quantize.plan import Target
-from qface_toolkit.quantize.scheme import ACTIVATION_MAX, EIGHT_BITS, WEIGHT_MAX, Range
+from qface_toolkit.quantize.scheme import ACTIVATION_MAX, EIGHT_BITS, WEIGHT_MAX, LayerScheme, Range
 
 
 @dataclass(frozen=True)
@@ -84,8 +84,10 @@ def absorb_preprocessing(model: QuantizedModel) -> QuantizedModel:
     node, spec = input_convolution(network), model.spec
     own_module(node, _absorbing(module(node), spec))
     owner = model.plan.tensors[inputs(node)[0].name].owner
-    eight = replace(model, network=network).with_weight_bits({node.name: EIGHT_BITS}) if model.scheme.compact else model
-    return replace(eight, network=network).with_ranges({**model.ranges, owner: image_grid(spec).range})
+    # In front of the entries that were there, so that a compact scheme stays compact.
+    layers = (LayerScheme(node.name, weights=EIGHT_BITS), *model.scheme.layers)
+    absorbed = replace(model, network=network, scheme=replace(model.scheme, layers=layers))
+    return absorbed.with_ranges({**model.ranges, owner: image_grid(spec).range})
 
 
 def _absorbing(conv: nn.Conv2d, spec: ModelSpec) -> nn.Conv2d:

@@ -9,7 +9,7 @@ from qface_toolkit.backends import BACKENDS
 from qface_toolkit.models import ModelSpec
 from qface_toolkit.quantize.canonical import canonicalise
 from qface_toolkit.quantize.deployment import Deployment
-from qface_toolkit.quantize.image_input import embed_as_deployed
+from qface_toolkit.quantize.image_input import absorb_preprocessing, embed_as_deployed, input_convolution
 from qface_toolkit.quantize.integer import embed_as_integers
 from qface_toolkit.quantize.model import new_model
 from qface_toolkit.quantize.plan import ONNX
@@ -64,3 +64,14 @@ def test_a_file_that_takes_pixels_has_eight_bits_in_its_first_layer(tmp_path):
     agreement = cosines(got, embed_as_deployed(model, ONNX, images))
     assert agreement.mean() > 0.9999, agreement
     assert np.isfinite(got).all()
+
+
+def test_taking_pixels_leaves_the_grids_of_all_other_layers_as_they_are():
+    network, size = small_network("mobilefacenet")
+    spec = ModelSpec("test", size, 16)
+    model = new_model(canonicalise(network, size), spec, Deployment(image="uint8"))
+    first = input_convolution(model.network).name
+    narrow = calibrate(model.with_scheme(Scheme(layers=(LayerScheme(first, weights=4),))), smooth_images(size))
+    absorbed = absorb_preprocessing(narrow)
+    assert absorbed.scheme.weight_bits(first) == 8
+    assert absorbed.scheme.compact, "other layers were rounded with the scales of a compact scheme"
