@@ -223,6 +223,25 @@ def test_a_file_is_as_small_as_wanted_and_the_report_says_how(checkpoint, tmp_pa
     assert again.read_bytes() == (found.out / PACKED).read_bytes()
 
 
+@pytest.mark.slow
+def test_a_job_stopped_behind_the_allocation_goes_on_to_the_same_files(checkpoint, tmp_path, monkeypatch):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    (tmp_path / "mine.yaml").write_text(ALLOCATED)
+    measure_quickly(monkeypatch)
+    job = pipeline.plan_job(checkpoint, recipe=str(tmp_path / "mine.yaml"), sets=["budget.bytes=0.5"])
+    straight = pipeline.run_job(job, tmp_path / "straight")
+    with monkeypatch.context() as patch:
+        patch.setattr("qface_toolkit.pipeline._compress.export_float", stop)
+        with pytest.raises(KeyboardInterrupt):
+            pipeline.run_job(job, tmp_path / "stopped")
+    resumed = pipeline.run_job(job, tmp_path / "stopped", resume=True)
+    assert resumed.allocation == straight.allocation and straight.allocation is not None
+    for name in (PACKED, "quantization.json", "model.safetensors"):
+        assert (tmp_path / "stopped" / name).read_bytes() == (tmp_path / "straight" / name).read_bytes()
+
+
 def test_a_file_that_later_steps_made_too_large_is_refused(checkpoint, tmp_path, monkeypatch):
     monkeypatch.setattr(sys.modules[__name__], "RECIPE", ALLOCATED)
     monkeypatch.setattr(allocate, "MARGIN", -0.1)
