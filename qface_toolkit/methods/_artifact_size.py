@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from qface_toolkit.quantize.graph import module
 from qface_toolkit.quantize.model import QuantizedModel
 from qface_toolkit.quantize.scheme import EIGHT_BITS
-from qface_toolkit.quantize.widths import rounded_layers, with_widths
+from qface_toolkit.quantize.widths import rounded_layers
 
 
 def code_bytes(weights: int, width: int) -> int:
@@ -48,4 +48,4 @@ class ArtifactSize:
 
     def of(self, widths: Mapping[str, int]) -> int:
         """Return what the file takes, all of it, with these widths."""
-        return self._codes(widths) if self.written is None else self.written(with_widths(self.model, widths))
+        return self._codes(widths) if self.written is None else self.written(self.model.with_weight_bits(widths))

@@ -30,7 +30,6 @@ from qface_toolkit.quantize.widths import (
     rounded_layers,
     weights_loss,
     widths_effort,
-    with_widths,
 )
 
 RECORD = "allocation"
@@ -235,7 +234,7 @@ class _Allocating:
         return {name: choice.bits for name, choice in zip(self.names, chosen.choices, strict=True)}
 
     def _model(self, chosen: Allocation) -> QuantizedModel:
-        return with_widths(self.model, self._bits(chosen))
+        return self.model.with_weight_bits(self._bits(chosen))
 
     def _cosine(self, chosen: Allocation) -> float:
         """Return the mean cosine to the float model on the images held out, less its standard error."""

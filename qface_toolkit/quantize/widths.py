@@ -32,22 +32,9 @@ Losses = Mapping[str, Mapping[int, float]]
 
 
 def rounded_layers(model: QuantizedModel) -> list[fx.Node]:
-    """Return the nodes whose weights have a width, in order: of those that share a module, the first.
-
-    Layers that are kept in float have none.
-    """
-    nodes: list[fx.Node] = [node for node in model.network.graph.nodes if operation(node) in LAYERS]
-    kept = {str(node.target) for node in nodes if node.name in model.plan.kept}
-    first = {str(node.target): node for node in reversed(nodes) if str(node.target) not in kept}
-    return [node for node in nodes if first.get(str(node.target)) is node]
-
-
-def with_widths(model: QuantizedModel, widths: Mapping[str, int]) -> QuantizedModel:
-    """Return a model whose layers have these widths, by the names of `rounded_layers`."""
-    nodes = {node.name: node for node in model.network.graph.nodes}
-    shared = {str(nodes[name].target): width for name, width in widths.items()}
-    layers = [node for node in nodes.values() if operation(node) in LAYERS and str(node.target) in shared]
-    return model.with_weight_bits({node.name: shared[str(node.target)] for node in layers})
+    """Return the nodes whose weights have a width, in order; layers that are kept in float have none."""
+    nodes: list[fx.Node] = list(model.network.graph.nodes)
+    return [node for node in nodes if operation(node) in LAYERS and node.name not in model.plan.kept]
 
 
 def measure_widths(

@@ -15,7 +15,7 @@ from qface_toolkit.quantize.model import embed, new_model
 from qface_toolkit.quantize.plan import ONNX
 from qface_toolkit.quantize.scheme import LayerScheme, Scheme, TensorScheme
 from qface_toolkit.quantize.simulation import prepare
-from qface_toolkit.quantize.widths import rounded_layers, with_widths
+from qface_toolkit.quantize.widths import rounded_layers
 
 ALLOCATE = METHODS.get("allocate")
 FLOAT_BYTES = 100_000
@@ -53,7 +53,9 @@ def images(model):
 def shares(model):
     """What files of one width take of the float file."""
     names = [node.name for node in rounded_layers(model)]
-    return {width: file_bytes(with_widths(model, dict.fromkeys(names, width))) / FLOAT_BYTES for width in range(2, 8)}
+    return {
+        width: file_bytes(model.with_weight_bits(dict.fromkeys(names, width))) / FLOAT_BYTES for width in range(2, 8)
+    }
 
 
 def mean_cosine(model, images):
@@ -65,7 +67,7 @@ def widths_of(model):
 
 
 def uniform(model, width):
-    return with_widths(model, {node.name: width for node in rounded_layers(model)})
+    return model.with_weight_bits({node.name: width for node in rounded_layers(model)})
 
 
 @pytest.mark.parametrize("width", [3, 5])

@@ -4,11 +4,9 @@ import numpy as np
 import pytest
 import torch
 from quantized import calibrated, small_network, smooth_images
-from torch import nn
 
 from qface_toolkit.errors import MeasurementError
 from qface_toolkit.quantize import widths
-from qface_toolkit.quantize.graph import operation
 from qface_toolkit.quantize.plan import ONNX, TORCH_X86
 from qface_toolkit.quantize.quantizers import ActivationQuantizer
 from qface_toolkit.quantize.simulation import prepare
@@ -18,7 +16,6 @@ from qface_toolkit.quantize.widths import (
     rounded_layers,
     weights_loss,
     widths_effort,
-    with_widths,
 )
 
 
@@ -30,7 +27,7 @@ def model(request):
 def alone(model, target, layer, width, images):
     """1 - cosine to float of a whole simulation whose other layers keep their float weights."""
     narrowest = min(node.name for node in rounded_layers(model) if node.name != layer)
-    prepared = prepare(with_widths(model, {layer: width, narrowest: 2}), target).prepared
+    prepared = prepare(model.with_weight_bits({layer: width, narrowest: 2}), target).prepared
     own = str(next(node for node in model.network.graph.nodes if node.name == layer).target)
     for name, module in prepared.named_modules():
         if isinstance(module, ActivationQuantizer):
@@ -78,7 +75,7 @@ def test_predictions_rank_layers_much_as_measurements_do(model):
 def test_the_loss_of_all_weights_is_about_the_sum_while_it_is_small(model):
     images = smooth_images(model.spec.input_size, 8, seed=1)
     found = measure_widths(model, ONNX, images, (7,))
-    together = weights_loss(with_widths(model, dict.fromkeys(found, 7)), ONNX, images)
+    together = weights_loss(model.with_weight_bits(dict.fromkeys(found, 7)), ONNX, images)
     assert together == pytest.approx(sum(losses[7] for losses in found.values()), rel=0.5)
 
 
@@ -87,24 +84,6 @@ def test_layers_that_are_kept_in_float_have_no_width(model):
     kept = model.with_kept([first])
     assert first not in [node.name for node in rounded_layers(kept)]
     assert first not in measure_widths(kept, ONNX, smooth_images(model.spec.input_size, 1), (4,))
-
-
-def test_layers_that_share_a_module_share_a_width():
-    class Twice(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.first, self.again, self.head = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3, padding=1), nn.Linear(4 * 36, 8)
-
-        def forward(self, x):
-            return self.head(torch.relu(self.again(torch.relu(self.again(torch.relu(self.first(x)))))).flatten(1))
-
-    torch.manual_seed(0)
-    model = calibrated(Twice().eval(), (8, 8), smooth_images((8, 8), 4))
-    calls = [node for node in model.network.graph.nodes if operation(node) == "conv"]
-    names = [node.name for node in rounded_layers(model)]
-    narrow = with_widths(model, dict.fromkeys(names, 3))
-    assert len({str(node.target) for node in calls}) <= len(names) - 1
-    assert {narrow.scheme.weight_bits(node.name) for node in calls} == {3}
 
 
 def test_the_model_is_left_alone(model):
