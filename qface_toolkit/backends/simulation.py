@@ -92,7 +92,7 @@ def spec_of(artifact: Path) -> ModelSpec:
     told, _ = read_simulation(artifact)
     try:
         return read_spec(told["spec"] if told["kind"] == QUANTFACE else told["description"]["spec"])
-    except (LookupError, TypeError, ValueError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
         what = "the simulation does not say how images are prepared"
         raise ArtifactError(what, where=str(artifact), fix="make it again with `qface compress`") from error
 
@@ -101,6 +101,7 @@ def _quantized(artifact: Path, told: Mapping[str, Any]) -> QuantizedModel:
     """Return our own model from a simulation, under the checks that a result's files undergo."""
     if told.get("kind") != QUANTIZED or not isinstance(told.get("description"), dict):
         raise ArtifactError("this is no simulation of ours", where=str(artifact), fix="make it again")
+    spec_of(artifact)
     with tempfile.TemporaryDirectory() as folder:
         plain = Path(folder) / "quantization.json"
         plain.write_text(json.dumps(told["description"]))

@@ -32,6 +32,8 @@ from qface_toolkit.quantize.scheme import (
 from qface_toolkit.quantize.slopes import on_slope_grid
 
 FORMAT_VERSION = 2
+MOST_WIDTHS = 5000
+"""Entries of a scheme; every name is compared with all of them, and no face network has so many layers."""
 
 
 @dataclass(frozen=True)
@@ -161,7 +163,7 @@ def load_quantized(description_file: Path, weights_file: Path, *, between_steps:
         )
     try:
         network = from_plain(plain["network"])
-        network.load_state_dict(load_file(weights_file), strict=True, assign=True)
+        network.load_state_dict(_finite(load_file(weights_file)), strict=True, assign=True)
         model = QuantizedModel(
             network.eval(),
             _spec(plain["spec"]),
@@ -170,6 +172,8 @@ def load_quantized(description_file: Path, weights_file: Path, *, between_steps:
             deployment=Deployment(**plain["deployment"]),
             choices={str(option): int(value) for option, value in plain.get("choices", {}).items()},
         )
+        if len(model.scheme.layers) > MOST_WIDTHS:
+            raise ValueError(f"the scheme has {len(model.scheme.layers)} entries")
         ranges = {owner: Range(*map(float, bounds)) for owner, bounds in plain["ranges"].items()}
         _check_runs(model)
     except _DAMAGE as error:
@@ -191,6 +195,13 @@ _DAMAGE = (
     SafetensorError, UnsupportedModel,
 )  # fmt: skip
 """What building a network from a description raises that holds anything but what `description` writes."""
+
+
+def _finite(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    strange = [name for name, tensor in weights.items() if not torch.isfinite(tensor).all()]
+    if strange:
+        raise ValueError(f"these weights are no finite numbers: {strange[:5]}")
+    return weights
 
 
 def _check_runs(model: QuantizedModel) -> None:

@@ -32,6 +32,8 @@ activations by, and spans -1.007..1.0, the slopes that a canonical network has."
 SMALLEST_SCALE = np.float32(2.0**-60)
 """Scales below this are raised to it: the product of two is still a normal float32."""
 
+LARGEST_END = 2.0**100
+"""No range reaches further: its width must be a float32, too."""
 
 EIGHT_BITS = 8
 WEIGHT_BITS, ACTIVATION_BITS = range(2, EIGHT_BITS + 1), range(4, EIGHT_BITS + 1)
@@ -127,7 +129,7 @@ class Range:
     high: float
 
     def __post_init__(self) -> None:
-        if not (np.isfinite(self.low) and np.isfinite(self.high) and self.low <= 0.0 <= self.high):
+        if not -LARGEST_END <= self.low <= 0.0 <= self.high <= LARGEST_END:
             raise ValueError(f"a range must be finite and hold zero, not [{self.low}, {self.high}]")
 
 

@@ -6,6 +6,7 @@ BatchNorm, ranges, the network's structure and its preprocessing, so that it can
 
 import copy
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -137,6 +138,10 @@ def read_spec(plain: dict[str, Any]) -> ModelSpec:
     height, width = spec.input_size
     if not (0 < height <= CROP_SIZE and 0 < width <= CROP_SIZE and isinstance(height * width, int)):
         raise ValueError(f"images of {height} x {width} pixels")
+    sizes, numbers = (len(spec.mean), len(spec.std)), (*spec.mean, *spec.std)
+    named = spec.color in ("rgb", "bgr") and isinstance(spec.name, str)
+    if sizes != (3, 3) or not all(map(math.isfinite, numbers)) or min(spec.std) <= 0 or not named:
+        raise ValueError(f"images prepared by {spec.mean}, {spec.std}, {spec.color}"[:200])
     return spec
 
 

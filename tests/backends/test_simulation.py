@@ -78,6 +78,15 @@ DAMAGE = {
     "a number": lambda told: told.update(description=3),
     "too deep": lambda told: told["description"].update(ranges=deep(700)),
     "no width": lambda told: told["description"]["scheme"]["weights"].update(bits=1e300),
+    "images larger than any": lambda told: told["description"]["spec"].update(input_size=[20000, 20000]),
+    "no deviation": lambda told: told["description"]["spec"].update(std=[0, 1, 1]),
+    "another colour": lambda told: told["description"]["spec"].update(color="xyz"),
+    "endless ranges": lambda told: told["description"]["ranges"].update(
+        dict.fromkeys(told["description"]["ranges"], [-1e308, 1e308])
+    ),
+    "endless widths": lambda told: told["description"]["scheme"].update(
+        layers=[{"match": f"*a*{number}", "weights": 4} for number in range(20_000)]
+    ),
     "a match of nothing": lambda told: told["description"]["scheme"].update(layers=[{"match": 3, "weights": 4}]),
 }
 
@@ -92,6 +101,15 @@ def test_a_damaged_description_is_refused(name, small, tmp_path):
     with pytest.raises(ArtifactError) as caught:
         BACKEND.open(file, threads=1)
     assert caught.value.where == str(file)
+
+
+def test_weights_that_are_no_numbers_are_refused(small, tmp_path):
+    data = BACKEND.lower(small[0], {})
+    tensors, metadata = load(data), json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
+    next(iter(tensors.values())).fill_(float("nan"))
+    save_file(tensors, tmp_path / BACKEND.artifact, metadata=metadata)
+    with pytest.raises(ArtifactError, match="no finite numbers"):
+        BACKEND.open(tmp_path / BACKEND.artifact, threads=1)
 
 
 def test_other_weights_are_refused(small, tmp_path):
