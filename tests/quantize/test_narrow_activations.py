@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from quantized import SMALL_NETWORKS, calibrate, cosines, run, small_network, smooth_images
+from quantized import calibrate, cosines, run, small_network, smooth_images
 
 from qface_toolkit.models import ModelSpec
 from qface_toolkit.quantize.canonical import canonicalise
@@ -13,6 +13,8 @@ from qface_toolkit.quantize.plan import ONNX
 from qface_toolkit.quantize.scheme import LayerScheme, Scheme, TensorScheme
 from qface_toolkit.quantize.simulation import prepare
 from qface_toolkit.quantize.tensors import float_tensors, restored_tensors
+
+NETWORKS = ["mobilefacenet", "mobilefacenet-relu6", "iresnet", pytest.param("pocketnet", marks=pytest.mark.slow)]
 
 
 def narrow(name, bits, *layers):
@@ -24,7 +26,7 @@ def narrow(name, bits, *layers):
     return calibrate(new_model(canonicalise(network, size), spec).with_scheme(scheme), images), images
 
 
-@pytest.mark.parametrize("name", list(SMALL_NETWORKS))
+@pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("bits", [4, 6])
 def test_codes_fit_their_width_and_the_image_has_eight_bits(name, bits):
     model, images = narrow(name, bits)
