@@ -75,12 +75,12 @@ def test_a_result_remembers_its_widths_and_can_be_lowered_again(out):
 
 def test_layers_that_are_not_there_are_told_before_anything_is_read(tmp_path):
     checkpoint = write_tiny(tmp_path / "tiny.pth")
-    entries = "[{match: linaer1_conv, weights: 4}, {match: x, weights: 4, activations: 6}]"
+    entries = "[{match: linaer1_conv, weights: 4}, {match: '*_prelu', weights: 4, activations: 6}]"
     with pytest.raises(RecipeError) as caught:
         pipeline.plan_job(checkpoint, sets=[f"scheme.layers={entries}"])
     assert "scheme.layers.0: no weights belong to 'linaer1_conv'; did you mean linear1_conv?" in str(caught.value)
-    assert "scheme.layers.1: no weights belong to 'x'" in str(caught.value)
-    assert "activations belong" not in str(caught.value), "x is a tensor"
+    assert "scheme.layers.1: no weights belong to '*_prelu'" in str(caught.value)
+    assert "activations belong" not in str(caught.value), "PReLUs make tensors"
 
 
 @pytest.mark.parametrize("scheme", ["weights.bits=1", "weights.bits=9", "activations.bits=3", "activations.bits=16"])

@@ -13,12 +13,12 @@ SIMULATION = "simulation"
 def refusals(runtime: str, scheme: Scheme, network: fx.GraphModule) -> list[str]:
     """Return what a runtime cannot run of a scheme, a line for each tensor of a canonical network; often nothing.
 
-    Weights of any width are small codes in whole bytes, or packed. An image comes in eight bits, whatever is usual.
+    Weights of any width are small codes in whole bytes, or packed. An image always comes in eight bits.
     """
     if runtime == SIMULATION:
         return []
-    image, *others = make_plan(network).owners()
-    bits = {image: scheme.activation_bits(image, EIGHT_BITS)} | {name: scheme.activation_bits(name) for name in others}
+    _, *tensors = make_plan(network).owners()
+    bits = {name: scheme.activation_bits(name) for name in tensors}
     return [f"{name}: its activations have {width} bits" for name, width in bits.items() if width < EIGHT_BITS]
 
 

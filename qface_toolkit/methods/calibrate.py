@@ -80,10 +80,14 @@ def _observe(model: QuantizedModel, options: Options, context: Context) -> dict[
 
 
 def _forms(model: QuantizedModel, context: Context) -> Mapping[str, Form]:
-    """Return the ONNX form of each PReLU: the one asked for, or by what the embedding would feel of it."""
+    """Return the ONNX form of each PReLU: the one asked for, or by what the embedding would feel of it.
+
+    No file can hold narrow activations, so no time is saved by a form that rounds twice.
+    """
     free = choices(model)
-    if context.prelu != "auto" or not free:
-        return {node.name: cast(Form, context.prelu) for node in free}
+    wanted = "twin" if model.scheme.narrow and context.prelu == "auto" else context.prelu
+    if wanted != "auto" or not free:
+        return {node.name: cast(Form, wanted) for node in free}
     tensors = [name for name in model.plan.tensors if model.plan.quantized(name, ONNX.family)]
     seen = measure_statistics(
         model.network, tensors, context.inputs[:FORM_IMAGES],

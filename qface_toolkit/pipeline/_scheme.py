@@ -19,7 +19,7 @@ def check_scheme(scheme: Scheme, canonical: fx.GraphModule) -> None:
         RecipeError: naming the entries that match nothing.
     """
     layers = [node.name for node in canonical.graph.nodes if operation(node) in LAYERS]
-    tensors = make_plan(canonical).owners()
+    _, *tensors = make_plan(canonical).owners()  # the image has its width
     idle = []
     for number, entry in enumerate(scheme.layers):
         for kind, bits, names in (("weights", entry.weights, layers), ("activations", entry.activations, tensors)):

@@ -59,11 +59,11 @@ class QuantizedModel:
     def levels_of(self, tensor: str, target: Target) -> Levels:
         """Return the levels of a tensor's codes in a target: those of the widest tensor that its grid spans.
 
-        An image comes in eight bits, whatever the scheme's usual width.
+        An image comes in eight bits, whatever the scheme says.
         """
         image = self.plan.owners()[0]
         spanned = self.plan.spanned(tensor, target.family)
-        bits = [self.scheme.activation_bits(owner, EIGHT_BITS if owner == image else None) for owner in spanned]
+        bits = [EIGHT_BITS if owner == image else self.scheme.activation_bits(owner) for owner in spanned]
         if max(bits) == EIGHT_BITS:
             return Levels(target.levels, ACTIVATION_MAX)
         return Levels(min(2 ** max(bits) - 1, target.levels), 2 ** max(bits) - 1)

@@ -78,11 +78,15 @@ class Scheme:
         found = (one.weights for one in self.layers if one.weights is not None and fnmatchcase(layer, one.match))
         return next(found, self.weights.bits)
 
-    def activation_bits(self, tensor: str, usual: int | None = None) -> int:
-        """Return the width of a tensor's codes; `usual` stands in for the scheme's own where no entry names it."""
-        own = self.activations.bits if usual is None else usual
-        named = (one for one in self.layers if one.activations is not None and fnmatchcase(tensor, one.match))
-        return next((int(one.activations or own) for one in named), own)
+    def activation_bits(self, tensor: str) -> int:
+        """Return the width of a tensor's codes; that of an image is EIGHT_BITS, whatever a scheme says."""
+        found = (one.activations for one in self.layers if one.activations and fnmatchcase(tensor, one.match))
+        return next(found, self.activations.bits)
+
+    @property
+    def narrow(self) -> bool:
+        """Tell whether any activations have fewer than eight bits, which only a simulation can compute."""
+        return min([self.activations.bits, *(one.activations or EIGHT_BITS for one in self.layers)]) < EIGHT_BITS
 
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any]) -> "Scheme":

@@ -29,8 +29,7 @@ def test_narrow_activations_are_refused_tensor_by_tensor(backend, model):
     assert [line.partition(":")[0] for line in found] == others, "an image comes in eight bits"
     found = refusals(runtime, Scheme(layers=(LayerScheme(others[0], activations=4),)), model.network)
     assert found == [f"{others[0]}: its activations have 4 bits"]
-    narrow = Scheme(layers=(LayerScheme(image, activations=5),))
-    assert refusals(runtime, narrow, model.network) == [f"{image}: its activations have 5 bits"]
+    assert refusals(runtime, Scheme(layers=(LayerScheme(image, activations=5),)), model.network) == []
     with pytest.raises(RecipeError, match=f"{others[0]}: its activations have 6 bits"):
         entry.lower(model.with_scheme(Scheme(activations=SIX)), {})
 

@@ -102,7 +102,8 @@ SCHEME = Scheme(
 def test_the_first_match_counts():
     assert [SCHEME.weight_bits(name) for name in ("conv1_a", "conv2", "linear")] == [8, 6, 4]
     assert [SCHEME.activation_bits(name) for name in ("conv1_a", "linear")] == [5, 8]
-    assert SCHEME.activation_bits("x", usual=7) == 7
+    assert SCHEME.narrow
+    assert not Scheme().narrow
 
 
 def test_a_scheme_is_compact_with_any_weights_below_eight_bits():
