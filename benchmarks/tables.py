@@ -74,11 +74,12 @@ def _made(row: Row) -> str:
 
 def with_tables(document: str, result: Mapping[str, Any]) -> str:
     """Return a document with the tables between their marks; one without marks as it is."""
-    document = _between(document, SHORT, tables(result, SHORT_TITLES, SHORT_ROWS))
-    return _between(document, WHOLE, tables(result))
+    document = between(document, SHORT, tables(result, SHORT_TITLES, SHORT_ROWS))
+    return between(document, WHOLE, tables(result))
 
 
-def _between(document: str, mark: str, content: str) -> str:
+def between(document: str, mark: str, content: str) -> str:
+    """Return a document with other content between two marks; one without them as it is."""
     before, begin, rest = document.partition(f"<!-- {mark}:begin -->")
     _, end, after = rest.partition(f"<!-- {mark}:end -->")
     return f"{before}{begin}\n{content}\n{end}{after}" if begin and end else document
