@@ -99,6 +99,9 @@ class Allocate:
             raise RecipeError("allocate has no budget", fix="--set budget.bytes=0.2 or --set budget.cosine_mean=0.99")
         if options.bytes is not None and (context.artifact_bytes is None or context.float_bytes is None):
             raise RecipeError("a budget of bytes needs a packed file", fix="add --backend onnx-packed")
+        if not rounded_layers(model):
+            what = "every layer is kept in float, so there are no widths to allocate"
+            raise RecipeError(what, fix="put the mixed step behind allocate, or leave it out")
         return _Allocating(model, options, context).run()
 
     def passes(self, options: Options, images: int) -> float:

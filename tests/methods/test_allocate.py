@@ -195,3 +195,9 @@ def test_ranges_images_and_a_packed_file_must_be_there(model, images):
 def test_wishes_that_make_no_sense_are_refused(options):
     with pytest.raises(ValidationError):
         ALLOCATE.options(**options)
+
+
+def test_without_a_rounded_layer_there_is_nothing_to_allocate(model, images):
+    kept = model.with_kept([node.name for node in rounded_layers(model)])
+    with pytest.raises(RecipeError, match="every layer is kept in float"):
+        allocated(kept, images, bytes=0.5)
