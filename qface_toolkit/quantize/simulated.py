@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import fx
+from torch import fx, nn
 
 from qface_toolkit._disk import disk_errors
 from qface_toolkit.errors import ArtifactError, UnsupportedModel
@@ -30,7 +30,8 @@ KEY = "qface.simulation"
 """The one key of the file's metadata; the order of several would change from run to run."""
 QUANTFACE, QUANTIZED = "quantface", "quantized"
 LARGEST_BYTES = 1 << 31
-_MOST_NUMBERS = 1 << 26
+_MOST_NUMBERS, _MOST_OPERATIONS = 1 << 26, 10**12
+"""Of one tensor, and of all layers for two images: twenty times those of iResNet100."""
 _AGAIN = "make it again with `qface compress`"
 
 
@@ -158,13 +159,22 @@ def _finite(tensor: torch.Tensor) -> torch.Tensor:
 
 
 class _Sizes(fx.Interpreter):
-    """Runs a network on tensors without memory and refuses those that would be too large."""
+    """Runs a network on tensors without memory and refuses those that would be too large, and too much work."""
+
+    def __init__(self, network: fx.GraphModule) -> None:
+        super().__init__(network)
+        self.operations = 0
 
     def run_node(self, n: fx.Node) -> Any:  # noqa: ANN401 - as torch declares it
         """Run a node."""
         value = super().run_node(n)
         if isinstance(value, torch.Tensor) and value.numel() > _MOST_NUMBERS:
             raise ValueError(f"{n.name} would hold {value.numel()} numbers")
+        layer = self.module.get_submodule(str(n.target)) if n.op == "call_module" else None
+        each = layer.weight[0].numel() if isinstance(layer, nn.Conv2d | nn.Linear) else 1
+        self.operations += value.numel() * each if isinstance(value, torch.Tensor) else 0
+        if self.operations > _MOST_OPERATIONS:
+            raise ValueError(f"two images would take more than {_MOST_OPERATIONS:.0e} operations")
         return value
 
 

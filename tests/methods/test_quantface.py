@@ -16,6 +16,7 @@ from qface_toolkit.errors import ArtifactError, CalibrationError, RecipeError, U
 from qface_toolkit.methods import METHODS, Context
 from qface_toolkit.methods._imitation import Course, lessons_of, mean_cosine, show, train
 from qface_toolkit.models import ARCHITECTURES, FloatModel, ModelSpec
+from qface_toolkit.quantize import simulated as simulated_files
 from qface_toolkit.quantize._prelu_gradient import prelu
 from qface_toolkit.quantize.plan import ONNX
 from qface_toolkit.quantize.quantface import (
@@ -312,6 +313,15 @@ def test_float_weights_are_no_simulation(tmp_path):
     file.write_bytes(save({"weight": torch.zeros(2)}))
     assert not is_simulation(file)
     with pytest.raises(ArtifactError, match="no simulation"):
+        load_simulation(file)
+
+
+def test_a_file_of_too_much_work_is_refused_before_it_runs(made, tmp_path, monkeypatch):
+    file = tmp_path / "simulation.safetensors"
+    file.write_bytes(simulation_bytes(made[0], {}))
+    load_simulation(file)
+    monkeypatch.setattr(simulated_files, "_MOST_OPERATIONS", 1000)
+    with pytest.raises(ArtifactError, match="would take more than 1e.03 operations"):
         load_simulation(file)
 
 
