@@ -18,11 +18,12 @@ from qface_toolkit.quantize.plan import ONNX, ONNX_SIGNED, TORCH_QNNPACK, TORCH_
 
 QUICK = ("mobilefacenet", "mobilefacenet-relu6")
 NETWORKS = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in SMALL_NETWORKS]
-IN_TORCH = [name for name in BACKENDS.names() if not name.startswith("onnx")]
+QUICK_BACKENDS = ("onnx-x86", "onnx-arm")
+OTHERS = [name for name in BACKENDS.names() if name not in (*QUICK_BACKENDS, "simulation")]
 EVERY_BACKEND = pytest.mark.parametrize(
-    "backend", ["onnx-x86", "onnx-arm", *(pytest.param(name, marks=pytest.mark.slow) for name in IN_TORCH)]
+    "backend", [*QUICK_BACKENDS, *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)]
 )
-"""The tiny network goes through torch too; the others take seconds to convert."""
+"""All but a simulation, which has no codes; the others take seconds to convert."""
 KERNELS = ("QLinearConv", "QLinearAdd", "QLinearConcat", "QGemm", "Max", "Conv", "Gemm", "QuantizeLinear")
 """What must stay the same when codes leave the graph; changes of layout in between may be more."""
 
