@@ -41,9 +41,20 @@ def canonicalise(network: nn.Module, input_size: tuple[int, int]) -> fx.GraphMod
         graph_module.recompile()
         propagate_shapes(graph_module, input_size)
     check_operations(graph_module)
+    _drop_unused(graph_module)
     for parameter in graph_module.parameters():
         parameter.requires_grad_(True)
     return graph_module
+
+
+def _drop_unused(graph_module: fx.GraphModule) -> None:
+    """Delete parameters and buffers that no operation reads any more: a passage has made modules of them."""
+    called = tuple(f"{node.target}." for node in graph_module.graph.nodes if node.op == "call_module")
+    read = {str(node.target) for node in graph_module.graph.nodes if node.op == "get_attr"}
+    for name in list(graph_module.state_dict(keep_vars=True)):
+        if name not in read and not name.startswith(called):
+            owner, _, attribute = name.rpartition(".")
+            delattr(graph_module.get_submodule(owner), attribute)
 
 
 def _trace(network: nn.Module) -> fx.GraphModule:

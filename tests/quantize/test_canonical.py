@@ -39,6 +39,16 @@ def test_every_spelling_computes_the_same(name):
     check_canonical(check_same(trained(SPELLINGS[name]), (16, 16)))
 
 
+def test_a_parameter_that_became_a_module_is_kept_once():
+    """A saved network would otherwise hold a weight that the network built from its description has not."""
+    network = ODD_NETWORKS["functional prelu"]
+    canonical = canonicalise(network, (16, 16))
+    called = tuple(f"{node.target}." for node in canonical.graph.nodes if node.op == "call_module")
+    assert "w" in network.state_dict()
+    assert all(name.startswith(called) for name in canonical.state_dict())
+
+
+
 def check_canonical(network):
     """Check what lowerings rely on; a BatchNorm that is not there cannot move while fine-tuning."""
     assert not any(isinstance(module, _BatchNorm | nn.Dropout) for module in network.modules())
