@@ -12,7 +12,7 @@ import time
 import numpy as np
 import numpy.typing as npt
 
-from qface_toolkit.environment import peak_memory_bytes
+from qface_toolkit._memory import peak_memory_bytes
 from qface_toolkit.measure.separation import Separation, measure_separation
 
 
