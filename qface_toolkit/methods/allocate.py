@@ -11,18 +11,16 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Annotated, Any, Literal
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from qface_toolkit.errors import CalibrationError, RecipeError
-from qface_toolkit.measure.agreement import row_cosines
 from qface_toolkit.methods._artifact_size import ArtifactSize
 from qface_toolkit.methods._base import Context
+from qface_toolkit.methods._held_out import HeldOut, held_out_count
 from qface_toolkit.quantize.allocation import Allocation, Choice, OutOfReach, fewest_bytes, least_loss
-from qface_toolkit.quantize.image_input import as_deployed, input_convolution, takes_pixels
-from qface_toolkit.quantize.model import QuantizedModel, embed
+from qface_toolkit.quantize.image_input import input_convolution, takes_pixels
+from qface_toolkit.quantize.model import QuantizedModel
 from qface_toolkit.quantize.scheme import EIGHT_BITS, WEIGHT_BITS
-from qface_toolkit.quantize.simulation import prepare
 from qface_toolkit.quantize.widths import (
     Losses,
     measure_widths,
@@ -36,7 +34,6 @@ RECORD = "allocation"
 MEASURING_BUDGET, FEWEST_IMAGES = 1.2e12, 4
 """Multiply-adds to measure losses with; a network too large for so many images has them predicted."""
 PREDICTION_IMAGES = 64
-HELD_OUT_SHARE, MOST_HELD_OUT = 8, 64
 MARGIN = 0.003
 """Share of a budget that is left for what later steps may add: a bias that needs another byte."""
 TRIES, CLOSE = 6, 0.001
@@ -106,9 +103,9 @@ class Allocate:
 
     def passes(self, options: Options, images: int) -> float:
         """Return a rough figure: how long rounding and writing files takes is not counted."""
-        held_out = min(max(images // HELD_OUT_SHARE, 1), MOST_HELD_OUT)
         tried = 2 if options.cosine_mean is None else 2 + HALVINGS
-        return PASSES_OF_A_WIDTH * len(options.widths) * min(options.images, images) + tried * held_out
+        losses = PASSES_OF_A_WIDTH * len(options.widths) * min(options.images, images)
+        return losses + tried * held_out_count(images)
 
 
 @dataclass(frozen=True)
@@ -125,9 +122,7 @@ class _Allocating:
 
     def __init__(self, model: QuantizedModel, options: Options, context: Context) -> None:
         self.model, self.options, self.context = model, options, context
-        held_out = min(max(len(context.inputs) // HELD_OUT_SHARE, 1), MOST_HELD_OUT)
-        self.images = context.inputs[-held_out:]
-        self.expected = (context.reference or model.embed)(self.images)
+        self.held_out = HeldOut(model, context)
         self.names = [node.name for node in rounded_layers(model)]
         self.size = ArtifactSize(model, options.widths, context.artifact_bytes)
         self.found = self._found()
@@ -243,18 +238,11 @@ class _Allocating:
         """Return the mean cosine to the float model on the images held out, less its standard error."""
         key = tuple(choice.bits for choice in chosen.choices)
         if key not in self.cosines:
-            cosines = self._held_out(chosen)
-            self.cosines[key] = float(cosines.mean() - cosines.std() / np.sqrt(len(cosines)))
+            self.cosines[key] = self.held_out.cautious_cosine(self._model(chosen))
         return self.cosines[key]
-
-    def _held_out(self, chosen: Allocation) -> "np.ndarray[Any, np.dtype[np.floating[Any]]]":
-        target = self.context.target
-        run, given = as_deployed(self._model(chosen), target, self.images)
-        return row_cosines(self.expected, embed(prepare(run, target), given, self.context.batch_size))
 
     def _told(self, chosen: Allocation) -> dict[str, Any]:
         """Return what the report says about an allocation, as plain values."""
-        context = self.context
         layers = zip(self.names, chosen.choices, strict=True)
         return {
             "bytes_wanted": self.options.bytes,
@@ -267,9 +255,9 @@ class _Allocating:
             ],
             "bound": chosen.bound,
             "loss_predicted": chosen.loss,
-            "loss_measured": weights_loss(self._model(chosen), context.target, self.images),
-            "cosine_mean": float(self._held_out(chosen).mean()),
-            "held_out": len(self.images),
+            "loss_measured": weights_loss(self._model(chosen), self.context.target, self.held_out.images),
+            "cosine_mean": float(self.held_out.cosines(self._model(chosen)).mean()),
+            "held_out": len(self.held_out.images),
             "size_bytes": self.size.of(self._bits(chosen)),
             "estimated_bytes": chosen.size_bytes,
         }

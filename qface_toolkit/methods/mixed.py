@@ -5,23 +5,19 @@ Only ONNX forms can: torch's engines and OpenVINO run what they run.
 
 from collections.abc import Iterator
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from qface_toolkit.errors import CalibrationError, RecipeError
-from qface_toolkit.measure.agreement import row_cosines
 from qface_toolkit.methods._base import Context
+from qface_toolkit.methods._held_out import HeldOut, held_out_count
 from qface_toolkit.methods._ranking import ranked_layers
-from qface_toolkit.quantize.image_input import as_deployed
-from qface_toolkit.quantize.model import QuantizedModel, embed
+from qface_toolkit.quantize.model import QuantizedModel
 from qface_toolkit.quantize.plan import ONNX
 from qface_toolkit.quantize.sensitivity import affordable_images, measure_sensitivity
-from qface_toolkit.quantize.simulation import prepare
 
 RANKING_IMAGES, RANKING_BUDGET = 16, 1.2e12
 """Images at most, and multiply-adds (see quantize.sensitivity), to find out what each quantizer loses."""
 FEWEST_IMAGES = 2
-HELD_OUT_SHARE, MOST_HELD_OUT = 8, 64
 PASSES_TO_RANK = 100
 """Roughly what it takes to measure every quantizer of a network of some fifty layers on one image."""
 MOST_DROPPED = 16
@@ -63,7 +59,7 @@ class Mixed:
 
     def passes(self, options: Options, images: int) -> float:
         """Return a rough figure: how many sets of layers are tried depends on what is found."""
-        held_out = min(max(images // HELD_OUT_SHARE, 1), MOST_HELD_OUT)
+        held_out = held_out_count(images)
         return PASSES_TO_RANK * min(RANKING_IMAGES, held_out) + 2 * MOST_DROPPED * held_out
 
 
@@ -72,9 +68,7 @@ class _Search:
 
     def __init__(self, model: QuantizedModel, wanted: float, context: Context) -> None:
         self.model, self.wanted, self.context = model, wanted, context
-        count = min(max(len(context.inputs) // HELD_OUT_SHARE, 1), MOST_HELD_OUT)
-        self.images = context.inputs[-count:]
-        self.expected = (context.reference or model.embed)(self.images)
+        self.held_out = HeldOut(model, context)
         self.kept: list[tuple[str, ...]] = [()]
         self.found: dict[int, float] = {}
 
@@ -97,7 +91,7 @@ class _Search:
         """Yield the groups of layers to keep, in order."""
         target, model = self.context.target, self.model
         count = max(affordable_images(model, target, RANKING_IMAGES, RANKING_BUDGET), FEWEST_IMAGES)
-        yield from ranked_layers(model, measure_sensitivity(model, target, self.images[:count]))
+        yield from ranked_layers(model, measure_sensitivity(model, target, self.held_out.images[:count]))
 
     def _has(self, number: int, layers: Iterator[tuple[str, ...]]) -> bool:
         """Tell whether there are so many groups of layers, after adding them to `kept`."""
@@ -129,10 +123,7 @@ class _Search:
         return self.found[number]
 
     def _measured(self, layers: tuple[str, ...]) -> float:
-        target = self.context.target
-        run, given = as_deployed(self.model.with_kept(layers), target, self.images)
-        cosines = row_cosines(self.expected, embed(prepare(run, target), given, self.context.batch_size))
-        return float(cosines.mean() - cosines.std() / np.sqrt(len(cosines)))
+        return self.held_out.cautious_cosine(self.model.with_kept(layers))
 
 
 ENTRIES = {"mixed": Mixed()}
