@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from qface_toolkit.backends.onnx_packed._planes import (
     PLANES,
@@ -24,7 +24,7 @@ from qface_toolkit.backends.onnx_packed._planes import (
     shifts,
     table_shape,
 )
-from qface_toolkit.backends.onnx_qdq._builder import letters
+from qface_toolkit.backends.onnx_qdq._builder import Constants, letters
 
 
 class Prelude:
@@ -32,19 +32,18 @@ class Prelude:
 
     def __init__(self, taken: Iterable[str]) -> None:
         self.nodes: list[onnx.NodeProto] = []
-        self.initializers: list[onnx.TensorProto] = []
-        self._constants: dict[tuple[str, tuple[int, ...], bytes], str] = {}
+        self._constants = Constants(self.fresh)
         self._tables: dict[_Table, str] = {}
         self._names = _unused(set(taken))
 
     def constant(self, value: npt.ArrayLike, dtype: Any) -> str:  # noqa: ANN401 - whatever numpy takes for a dtype
         """Store an array unless an equal one is there, and return its name."""
-        array = np.asarray(value, dtype=dtype)
-        key = (array.dtype.str, array.shape, array.tobytes())
-        if key not in self._constants:
-            self._constants[key] = self.fresh()
-            self.initializers.append(numpy_helper.from_array(array, self._constants[key]))
-        return self._constants[key]
+        return self._constants.named(value, dtype)
+
+    @property
+    def initializers(self) -> list[onnx.TensorProto]:
+        """Return the constants that are stored."""
+        return self._constants.tensors
 
     def fresh(self) -> str:
         """Return a name that nothing has."""

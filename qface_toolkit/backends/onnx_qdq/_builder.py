@@ -1,6 +1,6 @@
 """A lean ONNX graph under construction: short names, equal constants stored once."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from string import ascii_letters
 from typing import Any
 
@@ -27,13 +27,30 @@ def letters(number: int) -> str:
     return (letters(more) if more else "") + ascii_letters[last]
 
 
+class Constants:
+    """The constants of a graph: equal ones are stored once; `fresh` returns a name that nothing has."""
+
+    def __init__(self, fresh: Callable[[], str]) -> None:
+        self.tensors: list[onnx.TensorProto] = []
+        self._fresh = fresh
+        self._names: dict[tuple[str, tuple[int, ...], bytes], str] = {}
+
+    def named(self, value: npt.ArrayLike, dtype: Any) -> str:  # noqa: ANN401 - whatever numpy takes for a dtype
+        """Store an array unless an equal one is there, and return its name."""
+        array = np.asarray(value, dtype=dtype)
+        key = (array.dtype.str, array.shape, array.tobytes())
+        if key not in self._names:
+            self._names[key] = self._fresh()
+            self.tensors.append(numpy_helper.from_array(array, self._names[key]))
+        return self._names[key]
+
+
 class GraphBuilder:
     """Collects nodes and constants; names are short because a small network's text is a good part of its file."""
 
     def __init__(self) -> None:
         self._nodes: list[onnx.NodeProto] = []
-        self._constants: dict[tuple[str, tuple[int, ...], bytes], str] = {}
-        self._initializers: list[onnx.TensorProto] = []
+        self._constants = Constants(self._name)
         self._count = 0
         self.note: str | None = None
         """What every node added from now on says of itself."""
@@ -44,12 +61,7 @@ class GraphBuilder:
 
     def constant(self, value: npt.ArrayLike, dtype: Any) -> str:  # noqa: ANN401 - whatever numpy takes for a dtype
         """Store an array unless an equal one is there, and return its name."""
-        array = np.asarray(value, dtype=dtype)
-        key = (array.dtype.str, array.shape, array.tobytes())
-        if key not in self._constants:
-            self._constants[key] = self._name()
-            self._initializers.append(numpy_helper.from_array(array, self._constants[key]))
-        return self._constants[key]
+        return self._constants.named(value, dtype)
 
     def node(self, operator: str, inputs: Sequence[str], **attributes: Any) -> str:  # noqa: ANN401 - ONNX attributes
         """Add a node with one output and return the output's name."""
@@ -76,7 +88,7 @@ class GraphBuilder:
             "qface",
             [entering],
             [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["batch", embedding_size])],
-            [tensor for tensor in self._initializers if tensor.name in read],
+            [tensor for tensor in self._constants.tensors if tensor.name in read],
         )
         return helper.make_model(
             graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="qface_toolkit"
