@@ -29,7 +29,7 @@ _HUB_LICENCES = ("apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "cc-by-4.0
 """Names that a hub knows; any other licence goes under `other`, with its own words beside it."""
 _REAL = {True: "no real face", False: "real faces", None: "it is unknown whether they show real faces"}
 _LONGEST = 1000
-SIMULATED = "simulated"
+SIMULATED, EIGHT = "simulated", "int8"
 
 
 def to_model_card(report: Report, evaluation: Evaluation | None = None) -> str:
@@ -65,9 +65,14 @@ def _front_matter(report: Report, evaluation: Evaluation | None) -> dict[str, An
 
 
 def _kind(report: Report) -> str:
-    """Return what the result's first artifact is."""
+    """Return what the result's first artifact is, in a word or two; narrower weights are counted in bits."""
     artifact = main_artifact(report)
-    return SIMULATED if artifact is not None and artifact.runtime == "simulation" else "int8"
+    if artifact is None:
+        return EIGHT
+    if artifact.runtime == "simulation":
+        return SIMULATED
+    bits = artifact.weight_bits_mean
+    return EIGHT if bits is None or bits >= 8 else f"int8 with weights of {bits:.1f} bits"
 
 
 def _metrics(report: Report, evaluation: Evaluation | None) -> Iterator[dict[str, Any]]:

@@ -53,6 +53,16 @@ def test_the_hub_finds_what_it_reads(report):
     assert result["metrics"][0] == {"type": "cosine_mean", "name": "cosine_mean", "value": 0.9912}
 
 
+def test_the_title_tells_narrower_weights(values, make):
+    def titled(bits):
+        for one in values["artifacts"]:
+            one["weight_bits_mean"] = bits
+        return next(line for line in to_model_card(make(values)).splitlines() if line.startswith("# "))
+
+    assert titled(8.0).endswith(", int8")
+    assert titled(4.99).endswith(", int8 with weights of 5.0 bits")
+
+
 def test_a_licence_is_carried_over_and_never_made_up(values, make):
     assert front(licensed(values, make, "unknown"))["license"] == "unknown"
     assert front(licensed(values, make, "Apache-2.0"))["license"] == "apache-2.0"
