@@ -1,6 +1,8 @@
 """Options of the whole test run."""
 
 import pytest
+import torch
+from helpers import measure_quickly, write_tiny
 from hypothesis import settings
 
 settings.register_profile("repeatable", derandomize=True)
@@ -28,3 +30,19 @@ def golden(request):
         assert text == file.read_text(), f"{name} differs; if that is meant, run pytest --regenerate"
 
     return compare
+
+
+@pytest.fixture(scope="module")
+def measured_quickly():
+    """Have the jobs of a module measure on few images and in few rounds, and give threads back."""
+    threads = torch.get_num_threads()
+    with pytest.MonkeyPatch.context() as patch:
+        measure_quickly(patch)
+        yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """Return the path of the tiny checkpoint."""
+    return write_tiny(tmp_path_factory.mktemp("checkpoint") / "tiny.pth")

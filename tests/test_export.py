@@ -9,7 +9,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from helpers import EMBEDDING, contents, fill_disk, measure_quickly, run_apart, run_here, write_tiny
+from helpers import EMBEDDING, contents, fill_disk, run_apart, run_here
 from quantized import cosines
 from torch import nn
 
@@ -25,18 +25,7 @@ COUNT = "calibration.count=16"
 ELSEWHERE = ("target.onnxruntime=1.18", "target.vnni=false", "export.input=uint8")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick():
-    threads = torch.get_num_threads()
-    with pytest.MonkeyPatch.context() as patch:
-        measure_quickly(patch)
-        yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    return write_tiny(tmp_path_factory.mktemp("checkpoint") / "tiny.pth")
+pytestmark = pytest.mark.usefixtures("measured_quickly")
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from helpers import EMBEDDING, contents, fill_disk, measure_quickly, write_tiny
+from helpers import EMBEDDING, contents, fill_disk
 from onnx import TensorProto
 from safetensors.numpy import load_file
 from torch import nn
@@ -50,18 +50,7 @@ STEPS = [
 ]  # fmt: skip
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick():
-    threads = torch.get_num_threads()
-    with pytest.MonkeyPatch.context() as patch:
-        measure_quickly(patch)
-        yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    return write_tiny(tmp_path_factory.mktemp("checkpoint") / "tiny.pth")
+pytestmark = pytest.mark.usefixtures("measured_quickly")
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from helpers import measure_quickly, run_here, tiny_network, write_tiny
+from helpers import run_here, tiny_network
 
 import qface_toolkit as qf
 from qface_toolkit import pipeline
@@ -24,18 +24,7 @@ FILES = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick():
-    threads = torch.get_num_threads()
-    with pytest.MonkeyPatch.context() as patch:
-        measure_quickly(patch)
-        yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    return write_tiny(tmp_path_factory.mktemp("checkpoint") / "tiny.pth")
+pytestmark = pytest.mark.usefixtures("measured_quickly")
 
 
 @pytest.fixture(scope="module")
