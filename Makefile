@@ -9,6 +9,7 @@ demo: $(INSTALLED)  ## compress the embedded demo model and show what it gained 
 	$(VENV)/bin/qface compress demo --out demo-out --force
 
 test: $(INSTALLED)  ## the fast tests, the linter and the type checker
+	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/pytest -q

@@ -163,8 +163,9 @@ def _slowness(result: Path, slow: Path) -> float:
 @contextmanager
 def busy_process() -> Iterator[None]:
     """Let another process keep a core busy half of the time, meanwhile."""
-    process = subprocess.Popen([sys.executable, "-c", "import false_alarms; false_alarms.keep_busy()"],
-                               cwd=Path(__file__).parent)  # fmt: skip
+    process = subprocess.Popen(
+        [sys.executable, "-c", "import false_alarms; false_alarms.keep_busy()"], cwd=Path(__file__).parent
+    )
     try:
         yield
     finally:

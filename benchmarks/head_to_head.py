@@ -61,9 +61,11 @@ def main() -> None:
         result["models"][name] = {
             "environment": record_environment(0, 1).model_dump(mode="json"),
             "peer_versions": {package: _version(package) for package in VERSIONS},
-            "effort": asdict(wanted.effort), "rounds": wanted.rounds, "load_average": race.load_average,
+            "effort": asdict(wanted.effort),
+            "rounds": wanted.rounds,
+            "load_average": race.load_average,
             "traces": {peer: made.trace for peer, made in race.made.items() if made.trace},
-        }  # fmt: skip
+        }
         wanted.save.write_text(json.dumps(result, indent=1) + "\n")
     write_plot(result, wanted.save.with_suffix(".png"))
     print(f"\n{tables(result)}\n\nwrote {wanted.save} and the plot beside it")
@@ -140,9 +142,11 @@ class Race:
         """Return what is known of a contender without timing it."""
         made = self.made[key]
         figures: dict[str, Any] = {
-            "simulation": made.simulation, "runtime": made.runtime, "seconds_to_make": made.seconds,
+            "simulation": made.simulation,
+            "runtime": made.runtime,
+            "seconds_to_make": made.seconds,
             "real_faces": self.wanted.effort.calibration if peer.images == "faces" else 0,
-        }  # fmt: skip
+        }
         if not made.simulation:
             figures["size_bytes"] = sum(measure_size(file).size_bytes for file in made.files)
             figures |= weigh(made.runtime, made.files[0], self.one_image(), self.wanted.processes)
@@ -168,9 +172,14 @@ class Race:
         run = open_file(made.runtime, made.files[0], threads, BATCH)
         runtime = f"{made.runtime} {_version(PACKAGES[made.runtime])}"
         return embed(
-            run, self.scored.images, self.model.spec, files=made.files, runtime=runtime,
-            cache=self.work / "embeddings", threads=threads,
-        )  # fmt: skip
+            run,
+            self.scored.images,
+            self.model.spec,
+            files=made.files,
+            runtime=runtime,
+            cache=self.work / "embeddings",
+            threads=threads,
+        )
 
     def time(self, rows: Mapping[str, dict[str, Any]]) -> None:
         """Time everything that has a file, in turns, and add the figures to its row."""
@@ -221,8 +230,10 @@ def read_arguments() -> argparse.Namespace:
     wanted.save = wanted.save or wanted.work / "head_to_head.json"
     named = {name: path for name, _, path in (given.partition("=") for given in wanted.models)}
     if not named and not wanted.quick and SHARED.is_dir():
-        named = {"prelu": SHARED / "models/mobilefacenet_prelu_112x96.ckpt",
-                 "relu6": SHARED / "models/mobilefacenet_relu6_112.pt"}  # fmt: skip
+        named = {
+            "prelu": SHARED / "models/mobilefacenet_prelu_112x96.ckpt",
+            "relu6": SHARED / "models/mobilefacenet_relu6_112.pt",
+        }
         wanted.faces, wanted.pairs = SHARED / "faces/people", SHARED / "faces/pairs.bin"
     wanted.models = named or {"demo": "demo"}
     return wanted

@@ -96,17 +96,23 @@ class Field:
         opener = BACKENDS.get("onnx-x86" if artifact == REFERENCE else backend)
         runtime = f"{backend} {record_environment(0, 1).versions}"
         return embed(
-            opener.open(file, self.wanted.threads), scored.images, self.model.spec, files=(file,), runtime=runtime,
-            cache=self.wanted.work / "embeddings", threads=self.wanted.threads,
-        )  # fmt: skip
+            opener.open(file, self.wanted.threads),
+            scored.images,
+            self.model.spec,
+            files=(file,),
+            runtime=runtime,
+            cache=self.wanted.work / "embeddings",
+            threads=self.wanted.threads,
+        )
 
     def time(self, rows: list[dict[str, Any]]) -> None:
         """Add what loading and running takes to the rows of files, and to packed ones how they compare with int8."""
         first = next(iter(self.folders.values()))
         files = {"float": (ONNXRUNTIME, first / REFERENCE)}
         for recipe, folder in self.folders.items():
-            files |= {f"{recipe} {name}": (ONNXRUNTIME, folder / name)
-                      for name in SHIPPED[:2] if (folder / name).exists()}  # fmt: skip
+            files |= {
+                f"{recipe} {name}": (ONNXRUNTIME, folder / name) for name in SHIPPED[:2] if (folder / name).exists()
+            }
         inputs, one = self.inputs(), self.wanted.work / "one.npy"
         np.save(one, inputs[:1])
         times = time_files(files, inputs, self.wanted.rounds, "float")
@@ -119,10 +125,11 @@ class Field:
             if (beside := f"{row['recipe']} {INT8}") in files and row["file"] != INT8:
                 own, its = times[key]["p50_ms"]["value"], times[beside]["p50_ms"]["value"]
                 row["int8_of_the_same_weights"] = {
-                    "times_faster": round(its / own, 3), "load_ms": loads[beside]["load_ms"],
+                    "times_faster": round(its / own, 3),
+                    "load_ms": loads[beside]["load_ms"],
                     "load_ratio": round(loads[key]["load_ms"] / loads[beside]["load_ms"], 2),
                     "peak_memory_bytes": loads[beside]["peak_memory_bytes"],
-                }  # fmt: skip
+                }
 
     def inputs(self) -> np.ndarray:
         """Return eight preprocessed drawings."""
@@ -163,9 +170,11 @@ def main() -> None:
         rows = Field(name, path, wanted).rows(scored if path else None)
         result["rows"] = [row for row in result["rows"] if row["model"] != name] + rows
         result["models"][name] = {
-            "environment": record_environment(0, 1).model_dump(mode="json"), "rounds": wanted.rounds,
-            "load_average": os.getloadavg()[0], "scored": scored.about if scored else None,
-        }  # fmt: skip
+            "environment": record_environment(0, 1).model_dump(mode="json"),
+            "rounds": wanted.rounds,
+            "load_average": os.getloadavg()[0],
+            "scored": scored.about if scored else None,
+        }
         wanted.save.write_text(json.dumps(result, indent=1) + "\n")
     print(f"wrote {wanted.save}")
 

@@ -14,8 +14,22 @@ from plot import NETWORKS
 from tables import DOCUMENTS, HERE, between
 
 RESULT, MARK = HERE / "results" / "low_bits.json", "low-bits"
-TITLES = ("recipe", "KB", "of float", "KB zipped", "KB nominal", "ms", "x int8", "load, ms", "int8's", "memory, MB",
-          "int8's", "cosine mean / p1", "TAR 1e-4", "lost, points")  # fmt: skip
+TITLES = (
+    "recipe",
+    "KB",
+    "of float",
+    "KB zipped",
+    "KB nominal",
+    "ms",
+    "x int8",
+    "load, ms",
+    "int8's",
+    "memory, MB",
+    "int8's",
+    "cosine mean / p1",
+    "TAR 1e-4",
+    "lost, points",
+)
 Row = Mapping[str, Any]
 
 
@@ -55,9 +69,11 @@ def _times(row: Row) -> list[str]:
     if "p50_ms" not in row:
         return [""] * 6
     beside = row.get("int8_of_the_same_weights")
-    speed, load, memory = ("", "", "") if beside is None else (
-        f"{beside['times_faster']:.2f}", f"{beside['load_ms']:.0f}", f"{beside['peak_memory_bytes'] / 1e6:.0f}"
-    )  # fmt: skip
+    speed, load, memory = (
+        ("", "", "")
+        if beside is None
+        else (f"{beside['times_faster']:.2f}", f"{beside['load_ms']:.0f}", f"{beside['peak_memory_bytes'] / 1e6:.0f}")
+    )
     own = f"{row['p50_ms']['value']:.2f}", f"{row['load_ms']:.0f}", f"{row['peak_memory_bytes'] / 1e6:.0f}"
     return [own[0], speed, own[1], load, own[2], memory]
 

@@ -45,9 +45,7 @@ def models(model: FloatModel, folder: Path) -> dict[str, Any]:
     found = {name: core.read_model(folder / name) for name in (FLOAT, OURS)}
     for name, preset in PRESETS.items():
         calibration = nncf.Dataset([image[None] for image in inputs])
-        found[name] = nncf.quantize(
-            core.read_model(folder / FLOAT), calibration, preset=preset, subset_size=IMAGES
-        )
+        found[name] = nncf.quantize(core.read_model(folder / FLOAT), calibration, preset=preset, subset_size=IMAGES)
     for one in found.values():
         one.reshape([1, 3, *model.spec.input_size])
     return found

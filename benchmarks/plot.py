@@ -17,8 +17,13 @@ from PIL import Image
 
 KEY = "head-to-head"
 """The metadata's name for the hash of the plotted figures and of this file."""
-COLOURS = {"float": "#6b7280", "qface_toolkit": "#c2410c", "ONNX Runtime": "#1d4ed8", "NNCF": "#047857",
-           "torch.ao": "#7e22ce"}  # fmt: skip
+COLOURS = {
+    "float": "#6b7280",
+    "qface_toolkit": "#c2410c",
+    "ONNX Runtime": "#1d4ed8",
+    "NNCF": "#047857",
+    "torch.ao": "#7e22ce",
+}
 NETWORKS = {"prelu": "MobileFaceNet with PReLU", "relu6": "MobileFaceNet with ReLU6", "demo": "the demo model"}
 """What to call the models that are there by default; others are called as the command line names them."""
 TABLE_ONLY = ("float, torch", "quantize_static MinMax", "quantize_static Entropy", "NNCF mixed")
@@ -82,10 +87,16 @@ def _panel(axes: Axes, model: str, its_points: Sequence[Point]) -> None:
     axes.set_axisbelow(True)
     for height, (label, by, _, ms, tar) in zip(_apart([tar * 100 for *_, tar in shown], axes), shown, strict=True):
         axes.annotate(
-            label, xy=(ms, tar * 100), xytext=(1.04, height), textcoords="axes fraction", va="center", fontsize=8,
-            color=COLOURS[by], annotation_clip=False,
+            label,
+            xy=(ms, tar * 100),
+            xytext=(1.04, height),
+            textcoords="axes fraction",
+            va="center",
+            fontsize=8,
+            color=COLOURS[by],
+            annotation_clip=False,
             arrowprops={"arrowstyle": "-", "color": "#9ca3af", "linewidth": 0.5, "relpos": (0, 0.5)},
-        )  # fmt: skip
+        )
 
 
 def _apart(values: Sequence[float], axes: Axes) -> list[float]:

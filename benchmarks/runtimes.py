@@ -55,9 +55,11 @@ def _torch(package: Any, file: Path, threads: int) -> Run:  # noqa: ANN401 - a m
 
 def _openvino(package: Any, file: Path, threads: int, batch: int, precision: str) -> Run:  # noqa: ANN401 - a module
     options = {
-        "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": threads,
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_PRECISION_HINT": precision,
+        "INFERENCE_NUM_THREADS": threads,
         "ENABLE_CPU_PINNING": False,
-    }  # fmt: skip
+    }
     core = package.Core()
 
     def compiled(size: int) -> Any:  # noqa: ANN401 - OpenVINO's request

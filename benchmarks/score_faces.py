@@ -42,9 +42,13 @@ def score(out: Path, scored: ScoredSet, wanted: argparse.Namespace) -> dict[str,
     spec = spec_of_result(out)
     float_file = out / FLOAT_ARTIFACT
     reference = embed(
-        open_onnx(float_file, wanted.threads), scored.images, spec,
-        files=(float_file,), runtime=f"onnxruntime {onnxruntime.__version__}", cache=wanted.cache,
-    )  # fmt: skip
+        open_onnx(float_file, wanted.threads),
+        scored.images,
+        spec,
+        files=(float_file,),
+        runtime=f"onnxruntime {onnxruntime.__version__}",
+        cache=wanted.cache,
+    )
     draws = draw_people(int(scored.faces.owners.max()) + 1, wanted.draws, wanted.seed)
     artifacts = {}
     for backend in BACKENDS.entries().values():
@@ -97,8 +101,16 @@ def table(rows: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
 
     Losses are in percentage points, with their intervals.
     """
-    titles = ["file", "cosine mean / p1 / lowest", "pair accuracy", "lost", "TAR 1e-3 / 1e-4 / 1e-5", "lost at 1e-4",
-              "mixed TAR 1e-4", "lost"]  # fmt: skip
+    titles = [
+        "file",
+        "cosine mean / p1 / lowest",
+        "pair accuracy",
+        "lost",
+        "TAR 1e-3 / 1e-4 / 1e-5",
+        "lost at 1e-4",
+        "mixed TAR 1e-4",
+        "lost",
+    ]
     lines = [titles, ["---"] * len(titles)]
     for name, figures in rows.items():
         reference = ["their float model", "", *_rates(figures, "float_"), "", "", ""]

@@ -64,9 +64,15 @@ def draw_faces(people: int) -> ScoredSet:
 
 
 def embed(
-    run: Run, images: FaceImages, spec: ModelSpec, *, files: tuple[Path, ...] = (), runtime: str = "",
-    cache: Path | None = None, threads: int = 1,
-) -> np.ndarray:  # fmt: skip
+    run: Run,
+    images: FaceImages,
+    spec: ModelSpec,
+    *,
+    files: tuple[Path, ...] = (),
+    runtime: str = "",
+    cache: Path | None = None,
+    threads: int = 1,
+) -> np.ndarray:
     """Return the embeddings of images as they are, not mirrored, with `threads` that decode.
 
     With a `cache` they are looked for there first, by the `files` of the model and the name and version of `runtime`.

@@ -55,9 +55,14 @@ def write_files(model: FloatModel, folder: Path, recipe: str) -> None:
     sets = [f"calibration.count={IMAGES}"]
     qf.compress(model, out=folder, recipe=recipe, sets=sets, backends=["onnx-x86"], force=True)
     quantize_static(
-        folder / FLOAT, folder / PEER, Drawings(model), quant_format=QuantFormat.QDQ, per_channel=True,
-        activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
-    )  # fmt: skip
+        folder / FLOAT,
+        folder / PEER,
+        Drawings(model),
+        quant_format=QuantFormat.QDQ,
+        per_channel=True,
+        activation_type=QuantType.QUInt8,
+        weight_type=QuantType.QInt8,
+    )
 
 
 def measure(model: FloatModel, folder: Path, rounds: int) -> dict[str, Any]:

@@ -55,8 +55,9 @@ def _report(folder: Path, changes: dict[str, object]) -> None:
         return artifact.model_copy(update=changes) if artifact.name == ARTIFACT else artifact
 
     artifacts = tuple(changed(one) for one in report.artifacts)
-    write_report(Report.model_validate(report.model_copy(update={"artifacts": artifacts}).model_dump()),
-                 folder / "report.json")  # fmt: skip
+    write_report(
+        Report.model_validate(report.model_copy(update={"artifacts": artifacts}).model_dump()), folder / "report.json"
+    )
 
 
 def slower(layers: int) -> Callable[[onnx.ModelProto], None]:

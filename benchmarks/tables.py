@@ -18,11 +18,32 @@ HERE = Path(__file__).resolve().parent
 RESULT, PLOT = HERE / "results" / "head_to_head.json", HERE / "results" / "head_to_head.png"
 DOCUMENTS = (HERE / "README.md", HERE.parent / "README.md")
 WHOLE, SHORT = "head-to-head", "head-to-head-short"
-TITLES = ("what", "calibrated on", "KB", "ms", "times faster", "load, ms", "memory, MB", "ms, 2 threads", "images/s",
-          "cosine mean / p1", "pair accuracy", "TAR 1e-4", "minutes", "real faces")  # fmt: skip
+TITLES = (
+    "what",
+    "calibrated on",
+    "KB",
+    "ms",
+    "times faster",
+    "load, ms",
+    "memory, MB",
+    "ms, 2 threads",
+    "images/s",
+    "cosine mean / p1",
+    "pair accuracy",
+    "TAR 1e-4",
+    "minutes",
+    "real faces",
+)
 SHORT_TITLES = ("what", "calibrated on", "KB", "ms", "times faster", "cosine mean / p1", "pair accuracy", "TAR 1e-4")
-SHORT_ROWS = ("float.onnx", "float.fast.onnx", "int8, int8.x86.onnx", "quantize_static Percentile", "NNCF performance",
-              "torch.ao FX, defaults", "QuantFace's rule, w8a8")  # fmt: skip
+SHORT_ROWS = (
+    "float.onnx",
+    "float.fast.onnx",
+    "int8, int8.x86.onnx",
+    "quantize_static Percentile",
+    "NNCF performance",
+    "torch.ao FX, defaults",
+    "QuantFace's rule, w8a8",
+)
 Row = Mapping[str, Any]
 
 

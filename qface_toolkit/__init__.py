@@ -33,9 +33,19 @@ _HOME = {
 }
 
 __all__ = [
-    "Evaluation", "FloatModel", "ModelSpec", "Protocol", "QFaceError", "Report", "compress", "evaluate", "export",
-    "from_module", "load_model", "read_report",
-]  # fmt: skip
+    "Evaluation",
+    "FloatModel",
+    "ModelSpec",
+    "Protocol",
+    "QFaceError",
+    "Report",
+    "compress",
+    "evaluate",
+    "export",
+    "from_module",
+    "load_model",
+    "read_report",
+]
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever the name stands for

@@ -14,9 +14,7 @@ def worded(error: ValidationError, schema: type[BaseModel], *prefix: str) -> lis
     for one in error.errors(include_url=False):
         path = ".".join(map(str, (*prefix, *one["loc"]))) or "(recipe)"
         if one["type"] == "extra_forbidden":
-            mistakes.append(
-                f"{path}: there is no such key{closest(one['loc'][-1], _keys_at(schema, one['loc'][:-1]))}"
-            )
+            mistakes.append(f"{path}: there is no such key{closest(one['loc'][-1], _keys_at(schema, one['loc'][:-1]))}")
         elif one["type"] == "missing":
             mistakes.append(f"{path}: this key is missing")
         else:

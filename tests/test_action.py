@@ -113,7 +113,7 @@ def test_the_action_fails_when_a_budget_is_broken(work):
 
 
 def test_inputs_are_no_commands(work):
-    hostile = "$(touch owned); `touch owned` \"; touch owned #"
+    hostile = '$(touch owned); `touch owned` "; touch owned #'
     done = run_step(STEPS["runs"]["steps"][1], {"report": hostile, "baseline": "--help"}, work)
     assert done.returncode == 1, done.stderr
     assert "there is no report here" in done.stderr
@@ -128,12 +128,27 @@ def test_the_recipe_takes_arguments_and_options(work):
 
 def test_the_recipe_passes_on_what_the_environment_asks_for(work):
     program(work / "echo", "qface", 'printf "%s\\n" "$@"')
-    wanted = {"QFACE_REPORT": "a b", "QFACE_BASELINE": "-c", "QFACE_BUDGETS": "d e", "QFACE_STRICT": "true",
-              "QFACE_MEASURE": "yes", "QFACE_JUNIT": "f"}  # fmt: skip
+    wanted = {
+        "QFACE_REPORT": "a b",
+        "QFACE_BASELINE": "-c",
+        "QFACE_BUDGETS": "d e",
+        "QFACE_STRICT": "true",
+        "QFACE_MEASURE": "yes",
+        "QFACE_JUNIT": "f",
+    }
     done = recipe(work, **wanted, PATH=f"{work / 'echo'}:/usr/bin:/bin")
     assert done.stdout.splitlines() == [
-        "check", "--strict", "--measure", "--budgets", "d e", "--junit", "f", "--baseline=-c", "--", "a b",
-    ]  # fmt: skip
+        "check",
+        "--strict",
+        "--measure",
+        "--budgets",
+        "d e",
+        "--junit",
+        "f",
+        "--baseline=-c",
+        "--",
+        "a b",
+    ]
 
 
 @pytest.mark.parametrize("more", [{}, {"QFACE_REPORT": "out"}, {"QFACE_BASELINE": "b"}])
@@ -170,6 +185,7 @@ def test_commands_in_the_readme_run(work):
     (work / "check.sh").symlink_to(ACTION / "check.sh")
     for line in lines:
         quick = f"{line} --set latency_growth=null".replace("--measure", "")
-        done = subprocess.run(quick, shell=True, cwd=work, env=environment(work), capture_output=True, text=True,
-                              check=False)  # fmt: skip
+        done = subprocess.run(
+            quick, shell=True, cwd=work, env=environment(work), capture_output=True, text=True, check=False
+        )
         assert done.returncode == 0, done.stderr

@@ -18,9 +18,17 @@ from qface_toolkit.artifacts import verify_files
 
 MESSAGE = re.compile(r"error: \S.*\n(.*\n)*  where: \S.*\n  to do: \S.*\n", re.MULTILINE)
 STEPS = (
-    "draw calibration images", "1. equalize", "2. calibrate", "3. correct_bias", "export float.onnx",
-    "lower to int8.x86.onnx", "lower to int8.x86.ts", "lower to int8.qnnpack.ts", "write golden vectors", "measure",
-)  # fmt: skip
+    "draw calibration images",
+    "1. equalize",
+    "2. calibrate",
+    "3. correct_bias",
+    "export float.onnx",
+    "lower to int8.x86.onnx",
+    "lower to int8.x86.ts",
+    "lower to int8.qnnpack.ts",
+    "write golden vectors",
+    "measure",
+)
 
 
 @pytest.fixture(scope="module")

@@ -59,10 +59,11 @@ def someones(path, batch="N"):
     """Write a file that says nothing of how images are prepared."""
     node = helper.make_node("ReduceMean", ["input"], ["embedding"], axes=[2, 3], keepdims=0)
     graph = helper.make_graph(
-        [node], "net",
+        [node],
+        "net",
         [helper.make_tensor_value_info("input", TensorProto.FLOAT, [batch, 3, 8, 8])],
         [helper.make_tensor_value_info("embedding", TensorProto.FLOAT, [batch, 3])],
-    )  # fmt: skip
+    )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
     onnx.save(model, path)
     return path

@@ -11,11 +11,24 @@ import pytest
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 ROW = {
-    "model": "tiny", "name": "int8", "by": "qface_toolkit", "images": "drawings", "simulation": False,
-    "seconds_to_make": 90.0, "real_faces": 0, "size_bytes": 12_345, "p50_ms": {"value": 1.5, "low": 1.25, "high": 2.0},
-    "times_faster": 2.5, "load_ms": 30.4, "peak_memory_bytes": 64e6, "images_per_s_batch_8": 999.6,
-    "cosine_mean": 0.99, "cosine_p1": 0.98, "pair_accuracy": 0.9875, "tar": {"1e-4": 0.9},
-}  # fmt: skip
+    "model": "tiny",
+    "name": "int8",
+    "by": "qface_toolkit",
+    "images": "drawings",
+    "simulation": False,
+    "seconds_to_make": 90.0,
+    "real_faces": 0,
+    "size_bytes": 12_345,
+    "p50_ms": {"value": 1.5, "low": 1.25, "high": 2.0},
+    "times_faster": 2.5,
+    "load_ms": 30.4,
+    "peak_memory_bytes": 64e6,
+    "images_per_s_batch_8": 999.6,
+    "cosine_mean": 0.99,
+    "cosine_p1": 0.98,
+    "pair_accuracy": 0.9875,
+    "tar": {"1e-4": 0.9},
+}
 PEER = ROW | {"name": "static", "by": "ONNX Runtime", "images": "faces", "real_faces": 300, "tar": {"1e-4": 0.88}}
 RESULT = {"rows": [ROW, PEER]}
 
@@ -32,8 +45,22 @@ def module(name):
 
 def test_a_row_says_every_figure():
     line = module("tables").tables(RESULT).splitlines()[-2]
-    expected = ("**int8**", "drawings", "12", "1.50 (1.25 to 2.00)", "2.50", "30", "64", "", "1000", "0.9900 / 0.9800",
-                "98.75", "90.00", "1.5", "0")  # fmt: skip
+    expected = (
+        "**int8**",
+        "drawings",
+        "12",
+        "1.50 (1.25 to 2.00)",
+        "2.50",
+        "30",
+        "64",
+        "",
+        "1000",
+        "0.9900 / 0.9800",
+        "98.75",
+        "90.00",
+        "1.5",
+        "0",
+    )
     assert [cell.strip() for cell in line.strip("|").split("|")] == list(expected)
 
 
@@ -81,8 +108,11 @@ def test_a_plot_knows_what_it_was_drawn_from(tmp_path):
 def test_the_documents_and_the_plot_say_what_the_result_says():
     tables, plot = module("tables"), module("plot")
     result = json.loads(tables.RESULT.read_text())
-    stale = [document.name for document in tables.DOCUMENTS if tables.with_tables(document.read_text(), result)
-             != document.read_text()]  # fmt: skip
+    stale = [
+        document.name
+        for document in tables.DOCUMENTS
+        if tables.with_tables(document.read_text(), result) != document.read_text()
+    ]
     assert not stale, "run python benchmarks/tables.py"
     assert any(tables.tables(result) in document.read_text() for document in tables.DOCUMENTS)
     assert plot.read_digest(tables.PLOT) == plot.digest(result), "run python benchmarks/tables.py"

@@ -124,8 +124,14 @@ def test_update_keeps_the_evaluation(qface, result, tmp_path, monkeypatch):
     environment = json.loads((result / "report.json").read_text())["environment"]
     model = {"name": INT8, "sha256": "c" * 64, "runtime": "ort", "embedding_size": 32}
     data = {"kind": "drawings", "name": "x", "images": 1, "sha256": "e" * 64}
-    whole = {"schema_version": 1, "model": model, "data": data, "flip": False, "figures": {},
-             "environment": environment}  # fmt: skip
+    whole = {
+        "schema_version": 1,
+        "model": model,
+        "data": data,
+        "flip": False,
+        "figures": {},
+        "environment": environment,
+    }
     (folder / "evaluation.json").write_text(json.dumps(whole))
     assert qface("check", folder, "--baseline", tmp_path / "b.json", "--update")[0] == 0
     assert json.loads((tmp_path / "b.evaluation.json").read_text())["data"]["kind"] == "drawings"

@@ -199,9 +199,21 @@ def test_archives_have_nothing_to_set(copy):
 
 @pytest.mark.parametrize(
     "name",
-    ["golden.npz", "manifest.json", "../up.onnx", "work/new.onnx", "/tmp/new.onnx", "new.ts", "float.onnx", ".onnx",
-     "float.fast.onnx", "int8.arm.onnx", "", "model.safetensors"],
-)  # fmt: skip
+    [
+        "golden.npz",
+        "manifest.json",
+        "../up.onnx",
+        "work/new.onnx",
+        "/tmp/new.onnx",
+        "new.ts",
+        "float.onnx",
+        ".onnx",
+        "float.fast.onnx",
+        "int8.arm.onnx",
+        "",
+        "model.safetensors",
+    ],
+)
 def test_a_name_that_something_else_has_is_refused(name, copy):
     before = contents(copy)
     with pytest.raises(ArtifactError, match="cannot be the new file's name"):

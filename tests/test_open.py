@@ -149,10 +149,11 @@ def test_a_network_in_memory(people):
 
 def one_node(path, shape, out, op="Flatten"):
     graph = helper.make_graph(
-        [helper.make_node(op, ["image_"], ["embedding"])], "g",
+        [helper.make_node(op, ["image_"], ["embedding"])],
+        "g",
         [helper.make_tensor_value_info("image_", TensorProto.FLOAT, shape)],
         [helper.make_tensor_value_info("embedding", TensorProto.FLOAT, out)],
-    )  # fmt: skip
+    )
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
     return path
 

@@ -15,10 +15,14 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = "qface_toolkit"
 DATA = {"recipes": "*.yaml", "calibration": "*.yaml"}
 MODEL_FILES = {
-    f"{PACKAGE}/models/demo.safetensors", f"{PACKAGE}/models/demo.md", f"{PACKAGE}/py.typed",
-    f"{PACKAGE}/quantize/form_times.json", f"{PACKAGE}/evaluation/published.yaml",
-    f"{PACKAGE}/report/templates/report.html", f"{PACKAGE}/report/templates/report.css",
-}  # fmt: skip
+    f"{PACKAGE}/models/demo.safetensors",
+    f"{PACKAGE}/models/demo.md",
+    f"{PACKAGE}/py.typed",
+    f"{PACKAGE}/quantize/form_times.json",
+    f"{PACKAGE}/evaluation/published.yaml",
+    f"{PACKAGE}/report/templates/report.html",
+    f"{PACKAGE}/report/templates/report.css",
+}
 
 pytestmark = pytest.mark.slow
 
@@ -60,8 +64,13 @@ def test_wheel_holds_these_files_and_nothing_else(wheel, source):
     about = {name for name in names if ".dist-info/" in name}
     assert names - about == expected_files(source)
     assert {name.partition("/")[2] for name in about} == {
-        "METADATA", "WHEEL", "RECORD", "entry_points.txt", "top_level.txt", "licenses/LICENSE",
-    }  # fmt: skip
+        "METADATA",
+        "WHEEL",
+        "RECORD",
+        "entry_points.txt",
+        "top_level.txt",
+        "licenses/LICENSE",
+    }
 
 
 def test_embedded_model_is_small(wheel):

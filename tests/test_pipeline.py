@@ -40,14 +40,28 @@ REPORT = {"report.json", "report.md", "report.html", "model_card.md", "sensitivi
 TIMED = {"report.json", "report.md", "report.html", "model_card.md", "manifest.json"}
 FLOATS = {"float.onnx", "float.fast.onnx"}
 FILES = {
-    *FLOATS, *ARTIFACTS, "model.safetensors", "quantization.json", "golden.npz", "calibration.png", *REPORT,
+    *FLOATS,
+    *ARTIFACTS,
+    "model.safetensors",
+    "quantization.json",
+    "golden.npz",
+    "calibration.png",
+    *REPORT,
     "manifest.json",
-}  # fmt: skip
+}
 STEPS = [
-    "draw calibration images", "1. equalize", "2. calibrate", "3. correct_bias", "export float.onnx",
-    "lower to int8.x86.onnx", "lower to int8.arm.onnx", "lower to int8.x86.ts", "lower to int8.qnnpack.ts",
-    "write golden vectors", "measure",
-]  # fmt: skip
+    "draw calibration images",
+    "1. equalize",
+    "2. calibrate",
+    "3. correct_bias",
+    "export float.onnx",
+    "lower to int8.x86.onnx",
+    "lower to int8.arm.onnx",
+    "lower to int8.x86.ts",
+    "lower to int8.qnnpack.ts",
+    "write golden vectors",
+    "measure",
+]
 
 
 pytestmark = pytest.mark.usefixtures("measured_quickly")

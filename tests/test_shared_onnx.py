@@ -103,8 +103,10 @@ def test_fast_prelu_costs_no_accuracy_against_prelu_in_float(results, capsys):
 
 def test_the_form_for_older_runtimes_gives_the_same_embeddings(result):
     export(result.out, "onnx-x86", sets=["target.onnxruntime=1.18"], out="int8.x86.old.onnx")
-    assert np.array_equal(opened(result, "onnx-x86", "int8.x86.old.onnx")(result.inputs[:8]),
-                          opened(result, "onnx-x86")(result.inputs[:8]))  # fmt: skip
+    assert np.array_equal(
+        opened(result, "onnx-x86", "int8.x86.old.onnx")(result.inputs[:8]),
+        opened(result, "onnx-x86")(result.inputs[:8]),
+    )
 
 
 def test_pixels_as_input_agree_with_the_float_model(result, capsys):

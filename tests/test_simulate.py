@@ -16,12 +16,26 @@ from qface_toolkit.pipeline._open import Wanted, open_embedder
 from qface_toolkit.quantize.simulated import load_simulation
 from qface_toolkit.recipe import list_recipes
 
-SETS = ["calibration.count=24", "steps.0.steps=4", "steps.0.batch_size=8", "steps.0.looks=2",
-        "steps.0.held_out_share=0.34"]  # fmt: skip
+SETS = [
+    "calibration.count=24",
+    "steps.0.steps=4",
+    "steps.0.batch_size=8",
+    "steps.0.looks=2",
+    "steps.0.held_out_share=0.34",
+]
 FILES = {
-    "float.onnx", "float.fast.onnx", "simulation.safetensors", "trace.json", "golden.npz", "calibration.png",
-    "report.json", "report.md", "report.html", "model_card.md", "manifest.json",
-}  # fmt: skip
+    "float.onnx",
+    "float.fast.onnx",
+    "simulation.safetensors",
+    "trace.json",
+    "golden.npz",
+    "calibration.png",
+    "report.json",
+    "report.md",
+    "report.html",
+    "model_card.md",
+    "manifest.json",
+}
 
 
 pytestmark = pytest.mark.usefixtures("measured_quickly")
@@ -100,8 +114,15 @@ def test_sizes_are_those_of_codes_nominal_and_packed(result):
             packed += -(-(module.weight.numel() + 1) * bits // 8) + 4
         elif isinstance(module, torch.nn.BatchNorm2d):
             packed += 4 * 4 * module.num_features
-    ranges = 2 * 4 * sum(1 for name in load_simulation(result / "simulation.safetensors").network.state_dict()
-                         if name.endswith(".high"))  # fmt: skip
+    ranges = (
+        2
+        * 4
+        * sum(
+            1
+            for name in load_simulation(result / "simulation.safetensors").network.state_dict()
+            if name.endswith(".high")
+        )
+    )
     assert figures.payload_bytes == packed + ranges
     assert figures.nominal_bytes < figures.payload_bytes < figures.size_bytes
     assert figures.size_bytes == (result / "simulation.safetensors").stat().st_size

@@ -117,9 +117,12 @@ def test_an_older_runtime_says_what_it_needs(copy, monkeypatch):
     monkeypatch.setattr(onnxruntime, "__version__", "1.20.1")
     found = verdicts(copy)
     assert {name: found[name].verdict for name in FILES} == {
-        "float.onnx": "agrees", "float.fast.onnx": "agrees", "int8.x86.ts": "exact",
-        "int8.x86.onnx": "cannot run", "int8.arm.onnx": "cannot run",
-    }  # fmt: skip
+        "float.onnx": "agrees",
+        "float.fast.onnx": "agrees",
+        "int8.x86.ts": "exact",
+        "int8.x86.onnx": "cannot run",
+        "int8.arm.onnx": "cannot run",
+    }
     assert "needs onnxruntime 1.24.1 or newer, here is 1.20.1" in found["int8.x86.onnx"].reason
 
 

@@ -64,8 +64,9 @@ def test_the_files_hold_codes_of_the_widths(out):
 def test_a_result_remembers_its_widths_and_can_be_lowered_again(out):
     model = load_quantized(out / "quantization.json", out / "model.safetensors")
     assert json.loads((out / "quantization.json").read_text())["scheme"]["layers"][0] == {
-        "match": "linear1_conv", "weights": 8,
-    }  # fmt: skip
+        "match": "linear1_conv",
+        "weights": 8,
+    }
     assert model.scheme.weight_bits("linear1_conv") == 8
     assert model.scheme.compact
     assert on_slope_grid(model.network) is model.network, "slopes of a compact model lie on their grid"

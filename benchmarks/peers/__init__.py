@@ -9,6 +9,10 @@ __all__ = ["Crops", "Effort", "Made", "Materials", "Peer", "all_peers"]
 def all_peers(effort: Effort) -> tuple[Peer, ...]:
     """Return every row of the table, in its order."""
     return (
-        *float_files.PEERS, *ours.peers(effort.recipes), *onnxruntime_static.PEERS, *nncf_openvino.PEERS,
-        *torch_fx.PEERS, *quantface.PEERS,
-    )  # fmt: skip
+        *float_files.PEERS,
+        *ours.peers(effort.recipes),
+        *onnxruntime_static.PEERS,
+        *nncf_openvino.PEERS,
+        *torch_fx.PEERS,
+        *quantface.PEERS,
+    )

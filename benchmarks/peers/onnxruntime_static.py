@@ -11,8 +11,11 @@ from runtimes import ONNXRUNTIME
 
 from peers._base import Made, Materials, Peer
 
-METHODS = {"MinMax": CalibrationMethod.MinMax, "Entropy": CalibrationMethod.Entropy,
-           "Percentile": CalibrationMethod.Percentile}  # fmt: skip
+METHODS = {
+    "MinMax": CalibrationMethod.MinMax,
+    "Entropy": CalibrationMethod.Entropy,
+    "Percentile": CalibrationMethod.Percentile,
+}
 
 
 class Feeds(CalibrationDataReader):
@@ -31,10 +34,15 @@ def quantize(materials: Materials, folder: Path, method: str) -> Made:
     prepared, written = folder / "prepared.onnx", folder / "quantize_static.onnx"
     quant_pre_process(str(materials.float_file), str(prepared), skip_symbolic_shape=True)
     quantize_static(
-        str(prepared), str(written), Feeds(materials.model.spec.preprocess(materials.crops)),
-        quant_format=QuantFormat.QDQ, per_channel=True, activation_type=QuantType.QUInt8,
-        weight_type=QuantType.QInt8, calibrate_method=METHODS[method],
-    )  # fmt: skip
+        str(prepared),
+        str(written),
+        Feeds(materials.model.spec.preprocess(materials.crops)),
+        quant_format=QuantFormat.QDQ,
+        per_channel=True,
+        activation_type=QuantType.QUInt8,
+        weight_type=QuantType.QInt8,
+        calibrate_method=METHODS[method],
+    )
     return Made((written,), ONNXRUNTIME)
 
 

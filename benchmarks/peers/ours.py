@@ -10,8 +10,11 @@ from peers._base import Made, Materials, Peer
 from qface_toolkit.models import FloatModel
 from qface_toolkit.report import Report
 
-BACKENDS = {"int8.x86.onnx": ("onnx-x86", ONNXRUNTIME), "int8.x86.ts": ("torch-x86", TORCH),
-            "int8.openvino.onnx": ("openvino", OPENVINO)}  # fmt: skip
+BACKENDS = {
+    "int8.x86.onnx": ("onnx-x86", ONNXRUNTIME),
+    "int8.x86.ts": ("torch-x86", TORCH),
+    "int8.openvino.onnx": ("openvino", OPENVINO),
+}
 MEASURING = "measure"
 
 

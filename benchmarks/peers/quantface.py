@@ -31,9 +31,13 @@ def best_of_grid(materials: Materials, folder: Path, bits: int) -> Made:
     effort, model = materials.effort, materials.model
     torch.set_num_threads(materials.threads)
     options = Options(
-        weight_bits=bits, activation_bits=bits, steps=max(effort.steps, default=0), batch_size=effort.batch,
-        rates=effort.rates, calibration_images=effort.calibration,
-    )  # fmt: skip
+        weight_bits=bits,
+        activation_bits=bits,
+        steps=max(effort.steps, default=0),
+        batch_size=effort.batch,
+        rates=effort.rates,
+        calibration_images=effort.calibration,
+    )
     learnt, held_out = _inputs(model, effort.pool, None), _inputs(model, min(HELD_OUT, effort.pool), HELD_OUT_SEED)
     found = search(model.network, learnt, held_out, options, seed=0, progress=lambda done, total: None)
     for look in found.trace:

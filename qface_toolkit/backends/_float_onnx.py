@@ -26,11 +26,15 @@ def export_float(network: nn.Module, spec: ModelSpec, facts: Facts) -> bytes:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
             torch.onnx.export(
-                network.eval(), (probe,), buffer,  # type: ignore[arg-type]  # the tracing exporter takes a buffer too
-                dynamo=False, opset_version=_OPSET,
-                input_names=["input"], output_names=["embedding"],
+                network.eval(),
+                (probe,),
+                buffer,  # type: ignore[arg-type]  # the tracing exporter takes a buffer too
+                dynamo=False,
+                opset_version=_OPSET,
+                input_names=["input"],
+                output_names=["embedding"],
                 dynamic_axes={"input": {0: "batch"}, "embedding": {0: "batch"}},
-            )  # fmt: skip
+            )
     except (torch.onnx.errors.OnnxExporterError, RuntimeError) as error:
         raise UnsupportedModel(f"torch.onnx cannot export the float network: {error}", where=spec.name) from error
     model = onnx.load_from_string(buffer.getvalue())

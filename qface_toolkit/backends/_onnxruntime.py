@@ -20,8 +20,15 @@ Outputs = Callable[[npt.NDArray[np.float32]], list[npt.NDArray[Any]]]
 """Runs a file: inputs float32 [N, 3, height, width] to all its outputs."""
 
 RUNTIME_KEY = "qface.onnxruntime"
-ERRORS = (failures.Fail, failures.InvalidGraph, failures.InvalidProtobuf, failures.NotImplemented,
-          failures.InvalidArgument, failures.RuntimeException, failures.NoSuchFile)  # fmt: skip
+ERRORS = (
+    failures.Fail,
+    failures.InvalidGraph,
+    failures.InvalidProtobuf,
+    failures.NotImplemented,
+    failures.InvalidArgument,
+    failures.RuntimeException,
+    failures.NoSuchFile,
+)
 
 
 def open_onnx(
@@ -105,9 +112,7 @@ def session_options(threads: int) -> onnxruntime.SessionOptions:
     return options
 
 
-def _session(
-    artifact: Path, content: str | bytes, options: onnxruntime.SessionOptions
-) -> onnxruntime.InferenceSession:
+def _session(artifact: Path, content: str | bytes, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
     try:
         return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except ERRORS as error:

@@ -87,9 +87,12 @@ def compiled(artifact: Path, content: bytes, batch: int, threads: int, *, timed:
     """
     package = openvino()
     options = {
-        "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads,
-        "ENABLE_CPU_PINNING": False, "PERF_COUNT": timed,
-    }  # fmt: skip
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_PRECISION_HINT": "f32",
+        "INFERENCE_NUM_THREADS": threads,
+        "ENABLE_CPU_PINNING": False,
+        "PERF_COUNT": timed,
+    }
     core = package.Core()
     try:
         model = core.read_model(content)

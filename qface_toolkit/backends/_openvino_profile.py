@@ -75,9 +75,7 @@ def _nodes(network: Any) -> Iterator[_Node]:  # noqa: ANN401 - OpenVINO may be a
         if facts["layerType"] == "Input" or running.intersection(inputs):
             running.add(name)
             places = tuple(dict.fromkeys(int(tag) for tag in _TAG.findall(facts["originalLayersNames"])))
-            yield _Node(
-                facts["layerType"], name, facts["runtimePrecision"], facts["primitiveType"], inputs, places
-            )
+            yield _Node(facts["layerType"], name, facts["runtimePrecision"], facts["primitiveType"], inputs, places)
 
 
 def _times(network: Any, artifact: Path) -> dict[str, float]:  # noqa: ANN401 - OpenVINO may be absent
@@ -114,8 +112,9 @@ def _fusion(model: onnx.ModelProto, shown: list[str], nodes: list[_Node], times:
 
 def _operator(node: _Node, kinds: list[str], shown: list[str], times: Mapping[str, float]) -> Operator:
     """Return a node as the report knows it: named after the layer that it runs, or after what else it does."""
-    ranks = {place: (kinds[place] not in CONVOLUTIONS | LINEAR_LAYERS, kinds[place] in CONVERSIONS)
-             for place in node.places}  # fmt: skip
+    ranks = {
+        place: (kinds[place] not in CONVOLUTIONS | LINEAR_LAYERS, kinds[place] in CONVERSIONS) for place in node.places
+    }
     first = min(node.places, key=lambda place: (ranks[place], place), default=None)
     converts = first is not None and kinds[first] in CONVERSIONS
     return Operator(

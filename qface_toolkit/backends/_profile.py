@@ -49,9 +49,25 @@ _NCHWC = re.compile(r"_nchwc(?:_token_\d+)?$")
 _ABSORBED = frozenset({"Relu", "Clip", "LeakyRelu", "Sigmoid", "Tanh", "HardSigmoid", "Add"})
 """What the runtime may have fused into the convolution before it."""
 _MOVES = CONVERSIONS | {
-    "Transpose", "Flatten", "Reshape", "Squeeze", "Unsqueeze", "Concat", "QLinearConcat", "Split", "Slice", "Identity",
-    "Pad", "Cast", "Gather", "Shape", "Expand", "ReorderInput", "ReorderOutput", "Dropout",
-}  # fmt: skip
+    "Transpose",
+    "Flatten",
+    "Reshape",
+    "Squeeze",
+    "Unsqueeze",
+    "Concat",
+    "QLinearConcat",
+    "Split",
+    "Slice",
+    "Identity",
+    "Pad",
+    "Cast",
+    "Gather",
+    "Shape",
+    "Expand",
+    "ReorderInput",
+    "ReorderOutput",
+    "Dropout",
+}
 _EIGHT_BITS = ("uint8", "int8")
 _FLOATS = ("float", "float16", "double", "bfloat16")
 _INPUT_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8}

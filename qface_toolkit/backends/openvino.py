@@ -74,8 +74,10 @@ def _with_moves(
         if tensor in found or not model.plan.quantized(tensor, OPENVINO.family) or value not in made:
             continue
         scale, zero_point = activation_qparams(model.range_of(tensor, OPENVINO))
-        grid = (numpy_helper.from_array(np.asarray(scale), f"{tensor}.scale"),
-                numpy_helper.from_array(np.asarray(zero_point, np.uint8), f"{tensor}.zero_point"))  # fmt: skip
+        grid = (
+            numpy_helper.from_array(np.asarray(scale), f"{tensor}.scale"),
+            numpy_helper.from_array(np.asarray(zero_point, np.uint8), f"{tensor}.zero_point"),
+        )
         found[tensor] = f"{tensor}.codes"
         file.graph.initializer.extend(grid)
         file.graph.node.append(

@@ -12,7 +12,25 @@ from qface_toolkit.check.timing import Timing
 from qface_toolkit.check.verdict import Finding, Interval, Outcome, Verdict
 
 __all__ = [
-    "Budgets", "Finding", "Interval", "Judged", "Outcome", "Ratio", "Timing", "Verdict", "check_same_model", "compare",
-    "growth", "open_baseline", "open_report", "read_budgets", "render", "time_ratio", "to_junit", "to_markdown",
-    "update_baseline", "verdict_values", "write_page",
-]  # fmt: skip
+    "Budgets",
+    "Finding",
+    "Interval",
+    "Judged",
+    "Outcome",
+    "Ratio",
+    "Timing",
+    "Verdict",
+    "check_same_model",
+    "compare",
+    "growth",
+    "open_baseline",
+    "open_report",
+    "read_budgets",
+    "render",
+    "time_ratio",
+    "to_junit",
+    "to_markdown",
+    "update_baseline",
+    "verdict_values",
+    "write_page",
+]

@@ -23,18 +23,32 @@ def size(now: ArtifactFigures, before: ArtifactFigures, budget: float | None) ->
     fine = now.size_bytes <= allowed + LEAST
     said = f"{figures}; {_percent(budget)} more are allowed" if grown > 0 else figures
     yield Finding(
-        now.name, "size_bytes", "passed" if fine else "failed", said,
-        now.size_bytes, before.size_bytes, allowed, improved=grown < 0,
-    )  # fmt: skip
+        now.name,
+        "size_bytes",
+        "passed" if fine else "failed",
+        said,
+        now.size_bytes,
+        before.size_bytes,
+        allowed,
+        improved=grown < 0,
+    )
 
 
 def layers(now: ArtifactFigures, before: ArtifactFigures, budgets: Budgets) -> Iterator[Finding]:
     rows = (
-        ("integer_convolutions", now.integer_convolutions, before.integer_convolutions,
-         budgets.integer_convolutions_fewer),
-        ("integer_linear_layers", now.integer_linear_layers, before.integer_linear_layers,
-         budgets.integer_linear_layers_fewer),
-    )  # fmt: skip
+        (
+            "integer_convolutions",
+            now.integer_convolutions,
+            before.integer_convolutions,
+            budgets.integer_convolutions_fewer,
+        ),
+        (
+            "integer_linear_layers",
+            now.integer_linear_layers,
+            before.integer_linear_layers,
+            budgets.integer_linear_layers_fewer,
+        ),
+    )
     for figure, here, there, budget in rows:
         if budget is not None and (here is not None or there is not None):
             yield _counted(now.name, figure, here, there, budget, more_is_better=True)
@@ -56,18 +70,26 @@ def operators(now: ArtifactFigures, before: ArtifactFigures, budgets: Budgets) -
 
 
 def _counted(
-    name: str, figure: str, now: int | None, before: int | None, budget: int, named: str = "", *,
+    name: str,
+    figure: str,
+    now: int | None,
+    before: int | None,
+    budget: int,
+    named: str = "",
+    *,
     more_is_better: bool = False,
-) -> Finding:  # fmt: skip
+) -> Finding:
     """Return the finding on a count; `named` tells which kinds changed."""
     what = figure.replace("_", " ")
     if now is None or before is None:
         return Finding(name, figure, "not comparable", f"{what}: counted in only one of the reports", now, before)
     worse = before - now if more_is_better else now - before
     word = "fewer" if (now < before) else "more"
-    told = f"{now} {what}, as many as in the baseline" if now == before else (
-        f"{now} {what}, {abs(worse)} {word} than in the baseline ({before})"
-    )  # fmt: skip
+    told = (
+        f"{now} {what}, as many as in the baseline"
+        if now == before
+        else (f"{now} {what}, {abs(worse)} {word} than in the baseline ({before})")
+    )
     allowed = before - budget if more_is_better else before + budget
     outcome: Outcome = "passed" if worse <= budget else "failed"
     told += f": {named}" if named else ""
@@ -96,9 +118,10 @@ def _changed_kinds(now: Mapping[str, int], before: Mapping[str, int]) -> str:
 
 def agreement(now: ArtifactFigures, before: ArtifactFigures, budgets: Budgets) -> Iterator[Finding]:
     budget_of = {
-        "cosine_mean": budgets.cosine_mean_fall, "cosine_p1": budgets.cosine_p1_fall,
+        "cosine_mean": budgets.cosine_mean_fall,
+        "cosine_p1": budgets.cosine_p1_fall,
         "cosine_min": budgets.cosine_min_fall,
-    }  # fmt: skip
+    }
     here, there = now.agreement, before.agreement
     if here is None and there is None:
         return

@@ -67,9 +67,16 @@ def _judged(name: str, reference: str, now: Ratio, before: Ratio, budget: float)
     if outcome == "inconclusive":
         said += ". The machine was too busy to tell: measure again with --measure"
     return Finding(
-        name, FIGURE, outcome, said, here.value, there.value, there.value * (1 + budget), change,
+        name,
+        FIGURE,
+        outcome,
+        said,
+        here.value,
+        there.value,
+        there.value * (1 + budget),
+        change,
         improved=change.high < 0,
-    )  # fmt: skip
+    )
 
 
 def _moved(change: Interval) -> str:

@@ -24,8 +24,13 @@ json_option = click.option("--json", "as_json", is_flag=True, help="One JSON obj
 
 def voice_options(command: Any) -> Any:  # noqa: ANN401 - a decorator of whatever click makes of a function
     """Add the options of a command that has a result to print and work to report."""
-    verbose = click.option("--verbose", is_flag=True, expose_value=False, callback=_remember,
-                           help="Say how each step gets on, and how long it took.")  # fmt: skip
+    verbose = click.option(
+        "--verbose",
+        is_flag=True,
+        expose_value=False,
+        callback=_remember,
+        help="Say how each step gets on, and how long it took.",
+    )
     quiet = click.option("--quiet", is_flag=True, help="Say nothing but the result.")
     return quiet(verbose(json_option(command)))
 
@@ -36,8 +41,11 @@ def _remember(context: click.Context, parameter: click.Parameter, value: bool) -
 
 def say_row(head: str, text: str) -> None:
     """Print a row of two columns, the second one wrapped where a terminal of the usual width ends."""
-    click.echo(textwrap.fill(head + text, COLUMNS, subsequent_indent=" " * len(head), break_long_words=False,
-                             break_on_hyphens=False))  # fmt: skip
+    click.echo(
+        textwrap.fill(
+            head + text, COLUMNS, subsequent_indent=" " * len(head), break_long_words=False, break_on_hyphens=False
+        )
+    )
 
 
 def show(what: Any) -> None:  # noqa: ANN401 - whatever rich can print

@@ -28,9 +28,18 @@ SUMMARY = "GITHUB_STEP_SUMMARY"
 @click.option("--force", is_flag=True, help="With --update: even if BASE is that of another model.")
 @voice_options
 def check(
-    report: Path, baseline: Path, budgets: Path | None, sets: tuple[str, ...], measure: bool, strict: bool,
-    junit: Path | None, update: bool, force: bool, as_json: bool, quiet: bool,
-) -> int:  # fmt: skip
+    report: Path,
+    baseline: Path,
+    budgets: Path | None,
+    sets: tuple[str, ...],
+    measure: bool,
+    strict: bool,
+    junit: Path | None,
+    update: bool,
+    force: bool,
+    as_json: bool,
+    quiet: bool,
+) -> int:
     """Compare REPORT (report.json or a result's folder) with a baseline, and fail if it lost more than its budgets.
 
     Exit code 1 if a figure is over its budget. Where the machine was too busy to judge a latency, a warning and 0, or

@@ -55,7 +55,7 @@ def compress(
     \b
     qface compress demo --out demo-out
     qface compress backbone.pth --out out --set model.color=bgr
-    """  # fmt: skip
+    """
     from qface_toolkit.pipeline import plan_job, run_job
 
     job = plan_job(checkpoint, command=shlex.join(["qface", *sys.argv[1:]]), **options)

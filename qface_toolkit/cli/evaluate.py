@@ -13,20 +13,31 @@ SUITES = ("quantface",)
 
 
 def _set_options(command: Any) -> Any:  # noqa: ANN401 - a decorator of whatever click makes of a function
-    for option in reversed((
-        click.option("--pairs", type=FOLDER, metavar="FILE", help="An insightface .bin set: LFW, CFP-FP, AgeDB-30, …"),
-        click.option("--faces", type=FOLDER, metavar="DIR", help="A folder of aligned crops for each person."),
-        click.option("--ijb", type=FOLDER, metavar="DIR", help="IJB-B or IJB-C, 1:1, as NIST's licensees have it."),
-        click.option("--synthetic", is_flag=True, help="Drawn identities: tells two models apart without a real face."),
-        click.option(
-            "--suite", nargs=2, type=(click.Choice(SUITES), FOLDER), metavar="quantface DIR",
-            help="Every set in DIR, beside the published rows.",
-        ),
-        click.option("--flip/--no-flip", default=None, help="Add the mirrored image's embedding (pairs, ijb: yes)."),
-        click.option("--folds", default=10, show_default=True, type=click.IntRange(2, 1000), help="Of --pairs."),
-        click.option("--per-identity", type=click.IntRange(2), metavar="N", help="The first N images of a person."),
-        click.option("--groups", type=FOLDER, metavar="CSV", help="image,group: losses within each, for --faces."),
-    )):  # fmt: skip
+    for option in reversed(
+        (
+            click.option(
+                "--pairs", type=FOLDER, metavar="FILE", help="An insightface .bin set: LFW, CFP-FP, AgeDB-30, …"
+            ),
+            click.option("--faces", type=FOLDER, metavar="DIR", help="A folder of aligned crops for each person."),
+            click.option("--ijb", type=FOLDER, metavar="DIR", help="IJB-B or IJB-C, 1:1, as NIST's licensees have it."),
+            click.option(
+                "--synthetic", is_flag=True, help="Drawn identities: tells two models apart without a real face."
+            ),
+            click.option(
+                "--suite",
+                nargs=2,
+                type=(click.Choice(SUITES), FOLDER),
+                metavar="quantface DIR",
+                help="Every set in DIR, beside the published rows.",
+            ),
+            click.option(
+                "--flip/--no-flip", default=None, help="Add the mirrored image's embedding (pairs, ijb: yes)."
+            ),
+            click.option("--folds", default=10, show_default=True, type=click.IntRange(2, 1000), help="Of --pairs."),
+            click.option("--per-identity", type=click.IntRange(2), metavar="N", help="The first N images of a person."),
+            click.option("--groups", type=FOLDER, metavar="CSV", help="image,group: losses within each, for --faces."),
+        )
+    ):
         command = option(command)
     return command
 
@@ -45,9 +56,14 @@ def _set_options(command: Any) -> Any:  # noqa: ANN401 - a decorator of whatever
 @click.option("--force", is_flag=True, help="Replace an evaluation in --out.")
 @voice_options
 def evaluate(
-    model: str, suite: tuple[str, Path] | None, out: Path | None, force: bool, as_json: bool, quiet: bool,
+    model: str,
+    suite: tuple[str, Path] | None,
+    out: Path | None,
+    force: bool,
+    as_json: bool,
+    quiet: bool,
     **options: Any,  # noqa: ANN401
-) -> None:  # fmt: skip
+) -> None:
     """Judge MODEL (a checkpoint, .onnx, .ts, or a result's folder) by the field's protocols.
 
     With --reference, or for a result's folder, every figure is compared with the float model's: what is lost, with

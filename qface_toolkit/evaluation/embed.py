@@ -37,9 +37,7 @@ def embed_images(
     progress: Progress | None = None,
 ) -> Rows:
     """Return the embeddings of all images, float32 [N, D], in their order; see `stream_embeddings`."""
-    parts = stream_embeddings(
-        embedder, images, flip=flip, batch=batch, threads=threads, cache=cache, progress=progress
-    )
+    parts = stream_embeddings(embedder, images, flip=flip, batch=batch, threads=threads, cache=cache, progress=progress)
     rows: Rows = np.empty((0, 0), np.float32)
     for start, part in parts:
         if not len(rows):
@@ -197,9 +195,7 @@ class _Checked:
         return MeasurementError(what, where=where, fix=fix)
 
 
-def _ahead(
-    load: Callable[[range], _Portion], portions: list[range], threads: int
-) -> Generator[_Portion, None, None]:
+def _ahead(load: Callable[[range], _Portion], portions: list[range], threads: int) -> Generator[_Portion, None, None]:
     """Give what `load` returns for each portion, in order, while threads load the next few."""
     with ThreadPoolExecutor(threads, "decode") as pool:
         waiting: deque[Future[_Portion]] = deque()

@@ -121,12 +121,13 @@ def _notes(folder: Path, left_out: int, twice: int) -> tuple[str, ...]:
     inside = Path(os.path.realpath(folder))
     led_out = sum(one.is_symlink() and not Path(os.path.realpath(one)).is_relative_to(inside) for one in entries)
     found = {
-        "images beside the people's folders, which were not used":
-            sum(1 for file in folder.iterdir() if file.suffix.lower() in SUFFIXES and file.is_file()),
+        "images beside the people's folders, which were not used": sum(
+            1 for file in folder.iterdir() if file.suffix.lower() in SUFFIXES and file.is_file()
+        ),
         "links that lead out of the folder, which were not followed": led_out,
         "images that the cap on images a person left out": left_out,
         "images that stand under several people, each a false accept of any model": twice,
-    }  # fmt: skip
+    }
     return tuple(f"{what}: {count}" for what, count in found.items() if count)
 
 

@@ -12,10 +12,22 @@ from qface_toolkit.measure.resampling import Draws
 Figures = npt.NDArray[np.float64]
 
 FIELDS = (
-    "float_tar", "tar", "float_threshold", "threshold", "shift", "kept_far", "kept_tar",
-    "own_genuine_lost", "own_genuine_won", "own_impostor_lost", "own_impostor_won",
-    "kept_genuine_lost", "kept_genuine_won", "kept_impostor_lost", "kept_impostor_won",
-)  # fmt: skip
+    "float_tar",
+    "tar",
+    "float_threshold",
+    "threshold",
+    "shift",
+    "kept_far",
+    "kept_tar",
+    "own_genuine_lost",
+    "own_genuine_won",
+    "own_impostor_lost",
+    "own_impostor_won",
+    "kept_genuine_lost",
+    "kept_genuine_won",
+    "kept_impostor_lost",
+    "kept_impostor_won",
+)
 """What is known at a false accept rate: in `own` each model has its own threshold, in `kept` both the reference's."""
 
 

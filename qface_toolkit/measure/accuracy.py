@@ -139,9 +139,7 @@ def _every_pair(comparison: Comparison) -> Samples:
     return figures
 
 
-def _named(
-    name: str, whole: npt.NDArray[np.float64], drawn: npt.NDArray[np.float64], fars: Sequence[float]
-) -> Samples:
+def _named(name: str, whole: npt.NDArray[np.float64], drawn: npt.NDArray[np.float64], fars: Sequence[float]) -> Samples:
     return {f"{name}@{far_key(far)}": (float(whole[at]), drawn[:, at]) for at, far in enumerate(fars)}
 
 

@@ -17,9 +17,24 @@ CONVERSIONS = frozenset(
     {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "aten::quantize_per_tensor", "aten::dequantize"}
 )
 NORMALISATIONS = frozenset(
-    {"LpNormalization", "ReduceL2", "ReduceSum", "ReduceSumSquare", "Div", "Mul", "Sqrt", "Pow", "Clip", "Max", "Add",
-     "aten::linalg_vector_norm", "aten::clamp_min", "aten::expand_as", "aten::div"}
-)  # fmt: skip
+    {
+        "LpNormalization",
+        "ReduceL2",
+        "ReduceSum",
+        "ReduceSumSquare",
+        "Div",
+        "Mul",
+        "Sqrt",
+        "Pow",
+        "Clip",
+        "Max",
+        "Add",
+        "aten::linalg_vector_norm",
+        "aten::clamp_min",
+        "aten::expand_as",
+        "aten::div",
+    }
+)
 """What may follow the last layer: it works on the embedding, which is float."""
 
 FLOAT_MODEL = "a float model, without QuantizeLinear"

@@ -71,9 +71,7 @@ class TemplateSums:
             what = f"{len(templates)} template numbers came with {len(media)} media numbers"
             raise MeasurementError(what, fix="give one of each for every line of the list of images")
         self.ids, self._template = np.unique(templates, return_inverse=True)
-        _, medium, counts = np.unique(
-            np.stack([templates, media]), axis=1, return_inverse=True, return_counts=True
-        )
+        _, medium, counts = np.unique(np.stack([templates, media]), axis=1, return_inverse=True, return_counts=True)
         self._weights = 1 / counts[medium.ravel()]
         if detector_scores is not None:
             self._weights = self._weights * _scores(detector_scores, len(templates))

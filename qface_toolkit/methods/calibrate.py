@@ -90,9 +90,13 @@ def _forms(model: QuantizedModel, context: Context) -> Mapping[str, Form]:
         return {node.name: cast(Form, wanted) for node in free}
     tensors = [name for name in model.plan.tensors if model.plan.quantized(name, ONNX.family)]
     seen = measure_statistics(
-        model.network, tensors, context.inputs[:FORM_IMAGES],
-        seed=context.seed, batch_size=context.batch_size, progress=lambda done, total: None,
-    )  # fmt: skip
+        model.network,
+        tensors,
+        context.inputs[:FORM_IMAGES],
+        seed=context.seed,
+        batch_size=context.batch_size,
+        progress=lambda done, total: None,
+    )
     propagate_shapes(model.network, model.spec.input_size)
     sensitivity = {name: float(square.sum()) for name, square in seen.sensitivity.items()}
     return choose_forms(model, sensitivity, context.form_times or read_form_times())

@@ -62,9 +62,15 @@ class Distill:
         simulation = prepare(model, context.target)
         growths = simulation.learn_ranges(_learnable(model, context.target)) if options.range_rate else {}
         schedule = Schedule(
-            options.epochs, context.batch_size, options.learning_rate, options.range_rate, options.relation,
-            options.warmup_share, options.patience, context.seed,
-        )  # fmt: skip
+            options.epochs,
+            context.batch_size,
+            options.learning_rate,
+            options.range_rate,
+            options.relation,
+            options.warmup_share,
+            options.patience,
+            context.seed,
+        )
         fine_tune(simulation, list(growths.values()), *lessons.split(held_out), schedule, context.progress)
         trained = with_weights(model, simulation)
         return settle_sums(trained.with_ranges(_grown(model, growths))) if growths else trained

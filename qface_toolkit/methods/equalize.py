@@ -59,9 +59,13 @@ class Equalize:
             raise CalibrationError("there are no calibration images", fix="ask for at least one: calibration.count")
         tensors = [name for name in model.plan.tensors if model.plan.quantized(name, context.target.family)]
         seen = measure_statistics(
-            model.network, tensors, images,
-            seed=context.seed, batch_size=context.batch_size, progress=context.progress,
-        )  # fmt: skip
+            model.network,
+            tensors,
+            images,
+            seed=context.seed,
+            batch_size=context.batch_size,
+            progress=context.progress,
+        )
         if not all(bool(torch.isfinite(square).all()) for square in seen.sensitivity.values()):
             raise CalibrationError(
                 "an activation is infinite or not a number", fix="check model.mean, model.std and the weights"

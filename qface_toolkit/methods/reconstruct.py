@@ -143,9 +143,13 @@ class _Reconstruction:
         outputs = [block.output for block in self.blocks if block.output is not None]
         images = self.context.inputs[: min(self.options.images, FIRST_IMAGES)]
         return measure_statistics(
-            self.model.network, outputs, images,
-            seed=self.context.seed, batch_size=self.context.batch_size, progress=lambda done, total: None,
-        ).sensitivity  # fmt: skip
+            self.model.network,
+            outputs,
+            images,
+            seed=self.context.seed,
+            batch_size=self.context.batch_size,
+            progress=lambda done, total: None,
+        ).sensitivity
 
     def _made(self, network: fx.GraphModule, given: torch.Tensor) -> torch.Tensor:
         with torch.no_grad():

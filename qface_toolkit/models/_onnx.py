@@ -33,8 +33,16 @@ _LARGEST_BYTES = 1 << 30
 _SPARE_WEIGHTS = 1 << 16
 _LONGEST_EMBEDDING = 4096
 _NUMBERS = (operator.sub, operator.add, operator.mul, operator.truediv)
-_DAMAGE = (ValueError, TypeError, LookupError, ArithmeticError, RuntimeError, AttributeError, AssertionError,
-           MemoryError)  # fmt: skip
+_DAMAGE = (
+    ValueError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    RuntimeError,
+    AttributeError,
+    AssertionError,
+    MemoryError,
+)
 """What numpy and torch raise when a damaged node asks for what cannot be."""
 
 

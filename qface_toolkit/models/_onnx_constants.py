@@ -170,9 +170,16 @@ def _kept(_node: OnnxNode, x: Array, _rest: Sequence[Array | None]) -> Array:
 
 
 _VIEWS: Mapping[str, Callable[[OnnxNode, Array, Sequence[Array | None]], Array]] = {
-    "Identity": _kept, "Dropout": _kept, "Cast": _cast, "Unsqueeze": _unsqueeze, "Squeeze": _squeeze,
-    "Transpose": _transpose, "Reshape": _reshape, "Flatten": _flatten, "Slice": _slice,
-}  # fmt: skip
+    "Identity": _kept,
+    "Dropout": _kept,
+    "Cast": _cast,
+    "Unsqueeze": _unsqueeze,
+    "Squeeze": _squeeze,
+    "Transpose": _transpose,
+    "Reshape": _reshape,
+    "Flatten": _flatten,
+    "Slice": _slice,
+}
 """Operators whose result is no larger than their input, and mostly the same memory."""
 
 _Computation = tuple[int, Callable[[], Array]]

@@ -123,10 +123,17 @@ def parse_onnx(data: bytes) -> OnnxFile:
     output, notes = _one_output(graph.output)
     batch, size = _image_size(image)
     return OnnxFile(
-        _needed(nodes, output), initializers, image.name, size, batch, output, opset,
+        _needed(nodes, output),
+        initializers,
+        image.name,
+        size,
+        batch,
+        output,
+        opset,
         _producer(model),
-        {as_text(entry.key): as_text(entry.value) for entry in model.metadata_props}, notes,
-    )  # fmt: skip
+        {as_text(entry.key): as_text(entry.value) for entry in model.metadata_props},
+        notes,
+    )
 
 
 def _producer(model: _Proto) -> str:

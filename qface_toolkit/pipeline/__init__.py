@@ -14,7 +14,27 @@ from qface_toolkit.pipeline._suite import evaluate_suite, write_suite
 from qface_toolkit.pipeline._verify import verify
 
 __all__ = [
-    "Benchmark", "Job", "Protocol", "Tell", "Timed", "benchmark", "compress", "estimate_cost", "evaluate",
-    "evaluate_suite", "export", "export_all", "exported_values", "inspect", "measure_beside", "plan_job",
-    "read_full_recipe", "run_job", "sensitivity", "silent", "verify", "write_evaluation", "write_suite",
-]  # fmt: skip
+    "Benchmark",
+    "Job",
+    "Protocol",
+    "Tell",
+    "Timed",
+    "benchmark",
+    "compress",
+    "estimate_cost",
+    "evaluate",
+    "evaluate_suite",
+    "export",
+    "export_all",
+    "exported_values",
+    "inspect",
+    "measure_beside",
+    "plan_job",
+    "read_full_recipe",
+    "run_job",
+    "sensitivity",
+    "silent",
+    "verify",
+    "write_evaluation",
+    "write_suite",
+]

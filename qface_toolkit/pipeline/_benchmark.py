@@ -128,9 +128,14 @@ class _Candidate:
 
 
 def benchmark(
-    models: Sequence[str | Path], *, threads: int = 1, batch: int = 1, rounds: int = 100, name: str | None = None,
+    models: Sequence[str | Path],
+    *,
+    threads: int = 1,
+    batch: int = 1,
+    rounds: int = 100,
+    name: str | None = None,
     tell: Tell = silent,
-) -> Benchmark:  # fmt: skip
+) -> Benchmark:
     """Time models in turns on batches of drawings; a result's folder stands for its float files and this machine's.
 
     Raises:

@@ -69,9 +69,7 @@ def _why_not(folder: Path, artifact: ArtifactFigures) -> str | None:
 
 
 def _spec(facts: SpecFacts) -> ModelSpec:
-    return ModelSpec(
-        "model", facts.input_size, facts.embedding_size, mean=facts.mean, std=facts.std, color=facts.color
-    )  # fmt: skip
+    return ModelSpec("model", facts.input_size, facts.embedding_size, mean=facts.mean, std=facts.std, color=facts.color)
 
 
 def _openers(

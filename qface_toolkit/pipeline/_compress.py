@@ -142,9 +142,17 @@ class _Run:
                 if progress is not None:
                     batch, prelu = recipe.calibration.batch_size, recipe.target.prelu
                     context = Context(
-                        inputs, target, self.job.seed, batch, progress, prelu, times, reference,
-                        record=self._record, **(sizes(self.job) if step.method == ALLOCATE else {}),
-                    )  # fmt: skip
+                        inputs,
+                        target,
+                        self.job.seed,
+                        batch,
+                        progress,
+                        prelu,
+                        times,
+                        reference,
+                        record=self._record,
+                        **(sizes(self.job) if step.method == ALLOCATE else {}),
+                    )
                     model = METHODS.get(step.method).run(model, step.options, context)
                     self._save(model, *saved)
             if progress is None:

@@ -127,9 +127,7 @@ def _deployed(reference: str | Path | FloatModel) -> str | Path | FloatModel:
 
 def _facts(embedder: Embedder) -> EvaluatedModel:
     size = embedder.spec.embedding_size
-    return EvaluatedModel(
-        name=embedder.name, sha256=embedder.sha256, runtime=embedder.runtime, embedding_size=size
-    )  # fmt: skip
+    return EvaluatedModel(name=embedder.name, sha256=embedder.sha256, runtime=embedder.runtime, embedding_size=size)
 
 
 def _data(description: dict[str, Any]) -> EvaluatedData:
@@ -194,9 +192,16 @@ class _Work:
             found = read_ijb(folder)
         with self.step("embed and compare", f"embed {len(found.images):,} images") as progress:
             judged = judge_templates(
-                found, self.model, self.reference, flip=flip, cache=self.cache, threads=self.threads,
-                draws=self.protocol.draws, seed=self.seed, progress=progress,
-            )  # fmt: skip
+                found,
+                self.model,
+                self.reference,
+                flip=flip,
+                cache=self.cache,
+                threads=self.threads,
+                draws=self.protocol.draws,
+                seed=self.seed,
+                progress=progress,
+            )
         return found.description, flip, judged
 
     def _embedded(self, images: FaceImages, flip: bool) -> tuple[Rows, Rows | None]:
@@ -205,9 +210,7 @@ class _Work:
 
     def _embed(self, embedder: Embedder, images: FaceImages, flip: bool) -> Rows:
         with self.step("embed", f"embed {len(images):,} images with {embedder.name}") as progress:
-            return embed_images(
-                embedder, images, flip=flip, threads=self.threads, cache=self.cache, progress=progress
-            )
+            return embed_images(embedder, images, flip=flip, threads=self.threads, cache=self.cache, progress=progress)
 
 
 def write_evaluation(found: Evaluation, folder: Path, *, force: bool = False) -> tuple[Path, ...]:

@@ -51,11 +51,16 @@ class Job:
     def fingerprint(self) -> str:
         """Return what makes two jobs the same, so that one can go on where the other stopped."""
         return fingerprint_of(
-            source=self.model.source_sha256, structure=to_plain(self.canonical), spec=repr(self.model.spec),
-            recipe=self.recipe.as_plain(), seed=self.seed,
-            calibration=find_set(self.recipe.calibration.set).model_dump(), threads=self.threads, version=__version__,
+            source=self.model.source_sha256,
+            structure=to_plain(self.canonical),
+            spec=repr(self.model.spec),
+            recipe=self.recipe.as_plain(),
+            seed=self.seed,
+            calibration=find_set(self.recipe.calibration.set).model_dump(),
+            threads=self.threads,
+            version=__version__,
             form_times=self.form_times.as_plain() if self.form_times else None,
-        )  # fmt: skip
+        )
 
     @property
     def steps(self) -> tuple[Step, ...]:

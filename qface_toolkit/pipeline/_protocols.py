@@ -162,11 +162,14 @@ def _operating(one: Operating, images: FaceImages) -> OperatingFigures:
 def _changed(pairs: Sequence[ChangedPair], images: FaceImages) -> tuple[ChangedPairFigures, ...]:
     return tuple(
         ChangedPairFigures(
-            first=shown_text(images.name(one.first)), second=shown_text(images.name(one.second)),
-            same=one.same, reference=one.reference, other=one.other,
+            first=shown_text(images.name(one.first)),
+            second=shown_text(images.name(one.second)),
+            same=one.same,
+            reference=one.reference,
+            other=one.other,
         )
         for one in pairs
-    )  # fmt: skip
+    )
 
 
 def _block(kind: type[B], measured: object) -> B:

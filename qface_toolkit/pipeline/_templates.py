@@ -39,9 +39,7 @@ def judge_templates(
     def summed(embedder: Embedder) -> Templates:
         # Raw norms and detector scores weigh the images: mode N1 D1 of insightface's script, as the papers report.
         sums = TemplateSums(found.templates, found.media, norm="keep", detector_scores=found.detector)
-        parts = stream_embeddings(
-            embedder, found.images, flip=flip, cache=cache, threads=threads, progress=progress
-        )
+        parts = stream_embeddings(embedder, found.images, flip=flip, cache=cache, threads=threads, progress=progress)
         for _, rows in parts:
             sums.add(rows)
         return sums.finish()
@@ -72,7 +70,10 @@ def _scores(found: IjbSet, gallery: Templates, probes: Templates) -> Scores:
 def _figures(found: IjbSet, scores: npt.NDArray[np.floating]) -> ModelFigures:
     rates = tar_ijb(scores, found.same)
     templates = TemplateFigures(
-        tar_ijb=rates.tar, fpr=rates.fpr, genuine=rates.genuine, impostors=rates.impostors,
+        tar_ijb=rates.tar,
+        fpr=rates.fpr,
+        genuine=rates.genuine,
+        impostors=rates.impostors,
         unsupported=rates.unsupported,
-    )  # fmt: skip
+    )
     return ModelFigures(templates=templates)

@@ -39,9 +39,7 @@ def take_turns(job: Job, path: Callable[[str], Path], crop: Crop) -> dict[str, L
         torch.set_num_threads(job.threads)
 
 
-def _calls(
-    job: Job, path: Callable[[str], Path], example: npt.NDArray[np.float32]
-) -> dict[str, Callable[[], object]]:
+def _calls(job: Job, path: Callable[[str], Path], example: npt.NDArray[np.float32]) -> dict[str, Callable[[], object]]:
     calls: dict[str, Callable[[], object]] = {
         FLOAT_IN["torch"]: partial(frozen(job.model, example), example),
         FLOAT_ARTIFACT: repeat_onnx(path(FLOAT_ARTIFACT), example, threads=1),

@@ -14,8 +14,23 @@ from qface_toolkit.quantize._edit import bypass, free_name, is_tensor, shape_of,
 _IN_PLACE = (operator.iadd, operator.isub, operator.imul, operator.itruediv)
 _IN_PLACE_IS_LAST = (F.relu, F.relu6, F.leaky_relu, F.hardtanh, F.silu, F.hardswish, F.hardsigmoid, F.elu)
 """Functions whose last argument, given by position, says that they change their input."""
-_VIEWS = ("view", "reshape", "flatten", "squeeze", "unsqueeze", "permute", "transpose", "contiguous", operator.getitem,
-          torch.flatten, torch.reshape, torch.squeeze, torch.unsqueeze, torch.permute, torch.transpose)  # fmt: skip
+_VIEWS = (
+    "view",
+    "reshape",
+    "flatten",
+    "squeeze",
+    "unsqueeze",
+    "permute",
+    "transpose",
+    "contiguous",
+    operator.getitem,
+    torch.flatten,
+    torch.reshape,
+    torch.squeeze,
+    torch.unsqueeze,
+    torch.permute,
+    torch.transpose,
+)
 _OF_A_CONSTANT = ("to", "type_as")
 """What a constant does to follow the image: to another device or type, of which there are none here."""
 

@@ -167,5 +167,9 @@ def _on_pixels(node: fx.Node) -> None:
 
 
 PASSES = (
-    hard_sigmoid_for_unit_clamp, hard_sigmoid_for_relu6, products_for_swishes, drop_expansions, convolutions_for_gates,
-)  # fmt: skip
+    hard_sigmoid_for_unit_clamp,
+    hard_sigmoid_for_relu6,
+    products_for_swishes,
+    drop_expansions,
+    convolutions_for_gates,
+)

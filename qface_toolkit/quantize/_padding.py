@@ -122,9 +122,15 @@ def _with_zeros(conv: nn.Conv2d, rows: tuple[int, int], columns: tuple[int, int]
     weight = F.pad(conv.weight.detach(), (*columns, *rows))
     height, width = weight.shape[2:]
     wider = nn.Conv2d(
-        conv.in_channels, conv.out_channels, (height, width), pair(conv.stride), pair(conv.padding),
-        pair(conv.dilation), conv.groups, bias=conv.bias is not None,
-    )  # fmt: skip
+        conv.in_channels,
+        conv.out_channels,
+        (height, width),
+        pair(conv.stride),
+        pair(conv.padding),
+        pair(conv.dilation),
+        conv.groups,
+        bias=conv.bias is not None,
+    )
     wider.weight.data.copy_(weight)
     if conv.bias is not None and wider.bias is not None:
         wider.bias.data.copy_(conv.bias.detach())

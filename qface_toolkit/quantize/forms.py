@@ -46,8 +46,11 @@ class ConvShape:
 
     def distance(self, other: "ConvShape") -> tuple[bool, float]:
         """Return how unlike two shapes are: another kind of kernel first, then the sizes, in octaves."""
-        pairs = ((self.products, other.products), (self.outputs, other.outputs),
-                 (self.height * self.width, other.height * other.width))  # fmt: skip
+        pairs = (
+            (self.products, other.products),
+            (self.outputs, other.outputs),
+            (self.height * self.width, other.height * other.width),
+        )
         return (self.groups > 1) != (other.groups > 1), sum(abs(math.log2(a / b)) for a, b in pairs)
 
 

@@ -43,9 +43,13 @@ class Quantizer(FakeQuantizeBase):
 
 
 def insert_quantizers(
-    network: fx.GraphModule, probe: torch.Tensor, *, activation: type[Quantizer], weight: type[Quantizer],
+    network: fx.GraphModule,
+    probe: torch.Tensor,
+    *,
+    activation: type[Quantizer],
+    weight: type[Quantizer],
     slope: type[Quantizer],
-) -> fx.GraphModule:  # fmt: skip
+) -> fx.GraphModule:
     """Return a network with quantizers behind its operations and on its weights; the network is used up.
 
     `probe` is an input. `slope` is for the weights of PReLUs.

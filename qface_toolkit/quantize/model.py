@@ -191,9 +191,17 @@ def load_quantized(description_file: Path, weights_file: Path, *, between_steps:
 
 
 _DAMAGE = (
-    LookupError, TypeError, ValueError, AttributeError, ArithmeticError, AssertionError, RuntimeError, OSError,
-    SafetensorError, UnsupportedModel,
-)  # fmt: skip
+    LookupError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    ArithmeticError,
+    AssertionError,
+    RuntimeError,
+    OSError,
+    SafetensorError,
+    UnsupportedModel,
+)
 """What building a network from a description raises that holds anything but what `description` writes."""
 
 

@@ -162,9 +162,7 @@ def _complete(network: fx.GraphModule, forms: Mapping[str, Form]) -> dict[str, F
     return chosen
 
 
-def _grids(
-    network: fx.GraphModule, owners: Mapping[str, str], forms: Mapping[str, Form]
-) -> dict[str, tuple[str, ...]]:
+def _grids(network: fx.GraphModule, owners: Mapping[str, str], forms: Mapping[str, Form]) -> dict[str, tuple[str, ...]]:
     """Join the range of a scaled PReLU with its input's: Max compares their codes, so they lie on one grid."""
     joined = {owner: owner for owner in owners.values()}
     for node in network.graph.nodes:

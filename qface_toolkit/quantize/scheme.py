@@ -163,9 +163,9 @@ def weight_scales(
 ) -> npt.NDArray[np.float32]:
     """Return one symmetric scale for each output channel (axis 0), whose largest weight gets the largest code."""
     largest = np.abs(weight.reshape(len(weight), -1)).max(axis=1)
-    scales: npt.NDArray[np.float32] = np.maximum(
-        largest / np.asarray(largest_code, np.float32), SMALLEST_SCALE
-    ).astype(np.float32)
+    scales: npt.NDArray[np.float32] = np.maximum(largest / np.asarray(largest_code, np.float32), SMALLEST_SCALE).astype(
+        np.float32
+    )
     return scales
 
 

@@ -58,10 +58,15 @@ class SimulatedModel:
 def simulation_bytes(model: SimulatedModel, facts: Mapping[str, str]) -> bytes:
     """Return the file of a simulation."""
     told = {
-        "kind": QUANTFACE, "facts": dict(facts), "spec": asdict(model.spec), "structure": model.structure,
-        "weight_bits": model.weight_bits, "activation_bits": model.activation_bits, "chosen": model.chosen,
+        "kind": QUANTFACE,
+        "facts": dict(facts),
+        "spec": asdict(model.spec),
+        "structure": model.structure,
+        "weight_bits": model.weight_bits,
+        "activation_bits": model.activation_bits,
+        "chosen": model.chosen,
         "trace": [dict(one) for one in model.trace],
-    }  # fmt: skip
+    }
     return file_bytes(model.network.state_dict(), told)
 
 
@@ -126,9 +131,19 @@ def load_simulation(path: Path) -> SimulatedModel:
 
 
 _DAMAGE = (
-    LookupError, TypeError, ValueError, AttributeError, ArithmeticError, AssertionError, RuntimeError, OSError,
-    RecursionError, SafetensorError, UnsupportedModel, ArtifactError,
-)  # fmt: skip
+    LookupError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    ArithmeticError,
+    AssertionError,
+    RuntimeError,
+    OSError,
+    RecursionError,
+    SafetensorError,
+    UnsupportedModel,
+    ArtifactError,
+)
 """What building a network from a description raises that holds anything but what `simulation_bytes` writes."""
 
 

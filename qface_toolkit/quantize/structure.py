@@ -20,16 +20,28 @@ _NORM = ("num_features", "eps", "momentum", "affine", "track_running_stats")
 MODULES: Mapping[str, tuple[type[nn.Module], tuple[str, ...]]] = {
     kind.__name__: (kind, options)
     for kind, options in (
-        (nn.Conv2d, _CONV), (nn.Linear, ("in_features", "out_features")), (nn.PReLU, ("num_parameters",)),
-        (nn.BatchNorm1d, _NORM), (nn.BatchNorm2d, _NORM), (nn.ReLU, ()), (nn.ReLU6, ()),
-        (nn.LeakyReLU, ("negative_slope",)), (nn.Hardtanh, ("min_val", "max_val")), (nn.Sigmoid, ()),
-        (nn.Hardsigmoid, ()), (nn.SiLU, ()), (nn.Hardswish, ()), (nn.Dropout, ("p",)), (nn.Dropout2d, ("p",)),
-        (nn.Identity, ()), (nn.Flatten, ("start_dim", "end_dim")),
+        (nn.Conv2d, _CONV),
+        (nn.Linear, ("in_features", "out_features")),
+        (nn.PReLU, ("num_parameters",)),
+        (nn.BatchNorm1d, _NORM),
+        (nn.BatchNorm2d, _NORM),
+        (nn.ReLU, ()),
+        (nn.ReLU6, ()),
+        (nn.LeakyReLU, ("negative_slope",)),
+        (nn.Hardtanh, ("min_val", "max_val")),
+        (nn.Sigmoid, ()),
+        (nn.Hardsigmoid, ()),
+        (nn.SiLU, ()),
+        (nn.Hardswish, ()),
+        (nn.Dropout, ("p",)),
+        (nn.Dropout2d, ("p",)),
+        (nn.Identity, ()),
+        (nn.Flatten, ("start_dim", "end_dim")),
         (nn.MaxPool2d, ("kernel_size", "stride", "padding", "dilation", "ceil_mode")),
         (nn.AvgPool2d, ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad")),
         (nn.AdaptiveAvgPool2d, ("output_size",)),
     )
-}  # fmt: skip
+}
 """Name of a module -> its class and the constructor's arguments that describe it; biases are told by `bias`."""
 
 FUNCTIONS: Mapping[str, Callable[..., Any]] = {
@@ -42,9 +54,21 @@ FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     for name in names.split()
 }
 METHODS = frozenset(
-    ("view", "reshape", "flatten", "permute", "mean", "squeeze", "unsqueeze", "contiguous", "relu", "sigmoid", "clamp",
-     "size")
-)  # fmt: skip
+    (
+        "view",
+        "reshape",
+        "flatten",
+        "permute",
+        "mean",
+        "squeeze",
+        "unsqueeze",
+        "contiguous",
+        "relu",
+        "sigmoid",
+        "clamp",
+        "size",
+    )
+)
 _MOST_NODES, _LARGEST_NUMBER, _DEEPEST = 20_000, 1 << 24, 4
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,199}", re.ASCII)
 _PATH = re.compile(r"[A-Za-z0-9_]{1,200}(\.[A-Za-z0-9_]{1,200}){0,20}", re.ASCII)
@@ -58,8 +82,9 @@ def structure_of(network: fx.GraphModule) -> list[dict[str, Any]]:
         UnsupportedModel: naming the nodes that call anything but what is listed here.
     """
     found = [_plain_node(network, node) for node in network.graph.nodes]
-    strangers = [f"{node.name} ({node.target})" for node, plain in zip(network.graph.nodes, found, strict=True)
-                 if plain is None]  # fmt: skip
+    strangers = [
+        f"{node.name} ({node.target})" for node, plain in zip(network.graph.nodes, found, strict=True) if plain is None
+    ]
     if strangers:
         what = "the network cannot be written down with its simulation: it calls what is not listed"
         raise UnsupportedModel(what, where="; ".join(strangers[:12]), fix="replace these operations by common ones")

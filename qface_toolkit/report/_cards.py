@@ -169,4 +169,3 @@ def _judged(report: Report, evaluation: Evaluation | None) -> Sign:
     if not belongs(evaluation, report):
         return Sign(False, f"the evaluation is of another file: {clean(evaluation.model.name)}")
     return Sign(evaluation.data.kind != "drawings", f"evaluated on {data_said(evaluation)}")
-

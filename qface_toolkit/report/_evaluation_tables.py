@@ -103,10 +103,14 @@ def _accuracy(found: Evaluation) -> Section:
         headings = ("", "accuracy", "spread", "TAR@1e-3", "spread")
         lists = ((name, one.pair_list) for name, one in _models(found) if one.pair_list)
         rows = [
-            (name, *(_percent(value) for value in (one.pair_accuracy, one.pair_accuracy_std)),
-             _percent(one.tar_bin.get("1e-3")), _percent(one.tar_bin_std.get("1e-3")))
+            (
+                name,
+                *(_percent(value) for value in (one.pair_accuracy, one.pair_accuracy_std)),
+                _percent(one.tar_bin.get("1e-3")),
+                _percent(one.tar_bin_std.get("1e-3")),
+            )
             for name, one in lists
-        ]  # fmt: skip
+        ]
         folds = found.data.details.get("folds")
         said = (f"{found.data.pairs:,} pairs in {folds} folds, each judged by the best threshold of the others.",)
         return Section(ACCURACY, said, headings, tuple(rows))
@@ -123,8 +127,10 @@ def _every_pair(found: Evaluation) -> Section:
         rows.append((name, *cells, _percent(one.rates.eer), _percent(one.rank1)))
         balanced = [_percent(one.balanced.tar.get(far)) for far in fars]
         rows.append(("  balanced", *balanced, _percent(one.balanced.eer), ""))
-    said = [f"TAR at each FAR over {first.genuine:,} genuine and {first.impostors:,} impostor pairs, in percent.",
-            "Balanced: every person, and every two people, weigh the same."]  # fmt: skip
+    said = [
+        f"TAR at each FAR over {first.genuine:,} genuine and {first.impostors:,} impostor pairs, in percent.",
+        "Balanced: every person, and every two people, weigh the same.",
+    ]
     if first.rates.unsupported:
         left = ", ".join(first.rates.unsupported)
         said.append(f"FAR {left}: left out, the impostor pairs are too few for it.")
@@ -144,8 +150,12 @@ def _templates(found: Evaluation) -> Section:
     return Section(ACCURACY, tuple(said), ("", *fars), tuple(rows))
 
 
-_LOSSES = {"tar": "TAR", "mixed_tar": "TAR, float gallery", "pair_accuracy": "pair accuracy",
-           "mixed_pair_accuracy": "pair accuracy, float gallery"}  # fmt: skip
+_LOSSES = {
+    "tar": "TAR",
+    "mixed_tar": "TAR, float gallery",
+    "pair_accuracy": "pair accuracy",
+    "mixed_pair_accuracy": "pair accuracy, float gallery",
+}
 
 
 def _losses(paired: PairedFigures) -> Section:
@@ -217,24 +227,25 @@ def _drift(paired: PairedFigures) -> list[Section]:
 
 
 def _drift_row(name: str, one: DriftFigures) -> tuple[str, ...]:
-    shown = (one.percentiles.get(key) for key in ("1", "50", "99"))
-    cells = (NOTHING if value is None else f"{value:+.4f}" for value in shown)
+    cells = (NOTHING if value is None else f"{value:+.4f}" for value in map(one.percentiles.get, ("1", "50", "99")))
     return (name, f"{_number(one.mean, '+.4f')} {_interval(one.mean, 1, 4)}", f"{one.std:.4f}", *cells)
 
 
 def _changed(paired: PairedFigures) -> list[Section]:
     rows = [
-        (f"{clean(one.first, 60)} / {clean(one.second, 60)}", "genuine" if one.same else "impostor",
-         f"{one.reference:.4f}", f"{one.other:.4f}")
-        for same in (True, False)
-        for one in [pair for pair in paired.most_changed if pair.same == same][:PAIRS_SHOWN]
-    ]  # fmt: skip
+        (
+            f"{clean(one.first, 60)} / {clean(one.second, 60)}",
+            "genuine" if one.same else "impostor",
+            f"{one.reference:.4f}",
+            f"{one.other:.4f}",
+        )
+        for kind in (True, False)
+        for one in [pair for pair in paired.most_changed if pair.same == kind][:PAIRS_SHOWN]
+    ]
     return [Section(CHANGED, (), ("pair", "kind", "float", "this"), tuple(rows))] if rows else []
 
 
 def _groups(found: Evaluation) -> list[Section]:
-    if not found.groups:
-        return []
     fars = [key.partition("@")[2] for one in found.groups.values() for key in one.figures if key.startswith("tar_lost")]
     far = "1e-4" if "1e-4" in fars else min(fars, key=float, default="")
     rows, skipped = [], []
@@ -244,11 +255,10 @@ def _groups(found: Evaluation) -> list[Section]:
             continue
         lost = _lost_and_gap(one.figures, one.gaps, f"tar_lost@{far}")
         mean = one.figures.get("cosine_mean")
-        people = f"{one.people:,}"
-        rows.append((clean(name, LONGEST_NAME), people, cosine(mean.value if mean else None), *lost))
+        rows.append((clean(name, LONGEST_NAME), f"{one.people:,}", cosine(mean.value if mean else None), *lost))
     headings = ("group", "people", "cosine", f"TAR@{far} lost (95 %)", "more than all (95 %)")
     said = ("Pairs within each group; losses in points.", *skipped)
-    return [Section("Groups", said, headings, tuple(rows))]
+    return [Section("Groups", said, headings, tuple(rows))] if found.groups else []
 
 
 def _lost_and_gap(figures: Mapping[str, Figure], gaps: Mapping[str, Figure], key: str) -> list[str]:
@@ -257,10 +267,11 @@ def _lost_and_gap(figures: Mapping[str, Figure], gaps: Mapping[str, Figure], key
 
 
 def _conditions(found: Evaluation) -> Section:
-    model, flip = found.model, "added" if found.flip else "not used"
+    model = found.model
     lines = [f"{clean(model.name)}: {clean(model.runtime)}, {model.embedding_size} numbers, sha256 {model.sha256[:12]}"]
     if found.reference:
         lines.append(f"float model: {clean(found.reference.name)}, {clean(found.reference.runtime)}")
+    flip = "added" if found.flip else "not used"
     lines.append(f"images: {data_said(found)}, sha256 {found.data.sha256[:12]}; mirrored image: {flip}")
     return Section("Conditions", (*lines, *map(clean, found.notes)))
 

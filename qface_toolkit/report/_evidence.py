@@ -67,8 +67,19 @@ def _figures(report: Report) -> Section:
             cells = latency_cells(latency)
             rows.append(["float model", runtime_name(runtime), NOTHING, NOTHING, *cells, times(1.0), *[NOTHING] * 4])
         rows += [_figures_row(artifact) for artifact in report.artifacts if artifact.runtime == runtime]
-    headings = ("file", "runtime", "MB", "size", "median ms", "p90 ms", "faster", "than fast", "cosine mean",
-                "1st percentile", "lowest")  # fmt: skip
+    headings = (
+        "file",
+        "runtime",
+        "MB",
+        "size",
+        "median ms",
+        "p90 ms",
+        "faster",
+        "than fast",
+        "cosine mean",
+        "1st percentile",
+        "lowest",
+    )
     table = Table("Every file: bytes, milliseconds and cosines", headings, rows, texts=2)
     return Section("figures", "Float against compressed", blocks=(table, Notes(list(_conditions(report)))))
 
@@ -113,10 +124,15 @@ def _budget(block: BudgetBlock) -> Section:
 def _verification(block: VerificationBlock) -> Section:
     fars = list(block.float_model.tar)
     rows = [
-        [clean(name), percent(one.pair_accuracy), percent(one.pair_accuracy_std), str(one.pairs),
-         *(percent(one.tar[far]) if far in one.tar else NOTHING for far in fars)]
+        [
+            clean(name),
+            percent(one.pair_accuracy),
+            percent(one.pair_accuracy_std),
+            str(one.pairs),
+            *(percent(one.tar[far]) if far in one.tar else NOTHING for far in fars),
+        ]
         for name, one in (("float model", block.float_model), *block.artifacts.items())
-    ]  # fmt: skip
+    ]
     headings = ("model", "accuracy", "spread", "pairs", *(f"TAR at FAR {clean(far, 12)}" for far in fars))
     table = Table("Verification of held-out drawings", headings, rows)
     return Section("accuracy", "Telling people apart", (clean(block.protocol),), (table,))
@@ -199,11 +215,15 @@ def _layers(name: str, cost: CostFigures, compared: LayerFigures | None) -> Tabl
 def _kinds(artifact: ArtifactFigures) -> Table:
     found = artifact.cost.kinds if artifact.cost else ()
     rows = [
-        [clean(kind.kind, 40), _ARITHMETIC[kind.arithmetic], str(kind.count),
-         NOTHING if kind.time_ms is None else f"{kind.time_ms:.3f}",
-         NOTHING if kind.share is None else Cell(percent(kind.share), kind.share)]
+        [
+            clean(kind.kind, 40),
+            _ARITHMETIC[kind.arithmetic],
+            str(kind.count),
+            NOTHING if kind.time_ms is None else f"{kind.time_ms:.3f}",
+            NOTHING if kind.share is None else Cell(percent(kind.share), kind.share),
+        ]
         for kind in found
-    ]  # fmt: skip
+    ]
     return Table(f"What runs for {clean(artifact.name)}", ("operator", "on", "count", "ms", "share"), rows, texts=2)
 
 

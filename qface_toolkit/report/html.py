@@ -26,9 +26,7 @@ SHEET_SIDE = 960
 _SHEET_QUALITY = 60
 
 
-def to_html(
-    report: Report, *, calibration_png: bytes | None = None, evaluation: Evaluation | None = None
-) -> str:  # fmt: skip
+def to_html(report: Report, *, calibration_png: bytes | None = None, evaluation: Evaluation | None = None) -> str:
     """Return the page of a report; the same report gives the same page.
 
     `calibration_png` is the contact sheet, which is shown only if it holds drawings: a page is sent around, and what
@@ -40,14 +38,18 @@ def to_html(
     sheet = _sheet(calibration_png, report.calibration) if calibration_png is not None else None
     sections: list[Section] = [*evidence(report, evaluation), calibration(report.calibration, sheet)]
     sections += [loading(report), provenance(report), repetition(report)]
-    return _environment().get_template(PAGE).render(
-        name=clean(report.source.name, 80),
-        verdict=verdict(report),
-        cards=cards(report, evaluation),
-        signs=signs(report, evaluation),
-        sections=sections,
-        version=clean(report.environment.versions.get("qface_toolkit", ""), 40),
-    )  # fmt: skip
+    return (
+        _environment()
+        .get_template(PAGE)
+        .render(
+            name=clean(report.source.name, 80),
+            verdict=verdict(report),
+            cards=cards(report, evaluation),
+            signs=signs(report, evaluation),
+            sections=sections,
+            version=clean(report.environment.versions.get("qface_toolkit", ""), 40),
+        )
+    )
 
 
 def _environment() -> jinja2.Environment:

@@ -24,8 +24,20 @@ from qface_toolkit.report.evaluation import section_markdown
 from qface_toolkit.report.schema import Report
 
 _TAGS = ["face-recognition", "face-verification", "quantization", "int8", "onnx"]
-_HUB_LICENCES = ("apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "cc-by-4.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0",
-                 "cc-by-sa-4.0", "cc0-1.0", "gpl-3.0", "lgpl-3.0", "unlicense")  # fmt: skip
+_HUB_LICENCES = (
+    "apache-2.0",
+    "mit",
+    "bsd-2-clause",
+    "bsd-3-clause",
+    "cc-by-4.0",
+    "cc-by-nc-4.0",
+    "cc-by-nc-sa-4.0",
+    "cc-by-sa-4.0",
+    "cc0-1.0",
+    "gpl-3.0",
+    "lgpl-3.0",
+    "unlicense",
+)
 """Names that a hub knows; any other licence goes under `other`, with its own words beside it."""
 _REAL = {True: "no real face", False: "real faces", None: "it is unknown whether they show real faces"}
 _LONGEST = 1000
@@ -126,11 +138,20 @@ def _figures(report: Report) -> list[str]:
         found = one.agreement
         cosines = (found.cosine_mean, found.cosine_p1, found.cosine_min) if found else (None,) * 3
         rows.append(
-            (escape(one.name), escape(runtime_name(one.runtime)), megabytes(one.size_bytes),
-             *latency_cells(one.latency), times(one.times_faster), *map(cosine, cosines))
-        )  # fmt: skip
-    said = [f"Cosines to the float model on {one.agreement.images} held-out drawings." for one in report.artifacts[:1]
-            if one.agreement]  # fmt: skip
+            (
+                escape(one.name),
+                escape(runtime_name(one.runtime)),
+                megabytes(one.size_bytes),
+                *latency_cells(one.latency),
+                times(one.times_faster),
+                *map(cosine, cosines),
+            )
+        )
+    said = [
+        f"Cosines to the float model on {one.agreement.images} held-out drawings."
+        for one in report.artifacts[:1]
+        if one.agreement
+    ]
     machine = f"Times: one image on one thread of {escape(report.environment.cpu)}."
     return ["## Size, time and agreement", "", *markdown_table(headings, rows), "", *said, machine]
 
@@ -150,8 +171,11 @@ def _limits(report: Report, evaluation: Evaluation | None) -> list[str]:
     drawn = evaluation is None or evaluation.data.kind == "drawings"
     faces = ["- No figure here was taken on faces of real people."] if drawn else []
     groups = [] if evaluation and evaluation.groups else ["- Losses were not compared between groups of people."]
-    islands = [f"- {escape(one.name)} computes in float: {escape(', '.join(one.float_islands))}"
-               for one in report.artifacts if one.quantized and one.float_islands]  # fmt: skip
+    islands = [
+        f"- {escape(one.name)} computes in float: {escape(', '.join(one.float_islands))}"
+        for one in report.artifacts
+        if one.quantized and one.float_islands
+    ]
     return [
         "## Known limits",
         "",

@@ -93,8 +93,12 @@ class LatencyFigures(Block):
     @classmethod
     def of(cls, latency: Latency, *, threads: int, batch: int) -> "LatencyFigures":
         """Return what was measured, with the conditions it was measured under."""
-        figures = {"p50_ms": latency.p50_ms, "p90_ms": latency.p90_ms, "samples_ms": latency.samples_ms,
-                   "among": latency.among}  # fmt: skip
+        figures = {
+            "p50_ms": latency.p50_ms,
+            "p90_ms": latency.p90_ms,
+            "samples_ms": latency.samples_ms,
+            "among": latency.among,
+        }
         return cls.model_validate({**figures, "threads": threads, "batch": batch})
 
 

@@ -10,9 +10,14 @@ from qface_toolkit.report._values import Block, Rate
 
 SUITE_VERSION: Literal[1] = 1
 TITLES = {
-    "lfw": "LFW", "cfp_fp": "CFP-FP", "agedb_30": "AgeDB", "calfw": "CALFW", "cplfw": "CPLFW",
-    "ijbb": "IJB-B", "ijbc": "IJB-C",
-}  # fmt: skip
+    "lfw": "LFW",
+    "cfp_fp": "CFP-FP",
+    "agedb_30": "AgeDB",
+    "calfw": "CALFW",
+    "cplfw": "CPLFW",
+    "ijbb": "IJB-B",
+    "ijbc": "IJB-C",
+}
 _IJB_FAR = "1e-4"
 LONGEST_ROW = 30
 

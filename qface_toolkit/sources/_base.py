@@ -84,7 +84,12 @@ class Source(Protocol):
 
     # Each source has options of its own; they were read by its own schema.
     def open(
-        self, options: Any, *, count: int, seed: int, model: "FloatModel | None" = None  # noqa: ANN401
+        self,
+        options: Any,  # noqa: ANN401
+        *,
+        count: int,
+        seed: int,
+        model: "FloatModel | None" = None,
     ) -> ImageSet:
         """Return a set of `count` images; `model` is the one that they are for, where it is known.
 

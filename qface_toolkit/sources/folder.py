@@ -56,7 +56,12 @@ class Folder:
         return Provenance(contains_no_real_face_data=None)
 
     def open(
-        self, options: Any, *, count: int, seed: int, model: "FloatModel | None" = None  # noqa: ANN401  see Source
+        self,
+        options: Any,  # noqa: ANN401  see Source
+        *,
+        count: int,
+        seed: int,
+        model: "FloatModel | None" = None,
     ) -> FolderCrops:
         """Return `count` of the folder's files, sorted by name and spread evenly over it; the seed changes nothing.
 

@@ -103,7 +103,12 @@ class Matched:
         return Provenance(None, (REFINED, *version_warnings()), parameters)
 
     def open(
-        self, options: Any, *, count: int, seed: int, model: "FloatModel | None" = None  # noqa: ANN401  see Source
+        self,
+        options: Any,  # noqa: ANN401  see Source
+        *,
+        count: int,
+        seed: int,
+        model: "FloatModel | None" = None,
     ) -> ImageSet:
         """Return a set of `count` images; nothing is drawn or refined before it is asked for.
 

@@ -45,7 +45,12 @@ class Noise:
         return Provenance(contains_no_real_face_data=True)
 
     def open(
-        self, options: Any, *, count: int, seed: int, model: "FloatModel | None" = None  # noqa: ANN401  see Source
+        self,
+        options: Any,  # noqa: ANN401  see Source
+        *,
+        count: int,
+        seed: int,
+        model: "FloatModel | None" = None,
     ) -> NoiseCrops:
         """Return a set of `count` crops."""
         return NoiseCrops(count=count, seed=seed)

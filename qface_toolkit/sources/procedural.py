@@ -75,7 +75,12 @@ class Procedural:
         return Provenance(contains_no_real_face_data=True, warnings=version_warnings())
 
     def open(
-        self, options: Any, *, count: int, seed: int, model: "FloatModel | None" = None  # noqa: ANN401  see Source
+        self,
+        options: Any,  # noqa: ANN401  see Source
+        *,
+        count: int,
+        seed: int,
+        model: "FloatModel | None" = None,
     ) -> Drawings:
         """Return a set of `count` drawings; nothing is drawn before it is asked for."""
         return Drawings(options, count=count, seed=seed)

@@ -117,8 +117,10 @@ def drawings(size):
 def test_everything_stays_in_the_fast_layout(tmp_path):
     network = trained(IResNetPlan((1, 2, 1, 1), (16, 16, 32, 32), 16, 16, grid=(2, 2)).build())
     _, file = written(network, (32, 32), tmp_path)
-    counts = [sum(isinstance(module, kind) for module in canonicalise(network, (32, 32)).modules())
-              for kind in (nn.Conv2d, nn.PReLU)]  # fmt: skip
+    counts = [
+        sum(isinstance(module, kind) for module in canonicalise(network, (32, 32)).modules())
+        for kind in (nn.Conv2d, nn.PReLU)
+    ]
     operators = inspect_onnx(file).counts
     # Both products of each PReLU are convolutions, and the ReLU and the sums are fused into them.
     expected = {"Conv": counts[0] + 2 * counts[1], "ReorderOutput": 1, "Flatten": 1, "Gemm": 1}

@@ -20,9 +20,7 @@ from qface_toolkit.quantize.scheme import activation_qparams
 from qface_toolkit.quantize.weights import Width, is_depthwise, largest_codes, layer_grid
 
 
-@pytest.fixture(
-    scope="module", params=["mobilefacenet", "iresnet", pytest.param("pocketnet", marks=pytest.mark.slow)]
-)
+@pytest.fixture(scope="module", params=["mobilefacenet", "iresnet", pytest.param("pocketnet", marks=pytest.mark.slow)])
 def model(request):
     return calibrated(*small_network(request.param))
 

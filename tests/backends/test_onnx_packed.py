@@ -137,11 +137,17 @@ ARRAYS = st.one_of(
     st.builds(shaped, st.lists(st.integers(-(2**31), 2**31 - 1), min_size=1), SHAPES, st.just(np.int32)),
     st.builds(shaped, st.lists(st.integers(-40000, 40000), min_size=1), SHAPES, st.just(np.int32)),
     st.builds(shaped, st.lists(st.floats(width=32), min_size=1), SHAPES, st.just(np.float32)),
-    st.builds(lambda codes, shape: shaped(codes, shape, np.float32) * GRID,
-              st.lists(st.integers(-130, 130), min_size=1), SHAPES),
-    st.builds(lambda codes, shape: np.float32(2) ** shaped(codes, shape, np.float32),
-              st.lists(st.integers(-20, 20), min_size=1), SHAPES),
-)  # fmt: skip
+    st.builds(
+        lambda codes, shape: shaped(codes, shape, np.float32) * GRID,
+        st.lists(st.integers(-130, 130), min_size=1),
+        SHAPES,
+    ),
+    st.builds(
+        lambda codes, shape: np.float32(2) ** shaped(codes, shape, np.float32),
+        st.lists(st.integers(-20, 20), min_size=1),
+        SHAPES,
+    ),
+)
 
 
 @settings(max_examples=60, deadline=None)

@@ -13,8 +13,21 @@ from qface_toolkit.backends import BACKENDS
 from qface_toolkit.quantize.graph import operation
 
 BACKEND = BACKENDS.get("onnx-x86")
-FLOAT = {"Conv", "Gemm", "MatMul", "PRelu", "BatchNormalization", "Add", "Relu", "Clip", "Concat", "AveragePool",
-         "GlobalAveragePool", "DequantizeLinear", "MaxPool"}  # fmt: skip
+FLOAT = {
+    "Conv",
+    "Gemm",
+    "MatMul",
+    "PRelu",
+    "BatchNormalization",
+    "Add",
+    "Relu",
+    "Clip",
+    "Concat",
+    "AveragePool",
+    "GlobalAveragePool",
+    "DequantizeLinear",
+    "MaxPool",
+}
 """What must not be left after optimization; pools and concatenations run on codes under other names."""
 
 

@@ -66,9 +66,11 @@ def test_names_shapes_and_metadata(written):
 
 @pytest.mark.parametrize(
     "name",
-    [name if name == "mobilefacenet" else pytest.param(name, marks=pytest.mark.slow)
-     for name in ("mobilefacenet", "mobilefacenet-relu6", "iresnet", "pocketnet")],
-)  # fmt: skip
+    [
+        name if name == "mobilefacenet" else pytest.param(name, marks=pytest.mark.slow)
+        for name in ("mobilefacenet", "mobilefacenet-relu6", "iresnet", "pocketnet")
+    ],
+)
 def test_every_layer_runs_on_integers(name, tmp_path):
     network, size = small_network(name)
     opened("openvino", calibrated(network, size, smooth_images(size, count=1)), tmp_path)

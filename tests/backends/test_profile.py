@@ -35,17 +35,26 @@ def declared():
 
 SECOND = helper.make_tensor_value_info("b", TensorProto.FLOAT, [1])
 REFUSED = {
-    "cycle": (model(node("Add", "image", "b", output="a"), node("Add", "a", "image", output="b"), node("Relu", "b")),
-              "not acyclic"),
+    "cycle": (
+        model(node("Add", "image", "b", output="a"), node("Add", "a", "image", output="b"), node("Relu", "b")),
+        "not acyclic",
+    ),
     "missing": (model(node("Add", "image", "nowhere")), "'nowhere' is not"),
     "unknown operator": (model(node("Frobnicate", "image", name="odd")), '"odd", Frobnicate'),
     "huge image": (model(node("Relu", "image"), shape=(1, 3, 1 << 20, 1 << 20)), "more than any picture"),
     "no image": (model(node("Relu", "image"), shape=()), "0 axes"),
     "two images": (model(node("Relu", "image"), more_inputs=[SECOND]), "2 inputs"),
     "bytes that are not there": (model(node("Add", "image", "w"), constants=[declared()]), "refuses the file"),
-    "terabytes": (model(node("ConstantOfShape", "shape", output="c"), node("ReduceSum", "c", output="d", keepdims=0),
-                        node("Add", "image", "d"), constants=[shape_of(1 << 20, 1 << 20)]), "refuses the file"),
-}  # fmt: skip
+    "terabytes": (
+        model(
+            node("ConstantOfShape", "shape", output="c"),
+            node("ReduceSum", "c", output="d", keepdims=0),
+            node("Add", "image", "d"),
+            constants=[shape_of(1 << 20, 1 << 20)],
+        ),
+        "refuses the file",
+    ),
+}
 
 
 @pytest.mark.parametrize(("refused", "says"), REFUSED.values(), ids=REFUSED)
@@ -118,8 +127,14 @@ def test_a_run_that_takes_too_long_is_ended(tmp_path, monkeypatch):
     steps += [node("Exp", f"v{number}", output=f"v{number + 1}") for number in range(40)]
     path = tmp_path / "file.onnx"
     onnx.save(
-        model(*steps, node("ReduceMax", "v40", keepdims=1, axes=[2, 3]), constants=[shape_of(64, 3, 8, 8)],
-              shape=(1, 3, 8, 8)), path)  # fmt: skip
+        model(
+            *steps,
+            node("ReduceMax", "v40", keepdims=1, axes=[2, 3]),
+            constants=[shape_of(64, 3, 8, 8)],
+            shape=(1, 3, 8, 8),
+        ),
+        path,
+    )
     assert len(inspect_onnx(path).operators) == 42
     monkeypatch.setattr(_untrusted, "LONGEST_RUN_S", 0.0)
     with pytest.raises(ArtifactError, match="terminate"):

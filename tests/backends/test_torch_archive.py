@@ -88,9 +88,16 @@ def rewritten(ours, path, change):
 
 @pytest.mark.parametrize(
     "call",
-    ["torch.save(x, 'f')", "x.save('f')", "x. save ('f')", "ops.aten.save(x, 'f')", "(x).tofile('f')", "print(x)",
-     "__torch__.other(x)"],
-)  # fmt: skip
+    [
+        "torch.save(x, 'f')",
+        "x.save('f')",
+        "x. save ('f')",
+        "ops.aten.save(x, 'f')",
+        "(x).tofile('f')",
+        "print(x)",
+        "__torch__.other(x)",
+    ],
+)
 def test_no_other_call_passes(ours, tmp_path, call):
     path = rewritten(ours, tmp_path / "file.ts", lambda text: text.replace("    return", f"    _ = {call}\n    return"))
     with pytest.raises(ArtifactError, match="calls what no archive of ours does"):

@@ -10,11 +10,26 @@ from qface_toolkit.report.schema import Report
 
 ROUNDS = 60
 OPERATORS = {"QLinearConv": 50, "QGemm": 1, "Max": 10}
-SPEC = {"input_size": [112, 96], "embedding_size": 32, "mean": [127.5] * 3, "std": [128.0] * 3, "color": "rgb",
-        "license": "unknown", "origin": "unknown"}  # fmt: skip
-ENVIRONMENT = {"seed": 0, "threads": 1, "cpu": "AMD EPYC", "cpu_flags": ["avx2", "avx512_vnni"], "cores": 2,
-               "machine": "x86_64", "os": "Linux", "python": "3.11.7", "versions": {"onnxruntime": "1.32.0"},
-               }  # fmt: skip
+SPEC = {
+    "input_size": [112, 96],
+    "embedding_size": 32,
+    "mean": [127.5] * 3,
+    "std": [128.0] * 3,
+    "color": "rgb",
+    "license": "unknown",
+    "origin": "unknown",
+}
+ENVIRONMENT = {
+    "seed": 0,
+    "threads": 1,
+    "cpu": "AMD EPYC",
+    "cpu_flags": ["avx2", "avx512_vnni"],
+    "cores": 2,
+    "machine": "x86_64",
+    "os": "Linux",
+    "python": "3.11.7",
+    "versions": {"onnxruntime": "1.32.0"},
+}
 
 
 def latency(samples_ms):
@@ -43,25 +58,40 @@ def values(seed=0, slower=1.0, noise=0.03, rounds=ROUNDS):
     operators = {"operators": dict(OPERATORS), "integer_share": 1.0}
     quantized = {"quantized": True, "agreement": agreement, **operators, **layers}
     figures = {"pair_accuracy": 0.985, "pair_accuracy_std": 0.004, "tar": {"1e-3": 0.95}, "pairs": 6000}
-    return copy.deepcopy({
-        "schema_version": 2,
-        "source": {"name": "tiny", "architecture": "mobilefacenet", "sha256": "a" * 64, "spec": SPEC, "parameters": 9},
-        "recipe": {"name": "int8", "values": {"version": 1}},
-        "seed": 0,
-        "environment": ENVIRONMENT,
-        "calibration": {"set": "drawings", "kind": "procedural", "parameters": {}, "seed": 0, "count": 512,
-                        "sha256": "b" * 64, "contains_no_real_face_data": True},
-        "float_latency": {"onnxruntime": plain},
-        "artifacts": [
-            artifact("float.onnx", 4_000_000, plain),
-            artifact("float.fast.onnx", 4_010_000, fast),
-            artifact("int8.x86.onnx", 1_100_000, int8, **quantized),
-        ],
-        "verification": {"protocol": "drawings", "float_model": figures, "artifacts": {"int8.x86.onnx": figures}},
-        "steps": [],
-        "peak_memory_bytes": 1,
-        "commands": ["qface compress secret/place"],
-    })  # fmt: skip
+    return copy.deepcopy(
+        {
+            "schema_version": 2,
+            "source": {
+                "name": "tiny",
+                "architecture": "mobilefacenet",
+                "sha256": "a" * 64,
+                "spec": SPEC,
+                "parameters": 9,
+            },
+            "recipe": {"name": "int8", "values": {"version": 1}},
+            "seed": 0,
+            "environment": ENVIRONMENT,
+            "calibration": {
+                "set": "drawings",
+                "kind": "procedural",
+                "parameters": {},
+                "seed": 0,
+                "count": 512,
+                "sha256": "b" * 64,
+                "contains_no_real_face_data": True,
+            },
+            "float_latency": {"onnxruntime": plain},
+            "artifacts": [
+                artifact("float.onnx", 4_000_000, plain),
+                artifact("float.fast.onnx", 4_010_000, fast),
+                artifact("int8.x86.onnx", 1_100_000, int8, **quantized),
+            ],
+            "verification": {"protocol": "drawings", "float_model": figures, "artifacts": {"int8.x86.onnx": figures}},
+            "steps": [],
+            "peak_memory_bytes": 1,
+            "commands": ["qface compress secret/place"],
+        }
+    )
 
 
 def judged(found, path=None, evaluation=None):

@@ -40,17 +40,31 @@ def test_an_equal_report_passes_in_every_figure():
     verdict = check()
     assert verdict.outcome == "passed", [one.said for one in verdict.findings if one.outcome != "passed"]
     assert {one.figure for one in verdict.findings if one.artifact == "int8.x86.onnx"} == {
-        "size_bytes", "integer_convolutions", "integer_linear_layers", "float_operators", "operators", "cosine_mean",
-        "cosine_p1", "latency_ratio", "pair_accuracy", "tar 1e-3",
-    }  # fmt: skip
+        "size_bytes",
+        "integer_convolutions",
+        "integer_linear_layers",
+        "float_operators",
+        "operators",
+        "cosine_mean",
+        "cosine_p1",
+        "latency_ratio",
+        "pair_accuracy",
+        "tar 1e-3",
+    }
     assert all(one.measured is not None and one.allowed is not None for one in verdict.findings)
 
 
 @pytest.mark.parametrize("newer", ["change", "baseline"])
 def test_figures_that_only_one_report_has_are_not_compared(newer):
     """A baseline of a time when loading was not measured stays one."""
-    later = {"nominal_bytes": 900_000, "payload_bytes": 1_000_000, "compressed_bytes": 950_000, "load_ms": 30.5,
-             "weight_bits_mean": 6.5, "load_memory_bytes": 10**7}  # fmt: skip
+    later = {
+        "nominal_bytes": 900_000,
+        "payload_bytes": 1_000_000,
+        "compressed_bytes": 950_000,
+        "load_ms": 30.5,
+        "weight_bits_mean": 6.5,
+        "load_memory_bytes": 10**7,
+    }
     assert check(**{newer: putting(**later)}).findings == check().findings
 
 
@@ -90,10 +104,13 @@ def test_a_loss_within_its_budget_passes(change, figure):
 GAINS = {
     "smaller": (putting(size_bytes=900_000), "size_bytes", "18.18 % less"),
     "fewer operators": (putting(operators=OPERATORS | {"Max": 5}), "operators", "Max 10 -> 5"),
-    "more convolutions on integers": (putting(convolutions=51, integer_convolutions=51), "integer_convolutions",
-                                      "1 more"),
+    "more convolutions on integers": (
+        putting(convolutions=51, integer_convolutions=51),
+        "integer_convolutions",
+        "1 more",
+    ),
     "closer": (agreeing(cosine_mean=0.9999), "cosine_mean", "higher"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("change", "figure", "told"), GAINS.values(), ids=GAINS)
@@ -239,15 +256,16 @@ def test_accuracy_on_other_images_is_not_compared(change):
 def evaluation(rank1=0.9, sha="e", flip=False):
     counts = {"images": 10, "people": 2, "genuine": 5, "impostors": 20, "probes": 8}
     rates = {"tar": {"1e-3": 0.9, "1e-9": 0.1}, "thresholds": {}, "unsupported": ["1e-9"], "eer": 0, "eer_threshold": 0}
-    curves = {"det": {"far": [], "frr": [], "threshold": []},
-              "histogram": {"edges": [], "genuine": [], "impostor": []}}  # fmt: skip
-    return Evaluation.model_validate({
-        "model": {"name": "int8.x86.onnx", "sha256": "c" * 64, "runtime": "ort", "embedding_size": 32},
-        "data": {"kind": "drawings", "name": "held out", "images": 10, "sha256": sha * 64},
-        "flip": flip,
-        "figures": {"every_pair": {**counts, **curves, "rates": rates, "balanced": rates, "rank1": rank1}},
-        "environment": values()["environment"],
-    })  # fmt: skip
+    curves = {"det": {"far": [], "frr": [], "threshold": []}, "histogram": {"edges": [], "genuine": [], "impostor": []}}
+    return Evaluation.model_validate(
+        {
+            "model": {"name": "int8.x86.onnx", "sha256": "c" * 64, "runtime": "ort", "embedding_size": 32},
+            "data": {"kind": "drawings", "name": "held out", "images": 10, "sha256": sha * 64},
+            "flip": flip,
+            "figures": {"every_pair": {**counts, **curves, "rates": rates, "balanced": rates, "rank1": rank1}},
+            "environment": values()["environment"],
+        }
+    )
 
 
 def evaluated(now, before):

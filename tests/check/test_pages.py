@@ -52,8 +52,14 @@ def printed(verdict):
 def test_junit_is_xml_whatever_a_file_is_called(name):
     root = ElementTree.fromstring(to_junit(verdict_of(name)))
     assert [one.tag for one in root.iter()].count("testcase") == 4
-    assert {one.tag for one in root.iter()} == {"testsuites", "testsuite", "testcase", "failure", "skipped",
-                                                "system-out"}  # fmt: skip
+    assert {one.tag for one in root.iter()} == {
+        "testsuites",
+        "testsuite",
+        "testcase",
+        "failure",
+        "skipped",
+        "system-out",
+    }
 
 
 @pytest.mark.parametrize("name", HOSTILE.values(), ids=HOSTILE)
@@ -78,8 +84,11 @@ def test_terminal_shows_names_as_they_are(name):
 def test_junit_counts_and_messages():
     root = ElementTree.fromstring(to_junit(verdict_of("int8.x86.onnx")))
     assert {key: root.get(key) for key in ("tests", "failures", "skipped", "errors")} == {
-        "tests": "4", "failures": "1", "skipped": "2", "errors": "0",
-    }  # fmt: skip
+        "tests": "4",
+        "failures": "1",
+        "skipped": "2",
+        "errors": "0",
+    }
     (failure,) = root.iter("failure")
     assert failure.get("message") == "int8.x86.onnx said"
     strict = ElementTree.fromstring(to_junit(verdict_of("int8.x86.onnx"), strict=True))

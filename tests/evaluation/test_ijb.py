@@ -53,9 +53,15 @@ def test_the_description_is_short_and_holds_no_path(written):
     sha256 = description.pop("sha256")
     assert len(sha256) == 64
     assert description == {
-        "kind": "ijb", "name": "IJBC", "protocol": "ijbc", "images": 18, "people": None, "templates": 6, "pairs": 15,
+        "kind": "ijb",
+        "name": "IJBC",
+        "protocol": "ijbc",
+        "images": 18,
+        "people": None,
+        "templates": 6,
+        "pairs": 15,
         "genuine_pairs": 3,
-    }  # fmt: skip
+    }
 
 
 def test_rows_are_streamed_in_the_files_order(written):

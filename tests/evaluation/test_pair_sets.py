@@ -49,14 +49,23 @@ def test_each_different_image_is_there_once_and_keeps_its_place(tmp_path):
 def test_the_report_gets_the_files_name_and_not_the_way_to_it(tmp_path):
     found = read_pairs(write(tmp_path, [encoded(seed) for seed in range(4)]), folds=2)
     assert {key: found.description[key] for key in ("kind", "name", "images", "pairs", "folds")} == {
-        "kind": "pairs", "name": "lfw.bin", "images": 4, "pairs": 2, "folds": 2}  # fmt: skip
+        "kind": "pairs",
+        "name": "lfw.bin",
+        "images": 4,
+        "pairs": 2,
+        "folds": 2,
+    }
     assert str(tmp_path) not in str(found.description)
 
 
 def test_the_sets_fingerprint_is_of_images_pairs_and_flags(tmp_path):
     a, b, c, d = (encoded(seed) for seed in range(4))
-    sets = [([a, b, c, d], [True, False]), ([a, b, c, d], [False, True]), ([a, b, d, c], [True, False]),
-            ([a, c, b, d], [True, False])]  # fmt: skip
+    sets = [
+        ([a, b, c, d], [True, False]),
+        ([a, b, c, d], [False, True]),
+        ([a, b, d, c], [True, False]),
+        ([a, c, b, d], [True, False]),
+    ]
     prints = [read_pairs(write(tmp_path, *one), folds=2).description["sha256"] for one in sets]
     assert len(set(prints)) == 4
     assert prints[0] == read_pairs(write(tmp_path, *sets[0]), folds=2).description["sha256"]

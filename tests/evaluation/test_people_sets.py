@@ -32,7 +32,11 @@ def test_people_and_their_images_are_sorted_by_name(folder):
     assert all(np.array_equal(found.images.crop(at), pixels(seed)) for at, seed in enumerate(order))
     assert found.notes == ()
     assert {key: found.description[key] for key in ("kind", "name", "images", "people")} == {
-        "kind": "people", "name": "people", "images": 6, "people": 3}  # fmt: skip
+        "kind": "people",
+        "name": "people",
+        "images": 6,
+        "people": 3,
+    }
 
 
 def test_every_usual_format_is_read(tmp_path):
@@ -159,11 +163,17 @@ ALL = "bob,old\neve,young\nzoe,old\n"
 
 @pytest.mark.parametrize(
     "text",
-    [ALL, "image,group\n" + ALL, ALL.replace("\n", "\r\n"), "\ufeff" + ALL,
-     "Image, Group\n\n" + ALL.replace(",", " , "),
-     "1.png,old\n2.png,old\neve,young\nzoe/x.png,old\n", '"bob","old"\n./eve,young\nx.png,old'],
+    [
+        ALL,
+        "image,group\n" + ALL,
+        ALL.replace("\n", "\r\n"),
+        "\ufeff" + ALL,
+        "Image, Group\n\n" + ALL.replace(",", " , "),
+        "1.png,old\n2.png,old\neve,young\nzoe/x.png,old\n",
+        '"bob","old"\n./eve,young\nx.png,old',
+    ],
     ids=["people", "header", "windows", "mark", "blanks", "files", "quotes"],
-)  # fmt: skip
+)
 def test_images_files_and_people_can_be_named(folder, text):
     found = groups_of(folder, text)
     assert found.names == ("old", "young")

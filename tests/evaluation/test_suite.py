@@ -14,7 +14,10 @@ def test_sets_are_found_by_their_usual_names(tmp_path):
     (tmp_path / "IJBB").mkdir()
     found = find_suite(tmp_path)
     assert {key: path.name for key, path in found.pairs.items()} == {
-        "lfw": "lfw.bin", "cfp_fp": "CFP-FP.bin", "agedb_30": "agedb_30.bin"}  # fmt: skip
+        "lfw": "lfw.bin",
+        "cfp_fp": "CFP-FP.bin",
+        "agedb_30": "agedb_30.bin",
+    }
     assert found.ijb == {"ijbc": tmp_path / "IJB-C"}
     assert found.missing == {"calfw": "no calfw.bin", "cplfw": "no cplfw.bin", "ijbb": "no IJBB"}
 
@@ -48,8 +51,14 @@ def test_published_figures_are_rates_of_the_suites_sets():
 
 def test_published_figures_are_those_of_the_papers():
     assert published("QuantFace", "iResNet100", "w8a8 synthetic").figures == {
-        "lfw": 0.998, "cfp_fp": 0.9814, "agedb_30": 0.9795, "calfw": 0.9602, "cplfw": 0.929, "ijbb": 0.9474,
-        "ijbc": 0.9609}  # fmt: skip
+        "lfw": 0.998,
+        "cfp_fp": 0.9814,
+        "agedb_30": 0.9795,
+        "calfw": 0.9602,
+        "cplfw": 0.929,
+        "ijbb": 0.9474,
+        "ijbc": 0.9609,
+    }
     assert published("PocketNet", "PocketNetS-128", "float").figures["ijbc"] == 0.9162
     assert [row.figures for row in published_rows() if row.system == "Ef-QuantFace"] == [{"ijbc": 0.9615}]
     assert len(published_rows()) == 22

@@ -72,14 +72,17 @@ ISLANDS = {
     "prelu": (between(lambda file, x: prelu(file, file.pair(x))), {"PRelu"}, "Max of two convolutions"),
     "batch norm": (between(batch_norm), {"Conv", "BatchNormalization"}, "BatchNormalization has no integer kernel"),
     "relu that the codes do not make": (
-        between(lambda file, x: file.node("Relu", [x])), {"FusedConv"}, "alone (read by Relu)"),
+        between(lambda file, x: file.node("Relu", [x])),
+        {"FusedConv"},
+        "alone (read by Relu)",
+    ),
     "bias scale": (first(bias_scale=1.5), {"Conv"}, "its bias scale is not input scale x weight scale"),
     "float weight": (first(float_weight=True), {"Conv"}, "its weight is a float constant, without DequantizeLinear"),
     "float input": (not_quantized_input(), {"Conv"}, "it reads the graph's input and not DequantizeLinear"),
     "two quantizers": (two_quantizers(), {"Conv"}, "read by several QuantizeLinear"),
     "pool between scales": (pooled(np.float32(0.06)), {"MaxPool"}, "different scales"),
     "beta": (after_first(beta), {"Gemm"}, "its beta is 0.5 and not 1"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("model", "kinds", "reason"), ISLANDS.values(), ids=ISLANDS)
@@ -100,9 +103,8 @@ INTEGERS = {
     "residual": (residual(), 2),
     "int8 codes without branches": (whole(codes=np.int8), 2),
     "pool on one scale": (pooled(SCALE), 1),
-    "relu made by the codes": (
-        between(lambda file, x: file.pair(file.node("Relu", [x]), 0)), 2),
-}  # fmt: skip
+    "relu made by the codes": (between(lambda file, x: file.pair(file.node("Relu", [x]), 0)), 2),
+}
 
 
 @pytest.mark.parametrize(("model", "convolutions"), INTEGERS.values(), ids=INTEGERS)
@@ -227,8 +229,9 @@ def test_moves_join_what_computes_and_lone_moves_are_no_island():
 def test_what_cannot_be_traced_is_not_claimed():
     made = Operator("Conv", "made", "float", ("a",), ("b",), time_us=1.0)
     end = operator("QuantizeLinear", "move", "b", "c")
-    fusion = measure_fusion((made, end, operator("PRelu", "float", "c", "d")), [Layer("Conv", "lost")], str.upper,
-                            quantized=True)  # fmt: skip
+    fusion = measure_fusion(
+        (made, end, operator("PRelu", "float", "c", "d")), [Layer("Conv", "lost")], str.upper, quantized=True
+    )
     assert fusion.convolutions == (Layer("Conv", "lost", UNTRACED),)
     assert {island.reason for island in fusion.islands} == {MADE_BY_RUNTIME, "PRELU"}
 

@@ -35,8 +35,13 @@ def test_a_group_is_measured_on_its_images_alone():
     )
     assert (found["odd"].images, found["odd"].people) == (80, 20)
     assert set(found["odd"].figures) == {
-        "cosine_mean", "cosine_p1", "tar_lost@1e-2", "tar_lost@1e-1", "mixed_tar_lost@1e-2", "mixed_tar_lost@1e-1"
-    }  # fmt: skip
+        "cosine_mean",
+        "cosine_p1",
+        "tar_lost@1e-2",
+        "tar_lost@1e-1",
+        "mixed_tar_lost@1e-2",
+        "mixed_tar_lost@1e-1",
+    }
     assert found["odd"].figures == {name: alone[name] for name in found["odd"].figures}
 
 

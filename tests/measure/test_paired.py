@@ -56,10 +56,18 @@ def slow_fields(same, reference, other, far):
         return (before & ~after).mean(), (after & ~before).mean()
 
     return [
-        (reference[same] >= one).mean(), (other[same] >= two).mean(), one, two, two - one,
-        (other[~same] >= one).mean(), (other[same] >= one).mean(),
-        *shares(same, two), *shares(~same, two), *shares(same, one), *shares(~same, one),
-    ]  # fmt: skip
+        (reference[same] >= one).mean(),
+        (other[same] >= two).mean(),
+        one,
+        two,
+        two - one,
+        (other[~same] >= one).mean(),
+        (other[same] >= one).mean(),
+        *shares(same, two),
+        *shares(~same, two),
+        *shares(same, one),
+        *shares(~same, one),
+    ]
 
 
 @given(SEEDS, st.booleans())
@@ -191,9 +199,7 @@ def test_dropped_impostors_and_blocks_change_nothing(monkeypatch):
     monkeypatch.setattr(_blocks, "COLUMNS", 70)
     parts = score_jointly(reference, other, owners, (1e-3,))
     assert len(parts.impostor.first) < whole.counts.impostors / 4
-    assert JointFigures(parts, (1e-3,)).figures(counts) == pytest.approx(
-        JointFigures(whole, (1e-3,)).figures(counts)
-    )
+    assert JointFigures(parts, (1e-3,)).figures(counts) == pytest.approx(JointFigures(whole, (1e-3,)).figures(counts))
     assert parts.drift_std == pytest.approx(whole.drift_std)
     assert sorted(zip(parts.changed.first, parts.changed.second, strict=True)) == sorted(
         zip(whole.changed.first, whole.changed.second, strict=True)
@@ -225,8 +231,10 @@ def test_rates_that_would_fill_the_memory_are_named(monkeypatch):
     found = measure_paired(reference, other, faces, draws, (0.1, 1e-2))
     assert (found.too_large, list(found.at)) == (("1e-1",), ["1e-2"])
     assert list(tar_intervals(other, owners, (0.1, 1e-2), draws)) == ["1e-2"]
-    for refused in (lambda: measure_accuracy(reference, other, faces, draws, (0.1,)),
-                    lambda: score_every_pair(reference, owners, (0.1,))):  # fmt: skip
+    for refused in (
+        lambda: measure_accuracy(reference, other, faces, draws, (0.1,)),
+        lambda: score_every_pair(reference, owners, (0.1,)),
+    ):
         with pytest.raises(MeasurementError, match="impostor pairs are too many"):
             refused()
     monkeypatch.setattr(_joint, "MOST_KEPT", 20)

@@ -119,8 +119,12 @@ PLACES = ["image", "flag", "whole", "beyond"]
 @settings(deadline=None, max_examples=200)
 def test_no_name_is_called(folder, target, arguments, protocol, place):
     attack = Attack(target, *arguments)
-    whole = {"image": ([attack, b""], [True]), "flag": ([b"", b""], [attack]), "whole": attack,
-             "beyond": ([b"", b"", attack, b""], [True, True])}  # fmt: skip
+    whole = {
+        "image": ([attack, b""], [True]),
+        "flag": ([b"", b""], [attack]),
+        "whole": attack,
+        "beyond": ([b"", b"", attack, b""], [True, True]),
+    }
     with pytest.raises(MeasurementError):
         read(pickle.dumps(whole[place], protocol=protocol), folder)
     assert CALLED == []
@@ -155,10 +159,21 @@ def test_arrays_of_anything_but_pixels_are_refused(tmp_path, array, protocol):
 
 @pytest.mark.parametrize(
     "content",
-    [[], ([], []), ([b"a"], [True]), ([b"a", b"b"], [2]), ([b"a", "b"], [True]), ([b"a", b"b"], [None]),
-     (b"ab", [True]), ([b"a", [b"b"]], [True]), ([b"a", b"b"], [True], []), {"a": 1}, 1.5],
+    [
+        [],
+        ([], []),
+        ([b"a"], [True]),
+        ([b"a", b"b"], [2]),
+        ([b"a", "b"], [True]),
+        ([b"a", b"b"], [None]),
+        (b"ab", [True]),
+        ([b"a", [b"b"]], [True]),
+        ([b"a", b"b"], [True], []),
+        {"a": 1},
+        1.5,
+    ],
     ids=repr,
-)  # fmt: skip
+)
 def test_other_contents_are_refused(tmp_path, content):
     with pytest.raises(MeasurementError, match="no pairs file"):
         read(pickle.dumps(content), tmp_path)
@@ -199,13 +214,20 @@ PIECE = b"X" + struct.pack("<I", 1 << 16) + b"a" * (1 << 16)
 
 @pytest.mark.parametrize(
     "content",
-    [b"\x80\x04\x8e" + struct.pack("<Q", 1 << 40), b"B" + struct.pack("<I", (1 << 32) - 1),
-     b"\x96" + struct.pack("<Q", 1 << 62), b"\x8d" + struct.pack("<Q", 1 << 33), b"\x8b" + struct.pack("<i", 1 << 30),
-     b"c" + b"a" * 100_000, b"I" + b"9" * 100_000, b"(" * 1000 + b"t" * 1001,
-     # The same text turned into bytes a thousand times.
-     PIECE + b"q\x00" + b"c_codecs\nencode\nh\x00X\x06\x00\x00\x00latin1\x86R" * 1000],
+    [
+        b"\x80\x04\x8e" + struct.pack("<Q", 1 << 40),
+        b"B" + struct.pack("<I", (1 << 32) - 1),
+        b"\x96" + struct.pack("<Q", 1 << 62),
+        b"\x8d" + struct.pack("<Q", 1 << 33),
+        b"\x8b" + struct.pack("<i", 1 << 30),
+        b"c" + b"a" * 100_000,
+        b"I" + b"9" * 100_000,
+        b"(" * 1000 + b"t" * 1001,
+        # The same text turned into bytes a thousand times.
+        PIECE + b"q\x00" + b"c_codecs\nencode\nh\x00X\x06\x00\x00\x00latin1\x86R" * 1000,
+    ],
     ids=["bytes8", "bytes", "bytearray", "text", "long", "name", "digits", "nesting", "copies"],
-)  # fmt: skip
+)
 def test_a_small_file_takes_little_memory(content):
     assert peak_bytes(content) < 4 << 20
 

@@ -37,8 +37,10 @@ def test_embeddings_that_are_not_finite_get_no_verdict():
 def test_every_pair_is_compared_once():
     pairs = compare_members({"a": at_angles(0, 0), "b": at_angles(0, 60), "c": at_angles(0, 60)})
     assert [(pair.first, pair.second, pair.exact) for pair in pairs] == [
-        ("a", "b", False), ("a", "c", False), ("b", "c", True),
-    ]  # fmt: skip
+        ("a", "b", False),
+        ("a", "c", False),
+        ("b", "c", True),
+    ]
     assert (pairs[0].cosine_mean, pairs[0].cosine_min) == (pytest.approx(0.75), pytest.approx(0.5))
 
 

@@ -62,8 +62,14 @@ def test_templates_are_those_of_plain_loops(seed, norm, weighted, parts):
     found = make(features, templates, media, parts, norm=norm, detector_scores=scores)
     assert found.units == pytest.approx(np.array(expected))
     order = rng.permutation(40)
-    shuffled = make(features[order], templates[order], media[order], parts, norm=norm,
-                    detector_scores=None if scores is None else scores[order])  # fmt: skip
+    shuffled = make(
+        features[order],
+        templates[order],
+        media[order],
+        parts,
+        norm=norm,
+        detector_scores=None if scores is None else scores[order],
+    )
     assert shuffled.units == pytest.approx(found.units)
 
 
@@ -104,7 +110,7 @@ def test_the_curve_is_that_of_every_threshold(values, seed):
     assert list(zip(*map(list, roc_points(scores, same)), strict=True)) == points
     fars = (1e-3, 0.1, 0.3, 0.5)
     found = tar_ijb(scores, same, fars)
-    for (far, key) in zip(fars, ("1e-3", "1e-1", "3e-1", "5e-1"), strict=True):
+    for far, key in zip(fars, ("1e-3", "1e-1", "3e-1", "5e-1"), strict=True):
         assert (found.tar[key], found.fpr[key]) == pytest.approx(slow_tar(points, far))
     assert sorted(found.tar.values()) == list(found.tar.values())
     order = np.random.default_rng(seed).permutation(len(values))
@@ -155,9 +161,14 @@ def test_missing_features_and_empty_templates_are_refused():
 
 @pytest.mark.parametrize(
     ("templates", "media", "options"),
-    [([], [], {}), ([0, 1], [0], {}), ([0.5], [0], {}), ([0], [0], {"detector_scores": [1, 2]}),
-     ([0], [0], {"detector_scores": [np.nan]})],
-)  # fmt: skip
+    [
+        ([], [], {}),
+        ([0, 1], [0], {}),
+        ([0.5], [0], {}),
+        ([0], [0], {"detector_scores": [1, 2]}),
+        ([0], [0], {"detector_scores": [np.nan]}),
+    ],
+)
 def test_metadata_that_does_not_fit_is_refused(templates, media, options):
     with pytest.raises(MeasurementError):
         TemplateSums(templates, media, **options)

@@ -187,11 +187,20 @@ def test_ranges_images_and_a_packed_file_must_be_there(model, images):
 @pytest.mark.parametrize(
     "options",
     [
-        {"bytes": 0}, {"bytes": 1}, {"bytes": 1.2}, {"bytes": "0.2"}, {"cosine_mean": 1.0}, {"widths": []},
-        {"widths": [1]}, {"widths": [9]}, {"widths": [4.5]}, {"bytes": 0.2, "cosine_mean": 0.9}, {"images": 0},
+        {"bytes": 0},
+        {"bytes": 1},
+        {"bytes": 1.2},
+        {"bytes": "0.2"},
+        {"cosine_mean": 1.0},
+        {"widths": []},
+        {"widths": [1]},
+        {"widths": [9]},
+        {"widths": [4.5]},
+        {"bytes": 0.2, "cosine_mean": 0.9},
+        {"images": 0},
         {"losses": "guessed"},
     ],
-)  # fmt: skip
+)
 def test_wishes_that_make_no_sense_are_refused(options):
     with pytest.raises(ValidationError):
         ALLOCATE.options(**options)

@@ -84,9 +84,14 @@ def test_the_layer_that_loses_most_for_its_size_comes_first(images):
     """One weight a channel is a hundred times as large as the others, so rounding leaves little of those."""
     torch.manual_seed(0)
     network = nn.Sequential(
-        nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.Flatten(),
+        nn.Conv2d(3, 8, 3),
+        nn.ReLU(),
+        nn.Conv2d(8, 8, 3),
+        nn.ReLU(),
+        nn.Conv2d(8, 8, 3),
+        nn.Flatten(),
         nn.Linear(8 * 10 * 10, 16),
-    ).eval()  # fmt: skip
+    ).eval()
     bad = network[2].weight.data
     bad[:, 0, 0, 0] *= 1e2
     size = (16, 16)

@@ -27,9 +27,16 @@ def export(network, size, *, opset=17, batch="batch", names=("input", "embedding
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            network.eval(), (probe,), buffer, dynamo=False, opset_version=opset,
-            input_names=names[:1], output_names=names[1:], dynamic_axes=axes, **options,
-        )  # fmt: skip
+            network.eval(),
+            (probe,),
+            buffer,
+            dynamo=False,
+            opset_version=opset,
+            input_names=names[:1],
+            output_names=names[1:],
+            dynamic_axes=axes,
+            **options,
+        )
     return buffer.getvalue()
 
 

@@ -18,9 +18,11 @@ from qface_toolkit.registry import Registry
 
 def small_file(tmp_path, facts=None):
     model = build(
-        [node("Conv", "x w", "c"), node("Flatten", "c", "y")], {"w": np.ones((4, 3, 8, 8), np.float32)},
-        producer_name="some\x1b[31mbody" + "e" * 200, producer_version="1",
-    )  # fmt: skip
+        [node("Conv", "x w", "c"), node("Flatten", "c", "y")],
+        {"w": np.ones((4, 3, 8, 8), np.float32)},
+        producer_name="some\x1b[31mbody" + "e" * 200,
+        producer_version="1",
+    )
     onnx.helper.set_model_props(model, facts or {})
     return write(tmp_path / "small.onnx", model)
 

@@ -34,9 +34,18 @@ def sound():
         node("LpNormalization", "e", "y", axis=1),
     ]
     constants = {
-        "w": draw(4, 3, 3, 3), "b": draw(4), "s": draw(4), "v": positive(4), "p": draw(4, 1, 1), "q": draw(5, 72),
-        "l": np.float32(0), "h": np.float32(6), "zero": np.int64(0), "first": ints(0), "rest": ints(-1),
-    }  # fmt: skip
+        "w": draw(4, 3, 3, 3),
+        "b": draw(4),
+        "s": draw(4),
+        "v": positive(4),
+        "p": draw(4, 1, 1),
+        "q": draw(5, 72),
+        "l": np.float32(0),
+        "h": np.float32(6),
+        "zero": np.int64(0),
+        "first": ints(0),
+        "rest": ints(-1),
+    }
     model = build(nodes, constants)
     helper.set_model_props(model, {"qface.mean": "127.5", "qface.std": "128.0", "qface.color": "rgb"})
     return model
@@ -78,9 +87,26 @@ def test_damaged_bytes_never_cause_another_error(places, cut, tmp_path):
 
 NUMBERS = (0, 1, -1, 2, 3, 7, 8, 72, 113, 2**31, 2**62, -(2**63))
 OPERATORS = sorted({one.op_type for one in SOUND.graph.node}) + [
-    "Slice", "Squeeze", "Transpose", "Mul", "Div", "Sub", "Pad", "ReduceMean", "ReduceL2", "Cast", "Expand", "MatMul",
-    "Flatten", "ConstantOfShape", "Sigmoid", "HardSigmoid", "AveragePool", "Constant", "Identity",
-]  # fmt: skip
+    "Slice",
+    "Squeeze",
+    "Transpose",
+    "Mul",
+    "Div",
+    "Sub",
+    "Pad",
+    "ReduceMean",
+    "ReduceL2",
+    "Cast",
+    "Expand",
+    "MatMul",
+    "Flatten",
+    "ConstantOfShape",
+    "Sigmoid",
+    "HardSigmoid",
+    "AveragePool",
+    "Constant",
+    "Identity",
+]
 
 
 def mutate(model, draws):

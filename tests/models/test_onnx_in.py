@@ -92,9 +92,22 @@ def test_torch_exports_compute_the_same(tail, opset, folded, tmp_path):
     if opset == max(OPSETS):
         assert_canonical(model)
     assert set(functions(model)) <= {
-        "Conv2d", "BatchNorm2d", "BatchNorm1d", "PReLU", "ReLU6", "ReLU", "LeakyReLU", "MaxPool2d", "AvgPool2d",
-        "Linear", "AdaptiveAvgPool2d", "add", "cat", "flatten", "normalize",
-    }, functions(model)  # fmt: skip
+        "Conv2d",
+        "BatchNorm2d",
+        "BatchNorm1d",
+        "PReLU",
+        "ReLU6",
+        "ReLU",
+        "LeakyReLU",
+        "MaxPool2d",
+        "AvgPool2d",
+        "Linear",
+        "AdaptiveAvgPool2d",
+        "add",
+        "cat",
+        "flatten",
+        "normalize",
+    }, functions(model)
 
 
 @pytest.mark.parametrize("opset", [9, 17])

@@ -76,24 +76,31 @@ CONSTANT_NETWORKS = {
     "sum times a number": two_convs(lambda s, x: torch.add(s.c2(x), F.relu(x), alpha=0.5)),
     "a constant and a sum": after_conv(lambda s, x: torch.add(torch.ones(1), x, alpha=-2)),
     "scaled residual": two_convs(_scaled_residual),
-    "buffer of channels": _with(two_convs(lambda s, x: s.c2(x * s.w - s.v)), w=RAMP[:, None, None],
-                                v=RAMP.flip(0)[None, :, None, None]),
+    "buffer of channels": _with(
+        two_convs(lambda s, x: s.c2(x * s.w - s.v)), w=RAMP[:, None, None], v=RAMP.flip(0)[None, :, None, None]
+    ),
     "parameter of one": after_conv(lambda s, x: x * s.w, w=nn.Parameter(torch.tensor(0.3))),
     "buffer reshaped": _with(two_convs(lambda s, x: s.c2(x) * s.w.exp().view(1, -1, 1, 1)), w=RAMP),
-    "buffer moved": _with(_of_input(lambda s, x: (x - s.w.to(x.device)) / s.v.type_as(x)),
-                          w=torch.rand(1, 3, 1, 1), v=torch.rand(3, 1, 1) + 0.5),
+    "buffer moved": _with(
+        _of_input(lambda s, x: (x - s.w.to(x.device)) / s.v.type_as(x)),
+        w=torch.rand(1, 3, 1, 1),
+        v=torch.rand(3, 1, 1) + 0.5,
+    ),
     "times of the input": _of_input(lambda s, x: (x - 127.5) * 0.0078125),
     "times of the input, no border": _of_input(lambda s, x: (x * 127.5 - 127.5) * 0.0078125, padding=0),
     "scale before a padded conv": two_convs(lambda s, x: s.c2(F.relu(x) * 3)),
-    "scale before groups": _with(after_conv(lambda s, x: s.c2(F.relu(x) * s.w), c2=conv(8, 8, groups=4)),
-                                 w=RAMP[:, None, None]),
-    "scale behind a concat": two_convs(lambda s, x: s.c3(torch.cat([s.c2(x), s.c4(x)], 1) * 2),
-                                       c3=conv(16, 8), c4=conv(8, 8)),
+    "scale before groups": _with(
+        after_conv(lambda s, x: s.c2(F.relu(x) * s.w), c2=conv(8, 8, groups=4)), w=RAMP[:, None, None]
+    ),
+    "scale behind a concat": two_convs(
+        lambda s, x: s.c3(torch.cat([s.c2(x), s.c4(x)], 1) * 2), c3=conv(16, 8), c4=conv(8, 8)
+    ),
     "vectors": _with(_of_vectors(lambda s, x: (F.relu(x) - s.w) * s.v), w=RAMP, v=RAMP[None].flip(1)),
     "vectors behind linear": _with(_behind_linear(lambda s, x: (x * s.w + 2) / 3), w=RAMP),
     "norm of averages": Net(lambda s, x: s.b(head(F.relu(s.c(x)))), c=conv(3, 8), b=nn.BatchNorm1d(8)),
-    "norm of a flat conv": Net(lambda s, x: s.b(s.d(s.c(x)).flatten(1)), c=conv(3, 8), d=conv(8, 8, 16, 1, 0),
-                               b=nn.BatchNorm1d(8)),
+    "norm of a flat conv": Net(
+        lambda s, x: s.b(s.d(s.c(x)).flatten(1)), c=conv(3, 8), d=conv(8, 8, 16, 1, 0), b=nn.BatchNorm1d(8)
+    ),
     "number times flat pixels": Net(lambda s, x: F.avg_pool2d(F.relu(s.c(x)), 8).flatten(1) * 2, c=conv(3, 8)),
     "averages read twice": Net(
         lambda s, x: (lambda y: s.b(y) + y)(head(F.relu(s.c(x)))), c=conv(3, 8), b=nn.BatchNorm1d(8)
@@ -103,7 +110,7 @@ CONSTANT_NETWORKS = {
     "two of one name": two_convs(_two_of_one_name, relu=nn.PReLU(8)),
     "inputs by name": two_convs(lambda s, x: F.relu(input=torch.add(input=s.c2(input=x), other=x, alpha=2))),
     "no-op": two_convs(lambda s, x: s.c2(x * 1.0 + 0.0).float().detach()),
-}  # fmt: skip
+}
 """What folds, input 16x16."""
 
 
@@ -131,26 +138,31 @@ PADDED_NETWORKS = {
     "pad and cut": _padded(lambda s, x: F.pad(x, (0, -1, -2, 1))),
     "pad of all axes": _padded(lambda s, x: F.pad(x, (1, 1, 1, 1, 0, 0, 0, 0))),
     "pad with dilation": _padded(lambda s, x: F.pad(x, (0, 2, 4, 2)), dilation=2),
-    "pad for two": two_convs(lambda s, x: (lambda y: s.d(y) + s.e(y))(F.pad(x, (0, 1, 0, 1))),
-                             d=conv(8, 8, 3, 2, 0), e=conv(8, 8, 3, 2, 0, groups=8)),
+    "pad for two": two_convs(
+        lambda s, x: (lambda y: s.d(y) + s.e(y))(F.pad(x, (0, 1, 0, 1))),
+        d=conv(8, 8, 3, 2, 0),
+        e=conv(8, 8, 3, 2, 0, groups=8),
+    ),
     "pad before an average": _pooled(lambda x: F.pad(x, (1, 1, 1, 1)), lambda x: F.avg_pool2d(x, 3, 2)),
     "uneven pad before an average": _pooled(lambda x: F.pad(x, (0, 1, 0, 1)), lambda x: F.avg_pool2d(x, 3, 2)),
     "pad before a maximum": _pooled(lambda x: F.pad(x, (1, 1, 1, 1)), lambda x: F.max_pool2d(x, 3, 2)),
-    "padding same, even kernel": Net(lambda s, x: s.fc(head(s.c(x))), c=nn.Conv2d(3, 8, (4, 2), padding="same"),
-                                     fc=nn.Linear(8, 8)),
+    "padding same, even kernel": Net(
+        lambda s, x: s.fc(head(s.c(x))), c=nn.Conv2d(3, 8, (4, 2), padding="same"), fc=nn.Linear(8, 8)
+    ),
     "borders cut": _padded(lambda s, x: x[:, :, 1:, 2:-1], stride=2),
     "borders cut by dots": _padded(lambda s, x: x[..., 1:-1, :]),
     "everything kept": after_conv(lambda s, x: F.pad(s.d(x[:, :8, :, 0:])[..., :16], (0, 0)), d=conv(8, 8)),
     "size of the map": after_conv(lambda s, x: F.avg_pool2d(x, x.size()[2:])),
     "size of an axis": after_conv(lambda s, x: F.avg_pool2d(x, (x.size(2) // 2, x.shape[-1]))),
-}  # fmt: skip
+}
 """What padding and sizes fold into, input 16x16."""
 
 
 def _flat(permuted):
     """Return conv -> relu -> permuted(net, x) -> linear."""
-    return Net(lambda s, x: s.fc(permuted(s, F.relu(s.c(x)))), c=conv(3, 4, 3, 4), fc=nn.Linear(64, 8),
-               b=nn.BatchNorm1d(64))  # fmt: skip
+    return Net(
+        lambda s, x: s.fc(permuted(s, F.relu(s.c(x)))), c=conv(3, 4, 3, 4), fc=nn.Linear(64, 8), b=nn.BatchNorm1d(64)
+    )
 
 
 PERMUTED_NETWORKS = {
@@ -159,5 +171,5 @@ PERMUTED_NETWORKS = {
     "columns first": _flat(lambda s, x: F.relu(torch.flatten(x.transpose(2, 3), 1))),
     "transposed twice": _flat(lambda s, x: x.transpose(1, 2).transpose(-2, -1).reshape(x.shape[0], -1)),
     "a pixel permuted": Net(lambda s, x: F.adaptive_avg_pool2d(s.c(x), 1).permute(0, 2, 3, 1).flatten(1), c=conv(3, 8)),
-}  # fmt: skip
+}
 """What is flattened in another order, input 16x16."""

@@ -49,23 +49,30 @@ GATED_NETWORKS = {
     "hard sigmoid by a clamp": after_conv(lambda s, x: (x / 6 + 0.5).clamp(0, 1)),
     "hard sigmoid of another slope": after_conv(lambda s, x: torch.clamp(0.2 * x + 0.5, min=0.0, max=1.0)),
     "silu of the input": Net(lambda s, x: s.fc(head(s.c(F.silu(x)))), c=conv(3, 8), fc=nn.Linear(8, 8)),
-    "silu of vectors": Net(lambda s, x: s.fc2(F.silu(s.fc(head(s.c(x))))), c=conv(3, 8), fc=nn.Linear(8, 8),
-                           fc2=nn.Linear(8, 8)),
-    "hard swish of vectors": Net(lambda s, x: s.fc2(F.hardswish(s.fc(head(s.c(x))))), c=conv(3, 8), fc=nn.Linear(8, 8),
-                                 fc2=nn.Linear(8, 8)),
+    "silu of vectors": Net(
+        lambda s, x: s.fc2(F.silu(s.fc(head(s.c(x))))), c=conv(3, 8), fc=nn.Linear(8, 8), fc2=nn.Linear(8, 8)
+    ),
+    "hard swish of vectors": Net(
+        lambda s, x: s.fc2(F.hardswish(s.fc(head(s.c(x))))), c=conv(3, 8), fc=nn.Linear(8, 8), fc2=nn.Linear(8, 8)
+    ),
     "product": two_convs(lambda s, x: s.c2(x) * x),
     "square": two_convs(lambda s, x: s.c2(x * x)),
     "product of relus": two_convs(lambda s, x: F.relu(F.relu(s.c2(x)) * F.relu(x))),
-    "excitation by convs": _excited(lambda s, x, y: x * torch.sigmoid(s.up(F.relu(s.down(y)))),
-                                    down=conv(8, 4, 1, 1, 0), up=conv(4, 8, 1, 1, 0)),
-    "excitation by a hard gate": _excited(lambda s, x, y: F.hardsigmoid(s.up(s.a(s.down(y)))) * x,
-                                          down=conv(8, 4, 1, 1, 0), up=conv(4, 8, 1, 1, 0), a=nn.PReLU(4)),
+    "excitation by convs": _excited(
+        lambda s, x, y: x * torch.sigmoid(s.up(F.relu(s.down(y)))), down=conv(8, 4, 1, 1, 0), up=conv(4, 8, 1, 1, 0)
+    ),
+    "excitation by a hard gate": _excited(
+        lambda s, x, y: F.hardsigmoid(s.up(s.a(s.down(y)))) * x,
+        down=conv(8, 4, 1, 1, 0),
+        up=conv(4, 8, 1, 1, 0),
+        a=nn.PReLU(4),
+    ),
     "excitation by views": _excited(_by_view, **_linears()),
     "excitation by expansion": _excited(_by_expansion, gate=_sequential(nn.ReLU(inplace=True))),
     "excitation with norm": _excited(_by_expansion, gate=_sequential(nn.BatchNorm1d(4), nn.PReLU(4), nn.Dropout())),
     "excitation with silu": _excited(
-                                     lambda s, x, y: x * s.up(F.silu(s.down(y.flatten(1)))).sigmoid()[:, :, None, None],
-                                     **_linears()),
+        lambda s, x, y: x * s.up(F.silu(s.down(y.flatten(1)))).sigmoid()[:, :, None, None], **_linears()
+    ),
     "excitation by the mean": _excited(
         lambda s, x, y: x * s.up(s.down(x.mean((2, 3)))).sigmoid().unsqueeze(-1).unsqueeze(-1), **_linears()
     ),
@@ -80,7 +87,7 @@ GATED_NETWORKS = {
     ),
     "prelu of a gate": two_convs(lambda s, x: s.c2(s.a(F.hardsigmoid(x))), a=nn.PReLU(8, 0.5)),
     "concat of a swish": after_conv(lambda s, x: s.d(torch.cat([F.silu(x), F.relu(x)], 1)), d=conv(16, 8)),
-}  # fmt: skip
+}
 """What becomes sigmoids and products, input 16x16."""
 
 

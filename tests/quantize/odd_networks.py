@@ -63,8 +63,10 @@ def _residual_in_place(s, x):
 def _concat(first, second, channels):
     return after_conv(
         lambda s, x: s.c3(torch.cat([first(s, x), second(s, x)], 1)),
-        c2=conv(CHANNELS, CHANNELS), c3=conv(channels, CHANNELS), a=nn.PReLU(CHANNELS),
-    )  # fmt: skip
+        c2=conv(CHANNELS, CHANNELS),
+        c3=conv(channels, CHANNELS),
+        a=nn.PReLU(CHANNELS),
+    )
 
 
 ODD_NETWORKS = {
@@ -129,27 +131,41 @@ ODD_NETWORKS = {
     "embedding from a conv": Net(lambda s, x: torch.flatten(s.d(s.c(x)), 1), c=conv(3, 8), d=conv(8, 8, 16, 1, 0)),
     "embedding from 1x1 and norm": Net(
         lambda s, x: s.b(s.d(F.adaptive_avg_pool2d(s.c(x), 1))).view(x.size(0), -1),
-        c=conv(3, 8), d=conv(8, 8, 1, 1, 0), b=nn.BatchNorm2d(8),
+        c=conv(3, 8),
+        d=conv(8, 8, 1, 1, 0),
+        b=nn.BatchNorm2d(8),
     ),
     "embedding from relu": Net(lambda s, x: F.relu(s.fc(head(s.c(x)))), c=conv(3, 8), fc=nn.Linear(8, 8)),
     "embedding from a sum": Net(
         lambda s, x: s.fc(head(s.c(x))) + s.fc2(head(x)), c=conv(3, 8), fc=nn.Linear(8, 8), fc2=nn.Linear(3, 8)
     ),
-    "dropout": Net(lambda s, x: s.fc(s.d(F.dropout(head(s.c(x)), training=s.training))), c=conv(3, 8),
-                   d=nn.Dropout(), fc=nn.Linear(8, 8)),
-}  # fmt: skip
+    "dropout": Net(
+        lambda s, x: s.fc(s.d(F.dropout(head(s.c(x)), training=s.training))),
+        c=conv(3, 8),
+        d=nn.Dropout(),
+        fc=nn.Linear(8, 8),
+    ),
+}
 """What must come out right, input 16x16."""
 
 REFUSED_NETWORKS = {
     "early normalize": (after_conv(lambda s, x: F.normalize(x)), "normalisation"),
-    "normalize by maximum": (Net(lambda s, x: F.normalize(s.fc(head(s.c(x))), p=1.0), c=conv(3, 8),
-                                 fc=nn.Linear(8, 8)), "normalisation other than"),
-    "scaled embedding": (Net(lambda s, x: F.normalize(s.fc(head(s.c(x)))) * 64, c=conv(3, 8), fc=nn.Linear(8, 8)),
-                         "stands alone"),
-    "normalize and relu": (Net(lambda s, x: F.relu(F.normalize(s.fc(head(s.c(x))))), c=conv(3, 8),
-                               fc=nn.Linear(8, 8)), "not the last operation"),
-    "two outputs": (Net(lambda s, x: (lambda y: (y, y.norm(2, 1, True)))(s.fc(head(s.c(x)))), c=conv(3, 8),
-                        fc=nn.Linear(8, 8)), "more outputs|norm"),
+    "normalize by maximum": (
+        Net(lambda s, x: F.normalize(s.fc(head(s.c(x))), p=1.0), c=conv(3, 8), fc=nn.Linear(8, 8)),
+        "normalisation other than",
+    ),
+    "scaled embedding": (
+        Net(lambda s, x: F.normalize(s.fc(head(s.c(x)))) * 64, c=conv(3, 8), fc=nn.Linear(8, 8)),
+        "stands alone",
+    ),
+    "normalize and relu": (
+        Net(lambda s, x: F.relu(F.normalize(s.fc(head(s.c(x))))), c=conv(3, 8), fc=nn.Linear(8, 8)),
+        "not the last operation",
+    ),
+    "two outputs": (
+        Net(lambda s, x: (lambda y: (y, y.norm(2, 1, True)))(s.fc(head(s.c(x)))), c=conv(3, 8), fc=nn.Linear(8, 8)),
+        "more outputs|norm",
+    ),
     "tanh": (after_conv(lambda s, x: torch.tanh(x)), "tanh"),
     "gelu": (after_conv(lambda s, x: s.a(x), a=nn.GELU()), "GELU"),
     "constant of columns": (after_conv(lambda s, x: x + s.w, w=nn.Parameter(torch.rand(16))), "neither one number"),
@@ -163,25 +179,35 @@ REFUSED_NETWORKS = {
     "pad before a maximum": (after_conv(lambda s, x: F.max_pool2d(F.pad(x, (1, 1, 1, 1)), 3)), "padding that"),
     "pad of channels": (after_conv(lambda s, x: s.d(F.pad(x, (0, 0, 0, 0, 1, 1))), d=conv(10, 8)), "padding that"),
     "cut before padding": (after_conv(lambda s, x: s.d(x[:, :, 1:, 1:]), d=conv(8, 8)), "getitem"),
-    "uneven pad with dilation": (after_conv(lambda s, x: s.d(F.pad(x, (0, 1, 0, 1))), d=conv(8, 8, dilation=2)),
-                                 "padding that"),
+    "uneven pad with dilation": (
+        after_conv(lambda s, x: s.d(F.pad(x, (0, 1, 0, 1))), d=conv(8, 8, dilation=2)),
+        "padding that",
+    ),
     "permuted embedding": (Net(lambda s, x: s.c(x).permute(0, 2, 3, 1).flatten(1), c=conv(3, 2, 3, 8)), "permutation"),
     "shuffle": (after_conv(lambda s, x: x.view(-1, 2, 4, 16, 16).transpose(1, 2).reshape(-1, 8, 16, 16)), "view"),
-    "view changed": (two_convs(lambda s, x: s.c2(x) + (x.view(-1, 8, 256).mul_(2).view(-1, 8, 16, 16) + x)),
-                     "view of a tensor is changed"),
+    "view changed": (
+        two_convs(lambda s, x: s.c2(x) + (x.view(-1, 8, 256).mul_(2).view(-1, 8, 16, 16) + x)),
+        "view of a tensor is changed",
+    ),
     "another clamp": (after_conv(lambda s, x: x.clamp(0, 5)), "Hardtanh"),
     "reflection": (after_conv(lambda s, x: s.d(x), d=conv(8, 8, padding_mode="reflect")), "padding reflect"),
     "transposed": (after_conv(lambda s, x: s.d(x), d=nn.ConvTranspose2d(8, 8, 2)), "ConvTranspose2d"),
     "slice": (after_conv(lambda s, x: x[:, :, 1:, 1:]), "getitem"),
-    "four pixels": (Net(lambda s, x: s.fc(F.adaptive_avg_pool2d(s.c(x), 2).flatten(1)), c=conv(3, 8),
-                        fc=nn.Linear(32, 8)), "adaptive pooling"),
+    "four pixels": (
+        Net(lambda s, x: s.fc(F.adaptive_avg_pool2d(s.c(x), 2).flatten(1)), c=conv(3, 8), fc=nn.Linear(32, 8)),
+        "adaptive pooling",
+    ),
     "uncounted border": (after_conv(lambda s, x: F.avg_pool2d(x, 3, 2, 1, False, False)), "windows of different sizes"),
     "dilated max": (after_conv(lambda s, x: F.max_pool2d(x, 3, 2, 0, 2)), "dilation"),
-    "slope of vectors": (Net(lambda s, x: s.a(s.fc(head(s.c(x)))), c=conv(3, 8), fc=nn.Linear(8, 8), a=nn.PReLU(8)),
-                         "PReLU stands behind a linear layer"),
-    "lonely norm": (Net(lambda s, x: s.b(F.relu(s.fc(head(s.c(x))))), c=conv(3, 8), fc=nn.Linear(8, 8),
-                        b=nn.BatchNorm1d(8)), "stands alone"),
+    "slope of vectors": (
+        Net(lambda s, x: s.a(s.fc(head(s.c(x)))), c=conv(3, 8), fc=nn.Linear(8, 8), a=nn.PReLU(8)),
+        "PReLU stands behind a linear layer",
+    ),
+    "lonely norm": (
+        Net(lambda s, x: s.b(F.relu(s.fc(head(s.c(x))))), c=conv(3, 8), fc=nn.Linear(8, 8), b=nn.BatchNorm1d(8)),
+        "stands alone",
+    ),
     "batch statistics": (after_conv(lambda s, x: s.b(x), b=nn.BatchNorm2d(8, track_running_stats=False)), "running"),
     "control flow": (after_conv(lambda s, x: x if x.sum() > 0 else -x), "cannot be traced"),
-}  # fmt: skip
+}
 """What must be refused, with what the message says."""

@@ -48,7 +48,6 @@ def test_a_parameter_that_became_a_module_is_kept_once():
     assert all(name.startswith(called) for name in canonical.state_dict())
 
 
-
 def check_canonical(network):
     """Check what lowerings rely on; a BatchNorm that is not there cannot move while fine-tuning."""
     assert not any(isinstance(module, _BatchNorm | nn.Dropout) for module in network.modules())
@@ -97,9 +96,22 @@ def test_no_layer_is_added_where_none_is_needed():
     assert len(layers) == convolutions
 
 
-FOLDING = ("times a number", "scaled residual", "torch functions", "times of the input, no border",
-           "vectors behind linear", "scale before a padded conv", "scale behind a concat", "norm of a flat conv",
-           "pad", "pad below and right", "pad and cut", "borders cut", "channels last, norm", "no-op")  # fmt: skip
+FOLDING = (
+    "times a number",
+    "scaled residual",
+    "torch functions",
+    "times of the input, no border",
+    "vectors behind linear",
+    "scale before a padded conv",
+    "scale behind a concat",
+    "norm of a flat conv",
+    "pad",
+    "pad below and right",
+    "pad and cut",
+    "borders cut",
+    "channels last, norm",
+    "no-op",
+)
 
 
 @pytest.mark.parametrize("name", FOLDING)
@@ -119,7 +131,8 @@ def test_a_preactivation_norm_becomes_one_depthwise_conv():
     network, size = small_network("iresnet")
     canonical = canonicalise(network, size)
     pointwise = [
-        module for module in canonical.modules()
+        module
+        for module in canonical.modules()
         if isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1) and module.groups == module.in_channels > 1
-    ]  # fmt: skip
+    ]
     assert len(pointwise) == 5, "one for each block's first BatchNorm; the last one folds into the linear layer"

@@ -62,8 +62,9 @@ def test_an_unknown_shape_is_judged_by_its_nearest_kin():
 
 
 @pytest.mark.parametrize(
-    ("of_choices", "ratio", "form"), [(1e-9, 2.0, "scaled"), (1e9, 2.0, "twin"), (1e-9, 0.9, "twin")],
-)  # fmt: skip
+    ("of_choices", "ratio", "form"),
+    [(1e-9, 2.0, "scaled"), (1e9, 2.0, "twin"), (1e-9, 0.9, "twin")],
+)
 def test_loss_is_weighed_against_time(model, of_choices, ratio, form):
     wide = {node.args[0].name: Range(-1e3, 1e3) for node in choices(model)}
     model = model.with_ranges({**model.ranges, **wide})
@@ -112,9 +113,18 @@ def test_measuring_gives_a_table_that_can_be_read_back(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", "{}", '{"rows": []}', '{"rows": [[1, 2, 3]]}', '{"rows": [[3, 8, 3, 2, 1, 8, 8, 0, 1]]}',
-             '{"rows": [["3", 8, 3, 2, 1, 8, 8, 1, 1]]}', '{"rows": [[3, 8, 3, 2, 1, 8, 8, "nan", "x"]]}'],
-)  # fmt: skip
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"rows": []}',
+        '{"rows": [[1, 2, 3]]}',
+        '{"rows": [[3, 8, 3, 2, 1, 8, 8, 0, 1]]}',
+        '{"rows": [["3", 8, 3, 2, 1, 8, 8, 1, 1]]}',
+        '{"rows": [[3, 8, 3, 2, 1, 8, 8, "nan", "x"]]}',
+    ],
+)
 def test_a_table_that_is_none_is_refused(tmp_path, text):
     file = tmp_path / "times.json"
     file.write_text(text)

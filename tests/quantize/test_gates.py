@@ -29,8 +29,17 @@ for networks, names in (
     NETWORKS |= {name: networks[name] for name in names}
 
 
-QUICK = ("residual of gates", "hard swish of vectors", "concat of gates", "excitation by views", "square",
-         "normalize with options", "normalised conv", "scaled residual", "uneven pad before an average")  # fmt: skip
+QUICK = (
+    "residual of gates",
+    "hard swish of vectors",
+    "concat of gates",
+    "excitation by views",
+    "square",
+    "normalize with options",
+    "normalised conv",
+    "scaled residual",
+    "uneven pad before an average",
+)
 
 
 def _cases():

@@ -41,9 +41,14 @@ def test_a_network_comes_back_from_its_description(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "eps"), [("normalize", 1e-12), ("normalize with options", 1e-2), ("divided by its length", 0.0),
-                      ("divided by a length of at least", 1e-3)],
-)  # fmt: skip
+    ("name", "eps"),
+    [
+        ("normalize", 1e-12),
+        ("normalize with options", 1e-2),
+        ("divided by its length", 0.0),
+        ("divided by a length of at least", 1e-3),
+    ],
+)
 def test_the_least_divisor_is_kept(name, eps):
     canonical = canonicalise(trained(NORMALISED_NETWORKS[name]), SIZE)
     assert [node["eps"] for node in to_plain(canonical) if node["operation"] == "normalize"] == [eps]

@@ -60,10 +60,16 @@ def test_every_slope_is_exact(slope, backend, tmp_path):
 def network_with_tiny_channels(factor):
     """Return a network whose BatchNorm leaves some channels with weights near zero and ordinary biases."""
     network = nn.Sequential(
-        nn.Conv2d(3, 128, 3, padding=1), nn.BatchNorm2d(128), nn.PReLU(128),
-        nn.Conv2d(128, 128, 3, padding=1, groups=128), nn.BatchNorm2d(128), nn.PReLU(128),
-        nn.Conv2d(128, 8, 1, stride=4), nn.Flatten(), nn.Linear(128, 16),
-    )  # fmt: skip
+        nn.Conv2d(3, 128, 3, padding=1),
+        nn.BatchNorm2d(128),
+        nn.PReLU(128),
+        nn.Conv2d(128, 128, 3, padding=1, groups=128),
+        nn.BatchNorm2d(128),
+        nn.PReLU(128),
+        nn.Conv2d(128, 8, 1, stride=4),
+        nn.Flatten(),
+        nn.Linear(128, 16),
+    )
     trained(network)
     for norm in (network[1], network[4]):
         norm.weight.data[:40] *= factor

@@ -56,8 +56,18 @@ def test_either_form_of_prelu_stands_beside_float_ones(form, tmp_path):
     check_simulated(model.with_forms(dict.fromkeys(prelus, form)).with_kept(layers(model)[1::2]), "onnx-x86", tmp_path)
 
 
-ODD = ["concat of relu6 and conv", "concat of relu and conv", "a conv read often", "add and prelu", "add and relu6",
-       "prelu twice", "prelu of a concat", "shared modules", "embedding from a sum", "relu6 of the input"]  # fmt: skip
+ODD = [
+    "concat of relu6 and conv",
+    "concat of relu and conv",
+    "a conv read often",
+    "add and prelu",
+    "add and relu6",
+    "prelu twice",
+    "prelu of a concat",
+    "shared modules",
+    "embedding from a sum",
+    "relu6 of the input",
+]
 
 
 @pytest.mark.parametrize("name", ODD)

@@ -43,8 +43,10 @@ def test_it_rounds_as_the_training_simulation_does():
     model, images = narrow("mobilefacenet-relu6", 4)
     with torch.no_grad():
         simulated = prepare(model, ONNX)(torch.from_numpy(images)).numpy()
-    off, eight = (1 - cosines(embed_as_integers(one, ONNX, images), simulated).mean()
-                  for one in (model, model.with_scheme(Scheme())))  # fmt: skip
+    off, eight = (
+        1 - cosines(embed_as_integers(one, ONNX, images), simulated).mean()
+        for one in (model, model.with_scheme(Scheme()))
+    )
     assert off < 0.001 * eight, f"{off:.2e} from the simulation, which is {eight:.2e} from eight bits"
 
 

@@ -25,9 +25,7 @@ def groups(plan, operations):
 
 def test_what_only_moves_codes_shares_a_range():
     network = Net(lambda s, x: s.fc(head(F.max_pool2d(s.c(x), 2))), c=conv(3, 8), fc=nn.Linear(8, 8))
-    assert groups(*plan_of(network)) == [
-        ["conv", "flatten", "global_average_pool", "max_pool"], ["input"], ["linear"]
-    ]  # fmt: skip
+    assert groups(*plan_of(network)) == [["conv", "flatten", "global_average_pool", "max_pool"], ["input"], ["linear"]]
 
 
 def test_all_parts_of_a_concat_share_a_range():
@@ -40,8 +38,11 @@ def test_parts_that_share_through_two_concats_are_one_range():
         lambda s, x: (lambda a, b, c: s.fc(head(torch.cat([torch.cat([a, b], 1), torch.cat([b, c], 1)], 1))))(
             s.a(x), s.b(x), s.c(x)
         ),
-        a=conv(3, 2), b=conv(3, 2), c=conv(3, 2), fc=nn.Linear(8, 8),
-    )  # fmt: skip
+        a=conv(3, 2),
+        b=conv(3, 2),
+        c=conv(3, 2),
+        fc=nn.Linear(8, 8),
+    )
     plan, operations = plan_of(network)
     assert len({entry.owner for tensor, entry in plan.tensors.items() if operations[tensor] == "conv"}) == 1
 

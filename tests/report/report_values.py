@@ -171,21 +171,34 @@ def full(values):
     main["cost"] = {"layers": layers, "kinds": kinds, "other_bytes": main["size_bytes"] - 6000}
     main["agreement"]["histogram"] = {"edges": [0.94, 0.96, 0.98, 1.0], "counts": [6, 50, 200]}
     island = {"operators": {"PRelu": 1, "Transpose": 2}, "count": 3, "share": 0.25, "reason": "PRelu has no kernel"}
-    main |= {"islands": [island], "convolutions": 50, "integer_convolutions": 47, "linear_layers": 1,
-             "integer_linear_layers": 1}  # fmt: skip
+    main |= {
+        "islands": [island],
+        "convolutions": 50,
+        "integer_convolutions": 47,
+        "linear_layers": 1,
+        "integer_linear_layers": 1,
+    }
     for one, bits, taken in zip(values["artifacts"], (32, 6.25, 8, 32), (20.5, 30.5, None, 25.5), strict=True):
-        one |= {"nominal_bytes": int(124_000 * bits), "payload_bytes": one["size_bytes"] - 30_000,
-                "compressed_bytes": one["size_bytes"] - 100_000, "weight_bits_mean": bits}  # fmt: skip
+        one |= {
+            "nominal_bytes": int(124_000 * bits),
+            "payload_bytes": one["size_bytes"] - 30_000,
+            "compressed_bytes": one["size_bytes"] - 100_000,
+            "weight_bits_mean": bits,
+        }
         loaded = {"load_ms": taken, "load_memory_bytes": 23_456_789}
         one |= loaded if taken else {"load_missing": "not loaded there"}
     point = {"size_bytes": 1_000_000, "p50_ms": 4.0, "cosine_min": 0.9}
     values["budget"] = {
-        "cosine_mean_wanted": 0.99, "artifact": "int8.x86.onnx", "layers": 51, "kept": ["conv_1"], "images": 256,
+        "cosine_mean_wanted": 0.99,
+        "artifact": "int8.x86.onnx",
+        "layers": 51,
+        "kept": ["conv_1"],
+        "images": 256,
         "points": [
             point | {"layers": 0, "times_faster": 1.0, "cosine_mean": 0.98},
             point | {"layers": 1, "times_faster": 0.9, "cosine_mean": 0.9912},
         ],
-    }  # fmt: skip
+    }
     values["recipe"]["choices"] = {"steps.0.iterations": 77}
     values["calibration"]["warnings"] = ["only 3 images differ"]
     return values
@@ -193,9 +206,11 @@ def full(values):
 
 def hostile(values):
     """Return the same values, with the hostile text in the place of every text that may be any."""
-    free = re.compile(r"\.(name|architecture|license|origin|cpu|os|python|what|protocol|set|kind|reason|tensor|first"
-                      r"|second|artifact|simulation|latency_missing|load_missing|not_compared|notes\.\d+|warnings\.\d+|commands\.\d+"
-                      r"|members\.\d+|cpu_flags\.\d+|kept\.\d+|float_islands\.\d+|names?|version)$")  # fmt: skip
+    free = re.compile(
+        r"\.(name|architecture|license|origin|cpu|os|python|what|protocol|set|kind|reason|tensor|first"
+        r"|second|artifact|simulation|latency_missing|load_missing|not_compared|notes\.\d+|warnings\.\d+|commands\.\d+"
+        r"|members\.\d+|cpu_flags\.\d+|kept\.\d+|float_islands\.\d+|names?|version)$"
+    )
     known = re.compile(r"quantizers\.\d+\.kind$")
 
     def changed(node, path=""):

@@ -13,10 +13,20 @@ LAYERS = (
     LayerWidth(name="third", weights=1000, bits=3, loss=0.01),
 )
 VALUES = {
-    "bytes_wanted": 0.2, "losses": "measured", "images": 16, "layers": LAYERS, "bound": 0.03,
-    "loss_predicted": 0.031, "loss_measured": 0.028, "cosine_mean": 0.96, "held_out": 64, "size_bytes": 1000,
-    "estimated_bytes": 990, "files": {"packed.x86.onnx": 998}, "float_bytes": 5000,
-}  # fmt: skip
+    "bytes_wanted": 0.2,
+    "losses": "measured",
+    "images": 16,
+    "layers": LAYERS,
+    "bound": 0.03,
+    "loss_predicted": 0.031,
+    "loss_measured": 0.028,
+    "cosine_mean": 0.96,
+    "held_out": 64,
+    "size_bytes": 1000,
+    "estimated_bytes": 990,
+    "files": {"packed.x86.onnx": 998},
+    "float_bytes": 5000,
+}
 
 
 def block(**changed):
@@ -25,8 +35,15 @@ def block(**changed):
 
 def test_what_is_said_holds_the_figures():
     said = allocation_said(block())
-    for figure in ("at most 0.2 of float.onnx", "3 to 8 bits", "3.24 a weight", "0.1996 of float.onnx", "0.0310",
-                   "3.23% above", "0.0280"):  # fmt: skip
+    for figure in (
+        "at most 0.2 of float.onnx",
+        "3 to 8 bits",
+        "3.24 a weight",
+        "0.1996 of float.onnx",
+        "0.0310",
+        "3.23% above",
+        "0.0280",
+    ):
         assert figure in said, said
     assert "mean cosine of 0.97" in allocation_said(block(bytes_wanted=None, cosine_mean_wanted=0.97, bound=980))
 

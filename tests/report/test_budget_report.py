@@ -20,9 +20,13 @@ def point(layers, mean, milliseconds=1.0):
 def block(wanted=0.99, kept=("a", "b", "c"), points=None):
     found = points or [point(0, 0.97), point(1, 0.98, 1.25), point(3, 0.995, 1.5)]
     return {
-        "cosine_mean_wanted": wanted, "artifact": "int8.x86.onnx", "layers": 50, "kept": list(kept), "images": 256,
+        "cosine_mean_wanted": wanted,
+        "artifact": "int8.x86.onnx",
+        "layers": 50,
+        "kept": list(kept),
+        "images": 256,
         "points": found,
-    }  # fmt: skip
+    }
 
 
 def made(**changes):

@@ -103,10 +103,12 @@ def test_groups_without_figures_say_why():
     groups = {
         "few": GroupFigures(images=3, people=2, skipped="2 people, and 10 are needed"),
         "many": GroupFigures(
-            images=17, people=12, figures={"tar_lost@1e-3": Figure(value=0.01, low=-0.01, high=0.02)},
+            images=17,
+            people=12,
+            figures={"tar_lost@1e-3": Figure(value=0.01, low=-0.01, high=0.02)},
             gaps={"tar_lost@1e-3": Figure(value=0.005, low=-0.01, high=0.01)},
         ),
-    }  # fmt: skip
+    }
     shown = printed(evaluation({"tar_lost@1e-3": Figure(value=0.0)}, groups=groups))
     assert "few: no figures, 2 people, and 10 are needed" in shown
     assert "1.00" in shown

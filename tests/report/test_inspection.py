@@ -66,8 +66,12 @@ def test_values_are_plain_json():
     [file] = values["files"]
     assert (file["name"], file["convolutions"], file["integer_convolutions"]) == ("a.onnx", 2, 2)
     assert file["operators"][0] == {
-        "kind": "QLinearConv", "arithmetic": "integer", "count": 2, "time_ms": 0.012, "share": pytest.approx(2 / 3)
-    }  # fmt: skip
+        "kind": "QLinearConv",
+        "arithmetic": "integer",
+        "count": 2,
+        "time_ms": 0.012,
+        "share": pytest.approx(2 / 3),
+    }
     assert [island["operators"] for island in file["islands"]] == [["prelu0"], ["prelu1"]]
 
 

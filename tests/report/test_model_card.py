@@ -33,16 +33,22 @@ def licensed(values, make, licence):
 def judged():
     histogram = HistogramFigures(edges=(-1.0, 1.0), genuine=(300,), impostor=(300,))
     listed = PairListFigures(
-        pair_accuracy=0.98, pair_accuracy_std=0.01, tar_bin={"1e-3": 0.9}, tar_bin_std={"1e-3": 0.02}, pairs=600,
+        pair_accuracy=0.98,
+        pair_accuracy_std=0.01,
+        tar_bin={"1e-3": 0.9},
+        tar_bin_std={"1e-3": 0.02},
+        pairs=600,
         histogram=histogram,
-    )  # fmt: skip
+    )
     lost = {"pair_accuracy_lost": Figure(value=0.0125, low=-0.005, high=0.0275)}
     return Evaluation(
         model=EvaluatedModel(name="int8.x86.onnx", sha256="0" * 64, runtime="onnxruntime 1.30", embedding_size=4),
         data=EvaluatedData(kind="pairs", name="lfw.bin", images=1200, pairs=600, sha256="1" * 64),
-        flip=True, figures=ModelFigures(pair_list=listed), paired=PairedFigures(figures=lost),
+        flip=True,
+        figures=ModelFigures(pair_list=listed),
+        paired=PairedFigures(figures=lost),
         environment=record_environment(0, 1),
-    )  # fmt: skip
+    )
 
 
 def test_the_hub_finds_what_it_reads(report):

@@ -21,9 +21,13 @@ def test_what_was_measured_is_what_is_told():
     effect = QuantizerEffect("weights", "conv_1", 0.25, -0.125)
     block = sensitivity_figures(Sensitivity("onnx", 16, 0.5, 0.375, 0.25, (effect,)))
     assert block.model_dump() == {
-        "simulation": "onnx", "images": 16, "loss": 0.5, "activations_loss": 0.375, "weights_loss": 0.25,
+        "simulation": "onnx",
+        "images": 16,
+        "loss": 0.5,
+        "activations_loss": 0.375,
+        "weights_loss": 0.25,
         "quantizers": ({"kind": "weights", "name": "conv_1", "loss_alone": 0.25, "gain_left_out": -0.125},),
-    }  # fmt: skip
+    }
 
 
 def test_the_worst_comes_first_and_tiny_losses_are_not_shown_as_none(block):

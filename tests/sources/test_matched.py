@@ -72,8 +72,9 @@ def test_only_what_the_network_eats_is_moved(tiny_float):
 
 def test_staying_close_keeps_pixels_where_they_are(tiny_float):
     drawn = load_crops(DRAWINGS.open(4)).astype(float)
-    far, near = (np.abs(load_crops(matched(closeness=weight).open(model=tiny_float)) - drawn).mean()
-                 for weight in (0.0, 1e4))  # fmt: skip
+    far, near = (
+        np.abs(load_crops(matched(closeness=weight).open(model=tiny_float)) - drawn).mean() for weight in (0.0, 1e4)
+    )
     assert near < 0.5 * far, f"{near} and {far}"
 
 

@@ -20,8 +20,11 @@ def pool_attributes(pool: nn.MaxPool2d | nn.AvgPool2d) -> dict[str, Any]:
     """Return the attributes of an ONNX MaxPool or AveragePool."""
     kernel, stride, padding = (_pair(value) for value in (pool.kernel_size, pool.stride, pool.padding))
     attributes: dict[str, Any] = {
-        "kernel_shape": kernel, "strides": stride, "pads": padding + padding, "ceil_mode": int(pool.ceil_mode)
-    }  # fmt: skip
+        "kernel_shape": kernel,
+        "strides": stride,
+        "pads": padding + padding,
+        "ceil_mode": int(pool.ceil_mode),
+    }
     counted = {"count_include_pad": int(pool.count_include_pad)} if isinstance(pool, nn.AvgPool2d) else {}
     return attributes | counted
 

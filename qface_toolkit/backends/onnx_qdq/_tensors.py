@@ -94,9 +94,7 @@ class TensorWriter:
         """Write a convolution with these constants and the geometry of `node`."""
         source = inputs(node)[0].name
         value = self._in_blocks(source, layer.extra_inputs) if layer.extra_inputs else self.values[source]
-        return self.graph.node(
-            "Conv", [value, *dequantized(self.graph, layer)], **convolution_attributes(module(node))
-        )
+        return self.graph.node("Conv", [value, *dequantized(self.graph, layer)], **convolution_attributes(module(node)))
 
     def _in_blocks(self, tensor: str, extra: int) -> str:
         """Return a tensor with zero channels added; the weights that meet them are zero too."""

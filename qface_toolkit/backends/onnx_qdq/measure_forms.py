@@ -51,9 +51,7 @@ class _Copies(nn.Module):
         super().__init__()
         self.stem = nn.Identity() if shape.inputs == 3 else nn.Conv2d(3, shape.inputs, 1)
         layer = nn.Sequential(
-            nn.Conv2d(
-                shape.inputs, shape.outputs, shape.kernel, shape.stride, shape.kernel // 2, groups=shape.groups
-            ),
+            nn.Conv2d(shape.inputs, shape.outputs, shape.kernel, shape.stride, shape.kernel // 2, groups=shape.groups),
             nn.PReLU(shape.outputs),
         )
         self.layers = nn.ModuleList(copy.deepcopy(layer) for _ in range(copies))

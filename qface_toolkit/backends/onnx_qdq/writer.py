@@ -32,9 +32,7 @@ from qface_toolkit.quantize.model import QuantizedModel
 from qface_toolkit.quantize.plan import ONNX, Target
 
 
-def write_qdq(
-    model: QuantizedModel, code_type: CodeType = UNSIGNED, target: Target = ONNX
-) -> onnx.ModelProto:
+def write_qdq(model: QuantizedModel, code_type: CodeType = UNSIGNED, target: Target = ONNX) -> onnx.ModelProto:
     """Return the ONNX form of a model whose ranges are set: embeddings [N, D] float32 of what its deployment feeds it.
 
     Raises:
@@ -46,9 +44,7 @@ def write_qdq(
     return writer.graph.model(writer.values[inputs(last)[0].name], entering, model.spec.embedding_size)
 
 
-def code_names(
-    model: QuantizedModel, code_type: CodeType = UNSIGNED, target: Target = ONNX
-) -> dict[str, str]:
+def code_names(model: QuantizedModel, code_type: CodeType = UNSIGNED, target: Target = ONNX) -> dict[str, str]:
     """Return the name that each tensor's codes have in the file that `write_qdq` makes of the same model."""
     codes = _written(model, code_type, target).codes
     return {tensor: name for tensor, name in codes.items() if model.plan.quantized(tensor, target.family)}
