@@ -25,9 +25,9 @@ import numpy as np
 from spoiled import depthwise_layers, larger, put_island_back, slower, spoil_agreement, spoil_file
 
 from qface_toolkit._disk import write_json
-from qface_toolkit.check import Timing, Verdict, compare, open_report, read_budgets, time_ratio, update_baseline
-from qface_toolkit.check.timing import FAST_ARTIFACT
 from qface_toolkit.environment import record_environment
+from qface_toolkit.gate import Timing, Verdict, compare, open_report, read_budgets, time_ratio, update_baseline
+from qface_toolkit.gate.timing import FAST_ARTIFACT
 from qface_toolkit.pipeline import measure_beside
 from qface_toolkit.pipeline._benchmark import benchmark
 from qface_toolkit.pipeline._check import LONGEST_S

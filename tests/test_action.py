@@ -10,7 +10,7 @@ import pytest
 import yaml
 from helpers import compress_tiny
 
-from qface_toolkit.check import Budgets, open_report, read_budgets, update_baseline
+from qface_toolkit.gate import Budgets, open_report, read_budgets, update_baseline
 
 ACTION = Path(__file__).parents[1] / ".github" / "actions" / "qface-check"
 STEPS = yaml.safe_load((ACTION / "action.yml").read_text())

@@ -13,7 +13,7 @@ import pytest
 from helpers import compress_tiny, run_here
 
 from qface_toolkit import pipeline
-from qface_toolkit.check import open_report, update_baseline
+from qface_toolkit.gate import open_report, update_baseline
 from qface_toolkit.pipeline import _check
 from qface_toolkit.report import read_report
 

@@ -16,9 +16,9 @@ from helpers import compress_tiny, measure_quickly, run_here, write_tiny
 from PIL import Image
 from torch import nn
 
-from qface_toolkit.check import open_report, update_baseline
 from qface_toolkit.cli import qface as root
 from qface_toolkit.evaluation import synthetic
+from qface_toolkit.gate import open_report, update_baseline
 from qface_toolkit.pipeline import _evaluate
 
 README = Path(__file__).parents[1] / "README.md"

@@ -9,7 +9,7 @@ import pytest
 from helpers import compress_tiny
 
 from qface_toolkit.backends._onnxruntime import open_onnx
-from qface_toolkit.check import open_report
+from qface_toolkit.gate import open_report
 from qface_toolkit.report import read_report
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"

@@ -18,7 +18,7 @@ LAYERS = (
     {"__main__"},
     {"cli"},
     {"pipeline"},
-    {"check"},
+    {"gate"},
     {"methods", "backends", "report", "evaluation"},
     {"sources", "quantize", "training", "measure"},
     {"models"},

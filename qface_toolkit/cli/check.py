@@ -11,7 +11,7 @@ import click
 from qface_toolkit.cli._voice import FOLDER, progress, show, voice_options
 
 if TYPE_CHECKING:
-    from qface_toolkit.check import Judged, Timing, Verdict
+    from qface_toolkit.gate import Judged, Timing, Verdict
 
 SUMMARY = "GITHUB_STEP_SUMMARY"
 
@@ -50,7 +50,7 @@ def check(
     qface check demo-out --baseline baseline.json
     qface check demo-out --baseline baseline.json --measure --strict
     """
-    from qface_toolkit.check import compare, open_baseline, open_report, read_budgets
+    from qface_toolkit.gate import compare, open_baseline, open_report, read_budgets
 
     _check_usage(update, force)
     wanted, judged = read_budgets(budgets, sets), open_report(report)
@@ -75,7 +75,7 @@ def _measured(judged: "Judged", quiet: bool) -> "Timing":
 
 
 def _update(judged: "Judged", place: Path, timing: "Timing | None", force: bool, as_json: bool) -> int:
-    from qface_toolkit.check import update_baseline
+    from qface_toolkit.gate import update_baseline
 
     path = update_baseline(judged, place, timing, force=force)
     if as_json:
@@ -86,7 +86,7 @@ def _update(judged: "Judged", place: Path, timing: "Timing | None", force: bool,
 
 
 def _publish(verdict: "Verdict", model: str, junit: Path | None, strict: bool, as_json: bool) -> None:
-    from qface_toolkit.check import render, to_junit, to_markdown, verdict_values, write_page
+    from qface_toolkit.gate import render, to_junit, to_markdown, verdict_values, write_page
 
     if junit:
         write_page(junit, to_junit(verdict, strict=strict))

@@ -12,10 +12,10 @@ import numpy.typing as npt
 from qface_toolkit._disk import disk_errors, file_sha256
 from qface_toolkit.backends import Backend
 from qface_toolkit.backends._open import backend_of
-from qface_toolkit.check import Judged, Timing
-from qface_toolkit.check.timing import FAST_ARTIFACT, FLOAT_ARTIFACT
 from qface_toolkit.environment import record_environment
 from qface_toolkit.errors import ArtifactError
+from qface_toolkit.gate import Judged, Timing
+from qface_toolkit.gate.timing import FAST_ARTIFACT, FLOAT_ARTIFACT
 from qface_toolkit.measure.latency import Latency
 from qface_toolkit.models import ModelSpec
 from qface_toolkit.pipeline._benchmark import measure_enough, repeat_file, vetted

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from made_reports import judged, times, values
 
-from qface_toolkit.check import compare, growth, read_budgets, time_ratio
-from qface_toolkit.check.latency import FEWEST_ROUNDS
+from qface_toolkit.gate import compare, growth, read_budgets, time_ratio
+from qface_toolkit.gate.latency import FEWEST_ROUNDS
 
 RUNS = 50
 

@@ -4,7 +4,7 @@ import unicodedata
 from collections.abc import Iterable
 from xml.etree import ElementTree
 
-from qface_toolkit.check.verdict import Finding, Verdict
+from qface_toolkit.gate.verdict import Finding, Verdict
 
 
 def to_junit(verdict: Verdict, *, strict: bool = False) -> bytes:

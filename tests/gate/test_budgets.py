@@ -2,8 +2,8 @@
 
 import pytest
 
-from qface_toolkit.check import Budgets, read_budgets
 from qface_toolkit.errors import RecipeError
+from qface_toolkit.gate import Budgets, read_budgets
 
 
 def test_defaults():

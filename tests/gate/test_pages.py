@@ -9,7 +9,8 @@ import pytest
 from made_reports import judged, values
 from rich.console import Console
 
-from qface_toolkit.check import (
+from qface_toolkit.errors import ArtifactError
+from qface_toolkit.gate import (
     Finding,
     Verdict,
     compare,
@@ -20,7 +21,6 @@ from qface_toolkit.check import (
     verdict_values,
     write_page,
 )
-from qface_toolkit.errors import ArtifactError
 
 HOSTILE = {
     "script": "<script>alert(1)</script>",

@@ -5,8 +5,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from qface_toolkit.check.verdict import Finding, Verdict, worst_first
-from qface_toolkit.check.words import headline, mark, shown
+from qface_toolkit.gate.verdict import Finding, Verdict, worst_first
+from qface_toolkit.gate.words import headline, mark, shown
 from qface_toolkit.report._figures import clean
 
 STYLES = {"failed": "bold red", "inconclusive": "yellow", "not comparable": "dim", "passed": ""}

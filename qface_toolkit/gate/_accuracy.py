@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
-from qface_toolkit.check._figures import fallen
-from qface_toolkit.check.baseline import Judged
-from qface_toolkit.check.verdict import Finding
+from qface_toolkit.gate._figures import fallen
+from qface_toolkit.gate.baseline import Judged
+from qface_toolkit.gate.verdict import Finding
 from qface_toolkit.report import Evaluation
 from qface_toolkit.report.schema import VerificationFigures
 

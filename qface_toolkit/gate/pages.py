@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from qface_toolkit._disk import disk_errors, replacing
-from qface_toolkit.check.verdict import Verdict
+from qface_toolkit.gate.verdict import Verdict
 
 
 def write_page(path: Path, page: bytes, *, append: bool = False) -> None:

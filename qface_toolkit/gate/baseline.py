@@ -9,8 +9,8 @@ from pathlib import Path
 
 from qface_toolkit._disk import disk_errors, write_json
 from qface_toolkit._manifest import MANIFEST
-from qface_toolkit.check.timing import Timing
 from qface_toolkit.errors import ArtifactError
+from qface_toolkit.gate.timing import Timing
 from qface_toolkit.report import Evaluation, Report, read_evaluation, read_report, write_report
 
 REPORT = "report.json"

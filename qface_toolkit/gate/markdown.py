@@ -1,7 +1,7 @@
 """The page that a CI job shows of a check: the verdict first, then what failed, then every figure."""
 
-from qface_toolkit.check.verdict import Verdict, worst_first
-from qface_toolkit.check.words import headline, mark, shown
+from qface_toolkit.gate.verdict import Verdict, worst_first
+from qface_toolkit.gate.words import headline, mark, shown
 from qface_toolkit.report._markup import escape, markdown_table
 
 SHOWN_SENTENCES = 50

@@ -3,9 +3,9 @@
 import pytest
 from made_reports import OPERATORS, judged, values
 
-from qface_toolkit.check import Timing, compare, read_budgets
-from qface_toolkit.check import timing as timings
 from qface_toolkit.errors import ArtifactError
+from qface_toolkit.gate import Timing, compare, read_budgets
+from qface_toolkit.gate import timing as timings
 from qface_toolkit.report import Evaluation
 
 INT8 = 2

@@ -1,6 +1,6 @@
 """A finding's figures as every page shows them: the terminal, Markdown and nobody else say other things."""
 
-from qface_toolkit.check.verdict import Finding, Outcome, Verdict
+from qface_toolkit.gate.verdict import Finding, Outcome, Verdict
 from qface_toolkit.report._figures import NOTHING
 
 MARKS: dict[Outcome, str] = {"passed": "ok", "failed": "FAILED", "inconclusive": "unsure", "not comparable": "skipped"}

@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 
-from qface_toolkit.check import Judged
+from qface_toolkit.gate import Judged
 from qface_toolkit.report.schema import Report
 
 ROUNDS = 60

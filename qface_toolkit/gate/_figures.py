@@ -3,8 +3,8 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
-from qface_toolkit.check.budgets import Budgets
-from qface_toolkit.check.verdict import Finding, Outcome
+from qface_toolkit.gate.budgets import Budgets
+from qface_toolkit.gate.verdict import Finding, Outcome
 from qface_toolkit.report._figures import clean
 from qface_toolkit.report.schema import ArtifactFigures
 

@@ -3,13 +3,13 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from qface_toolkit.check._accuracy import accuracy_findings
-from qface_toolkit.check._figures import agreement, layers, operators, size
-from qface_toolkit.check._latency import latency_finding
-from qface_toolkit.check.baseline import Judged, check_same_model
-from qface_toolkit.check.budgets import Budgets
-from qface_toolkit.check.timing import Timing, recorded
-from qface_toolkit.check.verdict import Finding, Verdict
+from qface_toolkit.gate._accuracy import accuracy_findings
+from qface_toolkit.gate._figures import agreement, layers, operators, size
+from qface_toolkit.gate._latency import latency_finding
+from qface_toolkit.gate.baseline import Judged, check_same_model
+from qface_toolkit.gate.budgets import Budgets
+from qface_toolkit.gate.timing import Timing, recorded
+from qface_toolkit.gate.verdict import Finding, Verdict
 from qface_toolkit.report.schema import ArtifactFigures
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from qface_toolkit.check.verdict import Interval
+from qface_toolkit.gate.verdict import Interval
 
 Floats = npt.NDArray[np.float64]
 FEWEST_ROUNDS = 10
