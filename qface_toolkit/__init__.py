@@ -11,40 +11,76 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from qface_toolkit.errors import QFaceError
+    from qface_toolkit.gate import Finding, Verdict
+    from qface_toolkit.measure.fusion import Fusion
+    from qface_toolkit.measure.verdicts import FileVerdict, Verification
     from qface_toolkit.models import FloatModel, ModelSpec, from_module, load_model
-    from qface_toolkit.pipeline import Protocol, compress, evaluate, export
+    from qface_toolkit.pipeline import (
+        Benchmark,
+        Protocol,
+        Timed,
+        benchmark,
+        check,
+        compress,
+        evaluate,
+        export,
+        inspect,
+        verify,
+    )
     from qface_toolkit.report import Evaluation, Report, read_report
 
 __version__ = "0.1.0"
 
 _HOME = {
+    "Benchmark": "pipeline",
     "Evaluation": "report",
+    "FileVerdict": "measure.verdicts",
+    "Finding": "gate",
     "FloatModel": "models",
+    "Fusion": "measure.fusion",
     "ModelSpec": "models",
     "Protocol": "pipeline",
     "QFaceError": "errors",
     "Report": "report",
+    "Timed": "pipeline",
+    "Verdict": "gate",
+    "Verification": "measure.verdicts",
+    "benchmark": "pipeline",
+    "check": "pipeline",
     "compress": "pipeline",
     "evaluate": "pipeline",
     "export": "pipeline",
     "from_module": "models",
+    "inspect": "pipeline",
     "load_model": "models",
     "read_report": "report",
+    "verify": "pipeline",
 }
 
 __all__ = [
+    "Benchmark",
     "Evaluation",
+    "FileVerdict",
+    "Finding",
     "FloatModel",
+    "Fusion",
     "ModelSpec",
     "Protocol",
     "QFaceError",
     "Report",
+    "Timed",
+    "Verdict",
+    "Verification",
+    "benchmark",
+    "check",
     "compress",
     "evaluate",
     "export",
     "from_module",
+    "inspect",
     "load_model",
     "read_report",
+    "verify",
 ]
 
 

@@ -108,7 +108,7 @@ def test_other_backends_are_what_they_are_without_a_budget(result, checkpoint, t
 
 
 def test_a_result_is_exported_as_it_was_written(result):
-    again = pipeline.export(result.out, "onnx-x86", out="again.onnx")
+    again = pipeline.export(result.out, "onnx-x86", name="again.onnx")
     assert again.read_bytes() == (result.out / "int8.x86.onnx").read_bytes()
     model = load_quantized(result.out / "quantization.json", result.out / "model.safetensors")
     assert model.plan.kept == result.report.budget.kept
@@ -219,7 +219,7 @@ def test_a_file_is_as_small_as_wanted_and_the_report_says_how(checkpoint, tmp_pa
     }
     assert len({one.bits for one in block.layers}) > 1
     assert "## Widths of weights" in to_markdown(found.report)
-    again = pipeline.export(found.out, "onnx-packed-x86", out="again.onnx")
+    again = pipeline.export(found.out, "onnx-packed-x86", name="again.onnx")
     assert again.read_bytes() == (found.out / PACKED).read_bytes()
 
 

@@ -22,6 +22,7 @@ LEAVES = ("compress", "evaluate", "benchmark", "check", "export", "inspect", "ve
 EXPECTED = {
     "models": {"mobilefacenet", "mobilefacenet-relu6", "iresnet50", "pocketnet-s-128"},
     "recipes": {"int8", "int8-fast", "int8-best"},
+    "sets": {"drawings", "drawings-heldout", "matched", "noise"},
     "sources": {"procedural", "folder"},
     "methods": {"equalize", "calibrate", "correct_bias", "reconstruct", "distill", "mixed"},
     "backends": {"onnx-x86", "onnx-arm", "torch-x86", "torch-onednn", "torch-qnnpack", "torch-fbgemm"},
@@ -132,7 +133,10 @@ def test_list(kind, qface):
     assert (code, err) == (0, "")
     names = {line.split()[0] for line in out.splitlines() if not line.startswith(" ")}
     assert names >= EXPECTED[kind]
-    assert set(json.loads(qface("list", kind, "--json")[1])) == names
+    told = json.loads(qface("list", kind, "--json")[1])
+    assert told.keys() == {kind}
+    assert {one["name"] for one in told[kind]} == names
+    assert all(one["about"].strip() == one["about"] != "" for one in told[kind])
 
 
 @pytest.mark.parametrize("name", ["int8", "int8-fast"])
@@ -204,7 +208,7 @@ def test_whole_command_writes_json_alone(qface, checkpoint, monkeypatch, tmp_pat
 
 def test_synth_writes_a_set(qface, tmp_path):
     code, out, err = qface("synth", "drawings", "--out", tmp_path / "set", "--count", "3", "--seed", "5")
-    assert (code, err) == (0, "")
+    assert (code, err) == (0, "write the images\n")
     assert "3 images" in out
     assert {path.name for path in (tmp_path / "set").iterdir()} == {"contact_sheet.png", "images", "manifest.json"}
     assert len(contents(tmp_path / "set" / "images")) == 3
@@ -227,13 +231,13 @@ def test_synth_replaces_nothing(qface, tmp_path):
 def test_export_prints_the_file(qface, result):
     code, out, err = qface("export", result.out, "--backend", "torch-onednn")
     written = result.out / "int8.onednn.ts"
-    assert (code, out, err) == (0, f"{written}\n", "")
+    assert (code, out, err) == (0, f"{written}\n", "lower to int8.onednn.ts\n")
     written.unlink()
 
 
 def test_inspect_shows_what_runs(qface, result):
     code, out, err = qface("inspect", result.out / "int8.x86.onnx")
-    assert (code, err) == (0, "")
+    assert (code, err) == (0, "look at int8.x86.onnx\n")
     [count] = re.findall(r"^QLinearConv +integers +(\d+) ", out, re.MULTILINE)
     assert f"All {count} convolutions run on integers." in out
     assert "No float islands." in out
@@ -256,7 +260,7 @@ def test_inspect_says_what_an_island_costs_and_why(qface, tmp_path):
     file = write(between(prelu), tmp_path / "someones.onnx")
     code, out, err = qface("inspect", file)
     told = " ".join(out.split())
-    assert (code, err) == (0, "")
+    assert (code, err) == (0, "look at someones.onnx\n")
     assert "Warning: only 1 of 2 convolutions run on integers." in told
     assert "Conv second: its output is not followed by QuantizeLinear alone (read by PRelu)" in told
     assert re.search(r"Conv \+ PRelu, \d+\.\d % of the time: PRelu has no integer kernel", told)
@@ -289,7 +293,7 @@ def test_inspect_says_where_the_loss_is_as_json(qface, result, monkeypatch):
     code, out, err = qface("inspect", result.out, "--sensitivity", "--json")
     assert (code, err) == (0, "")
     told = json.loads(out)
-    assert told == result.report.sensitivity.model_dump(mode="json")
+    assert told == {"sensitivity": result.report.sensitivity.model_dump(mode="json")}
 
 
 def test_an_artifact_alone_has_no_sensitivity(qface, result, tmp_path):

@@ -113,7 +113,7 @@ SETTINGS = {
 
 @pytest.mark.parametrize("sets", SETTINGS.values(), ids=SETTINGS)
 def test_a_file_that_was_lowered_again_gives_what_golden_npz_says(sets, copy):
-    artifact = qf.export(copy, "onnx-x86", sets=sets, out="again.onnx")
+    artifact = qf.export(copy, "onnx-x86", sets=sets, name="again.onnx")
     assert artifact == copy / "again.onnx"
     golden = np.load(copy / "golden.npz")
     given = BACKENDS.get("onnx-x86").open(artifact, threads=1)(golden["inputs"])
@@ -127,14 +127,14 @@ def test_a_file_that_was_lowered_again_gives_what_golden_npz_says(sets, copy):
 
 def test_without_settings_a_result_is_lowered_as_it_was(elsewhere, tmp_path):
     again = shutil.copytree(elsewhere[0], tmp_path / "copy")
-    artifact = qf.export(again, "onnx-x86", out="again.onnx")
+    artifact = qf.export(again, "onnx-x86", name="again.onnx")
     assert artifact.read_bytes() == (Path(again) / "int8.x86.onnx").read_bytes()
 
 
 def test_the_forms_of_prelu_are_those_asked_for(copy):
     convolutions = {}
     for form in ("twin", "scaled"):
-        artifact = qf.export(copy, "onnx-x86", sets=[f"target.prelu={form}"], out=f"{form}.onnx")
+        artifact = qf.export(copy, "onnx-x86", sets=[f"target.prelu={form}"], name=f"{form}.onnx")
         nodes = [node for node in onnx.load(artifact).graph.node if node.op_type == "Conv"]
         convolutions[form] = sum(len(node.input) == 2 for node in nodes)  # what scales has no bias
         assert not {"Conv", "PRelu"} & inspect_onnx(artifact).counts.keys()
@@ -143,8 +143,8 @@ def test_the_forms_of_prelu_are_those_asked_for(copy):
 
 def test_the_manifest_knows_what_was_lowered_again(copy):
     before = read_manifest(copy)
-    qf.export(copy, "onnx-x86", sets=["target.onnxruntime=1.20"], out="first.onnx")
-    qf.export(copy, "onnx-arm", sets=["export.input=uint8"], out="second.onnx")
+    qf.export(copy, "onnx-x86", sets=["target.onnxruntime=1.20"], name="first.onnx")
+    qf.export(copy, "onnx-arm", sets=["export.input=uint8"], name="second.onnx")
     manifest = verify_files(copy)
     assert set(manifest.files) == {*before.files, "first.onnx", "second.onnx"}
     told = manifest.model_extra.pop("exported")
@@ -186,7 +186,7 @@ def test_force_replaces(copy):
 def test_what_cannot_be_set_is_refused_by_name(sets, lines, copy):
     before = contents(copy)
     with pytest.raises(RecipeError) as caught:
-        qf.export(copy, "onnx-x86", sets=sets, out="new.onnx")
+        qf.export(copy, "onnx-x86", sets=sets, name="new.onnx")
     for line in (*lines, "target.onnxruntime, target.vnni, target.prelu, export.input"):
         assert line in str(caught.value)
     assert contents(copy) == before
@@ -217,7 +217,7 @@ def test_archives_have_nothing_to_set(copy):
 def test_a_name_that_something_else_has_is_refused(name, copy):
     before = contents(copy)
     with pytest.raises(ArtifactError, match="cannot be the new file's name"):
-        qf.export(copy, "onnx-x86", out=name, force=True)
+        qf.export(copy, "onnx-x86", name=name, force=True)
     assert contents(copy) == before
 
 
@@ -226,7 +226,7 @@ def test_a_full_disk_changes_nothing(name, copy, monkeypatch):
     before = contents(copy)
     fill_disk(monkeypatch, name)
     with pytest.raises(ArtifactError, match="the disk is full"):
-        qf.export(copy, "onnx-x86", out="again.onnx")
+        qf.export(copy, "onnx-x86", name="again.onnx")
     assert contents(copy) == before
 
 
@@ -236,7 +236,7 @@ def test_a_changed_folder_is_refused(name, copy):
         file.write(b" ")
     before = contents(copy)
     with pytest.raises(ArtifactError, match=rf"{name}|damaged"):
-        qf.export(copy, "onnx-x86", out="again.onnx")
+        qf.export(copy, "onnx-x86", name="again.onnx")
     assert contents(copy) == before
 
 
@@ -252,10 +252,10 @@ def test_a_kill_between_two_renames_is_made_up_for(copy, monkeypatch):
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Path, "replace", stop)
-        qf.export(copy, "onnx-x86", sets=["target.vnni=false"], out="first.onnx")
+        qf.export(copy, "onnx-x86", sets=["target.vnni=false"], name="first.onnx")
     assert (copy / "manifest.json").read_bytes() == before
     (copy / "left").rename(copy / ".writing-manifest.json")
-    qf.export(copy, "onnx-x86", out="second.onnx")
+    qf.export(copy, "onnx-x86", name="second.onnx")
     assert set(verify_files(copy).model_extra["exported"]) == {"first.onnx", "second.onnx"}
 
 
@@ -285,7 +285,7 @@ def test_the_command_says_it_as_json(copy, monkeypatch, capsys):
 def test_a_name_that_stands_for_several_writes_all_their_files(copy, monkeypatch, capsys):
     files = [str(copy / name) for name in ("packed.x86.onnx", "packed.arm.onnx")]
     with pytest.raises(ArtifactError, match="cannot have one name"):
-        qf.export(copy, "onnx-packed", out="one.onnx")
+        qf.export(copy, "onnx-packed", name="one.onnx")
     code, out, _ = run_here(monkeypatch, capsys, "export", copy, "--backend", "onnx-packed")
     assert (code, out.split()) == (0, files)
     code, out, _ = run_here(monkeypatch, capsys, "export", copy, "--backend", "onnx-packed", "--force", "--json")

@@ -58,7 +58,7 @@ def test_artifacts_say_what_their_backend_says(result, people, name):
 
 def test_a_file_of_pixels_is_given_pixels(result, people, tmp_path):
     folder = shutil.copytree(result / "out", tmp_path / "out")
-    made = pipeline.export(folder, "onnx-x86", sets=["export.input=uint8"], out="pixels.onnx")
+    made = pipeline.export(folder, "onnx-x86", sets=["export.input=uint8"], name="pixels.onnx")
     crops = np.stack([people.images.crop(index) for index in range(8)])
     session = onnxruntime.InferenceSession(made)
     (expected,) = session.run(None, {"image": np.ascontiguousarray(crops[:, :, 8:104])})

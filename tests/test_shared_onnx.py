@@ -102,7 +102,7 @@ def test_fast_prelu_costs_no_accuracy_against_prelu_in_float(results, capsys):
 
 
 def test_the_form_for_older_runtimes_gives_the_same_embeddings(result):
-    export(result.out, "onnx-x86", sets=["target.onnxruntime=1.18"], out="int8.x86.old.onnx")
+    export(result.out, "onnx-x86", sets=["target.onnxruntime=1.18"], name="int8.x86.old.onnx")
     assert np.array_equal(
         opened(result, "onnx-x86", "int8.x86.old.onnx")(result.inputs[:8]),
         opened(result, "onnx-x86")(result.inputs[:8]),
@@ -110,7 +110,7 @@ def test_the_form_for_older_runtimes_gives_the_same_embeddings(result):
 
 
 def test_pixels_as_input_agree_with_the_float_model(result, capsys):
-    export(result.out, "onnx-x86", sets=["export.input=uint8"], out="int8.pixels.onnx")
+    export(result.out, "onnx-x86", sets=["export.input=uint8"], name="int8.pixels.onnx")
     given = opened(result, "onnx-x86", "int8.pixels.onnx")(result.inputs)
     reference = open_onnx(result.out / "float.onnx", 2)(result.inputs)
     both = [cosines(one, reference).mean() for one in (given, opened(result, "onnx-x86")(result.inputs))]
@@ -119,7 +119,7 @@ def test_pixels_as_input_agree_with_the_float_model(result, capsys):
 
 
 def test_without_vnni_the_file_agrees_with_its_simulation(result, capsys):
-    export(result.out, "onnx-x86", sets=["target.vnni=false"], out="int8.old-cpu.onnx")
+    export(result.out, "onnx-x86", sets=["target.vnni=false"], name="int8.old-cpu.onnx")
     model = replace(result.model, deployment=replace(result.model.deployment, vnni=False))
     given = opened(result, "onnx-x86", "int8.old-cpu.onnx")(result.inputs[:8])
     agreement = cosines(given, embed_as_integers(model, ONNX, result.inputs[:8]))

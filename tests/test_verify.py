@@ -150,7 +150,7 @@ def test_nothing_runs(copy, monkeypatch, capsys):
 
 
 def test_a_file_lowered_again_is_verified_by_what_the_manifest_says_of_it(copy):
-    pipeline.export(copy, "onnx-arm", out="int8.mine.onnx")
+    pipeline.export(copy, "onnx-arm", name="int8.mine.onnx")
     assert verdicts(copy)["int8.mine.onnx"].verdict == "exact"
 
 

@@ -1,5 +1,6 @@
 """Inspect whatever a path holds: one file of ours or of a stranger's, or every artifact of a result."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from qface_toolkit.backends import BACKENDS
@@ -10,8 +11,10 @@ from qface_toolkit.measure.fusion import Fusion
 ENDINGS = (".onnx", ".ts")
 
 
-def inspect_files(model: str | Path) -> dict[str, Fusion]:
+def inspect_files(model: str | Path, begin: Callable[[str], object] = lambda name: None) -> dict[str, Fusion]:
     """Return what the runtime really runs for an .onnx file, a .ts archive or every artifact of a result, by name.
+
+    `begin` is called with the name of each file before it is looked at.
 
     Raises:
         QFaceError: if there is nothing to inspect, or a file is damaged, refused or not to be trusted.
@@ -24,7 +27,11 @@ def inspect_files(model: str | Path) -> dict[str, Fusion]:
         raise ArtifactError(
             "there is nothing to inspect", where=str(path), fix="give an .onnx file, a .ts archive of ours or a result"
         )
-    return {file.name: _inspect(file) for file in files}
+    found = {}
+    for file in files:
+        begin(file.name)
+        found[file.name] = _inspect(file)
+    return found
 
 
 def _inspect(file: Path) -> Fusion:

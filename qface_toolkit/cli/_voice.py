@@ -3,9 +3,8 @@
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,24 +14,24 @@ if TYPE_CHECKING:
 
 # torch takes a second to import, so nothing in this package imports it, or anything that does, before a command runs.
 
-FOLDER = click.Path(path_type=Path)
 COLUMNS = 80
 _VERBOSE = "qface.verbose"
 _SECONDS_BETWEEN = 2.0
-json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout, nothing else there.")
 
 
 def voice_options(command: Any) -> Any:  # noqa: ANN401 - a decorator of whatever click makes of a function
-    """Add the options of a command that has a result to print and work to report."""
+    """Add the options that every command has: how its result is printed, and what it says meanwhile."""
+    as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
     verbose = click.option(
+        "-v",
         "--verbose",
         is_flag=True,
         expose_value=False,
         callback=_remember,
         help="Say how each step gets on, and how long it took.",
     )
-    quiet = click.option("--quiet", is_flag=True, help="Say nothing but the result.")
-    return quiet(verbose(json_option(command)))
+    quiet = click.option("-q", "--quiet", is_flag=True, help="Say nothing but the result and errors.")
+    return as_json(quiet(verbose(command)))
 
 
 def _remember(context: click.Context, parameter: click.Parameter, value: bool) -> None:
@@ -58,11 +57,9 @@ def show(what: Any) -> None:  # noqa: ANN401 - whatever rich can print
 @contextmanager
 def progress(quiet: bool) -> Iterator["Tell"]:
     """Give what a job reports its steps to: bars with the time left on a terminal, a line a step elsewhere."""
-    from qface_toolkit.pipeline import silent
-
     context = click.get_current_context(silent=True)
     if quiet:
-        yield silent
+        yield _silent
     elif context is not None and context.meta.get(_VERBOSE):
         with _details() as tell:
             yield tell
@@ -71,6 +68,10 @@ def progress(quiet: bool) -> Iterator["Tell"]:
     else:
         with _bars() as tell:
             yield tell
+
+
+def _silent(step: str) -> Any:  # noqa: ANN401 - a Progress
+    return lambda done, total: None
 
 
 def _line(step: str) -> Any:  # noqa: ANN401 - a Progress
@@ -121,7 +122,12 @@ def _bars() -> Iterator["Tell"]:
         yield tell
 
 
-def warn(warnings: tuple[str, ...]) -> None:
+def warn(warnings: Iterable[str], quiet: bool) -> None:
+    """Print what is to be known of a result that was made all the same, which a file of it says as well."""
+    for warning in () if quiet else warnings:
+        click.echo(f"warning: {warning}", err=True)
+
+
+def warn_of_images(warnings: Iterable[str], quiet: bool) -> None:
     """Print what is to be known of calibration images."""
-    for warning in warnings:
-        click.echo(f"warning: calibration images: {warning}", err=True)
+    warn((f"calibration images: {warning}" for warning in warnings), quiet)

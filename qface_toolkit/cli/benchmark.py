@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from qface_toolkit.cli._options import model_option, threads_option
 from qface_toolkit.cli._voice import progress, say_row, show, voice_options
 
 if TYPE_CHECKING:
@@ -18,10 +19,19 @@ LONGEST_NAME = 28
 
 @click.command(no_args_is_help=True)
 @click.argument("models", nargs=-1, required=True, metavar="MODEL...")
-@click.option("--threads", default=1, show_default=True, type=click.IntRange(1, 1024))
-@click.option("--batch", default=1, show_default=True, type=click.IntRange(1, 1024), help="Images in a call.")
-@click.option("--rounds", default=100, show_default=True, type=click.IntRange(10, 100_000), help="Calls of each model.")
-@click.option("--model", "name", metavar="NAME", help="The architecture, instead of recognising it.")
+@threads_option("Of each runtime.", default=1)
+@click.option(
+    "--batch", default=1, show_default=True, type=click.IntRange(1, 1024), metavar="N", help="Images in a call."
+)
+@click.option(
+    "--rounds",
+    default=100,
+    show_default=True,
+    type=click.IntRange(10, 100_000),
+    metavar="N",
+    help="Calls of each model.",
+)
+@model_option
 @voice_options
 def benchmark(
     models: tuple[str, ...], threads: int, batch: int, rounds: int, name: str | None, as_json: bool, quiet: bool

@@ -2,13 +2,13 @@
 
 import json
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from qface_toolkit.cli._voice import FOLDER, progress, show, voice_options
+from qface_toolkit.cli._options import PATH, force_option, set_option
+from qface_toolkit.cli._voice import progress, show, voice_options, warn
 
 if TYPE_CHECKING:
     from qface_toolkit.gate import Judged, Timing, Verdict
@@ -17,15 +17,15 @@ SUMMARY = "GITHUB_STEP_SUMMARY"
 
 
 @click.command(no_args_is_help=True)
-@click.argument("report", type=FOLDER)
-@click.option("--baseline", required=True, type=FOLDER, metavar="BASE", help="What to compare with; see --update.")
-@click.option("--budgets", type=FOLDER, metavar="FILE", help="YAML: what each figure may lose.")
-@click.option("--set", "sets", multiple=True, metavar="BUDGET=VALUE", help="One budget, such as latency_growth=0.1.")
+@click.argument("report", type=PATH)
+@click.option("--baseline", required=True, type=PATH, metavar="BASE", help="What to compare with; see --update.")
+@click.option("--budgets", type=PATH, metavar="FILE", help="YAML: what each figure may lose.")
+@set_option("One budget, such as latency_growth=0.1.", metavar="BUDGET=VALUE")
 @click.option("--measure", is_flag=True, help="Measure the latency anew, of the files beside REPORT; under a minute.")
 @click.option("--strict", is_flag=True, help="Fail too if the machine was too busy to tell.")
-@click.option("--junit", type=FOLDER, metavar="FILE", help="Write JUnit XML.")
+@click.option("--junit", type=PATH, metavar="FILE", help="Write JUnit XML.")
 @click.option("--update", is_flag=True, help="Make REPORT the baseline: write it to BASE.")
-@click.option("--force", is_flag=True, help="With --update: even if BASE is that of another model.")
+@force_option("With --update: even if BASE is that of another model.")
 @voice_options
 def check(
     report: Path,
@@ -56,10 +56,10 @@ def check(
     wanted, judged = read_budgets(budgets, sets), open_report(report)
     timing = _measured(judged, quiet or as_json) if measure else None
     if update:
-        return _update(judged, baseline, timing, force, as_json)
-    verdict = compare(judged, open_baseline(baseline), wanted, timing)
-    _publish(verdict, judged.report.source.name, junit, strict, as_json)
-    return 1 if verdict.failed or (strict and verdict.inconclusive) else 0
+        return _update(judged, baseline, timing, force, as_json, quiet)
+    verdict = compare(judged, open_baseline(baseline), wanted, timing, strict=strict)
+    _publish(verdict, judged.report.source.name, junit, as_json, quiet)
+    return 0 if verdict.passed else 1
 
 
 def _check_usage(update: bool, force: bool) -> None:
@@ -74,31 +74,26 @@ def _measured(judged: "Judged", quiet: bool) -> "Timing":
         return measure_beside(judged, tell=tell)
 
 
-def _update(judged: "Judged", place: Path, timing: "Timing | None", force: bool, as_json: bool) -> int:
+def _update(judged: "Judged", place: Path, timing: "Timing | None", force: bool, as_json: bool, quiet: bool) -> int:
     from qface_toolkit.gate import update_baseline
 
     path = update_baseline(judged, place, timing, force=force)
     if as_json:
         click.echo(json.dumps({"outcome": "updated", "baseline": str(path)}))
-    else:
+    elif not quiet:
         click.echo(f"The baseline is now {path}")
     return 0
 
 
-def _publish(verdict: "Verdict", model: str, junit: Path | None, strict: bool, as_json: bool) -> None:
+def _publish(verdict: "Verdict", model: str, junit: Path | None, as_json: bool, quiet: bool) -> None:
     from qface_toolkit.gate import render, to_junit, to_markdown, verdict_values, write_page
 
     if junit:
-        write_page(junit, to_junit(verdict, strict=strict))
+        write_page(junit, to_junit(verdict, strict=verdict.strict))
     if os.environ.get(SUMMARY):
         write_page(Path(os.environ[SUMMARY]), to_markdown(verdict, model).encode(), append=True)
     if as_json:
         click.echo(json.dumps(verdict_values(verdict)))
     else:
         show(render(verdict))
-    _warn([one.said for one in verdict.of("inconclusive")])
-
-
-def _warn(said: Sequence[str]) -> None:
-    for one in said:
-        click.echo(f"warning: {one}", err=True)
+    warn((one.said for one in verdict.of("inconclusive")), quiet)

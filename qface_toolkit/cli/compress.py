@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from qface_toolkit.cli._voice import FOLDER, progress, say_row, show, voice_options, warn
+from qface_toolkit.cli._options import force_option, model_option, out_option, seed_option, set_option, threads_option
+from qface_toolkit.cli._voice import progress, say_row, show, voice_options, warn_of_images
 
 if TYPE_CHECKING:
     from qface_toolkit.pipeline import Job
@@ -16,10 +17,11 @@ if TYPE_CHECKING:
 
 def job_options(command: Any) -> Any:  # noqa: ANN401 - a decorator of whatever click makes of a function
     for option in (
-        click.option("--recipe", default="int8", show_default=True, metavar="NAME|FILE", help="What to do."),
-        click.option("--model", metavar="NAME", help="The architecture, instead of recognising it."),
-        click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Change a recipe value or model fact."),
-        click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**31 - 1)),
+        click.option("-r", "--recipe", default="int8", show_default=True, metavar="NAME|FILE", help="What to do."),
+        model_option,
+        set_option("Change a recipe value or model fact."),
+        seed_option(0),
+        threads_option("Of torch while it calibrates and trains; other counts give other bytes."),
         click.option(
             "--backend",
             "backends",
@@ -34,10 +36,10 @@ def job_options(command: Any) -> Any:  # noqa: ANN401 - a decorator of whatever 
 
 @click.command(no_args_is_help=True)
 @click.argument("checkpoint")
-@click.option("--out", required=True, type=FOLDER, metavar="DIR", help="The folder to write.")
+@out_option("The folder to write.", required=True)
 @job_options
 @click.option("--resume", is_flag=True, help="Go on with what DIR.partial holds.")
-@click.option("--force", is_flag=True, help="Replace DIR.")
+@force_option("Replace DIR.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done; write nothing.")
 @voice_options
 def compress(
@@ -58,13 +60,21 @@ def compress(
     """
     from qface_toolkit.pipeline import plan_job, run_job
 
-    job = plan_job(checkpoint, command=shlex.join(["qface", *sys.argv[1:]]), **options)
+    job = plan_job(checkpoint, command=_again(options["threads"]), **options)
     if dry_run:
         _say_plan(job, out, as_json)
         return
     with progress(quiet or as_json) as tell:
         report = run_job(job, out, force=force, resume=resume, tell=tell)
-    _say_report(report, out, as_json)
+    _say_report(report, out, as_json, quiet)
+
+
+def _again(threads: int | None) -> str:
+    """Return this command for another machine, where the number of cores would be another number of threads."""
+    from qface_toolkit.environment import usable_cores
+
+    told = [] if threads else ["--threads", str(usable_cores())]
+    return shlex.join(["qface", sys.argv[1], *told, *sys.argv[2:]])
 
 
 def _say_plan(job: "Job", out: Path, as_json: bool) -> None:
@@ -97,12 +107,13 @@ def _say_plan(job: "Job", out: Path, as_json: bool) -> None:
         say_row(f"{key:13} ", ", ".join(map(str, values)) if isinstance(values, list) else str(values))
 
 
-def _say_report(report: Any, out: Path, as_json: bool) -> None:  # noqa: ANN401 - its type would import pydantic here
-    warn(report.calibration.warnings)
+def _say_report(report: Any, out: Path, as_json: bool, quiet: bool) -> None:  # noqa: ANN401 - its type would import pydantic here
+    warn_of_images(report.calibration.warnings, quiet)
     if as_json:
         click.echo(report.model_dump_json())
         return
     from qface_toolkit.report import render
 
     show(render(report))
-    click.echo(f"\nEverything is in {out} - start with {out / 'report.html'}")
+    if not quiet:
+        click.echo(f"\nEverything is in {out} - start with {out / 'report.html'}")

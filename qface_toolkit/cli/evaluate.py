@@ -7,7 +7,16 @@ from typing import Any
 
 import click
 
-from qface_toolkit.cli._voice import FOLDER, progress, show, voice_options
+from qface_toolkit.cli._options import (
+    PATH,
+    force_option,
+    model_option,
+    out_option,
+    seed_option,
+    set_option,
+    threads_option,
+)
+from qface_toolkit.cli._voice import progress, show, voice_options
 
 SUITES = ("quantface",)
 
@@ -16,17 +25,17 @@ def _set_options(command: Any) -> Any:  # noqa: ANN401 - a decorator of whatever
     for option in reversed(
         (
             click.option(
-                "--pairs", type=FOLDER, metavar="FILE", help="An insightface .bin set: LFW, CFP-FP, AgeDB-30, …"
+                "--pairs", type=PATH, metavar="FILE", help="An insightface .bin set: LFW, CFP-FP, AgeDB-30, …"
             ),
-            click.option("--faces", type=FOLDER, metavar="DIR", help="A folder of aligned crops for each person."),
-            click.option("--ijb", type=FOLDER, metavar="DIR", help="IJB-B or IJB-C, 1:1, as NIST's licensees have it."),
+            click.option("--faces", type=PATH, metavar="DIR", help="A folder of aligned crops for each person."),
+            click.option("--ijb", type=PATH, metavar="DIR", help="IJB-B or IJB-C, 1:1, as NIST's licensees have it."),
             click.option(
                 "--synthetic", is_flag=True, help="Drawn identities: tells two models apart without a real face."
             ),
             click.option(
                 "--suite",
                 nargs=2,
-                type=(click.Choice(SUITES), FOLDER),
+                type=(click.Choice(SUITES), PATH),
                 metavar="quantface DIR",
                 help="Every set in DIR, beside the published rows.",
             ),
@@ -35,7 +44,7 @@ def _set_options(command: Any) -> Any:  # noqa: ANN401 - a decorator of whatever
             ),
             click.option("--folds", default=10, show_default=True, type=click.IntRange(2, 1000), help="Of --pairs."),
             click.option("--per-identity", type=click.IntRange(2), metavar="N", help="The first N images of a person."),
-            click.option("--groups", type=FOLDER, metavar="CSV", help="image,group: losses within each, for --faces."),
+            click.option("--groups", type=PATH, metavar="CSV", help="image,group: losses within each, for --faces."),
         )
     ):
         command = option(command)
@@ -46,14 +55,14 @@ def _set_options(command: Any) -> Any:  # noqa: ANN401 - a decorator of whatever
 @click.argument("model")
 @_set_options
 @click.option("--reference", metavar="MODEL", help="The float model to compare with; a result has its own.")
-@click.option("--model", "name", metavar="NAME", help="The architecture, instead of recognising it.")
-@click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Change a fact, such as model.mean=127.5.")
+@model_option
+@set_option("Change a fact, such as model.mean=127.5.")
 @click.option("--draws", default=1000, show_default=True, type=click.IntRange(10, 100_000), help="For intervals.")
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**31 - 1))
-@click.option("--threads", type=click.IntRange(1), help="All cores by default.")
-@click.option("--cache", type=FOLDER, metavar="DIR", help="Keep embeddings here, and use those that are there.")
-@click.option("--out", type=FOLDER, metavar="DIR", help="Write evaluation.json, evaluation.md and evaluation.svg.")
-@click.option("--force", is_flag=True, help="Replace an evaluation in --out.")
+@seed_option(0)
+@threads_option("Of the runtimes.")
+@click.option("--cache", type=PATH, metavar="DIR", help="Keep embeddings here, and use those that are there.")
+@out_option("Write evaluation.json, evaluation.md and evaluation.svg here.")
+@force_option("Replace an evaluation in --out.")
 @voice_options
 def evaluate(
     model: str,
@@ -95,7 +104,7 @@ def evaluate(
         click.echo(found.model_dump_json())
         return
     show(render(found))
-    if written:
+    if written and not quiet:
         click.echo(f"Everything is in {written[0].parent} - start with {written[1]}")
 
 

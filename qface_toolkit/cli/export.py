@@ -5,28 +5,45 @@ from pathlib import Path
 
 import click
 
-from qface_toolkit.cli._voice import FOLDER, json_option
+from qface_toolkit.cli._options import PATH, force_option, set_option
+from qface_toolkit.cli._voice import progress, voice_options, warn
 
 
 @click.command(no_args_is_help=True)
-@click.argument("folder", type=FOLDER, metavar="DIR")
+@click.argument("folder", type=PATH, metavar="DIR")
 @click.option("--backend", required=True, metavar="NAME", help="The form to write.")
-@click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Change where it will run; see below.")
-@click.option("--out", metavar="FILE", help="The new file's name in DIR, instead of the backend's own.")
-@click.option("--force", is_flag=True, help="Replace a file of that name.")
-@json_option
-def export(folder: Path, backend: str, sets: tuple[str, ...], out: str | None, force: bool, as_json: bool) -> None:
+@set_option("Change where it will run; see below.")
+@click.option("--name", metavar="FILE", help="The new file's name in DIR, instead of the backend's own.")
+@click.option("--out", "old_name", metavar="FILE", hidden=True)
+@force_option("Replace a file of that name.")
+@voice_options
+def export(
+    folder: Path,
+    backend: str,
+    sets: tuple[str, ...],
+    name: str | None,
+    old_name: str | None,
+    force: bool,
+    as_json: bool,
+    quiet: bool,
+) -> None:
     """Lower the finished result in DIR again, for another runtime, machine or input.
 
-    These can be set: target.onnxruntime, target.vnni, target.prelu (twin or scaled), export.input (float or uint8).
+    The new file goes into DIR, whose manifest and golden vectors know it from then on. These can be set:
+    target.onnxruntime, target.vnni, target.prelu (twin or scaled), export.input (float or uint8).
 
     \b
     qface export demo-out --backend torch-onednn
     qface export out --backend onnx-packed
-    qface export out --backend onnx-x86 --set target.vnni=false --out old.onnx
+    qface export out --backend onnx-x86 --set target.vnni=false --name old.onnx
     """
     from qface_toolkit.pipeline import export_all, exported_values
 
-    artifacts = export_all(folder, backend, sets=sets, out=out, force=force)
-    values = [exported_values(artifact) for artifact in artifacts] if as_json else []
-    click.echo(json.dumps(values[0] if len(values) == 1 else values) if as_json else "\n".join(map(str, artifacts)))
+    if old_name is not None:
+        warn(["--out is called --name here, and will be gone in the next release"], quiet)
+    with progress(quiet or as_json) as tell:
+        artifacts = export_all(folder, backend, sets=sets, name=name or old_name, force=force, tell=tell)
+    if as_json:
+        click.echo(json.dumps({"artifacts": [exported_values(artifact) for artifact in artifacts]}))
+    else:
+        click.echo("\n".join(map(str, artifacts)))

@@ -5,14 +5,15 @@ from pathlib import Path
 
 import click
 
-from qface_toolkit.cli._voice import FOLDER, json_option, progress, show
+from qface_toolkit.cli._options import PATH
+from qface_toolkit.cli._voice import progress, show, voice_options
 
 
 @click.command(no_args_is_help=True)
-@click.argument("model", type=FOLDER)
+@click.argument("model", type=PATH)
 @click.option("--sensitivity", is_flag=True, help="Of a result: what each quantizer costs, alone and left out.")
-@json_option
-def inspect(model: Path, sensitivity: bool, as_json: bool) -> None:
+@voice_options
+def inspect(model: Path, sensitivity: bool, as_json: bool, quiet: bool) -> None:
     """Show what the runtime really runs for MODEL: .onnx, .ts or a result's folder.
 
     Operators after its own optimization with their time, and every part left in float with its cost and the reason.
@@ -22,25 +23,26 @@ def inspect(model: Path, sensitivity: bool, as_json: bool) -> None:
     qface inspect demo-out --sensitivity
     """
     if sensitivity:
-        _say_sensitivity(model, as_json)
+        _say_sensitivity(model, as_json, quiet)
         return
     from qface_toolkit.pipeline import inspect as inspect_files
     from qface_toolkit.report import inspection_values, render_inspection
 
-    found = inspect_files(model)
+    with progress(quiet or as_json) as tell:
+        found = inspect_files(model, tell=tell)
     if as_json:
         click.echo(json.dumps(inspection_values(found)))
     else:
         show(render_inspection(found))
 
 
-def _say_sensitivity(folder: Path, as_json: bool) -> None:
+def _say_sensitivity(folder: Path, as_json: bool, quiet: bool) -> None:
     from qface_toolkit.pipeline import sensitivity
     from qface_toolkit.report import render_sensitivity
 
-    with progress(as_json) as tell:
+    with progress(quiet or as_json) as tell:
         found = sensitivity(folder, tell)
     if as_json:
-        click.echo(found.model_dump_json())
+        click.echo(json.dumps({"sensitivity": found.model_dump(mode="json")}))
     else:
         show(render_sensitivity(found))

@@ -1,36 +1,73 @@
 """`qface list`: the names of a kind, each with a few words."""
 
 import json
+from collections.abc import Callable
+from typing import Any
 
 import click
 
-from qface_toolkit.cli._voice import json_option, say_row
+from qface_toolkit.cli._voice import say_row, voice_options
 
-KINDS = ("models", "recipes", "sources", "methods", "backends")
+Fact = dict[str, Any]
+"""What there is to know of one name: `name`, `about`, and what only its kind has."""
 
 
-def entries(kind: str) -> dict[str, str]:
-    """Return what there is of one of KINDS: a remark for each name."""
-    if kind == "models":
-        from qface_toolkit.models import ARCHITECTURES
+def _models() -> list[Fact]:
+    from qface_toolkit.models import ARCHITECTURES
 
-        return {name: f"{entry.count_parameters():>11,} parameters" for name, entry in ARCHITECTURES.entries().items()}
-    if kind == "recipes":
-        from qface_toolkit.recipe import list_recipes
+    return [
+        {"name": name, "about": entry.source, "parameters": entry.count_parameters()}
+        for name, entry in ARCHITECTURES.entries().items()
+    ]
 
-        return list_recipes()
-    if kind == "sources":
-        from qface_toolkit.sources import SOURCES
 
-        return {name: _first_line(entry) for name, entry in SOURCES.entries().items()}
-    if kind == "methods":
-        from qface_toolkit.methods import METHODS
+def _recipes() -> list[Fact]:
+    from qface_toolkit.recipe import list_recipes
 
-        return {name: _first_line(entry) for name, entry in METHODS.entries().items()}
+    return [{"name": name, "about": about} for name, about in list_recipes().items()]
+
+
+def _sets() -> list[Fact]:
+    from qface_toolkit.sources._sets import find_set, list_sets
+
+    found = [(name, about, find_set(name)) for name, about in list_sets().items()]
+    return [{"name": name, "about": about, "source": one.kind, "count": one.count} for name, about, one in found]
+
+
+def _sources() -> list[Fact]:
+    from qface_toolkit.sources import SOURCES
+
+    return [{"name": name, "about": _first_line(entry)} for name, entry in SOURCES.entries().items()]
+
+
+def _methods() -> list[Fact]:
+    from qface_toolkit.methods import METHODS
+
+    return [{"name": name, "about": _first_line(entry)} for name, entry in METHODS.entries().items()]
+
+
+def _backends() -> list[Fact]:
     from qface_toolkit.backends import BACKENDS, TOGETHER
 
-    single = {name: f"{entry.artifact} for {entry.runtime}" for name, entry in BACKENDS.entries().items()}
-    return dict(sorted((single | {name: " and ".join(members) for name, members in TOGETHER.items()}).items()))
+    found = []
+    for name, entry in BACKENDS.entries().items():
+        about = f"{entry.artifact} for {entry.runtime}"
+        found.append({"name": name, "about": about, "artifacts": [entry.artifact], "runtime": entry.runtime})
+    for name, members in TOGETHER.items():
+        entries = [BACKENDS.get(member) for member in members]
+        artifacts, runtime = [entry.artifact for entry in entries], entries[0].runtime
+        found.append({"name": name, "about": " and ".join(members), "artifacts": artifacts, "runtime": runtime})
+    return sorted(found, key=lambda one: str(one["name"]))
+
+
+KINDS: dict[str, Callable[[], list[Fact]]] = {
+    "models": _models,
+    "recipes": _recipes,
+    "sets": _sets,
+    "sources": _sources,
+    "methods": _methods,
+    "backends": _backends,
+}
 
 
 def _first_line(entry: object) -> str:
@@ -38,18 +75,20 @@ def _first_line(entry: object) -> str:
 
 
 @click.command("list", no_args_is_help=True)
-@click.argument("kind", type=click.Choice(KINDS))
-@json_option
-def list_(kind: str, as_json: bool) -> None:
-    """List what there is of a kind.
+@click.argument("kind", type=click.Choice(tuple(KINDS)))
+@voice_options
+def list_(kind: str, as_json: bool, quiet: bool) -> None:
+    """List what there is of a kind: each name with a few words.
 
     \b
     qface list models
+    qface list sets --json
     """
-    found = entries(kind)
+    found = KINDS[kind]()
     if as_json:
-        click.echo(json.dumps(found))
+        click.echo(json.dumps({kind: found}))
         return
-    width = max(map(len, found))
-    for name, remark in found.items():
-        say_row(f"{name:{width}}  ", remark)
+    width = max(len(one["name"]) for one in found)
+    for one in found:
+        size = f"{one['parameters']:>11,} parameters; " if "parameters" in one else ""
+        say_row(f"{one['name']:{width}}  ", size + one["about"])

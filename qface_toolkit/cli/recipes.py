@@ -1,29 +1,36 @@
 """`qface recipes`."""
 
+import json
+
 import click
+
+from qface_toolkit.cli._voice import voice_options
 
 
 @click.group()
 def recipes() -> None:
-    """Look at the recipes."""
+    """Look at the recipes; `qface list recipes` names them."""
 
 
 @recipes.command(no_args_is_help=True)
 @click.argument("name")
 @click.option("--full", is_flag=True, help="With all defaults filled in.")
-def show(name: str, full: bool) -> None:
+@voice_options
+def show(name: str, full: bool, as_json: bool, quiet: bool) -> None:
     """Print the recipe NAME, as it is written or with every default.
 
     \b
     qface recipes show int8 --full
     """
-    from qface_toolkit.recipe import find_recipe
-
-    if not full:
-        click.echo(find_recipe(name).read_text("utf-8"), nl=False)
-        return
     import yaml
 
-    from qface_toolkit.pipeline import read_full_recipe
+    from qface_toolkit.recipe import find_recipe
 
-    click.echo(yaml.safe_dump(read_full_recipe(name), sort_keys=False), nl=False)
+    if full:
+        from qface_toolkit.pipeline import read_full_recipe
+
+        values = read_full_recipe(name)
+        click.echo(json.dumps(values) if as_json else yaml.safe_dump(values, sort_keys=False), nl=as_json)
+        return
+    text = find_recipe(name).read_text("utf-8")
+    click.echo(json.dumps(yaml.safe_load(text)) if as_json else text, nl=as_json)

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from qface_toolkit.cli._voice import FOLDER, voice_options, warn
+from qface_toolkit.cli._options import out_option, seed_option
+from qface_toolkit.cli._voice import progress, voice_options, warn_of_images
 
 if TYPE_CHECKING:
     from qface_toolkit.models import FloatModel
@@ -14,24 +15,31 @@ if TYPE_CHECKING:
 
 @click.command(no_args_is_help=True)
 @click.argument("name", metavar="SET")
-@click.option("--out", required=True, type=FOLDER, metavar="DIR", help="The folder to write.")
-@click.option("--count", type=click.IntRange(1), help="How many images.")
-@click.option("--seed", type=click.IntRange(0, 2**31 - 1))
-@click.option("--model", metavar="CHECKPOINT", help="What the images are for; sets of the kind matched need it.")
+@out_option("The folder to write.", required=True)
+@click.option("--count", type=click.IntRange(1), metavar="N", help="How many images, instead of the set's own count.")
+@seed_option(None)
+@click.option(
+    "--for",
+    "checkpoint",
+    metavar="CHECKPOINT",
+    help="The model that the images are for, which sets of the kind matched need.",
+)
 @voice_options
 def synth(
-    name: str, out: Path, count: int | None, seed: int | None, model: str | None, as_json: bool, quiet: bool
+    name: str, out: Path, count: int | None, seed: int | None, checkpoint: str | None, as_json: bool, quiet: bool
 ) -> None:
     """Write the calibration images of SET, their manifest and a contact sheet to look at.
 
     \b
     qface synth drawings --out drawings --count 64
-    qface synth matched --model backbone.pth --out matched
+    qface synth matched --for backbone.pth --out matched
     """
     from qface_toolkit.sources._sets import find_set, write_set
 
-    manifest = write_set(find_set(name), out, count, seed, _loaded(model))
-    warn(manifest.warnings)
+    with progress(quiet or as_json) as tell:
+        model = _loaded(checkpoint)
+        manifest = write_set(find_set(name), out, count, seed, model, tell("write the images"))
+    warn_of_images(manifest.warnings, quiet)
     if as_json:
         click.echo(json.dumps(manifest.as_json()))
     elif not quiet:

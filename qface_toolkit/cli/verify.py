@@ -5,13 +5,14 @@ from pathlib import Path
 
 import click
 
-from qface_toolkit.cli._voice import FOLDER, json_option, show
+from qface_toolkit.cli._options import PATH
+from qface_toolkit.cli._voice import progress, show, voice_options
 
 
 @click.command(no_args_is_help=True)
-@click.argument("folder", type=FOLDER, metavar="DIR")
-@json_option
-def verify(folder: Path, as_json: bool) -> int:
+@click.argument("folder", type=PATH, metavar="DIR")
+@voice_options
+def verify(folder: Path, as_json: bool, quiet: bool) -> int:
     """Check the result in DIR, and run its golden vectors on this machine's runtimes.
 
     Exit code 0 if everything that runs here gives what it gave where it was made, 1 if not.
@@ -23,7 +24,9 @@ def verify(folder: Path, as_json: bool) -> int:
     from qface_toolkit.pipeline import verify as verify_result
     from qface_toolkit.report import render_verdicts, verdict_values
 
-    found, environment = verify_result(folder), record_environment(seed=0, threads=1)
+    with progress(quiet or as_json) as tell:
+        found = verify_result(folder, tell=tell)
+    environment = record_environment(seed=0, threads=1)
     if as_json:
         click.echo(json.dumps(verdict_values(found, environment)))
     else:

@@ -13,7 +13,9 @@ from qface_toolkit.gate.verdict import Finding, Verdict
 from qface_toolkit.report.schema import ArtifactFigures
 
 
-def compare(report: Judged, baseline: Judged, budgets: Budgets, timing: Timing | None = None) -> Verdict:
+def compare(
+    report: Judged, baseline: Judged, budgets: Budgets, timing: Timing | None = None, *, strict: bool = False
+) -> Verdict:
     """Return the verdict on a report; `timing` holds latencies that were measured anew, on this machine.
 
     Raises:
@@ -21,7 +23,7 @@ def compare(report: Judged, baseline: Judged, budgets: Budgets, timing: Timing |
     """
     check_same_model(report, baseline)
     comparison = _Comparison(report, baseline, budgets, timing)
-    return Verdict(tuple(comparison.findings()), tuple(comparison.notes()))
+    return Verdict(tuple(comparison.findings()), tuple(comparison.notes()), strict)
 
 
 @dataclass(frozen=True)

@@ -38,10 +38,11 @@ class Finding:
 
 @dataclass(frozen=True)
 class Verdict:
-    """All findings of a check, and what else is to be known of the comparison."""
+    """All findings of a check, what else is to be known of the comparison, and how strictly it is judged."""
 
     findings: tuple[Finding, ...]
     notes: tuple[str, ...] = ()
+    strict: bool = False
 
     def of(self, outcome: Outcome) -> tuple[Finding, ...]:
         """Return the findings of one outcome."""
@@ -56,6 +57,11 @@ class Verdict:
     def inconclusive(self) -> bool:
         """Whether anything could not be told."""
         return bool(self.of("inconclusive"))
+
+    @property
+    def passed(self) -> bool:
+        """Whether a job may go on: nothing failed and, if it is judged strictly, nothing could not be told."""
+        return not self.failed and not (self.strict and self.inconclusive)
 
     @property
     def outcome(self) -> Outcome:

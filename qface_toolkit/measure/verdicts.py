@@ -33,7 +33,7 @@ class FileVerdict:
 
 
 @dataclass(frozen=True)
-class Verdicts:
+class Verification:
     """The verdicts of a result's files on `images` golden images."""
 
     files: tuple[FileVerdict, ...]

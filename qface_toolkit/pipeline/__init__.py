@@ -1,12 +1,12 @@
 """What the command line and the Python API do: the only package that knows every part."""
 
-from qface_toolkit.backends._inspect import inspect_files as inspect
 from qface_toolkit.pipeline._benchmark import Benchmark, Timed, benchmark
-from qface_toolkit.pipeline._check import measure_beside
+from qface_toolkit.pipeline._check import check, measure_beside
 from qface_toolkit.pipeline._compress import compress, run_job
 from qface_toolkit.pipeline._cost import estimate_cost
 from qface_toolkit.pipeline._evaluate import Protocol, evaluate, write_evaluation
 from qface_toolkit.pipeline._export import export, export_all, exported_values
+from qface_toolkit.pipeline._inspect import inspect
 from qface_toolkit.pipeline._job import Job, Tell, silent
 from qface_toolkit.pipeline._plan import plan_job, read_full_recipe
 from qface_toolkit.pipeline._sensitivity import sensitivity
@@ -20,6 +20,7 @@ __all__ = [
     "Tell",
     "Timed",
     "benchmark",
+    "check",
     "compress",
     "estimate_cost",
     "evaluate",

@@ -1,9 +1,9 @@
-"""Measure the latency of a result's files anew for a check, on this machine, until it is known well enough.
+"""Check a report, and measure the latency of its files anew, on this machine, until it is known well enough.
 
 The folder may come from anybody: files are opened as a stranger's are, and must be those that the report speaks of.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from qface_toolkit.backends import Backend
 from qface_toolkit.backends._open import backend_of
 from qface_toolkit.environment import record_environment
 from qface_toolkit.errors import ArtifactError
-from qface_toolkit.gate import Judged, Timing
+from qface_toolkit.gate import Judged, Timing, Verdict, compare, open_baseline, open_report, read_budgets
 from qface_toolkit.gate.timing import FAST_ARTIFACT, FLOAT_ARTIFACT
 from qface_toolkit.measure.latency import Latency
 from qface_toolkit.models import ModelSpec
@@ -26,6 +26,30 @@ from qface_toolkit.report.schema import ArtifactFigures, LatencyFigures, SpecFac
 LONGEST_S = 40.0
 IN_OPENVINO = "float.onnx in OpenVINO"
 NOT_ONNX = "only ONNX files can be measured anew beside a report"
+
+
+def check(
+    report: str | Path,
+    *,
+    baseline: str | Path,
+    budgets: str | Path | None = None,
+    sets: Sequence[str] = (),
+    measure: bool = False,
+    strict: bool = False,
+    tell: Tell = silent,
+) -> Verdict:
+    """Compare a report with its baseline; where `passed` of the verdict is true, `qface check` ends with 0.
+
+    `report` and `baseline` are report.json or the folder it stands in. `budgets` is a YAML file of what each figure
+    may lose, `sets` are BUDGET=VALUE strings that change some of them. `measure` times the ONNX files beside the
+    report anew, on this machine. `strict` lets the check fail, too, where the machine was too busy to tell.
+
+    Raises:
+        QFaceError: if a report, the budgets or a file beside the report cannot be read, or the model is another one.
+    """
+    wanted, judged = read_budgets(None if budgets is None else Path(budgets), sets), open_report(Path(report))
+    timing = measure_beside(judged, tell=tell) if measure else None
+    return compare(judged, open_baseline(Path(baseline)), wanted, timing, strict=strict)
 
 
 def measure_beside(judged: Judged, *, tell: Tell = silent, longest_s: float | None = None) -> Timing:

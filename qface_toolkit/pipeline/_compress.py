@@ -49,9 +49,10 @@ def compress(
     out: str | Path,
     recipe: str = "int8",
     sets: Sequence[str] = (),
-    model: str | None = None,
+    name: str | None = None,
     backends: Sequence[str] = (),
     seed: int = 0,
+    threads: int | None = None,
     force: bool = False,
     resume: bool = False,
     tell: Tell = silent,
@@ -59,12 +60,13 @@ def compress(
     """Compress a float face model to int8 and write everything about it to the folder `out`.
 
     `source` is a checkpoint's path, the word "demo", a network of any architecture, or a FloatModel. `sets` are
-    KEY=VALUE strings as for `qface compress --set`.
+    KEY=VALUE strings as for `qface compress --set`, `name` is the architecture instead of recognising it, `threads`
+    are torch's: other counts give other bytes, and by default there are as many as cores.
 
     Raises:
         QFaceError: whatever the user can mend; `out` is then absent, or what it was before.
     """
-    job = plan_job(source, recipe=recipe, sets=sets, model=model, backends=backends, seed=seed)
+    job = plan_job(source, recipe=recipe, sets=sets, name=name, backends=backends, seed=seed, threads=threads)
     return run_job(job, Path(out), force=force, resume=resume, tell=tell)
 
 
@@ -82,6 +84,7 @@ def run_job(job: Job, out: Path, *, force: bool = False, resume: bool = False, t
                 "source": {"sha256": job.model.source_sha256, "name": job.model.spec.name},
                 "recipe": job.recipe.as_plain(),
                 "seed": job.seed,
+                "threads": job.threads,
                 "calibration": manifest.as_json(),
                 "versions": report.environment.versions,
             }

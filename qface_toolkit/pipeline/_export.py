@@ -28,6 +28,7 @@ from qface_toolkit.backends._float_fast import ARTIFACT as FAST_ARTIFACT
 from qface_toolkit.backends._float_onnx import ARTIFACT as FLOAT_ARTIFACT
 from qface_toolkit.errors import ArtifactError, RecipeError
 from qface_toolkit.pipeline._golden import GOLDEN, with_artifact
+from qface_toolkit.pipeline._job import Tell, silent
 from qface_toolkit.pipeline._simulate import refuse_simulated
 from qface_toolkit.quantize.deployment import Deployment
 from qface_toolkit.quantize.graph import operation
@@ -106,39 +107,55 @@ class _Result:
 
 
 def export(
-    folder: str | Path, backend: str, *, sets: Sequence[str] = (), out: str | None = None, force: bool = False
+    folder: str | Path,
+    backend: str,
+    *,
+    sets: Sequence[str] = (),
+    name: str | None = None,
+    force: bool = False,
+    tell: Tell = silent,
 ) -> Path:
     """Lower a finished result again and return the new file, which stands beside the others and in the manifest.
 
-    `sets` are KEY=VALUE strings that change where it will run, as for `qface export --set`. `out` is the file's name,
+    `sets` are KEY=VALUE strings that change where it will run, as for `qface export --set`. `name` is the file's name,
     instead of the backend's own; `force` replaces a file of that name. golden.npz gets what the new file must give.
     Of a name that stands for several backends all files are written, and the first is returned.
 
     Raises:
         QFaceError: whatever the user can mend; the folder is then what it was before.
     """
-    return export_all(folder, backend, sets=sets, out=out, force=force)[0]
+    return export_all(folder, backend, sets=sets, name=name, force=force, tell=tell)[0]
 
 
 def export_all(
-    folder: str | Path, backend: str, *, sets: Sequence[str] = (), out: str | None = None, force: bool = False
+    folder: str | Path,
+    backend: str,
+    *,
+    sets: Sequence[str] = (),
+    name: str | None = None,
+    force: bool = False,
+    tell: Tell = silent,
 ) -> list[Path]:
     """Do the same and return all new files: one for each backend that the name stands for."""
     root, names = Path(folder), expand_backends([backend])
-    if out is not None and len(names) > 1:
+    if name is not None and len(names) > 1:
         what = f"{backend} stands for {' and '.join(names)}, and their files cannot have one name"
-        raise ArtifactError(what, where=out, fix="name one of them, or leave --out")
-    files = {name: _file_name(BACKENDS.get(name), out) for name in names}
+        raise ArtifactError(what, where=name, fix="name one of them, or leave --name")
+    files = {one: _file_name(BACKENDS.get(one), name) for one in names}
     with alone_in(root):
         result = _Result.read(root)
-        settings = {name: _read_settings(result.model.deployment, BACKENDS.get(name), sets) for name in names}
-        for name in names:
-            check_expressible(name, BACKENDS.get(name).runtime, result.model.scheme, result.model.network)
+        settings = {one: _read_settings(result.model.deployment, BACKENDS.get(one), sets) for one in names}
+        for one in names:
+            check_expressible(one, BACKENDS.get(one).runtime, result.model.scheme, result.model.network)
         for file in files.values():
             if (root / file).exists() and not force:
-                fix = "--force to replace it, or --out NAME to keep both"
+                fix = "--force to replace it, or --name FILE to keep both"
                 raise ArtifactError("the file exists", where=str(root / file), fix=fix)
-        return [_Result.read(root).add(files[name], name, settings[name]) for name in names]
+        written = []
+        for one in names:
+            tell(f"lower to {files[one]}")
+            written.append(_Result.read(root).add(files[one], one, settings[one]))
+        return written
 
 
 def exported_values(artifact: Path) -> dict[str, Any]:
@@ -160,17 +177,19 @@ def alone_in(root: Path) -> Iterator[None]:
             os.close(lock)
 
 
-def _file_name(chosen: Backend, out: str | None) -> str:
+def _file_name(chosen: Backend, wanted: str | None) -> str:
     """Return the name of the file to write, which nothing else in a result may have."""
-    if out is None:
+    if wanted is None:
         return chosen.artifact
     ending = Path(chosen.artifact).suffix
     others = {BACKENDS.get(name).artifact for name in BACKENDS.names()} - {chosen.artifact}
-    plain = NAME.fullmatch(out) and not out.startswith(WORK) and out.endswith(ending)
-    if not plain or out in {FLOAT_ARTIFACT, FAST_ARTIFACT, *others}:
+    plain = NAME.fullmatch(wanted) and not wanted.startswith(WORK) and wanted.endswith(ending)
+    if not plain or wanted in {FLOAT_ARTIFACT, FAST_ARTIFACT, *others}:
         what = "this cannot be the new file's name"
-        raise ArtifactError(what, where=out, fix=f"give a bare name of its own that ends in {ending}; it goes into DIR")
-    return out
+        raise ArtifactError(
+            what, where=wanted, fix=f"give a bare name of its own that ends in {ending}; it goes into DIR"
+        )
+    return wanted
 
 
 def _read_settings(deployment: Deployment, chosen: Backend, sets: Sequence[str]) -> _Settings:

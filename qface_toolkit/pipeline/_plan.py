@@ -34,7 +34,7 @@ def plan_job(
     *,
     recipe: str = "int8",
     sets: Sequence[str] = (),
-    model: str | None = None,
+    name: str | None = None,
     backends: Sequence[str] = (),
     seed: int = 0,
     threads: int | None = None,
@@ -52,7 +52,7 @@ def plan_job(
     check_budget(wanted)
     check_simulation(wanted)
     images, times = find_set(wanted.calibration.set), find_form_times(wanted.target.lowering)
-    loaded = _float_model(source, model, wanted)
+    loaded = _float_model(source, name, wanted)
     images.open(wanted.calibration.count, seed, loaded)
     canonical = canonicalise(loaded.network, loaded.spec.input_size)
     check_reach(wanted, canonical)

@@ -4,7 +4,7 @@ The folder may come from anybody: hashes in its manifest find damage, not malice
 stranger's are.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,28 +21,33 @@ from qface_toolkit.backends._onnxruntime import ERRORS
 from qface_toolkit.backends._open import backend_of, open_untrusted
 from qface_toolkit.backends._untrusted import limited_memory, limited_time
 from qface_toolkit.errors import ArtifactError, QFaceError
-from qface_toolkit.measure.verdicts import FileVerdict, Verdicts, judge_file
+from qface_toolkit.measure.verdicts import FileVerdict, Verification, judge_file
+from qface_toolkit.methods import Progress
 from qface_toolkit.pipeline._export import EXPORTED
 from qface_toolkit.pipeline._golden import FLOAT, GOLDEN, IMAGE, INPUTS, read_golden
+from qface_toolkit.pipeline._job import Tell, silent
 
 Floats = npt.NDArray[np.float32]
 
 
-def verify(result: str | Path) -> Verdicts:
+def verify(result: str | Path, *, tell: Tell = silent) -> Verification:
     """Check a result's files against its manifest and run its golden vectors on the runtimes of this machine.
+
+    Where the result may be used here as it was where it was made, `trustworthy` of what is returned is true.
 
     Raises:
         ArtifactError: if the folder is no finished result, or its golden vectors are damaged.
     """
     folder = Path(result)
     manifest = read_manifest(folder)
+    tell("check the files")
     damaged = {name: reason for name in manifest.files if (reason := _damage(folder, name, manifest))}
     if GOLDEN in damaged or GOLDEN not in manifest.files:
         what = f"there is nothing to compare with: {damaged.get(GOLDEN, 'the manifest does not name it')}"
         raise ArtifactError(what, where=str(folder / GOLDEN), fix="copy the folder again, or make it again")
     golden = {name: array for name, array in read_golden(folder / GOLDEN).items() if name != IMAGE}
     check = _Check(folder, manifest, golden, damaged)
-    return Verdicts(tuple(check.verdict(name) for name in check.names()), len(golden[INPUTS]))
+    return Verification(tuple(check.verdicts(tell("run the golden vectors"))), len(golden[INPUTS]))
 
 
 def _damage(folder: Path, name: str, manifest: Manifest) -> str | None:
@@ -66,6 +71,13 @@ class _Check:
         artifacts = [name for name in self.golden if name not in (INPUTS, FLOAT)]
         there = sorted(file.name for file in self.folder.iterdir() if file.suffix in ENDINGS)
         return list(dict.fromkeys((*floats, *artifacts, *self.damaged, *there)))
+
+    def verdicts(self, progress: Progress) -> Iterator[FileVerdict]:
+        """Return the verdicts on all files."""
+        names = self.names()
+        for done, name in enumerate(names, 1):
+            yield self.verdict(name)
+            progress(done, len(names))
 
     def verdict(self, name: str) -> FileVerdict:
         """Return the verdict on one file."""

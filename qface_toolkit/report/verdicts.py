@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from qface_toolkit.environment import Environment
-from qface_toolkit.measure.verdicts import FileVerdict, Verdicts
+from qface_toolkit.measure.verdicts import FileVerdict, Verification
 from qface_toolkit.report._figures import NOTHING, clean
 from qface_toolkit.report.parity import fine_cosine
 
@@ -23,7 +23,7 @@ _MEANINGS = {
 }
 
 
-def verdict_values(found: Verdicts, environment: Environment) -> dict[str, Any]:
+def verdict_values(found: Verification, environment: Environment) -> dict[str, Any]:
     """Return the verdicts as plain values."""
     files = [asdict(file) for file in found.files]
     return {
@@ -34,7 +34,7 @@ def verdict_values(found: Verdicts, environment: Environment) -> dict[str, Any]:
     }
 
 
-def render_verdicts(found: Verdicts, environment: Environment) -> RenderableType:
+def render_verdicts(found: Verification, environment: Environment) -> RenderableType:
     """Return the verdicts for a rich console of 80 columns or more."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     table.add_column("file", max_width=LONGEST_NAME, overflow="fold")
@@ -53,12 +53,12 @@ def _cells(file: FileVerdict) -> tuple[str, str]:
     return lowest, NOTHING if file.float_cosine_mean is None else fine_cosine(file.float_cosine_mean)
 
 
-def _meanings(found: Verdicts) -> list[Text]:
+def _meanings(found: Verification) -> list[Text]:
     verdicts = dict.fromkeys(file.verdict for file in found.files if file.ran)
     return [Text(f"{verdict}: {_MEANINGS[verdict]}", style="dim") for verdict in verdicts]
 
 
-def _said(found: Verdicts) -> Text:
+def _said(found: Verification) -> Text:
     ran = [file for file in found.files if file.ran]
     good = [file for file in ran if file.verdict != "differs"]
     if not ran:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -86,6 +87,12 @@ def set_names() -> tuple[str, ...]:
     return tuple(sorted(file.stem for file in _folder().glob("*.yaml")))
 
 
+def list_sets() -> dict[str, str]:
+    """Return the names of the sets that come with the package, each with the first line of its header comment."""
+    files = {name: (_folder() / f"{name}.yaml").read_text("utf-8") for name in set_names()}
+    return {name: text.partition("\n")[0].lstrip("# ").rstrip() for name, text in files.items()}
+
+
 def find_set(name_or_path: str) -> NamedSet:
     """Return the set of this name, or the one that a YAML file of the user's describes.
 
@@ -149,10 +156,11 @@ def write_set(
     count: int | None = None,
     seed: int | None = None,
     model: "FloatModel | None" = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Manifest:
     """Write the set as PNG files in `out`/images with a manifest and a contact sheet; `out` is complete or absent.
 
-    `model` is the one that the images are for; only some sources need it.
+    `model` is the one that the images are for; only some sources need it. `progress` is called after each image.
 
     Raises:
         ArtifactError: if `out` exists or cannot be written.
@@ -166,7 +174,7 @@ def write_set(
     try:
         shutil.rmtree(partial, ignore_errors=True)
         (partial / "images").mkdir(parents=True)
-        sha256 = _write_images(images, partial)
+        sha256 = _write_images(images, partial, progress)
         manifest = _checked(used.manifest(sha256, model), named_set.checksum if used == named_set else None)
         (partial / "manifest.json").write_text(json.dumps(manifest.as_json(), indent=2) + "\n", "utf-8")
         partial.rename(out)
@@ -177,7 +185,7 @@ def write_set(
     return manifest
 
 
-def _write_images(images: ImageSet, folder: Path) -> str:
+def _write_images(images: ImageSet, folder: Path, progress: Callable[[int, int], None]) -> str:
     """Write every image and the contact sheet, and return the SHA-256 of the pixels."""
     digest, shown = hashlib.sha256(), []
     for index in range(len(images)):
@@ -186,6 +194,7 @@ def _write_images(images: ImageSet, folder: Path) -> str:
         Image.fromarray(crop).save(folder / "images" / f"{index:06d}.png")
         if index < SHEET_CROPS:
             shown.append(crop)
+        progress(index + 1, len(images))
     _sheet(shown).save(folder / "contact_sheet.png")
     return digest.hexdigest()
 

@@ -125,7 +125,7 @@ def _known(model: "FloatModel | None") -> "FloatModel":
     if model is None:
         raise CalibrationError(
             "this calibration set is fitted to a float model, and none is known here",
-            fix="give --model CHECKPOINT, or let qface compress make it",
+            fix="give it by --for CHECKPOINT, or let qface compress make it",
         )
     return model
 

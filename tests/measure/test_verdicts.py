@@ -1,9 +1,9 @@
-"""Verdicts on files, from embeddings known beforehand."""
+"""Verification on files, from embeddings known beforehand."""
 
 import numpy as np
 import pytest
 
-from qface_toolkit.measure.verdicts import FileVerdict, Verdicts, judge_file
+from qface_toolkit.measure.verdicts import FileVerdict, Verification, judge_file
 
 
 def at_angles(*degrees):
@@ -46,4 +46,4 @@ def test_embeddings_that_cannot_be_compared_differ(got):
 )
 def test_a_result_is_trustworthy_if_all_that_runs_agrees(verdicts, trustworthy):
     files = tuple(FileVerdict(str(place), verdict) for place, verdict in enumerate(verdicts))
-    assert Verdicts(files, 8).trustworthy == trustworthy
+    assert Verification(files, 8).trustworthy == trustworthy

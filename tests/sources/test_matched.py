@@ -165,14 +165,14 @@ def test_the_manifest_names_the_model_and_says_what_is_not_known(tiny_float):
 
 def test_without_a_model_the_next_step_is_told(tmp_path, monkeypatch, capsys):
     code, _, err = run_here(monkeypatch, capsys, "synth", "matched", "--out", tmp_path / "set")
-    assert (code, "--model CHECKPOINT" in err) == (1, True)
+    assert (code, "--for CHECKPOINT" in err) == (1, True)
     assert not (tmp_path / "set").exists()
 
 
 def test_synth_takes_a_model_and_warns(tmp_path, monkeypatch, capsys):
     checkpoint = write_tiny(tmp_path / "tiny.pth")
     (tmp_path / "mine.yaml").write_text("kind: matched\nparameters: {iterations: 1, batch: 2}\ncount: 2\n")
-    given = ("synth", tmp_path / "mine.yaml", "--model", checkpoint, "--out", tmp_path / "set", "--json")
+    given = ("synth", tmp_path / "mine.yaml", "--for", checkpoint, "--out", tmp_path / "set", "--json")
     code, out, err = run_here(monkeypatch, capsys, *given)
     assert (code, len(list((tmp_path / "set" / "images").iterdir()))) == (0, 2)
     assert err.startswith("warning: calibration images: moved towards")
