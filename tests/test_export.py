@@ -271,15 +271,26 @@ def test_what_a_kill_left_before_the_first_rename_is_not_believed(copy):
 
 
 def test_the_command_says_it_as_json(copy, monkeypatch, capsys):
-    args = ("export", copy, "--backend", "onnx-x86", "--set", "target.onnxruntime=1.18", "--out", "old.onnx")
+    args = ("export", copy, "--backend", "onnx-x86", "--set", "target.onnxruntime=1.18", "--name", "old.onnx")
     code, out, _ = run_here(monkeypatch, capsys, *args, "--json")
-    told = json.loads(out)
+    (told,) = json.loads(out)["artifacts"]
     assert (code, told["file"], told["backend"]) == (0, str(copy / "old.onnx"), "onnx-x86")
     assert told["settings"]["target.onnxruntime"] == "1.18"
     assert told["sha256"] == read_manifest(copy).files["old.onnx"].sha256
     code, out, err = run_here(monkeypatch, capsys, *args)
     assert (code, out) == (1, "") and "the file exists" in err and "Traceback" not in err
-    assert run_here(monkeypatch, capsys, *args, "--force") == (0, f"{copy / 'old.onnx'}\n", "")
+    said = f"{copy / 'old.onnx'}\n"
+    assert run_here(monkeypatch, capsys, *args, "--force") == (0, said, "lower to old.onnx\n")
+    assert run_here(monkeypatch, capsys, *args, "--force", "--quiet") == (0, said, "")
+
+
+def test_the_old_name_of_name_still_works_with_a_warning(copy, monkeypatch, capsys):
+    args = ("export", copy, "--backend", "onnx-x86", "--out", "old.onnx")
+    code, out, err = run_here(monkeypatch, capsys, *args)
+    assert (code, out) == (0, f"{copy / 'old.onnx'}\n")
+    assert err.startswith("warning: --out is called --name here")
+    assert run_here(monkeypatch, capsys, *args, "--force", "--quiet") == (0, out, "")
+    assert "--out" not in run_here(monkeypatch, capsys, "export", "--help")[1]
 
 
 def test_a_name_that_stands_for_several_writes_all_their_files(copy, monkeypatch, capsys):
@@ -289,7 +300,7 @@ def test_a_name_that_stands_for_several_writes_all_their_files(copy, monkeypatch
     code, out, _ = run_here(monkeypatch, capsys, "export", copy, "--backend", "onnx-packed")
     assert (code, out.split()) == (0, files)
     code, out, _ = run_here(monkeypatch, capsys, "export", copy, "--backend", "onnx-packed", "--force", "--json")
-    assert [told["file"] for told in json.loads(out)] == files
+    assert [told["file"] for told in json.loads(out)["artifacts"]] == files
     with pytest.raises(ArtifactError, match="the file exists"):
         qf.export(copy, "onnx-packed")
     verdicts = {file.name: file.verdict for file in pipeline.verify(copy).files}
