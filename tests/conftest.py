@@ -1,9 +1,14 @@
-"""Options of the whole test run."""
+"""Options of the whole test run, and what tests of every folder share."""
 
 import pytest
 import torch
-from helpers import measure_quickly, write_tiny
+from helpers import compress_tiny, measure_quickly, write_tiny
 from hypothesis import settings
+from made_once import MadeOnce, run_folder
+
+from qface_toolkit.environment import set_determinism
+
+pytest_plugins = ["cpu_budget"]
 
 settings.register_profile("repeatable", derandomize=True)
 """One commit has one verdict; `pytest --hypothesis-profile=default` looks for examples that nobody has tried."""
@@ -15,6 +20,18 @@ def pytest_addoption(parser):
     parser.addoption(
         "--regenerate", action="store_true", help="rewrite the golden files instead of comparing with them"
     )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_make_collect_report():
+    """Let the tables of a test file be drawn from the same seed whichever files were collected before it."""
+    torch.manual_seed(0)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup():
+    """Let a test draw the same numbers whichever tests ran before it, on one thread: workers share the cores."""
+    set_determinism(seed=0, threads=1)
 
 
 @pytest.fixture
@@ -34,15 +51,36 @@ def golden(request):
 
 @pytest.fixture(scope="module")
 def measured_quickly():
-    """Have the jobs of a module measure on few images and in few rounds, and give threads back."""
-    threads = torch.get_num_threads()
+    """Have the jobs of a module measure on few images and in few rounds."""
     with pytest.MonkeyPatch.context() as patch:
         measure_quickly(patch)
         yield
-    torch.set_num_threads(threads)
 
 
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory):
+    """Return the folders that are made once a run, which no test may write into."""
+    folders = MadeOnce(run_folder(tmp_path_factory))
+    yield folders
+    folders.check()
+
+
+@pytest.fixture(scope="session")
+def checkpoint(made_once):
     """Return the path of the tiny checkpoint."""
-    return write_tiny(tmp_path_factory.mktemp("checkpoint") / "tiny.pth")
+    return made_once.folder("checkpoint", lambda folder: write_tiny(folder / "tiny.pth")) / "tiny.pth"
+
+
+@pytest.fixture(scope="session")
+def finished(made_once):
+    """Return a folder with the tiny checkpoint and a finished result of it: tiny.pth, and out with every default file.
+
+    A test that changes something works on a copy.
+    """
+    return made_once.folder("finished", compress_tiny)
+
+
+@pytest.fixture(scope="session")
+def finished_onnx(made_once):
+    """Return such a folder whose result has one artifact, int8.x86.onnx: what is judged in few seconds."""
+    return made_once.folder("finished-onnx", lambda folder: compress_tiny(folder, "onnx-x86"))

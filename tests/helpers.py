@@ -63,13 +63,11 @@ def measure_quickly(monkeypatch):
 
 def compress_tiny(folder, *backends):
     """Write the tiny checkpoint and a finished result of it, folder/tiny.pth and folder/out; return the folder."""
-    threads = torch.get_num_threads()
     with pytest.MonkeyPatch.context() as patch:
         measure_quickly(patch)
         checkpoint = write_tiny(folder / "tiny.pth")
         job = pipeline.plan_job(checkpoint, recipe="int8-fast", sets=[SMALL[-1]], backends=backends)
         pipeline.run_job(job, folder / "out")
-    torch.set_num_threads(threads)
     return folder
 
 
@@ -100,9 +98,10 @@ def run_apart(*args, **options):
 
 
 def _like_a_terminal():
-    """Take Ctrl-C even where this test run is a background job, which ignores it."""
+    """Take Ctrl-C even where this test run is a background job, which ignores it; every worker has its own core."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    cores, worker = sorted(os.sched_getaffinity(0)), int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
+    os.sched_setaffinity(0, {cores[worker % len(cores)]})
 
 
 def wait_for(process, line):

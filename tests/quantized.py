@@ -1,7 +1,6 @@
 """Small networks with everything that makes real ones hard to quantize, and the short way from one to an artifact."""
 
 import numpy as np
-import pytest
 import torch
 from torch import nn
 
@@ -36,16 +35,6 @@ SMALL_NETWORKS = {
     "pocketnet": (lambda: PocketNetPlan(4, 4, 16, head=16).build(), (112, 112)),
 }
 """Name -> what builds a small network of the layout, and its input size."""
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Run tiny networks on one thread: a second one only waits."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    yield
-    torch.set_num_threads(threads)
 
 
 def trained(network):

@@ -31,18 +31,11 @@ STEPS = (
 )
 
 
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    return write_tiny(tmp_path_factory.mktemp("checkpoint") / "tiny.pth")
-
-
 @pytest.fixture
 def qface(monkeypatch, capsys):
     """Give a function that runs the command in this process."""
-    threads = torch.get_num_threads()
     measure_quickly(monkeypatch)
-    yield lambda *args: run_here(monkeypatch, capsys, *args)
-    torch.set_num_threads(threads)
+    return lambda *args: run_here(monkeypatch, capsys, *args)
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import shutil
 
 import onnx
 import pytest
-from helpers import compress_tiny, run_here
+from helpers import run_here
 from onnx import TensorProto, helper
 
 INT8 = "int8.x86.onnx"
@@ -13,8 +13,8 @@ QUICK = ("--rounds", "10", "--quiet")
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return compress_tiny(tmp_path_factory.mktemp("benchmark"), "onnx-x86", "torch-x86", "onnx-arm")
+def folder(finished):
+    return finished
 
 
 @pytest.fixture

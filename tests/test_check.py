@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 
 import onnx
 import pytest
-from helpers import compress_tiny, run_here
+from helpers import run_here
 
 from qface_toolkit import pipeline
 from qface_toolkit.gate import open_report, update_baseline
@@ -21,8 +21,8 @@ INT8 = "int8.x86.onnx"
 
 
 @pytest.fixture(scope="module")
-def result(tmp_path_factory):
-    return compress_tiny(tmp_path_factory.mktemp("check"), "onnx-x86") / "out"
+def result(finished_onnx):
+    return finished_onnx / "out"
 
 
 @pytest.fixture

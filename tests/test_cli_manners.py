@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers import SMALL, compress_tiny, measure_quickly, run_apart, run_here
+from helpers import SMALL, measure_quickly, run_apart, run_here
 
 from qface_toolkit.cli import qface as root
 
@@ -18,11 +18,6 @@ ESCAPE = "\x1b"
 @pytest.fixture
 def qface(monkeypatch, capsys):
     return lambda *args: run_here(monkeypatch, capsys, *args)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return compress_tiny(tmp_path_factory.mktemp("manners"), "onnx-x86")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -58,9 +53,9 @@ def test_names_of_commands_are_completed():
     assert found.stdout.split() == ["plain,evaluate"]
 
 
-def test_verbose_says_how_long_each_step_took(qface, folder, tmp_path, monkeypatch):
+def test_verbose_says_how_long_each_step_took(qface, checkpoint, tmp_path, monkeypatch):
     measure_quickly(monkeypatch)
-    args = ("compress", folder / "tiny.pth", "--out", tmp_path / "out", *SMALL, "--backend", "onnx-x86", "--verbose")
+    args = ("compress", checkpoint, "--out", tmp_path / "out", *SMALL, "--backend", "onnx-x86", "--verbose")
     code, out, err = qface(*args)
     assert code == 0
     steps = [line for line in err.splitlines() if not line.startswith("  ")]
@@ -70,15 +65,15 @@ def test_verbose_says_how_long_each_step_took(qface, folder, tmp_path, monkeypat
 
 
 @pytest.mark.parametrize("env", [{}, {"NO_COLOR": "1", "FORCE_COLOR": ""}])
-def test_a_pipe_gets_no_escape_codes(folder, env):
-    code, out, err = run_apart("inspect", folder / "out", env=os.environ | env)
+def test_a_pipe_gets_no_escape_codes(finished_onnx, env):
+    code, out, err = run_apart("inspect", finished_onnx / "out", env=os.environ | env)
     assert code == 0
     assert ESCAPE not in out + err
 
 
-def test_a_finished_job_says_where_to_begin(qface, folder, tmp_path, monkeypatch):
+def test_a_finished_job_says_where_to_begin(qface, checkpoint, tmp_path, monkeypatch):
     measure_quickly(monkeypatch)
-    code, out, _ = qface("compress", folder / "tiny.pth", "--out", tmp_path / "out", *SMALL, "--backend", "onnx-x86")
+    code, out, _ = qface("compress", checkpoint, "--out", tmp_path / "out", *SMALL, "--backend", "onnx-x86")
     assert code == 0
     told = out.splitlines()[-1]
     assert Path(told.rpartition("start with ")[2]).is_file()

@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import onnx
 import pytest
-from helpers import compress_tiny, contents, run_here
+from helpers import contents, run_here
 from PIL import Image
 
 from qface_toolkit.artifacts import read_manifest, verify_files
@@ -22,8 +22,8 @@ QUICK = ("--draws", "20", "--quiet")
 
 
 @pytest.fixture(scope="module")
-def result(tmp_path_factory):
-    return compress_tiny(tmp_path_factory.mktemp("evaluate"), "onnx-x86") / "out"
+def result(finished_onnx):
+    return finished_onnx / "out"
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from helpers import compress_tiny
 
 from qface_toolkit.backends._onnxruntime import open_onnx
 from qface_toolkit.gate import open_report
@@ -30,8 +29,8 @@ def scripts():
 
 
 @pytest.fixture(scope="module")
-def result(tmp_path_factory):
-    return compress_tiny(tmp_path_factory.mktemp("alarms"), "onnx-x86") / "out"
+def result(finished_onnx):
+    return finished_onnx / "out"
 
 
 def test_a_slower_file_computes_the_same_with_the_same_operators(scripts, result, tmp_path):

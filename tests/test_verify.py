@@ -14,7 +14,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from helpers import compress_tiny, run_here
+from helpers import run_here
 
 from qface_toolkit import pipeline
 from qface_toolkit.backends import BACKENDS
@@ -22,12 +22,12 @@ from qface_toolkit.backends.torch_int8 import _saved
 from qface_toolkit.errors import ArtifactError
 from qface_toolkit.pipeline._golden import LARGEST_GOLDEN_BYTES, read_golden
 
-FILES = ("float.onnx", "float.fast.onnx", "int8.x86.onnx", "int8.arm.onnx", "int8.x86.ts")
+FILES = ("float.onnx", "float.fast.onnx", "int8.x86.onnx", "int8.arm.onnx", "int8.x86.ts", "int8.qnnpack.ts")
 
 
 @pytest.fixture(scope="module")
-def result(tmp_path_factory):
-    return compress_tiny(tmp_path_factory.mktemp("verify"), "onnx-x86", "onnx-arm", "torch-x86") / "out"
+def result(finished):
+    return finished / "out"
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def test_command_prints_a_table_and_exits_with_zero(result, monkeypatch, capsys)
     rows = {line.split()[0]: line.split()[1:] for line in out.splitlines() if line}
     assert rows["int8.x86.onnx"][:2] == ["exact", "exact"]
     assert rows["float.onnx"][:2] == ["agrees", ">0.99999"]
-    assert "5 of 5 files can be trusted here, on 8 golden images." in out
+    assert "6 of 6 files can be trusted here, on 8 golden images." in out
     assert f"onnxruntime {onnxruntime.__version__}" in out
     assert max(map(len, out.splitlines())) <= 80
 
@@ -120,6 +120,7 @@ def test_an_older_runtime_says_what_it_needs(copy, monkeypatch):
         "float.onnx": "agrees",
         "float.fast.onnx": "agrees",
         "int8.x86.ts": "exact",
+        "int8.qnnpack.ts": "exact",
         "int8.x86.onnx": "cannot run",
         "int8.arm.onnx": "cannot run",
     }
@@ -170,6 +171,7 @@ class Scribbler(torch.nn.Module):
 
 def test_an_archive_that_writes_files_is_not_loaded(copy, monkeypatch):
     monkeypatch.setattr("qface_toolkit.backends.torch_int8._load", lambda *_: pytest.fail("it was loaded"))
+    (copy / "int8.qnnpack.ts").unlink()  # a sound archive, which would be loaded
     replace(copy, "int8.x86.ts", _saved(torch.jit.script(Scribbler()), {"engine": "x86"}))
     found = verdicts(copy)["int8.x86.ts"]
     assert (found.verdict, "calls what no archive of ours does" in found.reason) == ("cannot run", True)

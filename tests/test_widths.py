@@ -5,7 +5,6 @@ import json
 import numpy as np
 import onnx
 import pytest
-import torch
 from helpers import SMALL, measure_quickly, write_tiny
 
 from qface_toolkit import pipeline
@@ -24,13 +23,11 @@ WIDTHS = ("scheme.weights.bits=4", "scheme.layers=[{match: linear1_conv, weights
 @pytest.fixture(scope="module")
 def out(tmp_path_factory):
     folder = tmp_path_factory.mktemp("widths")
-    threads = torch.get_num_threads()
     with pytest.MonkeyPatch.context() as patch:
         measure_quickly(patch)
         checkpoint = write_tiny(folder / "tiny.pth")
         job = pipeline.plan_job(checkpoint, recipe="int8-fast", sets=[SMALL[-1], *WIDTHS], backends=["onnx-x86"])
         pipeline.run_job(job, folder / "out")
-    torch.set_num_threads(threads)
     return folder / "out"
 
 

@@ -223,7 +223,6 @@ def images(source):
 def simulated(source, images, seed=0, **options):
     given = {"weight_bits": 4, "activation_bits": 6, "steps": 6, "batch_size": 8, "looks": 2, "held_out_share": 0.34}
     told = []
-    torch.set_num_threads(1)  # what a module's fixture makes comes before any test's
     context = Context(images, ONNX, seed, 8, lambda *done: told.append(done))
     return METHOD.simulate(source, METHOD.options(**given | options), context), told
 

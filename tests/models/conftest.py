@@ -1,13 +1,16 @@
 """What all tests of this folder share."""
 
+import onnx_files
 import pytest
-import torch
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Single images on one thread: two threads that wait for each other take many times as long on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+@pytest.hookimpl(tryfirst=True)
+def pytest_make_collect_report():
+    """Let the tables of a test file be drawn from the same seed whichever files were collected before it."""
+    onnx_files.draw_anew()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup():
+    """Let a test draw the same weights whichever tests ran before it."""
+    onnx_files.draw_anew()

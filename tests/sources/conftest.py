@@ -1,15 +1,12 @@
-"""What the tests of this folder share: one thread, and the model that sources are opened for."""
+"""What the tests of this folder share: the model that sources are opened for."""
 
 import numpy as np
 import pytest
 import torch
-from quantized import one_thread
 from torch import nn
 
 from qface_toolkit.models import from_module
 from qface_toolkit.sources import find_set, load_crops
-
-__all__ = ["one_thread", "tiny_float", "trained_on"]
 
 
 @pytest.fixture(scope="session")

@@ -30,15 +30,6 @@ def network():
     return nn.Sequential(nn.Conv2d(3, 4, 7, 7), nn.BatchNorm2d(4), nn.PReLU(4), nn.Flatten(), nn.Linear(4 * 256, 8))
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Small tensors only lose time to a second thread, and the same count gives the same weights."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def labelled(identities=4, images=8):
     rng = np.random.default_rng(0)
     faces = rng.integers(0, 256, (identities, 112, 112, 3))

@@ -38,15 +38,6 @@ def data():
     return LabelledCrops(crops, np.repeat(np.arange(IDENTITIES), IMAGES), teacher=teacher)
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """The same count of threads gives the same weights."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def stop(epoch, _):
     raise Interrupted
 
