@@ -1,5 +1,6 @@
 """A float network together with its facts: what every later step takes, wherever the network came from."""
 
+import copy
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -41,16 +42,18 @@ def from_module(
 ) -> FloatModel:
     """Take any network that maps images [N, 3, height, width] to embeddings [N, D]; it is put into eval mode.
 
+    A network on a GPU stays there as it is: a copy in main memory is taken, since all that follows runs on the CPU.
     `mean` and `std` are on the scale 0..255, one number or one a channel in the order of `color`. `embedding_size` is
     found by running the network once on zeros; given, it is checked.
 
     Raises:
         CheckpointError: if the network does not return one embedding an image, or one of another size, or eats more
-            than the aligned crop of 112x112 pixels that calibration images are.
+            than the aligned crop of 112x112 pixels that calibration images are, or if its weights hold no data.
         RecipeError: if mean, std or color are not usable.
     """
     _check_size(input_size)
-    size = _run_on_zeros(network.eval(), input_size)
+    network = _on_cpu(network).eval()
+    size = _run_on_zeros(network, input_size)
     if embedding_size not in (None, size):
         raise CheckpointError(
             f"the network returns embeddings of {size} numbers, not {embedding_size}", fix=f"give embedding_size={size}"
@@ -58,6 +61,17 @@ def from_module(
     spec = ModelSpec(name=name or type(network).__name__, input_size=input_size, embedding_size=size)
     spec = override(spec, {"mean": mean, "std": std, "color": color})
     return FloatModel(network, spec, weights_sha256(network), ("given as an nn.Module",))
+
+
+def _on_cpu(network: nn.Module) -> nn.Module:
+    if {tensor.device.type for tensor in (*network.parameters(), *network.buffers())} <= {"cpu"}:
+        return network
+    try:
+        return copy.deepcopy(network).cpu()
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"the network's weights cannot be copied into main memory: {error}", fix="load its weights first"
+        ) from error
 
 
 def _check_size(input_size: object) -> None:

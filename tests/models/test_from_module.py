@@ -44,6 +44,32 @@ def test_hash_covers_counters_and_half_precision():
     assert from_module(network).source_sha256 != before
 
 
+class OnGpu(nn.Parameter):
+    """A parameter that says it lies on a GPU, on a machine that has none."""
+
+    device = torch.device("cuda")
+
+    def __deepcopy__(self, memo):
+        return nn.Parameter(self.detach().clone())
+
+
+def test_network_on_a_gpu_stays_there():
+    network = tiny().train()
+    network[3].bias = OnGpu(network[3].bias.detach())
+    model = from_module(network)
+    assert model.network is not network
+    assert network.training
+    assert isinstance(network[3].bias, OnGpu)
+    assert {parameter.device.type for parameter in model.network.parameters()} == {"cpu"}
+
+
+def test_network_without_data_is_refused():
+    with torch.device("meta"):
+        network = tiny()
+    with pytest.raises(CheckpointError, match="main memory"):
+        from_module(network)
+
+
 class Tuple(nn.Module):
     def forward(self, x):
         return x.mean((2, 3)), x
