@@ -4,7 +4,6 @@ import os
 import shutil
 import subprocess
 import sys
-import sysconfig
 import venv
 import zipfile
 from pathlib import Path
@@ -79,24 +78,19 @@ def test_embedded_model_is_small(wheel):
 
 
 @pytest.fixture(scope="module")
-def installed(wheel, tmp_path_factory):
-    """Give the command of an environment that holds the wheel; what it needs is borrowed from this one."""
+def installed(source, tmp_path_factory):
+    """Give the command of an environment that was empty before pip put the checkout into it; no compiler is at hand."""
     folder = tmp_path_factory.mktemp("installed") / "env"
-    venv.create(folder, with_pip=False)
-    places = sysconfig.get_paths(vars={"base": str(folder), "platbase": str(folder)})
-    run(
-        *(sys.executable, "-m", "pip", f"--python={folder / 'bin' / 'python'}", "install", "--no-deps", "--no-index"),
-        *("--ignore-installed", "--disable-pip-version-check", wheel),
-    )
-    borrowed = {sysconfig.get_paths()[kind] for kind in ("purelib", "platlib")}
-    # A .pth file inside the borrowed folder, such as that of an editable install, is not followed.
-    (Path(places["purelib"]) / "borrowed.pth").write_text("\n".join(sorted(borrowed)) + "\n")
+    venv.create(folder, with_pip=True)
+    options = ("--quiet", "--disable-pip-version-check", "--only-binary=:all:", source)
+    run(folder / "bin" / "python", "-m", "pip", "install", *options, env=os.environ | {"PATH": str(folder / "bin")})
     return folder / "bin" / "qface"
 
 
 def outside(tmp_path):
     """Return how to run a command as far from the checkout as it gets."""
-    return {"cwd": tmp_path, "env": {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}}
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
+    return {"cwd": tmp_path, "env": environment | {"PATH": ""}}
 
 
 def test_installed_package_is_the_one_that_runs(installed, tmp_path):
@@ -117,3 +111,23 @@ def test_installed_command_compresses_the_demo(installed, tmp_path):
     assert "Everything is in X" in done.stdout
     written = {path.name for path in (tmp_path / "X").iterdir()}
     assert {"int8.x86.onnx", "int8.x86.ts", "report.json", "manifest.json"} <= written
+
+
+@pytest.mark.parametrize("version", ["3.11", "3.12", "3.13"])
+def test_pip_finds_everything_for_each_python(version):
+    found = resolved(version)
+    assert found.returncode == 0, found.stderr
+    assert {"torch", "onnxruntime"} <= {line.partition("==")[0] for line in found.stdout.splitlines()}
+
+
+def test_an_older_python_is_refused_rather_than_given_an_older_runtime():
+    found = resolved("3.10")
+    assert found.returncode != 0
+    assert ">=3.11" in found.stderr
+
+
+def resolved(version):
+    """Let uv choose the newest versions of everything that a release of Python can have, without installing any."""
+    options = ("--quiet", "--no-header", "--no-build", "--python-version", version)
+    command = (sys.executable, "-m", "uv", "pip", "compile", *options, ROOT / "pyproject.toml")
+    return subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
