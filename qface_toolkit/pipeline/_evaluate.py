@@ -216,7 +216,7 @@ class _Work:
 def write_evaluation(found: Evaluation, folder: Path, *, force: bool = False) -> tuple[Path, ...]:
     """Write the evaluation, the page about it and its picture into a folder, which is made if it is missing.
 
-    Where the folder is the result whose file was judged, its report.html and model_card.md tell of it from then on.
+    Where the folder is the result whose file was judged, its pages tell of it from then on.
 
     Raises:
         ArtifactError: if there is an evaluation already, the folder is another result, or the disk refuses.

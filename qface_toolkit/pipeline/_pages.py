@@ -10,18 +10,19 @@ from qface_toolkit.report import Evaluation, Report, read_report, to_markdown
 from qface_toolkit.report.html import PAGE, to_html
 from qface_toolkit.report.model_card import to_model_card
 
-CARD, REPORT, SHEET = "model_card.md", "report.json", "calibration.png"
+CARD, TEXT, REPORT, SHEET = "model_card.md", "report.md", "report.json", "calibration.png"
 
 
 def report_pages(report: Report, sheet: bytes) -> dict[str, bytes]:
     """Return every page of a report and the picture beside them, by name; `sheet` is the contact sheet as PNG."""
-    return {"report.md": to_markdown(report).encode(), **_judged_pages(report, sheet, None), **plot_file(report)}
+    return {**_judged_pages(report, sheet, None), **plot_file(report)}
 
 
 def _judged_pages(report: Report, sheet: bytes, evaluation: Evaluation | None) -> dict[str, bytes]:
     """Return the pages that tell of accuracy, too."""
     page = to_html(report, calibration_png=sheet, evaluation=evaluation)
-    return {PAGE: page.encode(), CARD: to_model_card(report, evaluation).encode()}
+    pages = {PAGE: page, TEXT: to_markdown(report, evaluation), CARD: to_model_card(report, evaluation)}
+    return {name: text.encode() for name, text in pages.items()}
 
 
 def is_result(folder: Path) -> bool:

@@ -3,9 +3,18 @@
 import math
 from collections.abc import Iterator
 
-from qface_toolkit.report._evaluation import Evaluation, ModelFigures
-from qface_toolkit.report._evaluation_tables import data_said
+from qface_toolkit.report._evaluation import Evaluation
+from qface_toolkit.report._evaluation_verdict import (
+    bound_said,
+    data_said,
+    float_alarm,
+    is_tied,
+    loss_said,
+    main_loss,
+    main_rate,
+)
 from qface_toolkit.report._figures import (
+    NOTHING,
     clean,
     cosine,
     integer_said,
@@ -16,15 +25,15 @@ from qface_toolkit.report._figures import (
     runtime_name,
     threads,
 )
+from qface_toolkit.report._headline import FAST, FLOAT, belongs, pace, speed_of
 from qface_toolkit.report._page import Bar, Card, Sign
 from qface_toolkit.report.budget import budget_said
 from qface_toolkit.report.parity import parity_line
 from qface_toolkit.report.schema import ArtifactFigures, LatencyFigures, Report
 
-FLOAT, FAST = "float.onnx", "float.fast.onnx"
-ACCURACY, EVALUATED = "Accuracy", "Evaluated"
+ACCURACY = "Accuracy"
+UNKNOWN = Card(ACCURACY, "not measured", "on real faces: qface evaluate DIR --faces PEOPLE --out DIR measures it", ())
 _CHANCE = 0.5
-_MAIN_FAR = "1e-4"
 
 
 def cards(report: Report, evaluation: Evaluation | None) -> list[Card]:
@@ -32,16 +41,10 @@ def cards(report: Report, evaluation: Evaluation | None) -> list[Card]:
     artifact = main_artifact(report)
     if artifact is None:
         return []
-    found = [_size(artifact), _latency(report, artifact), _agreement(artifact), _accuracy(report, artifact)]
-    judged = _evaluated(evaluation) if evaluation and belongs(evaluation, report) else None
-    known = [card for card in (*found, judged) if card]
-    told = any(card.title in (ACCURACY, EVALUATED) for card in known)
-    return known if told else [*known, Card(ACCURACY, "not measured", "qface evaluate measures it, on real faces", ())]
-
-
-def belongs(evaluation: Evaluation, report: Report) -> bool:
-    """Return whether an evaluation is of one of the report's own files."""
-    return any(evaluation.model.sha256 == artifact.sha256 for artifact in report.artifacts)
+    judged = evaluation if evaluation and belongs(evaluation, report) else None
+    accuracy = _evaluated(judged) if judged else _drawn(report, artifact)
+    found = [_size(artifact), _latency(report, artifact), _agreement(artifact), accuracy]
+    return [card for card in found if card]
 
 
 def _size(artifact: ArtifactFigures) -> Card:
@@ -55,18 +58,19 @@ def _size(artifact: ArtifactFigures) -> Card:
 
 
 def _latency(report: Report, artifact: ArtifactFigures) -> Card:
-    if artifact.latency is None or artifact.times_faster is None:
+    speed = speed_of(artifact)
+    if artifact.latency is None or speed is None:
         reason = clean(artifact.latency_missing or "there is no float model to compare with")
-        return Card("Latency", "not timed", reason, ())
-    ratio = artifact.times_faster
-    figure = f"{ratio:.2f}x as fast" if ratio >= 1 else f"{1 / ratio:.2f}x as slow"
-    where = f"{runtime_name(artifact.runtime)} on {threads(artifact.latency.threads)}"
-    fast = artifact.times_faster_than_fast
-    beside = "" if fast is None else f"; {fast:.2f}x as fast as {FAST}, float written for the runtime"
+        return Card("Speed", "not timed", reason, ())
     timed = list(_timed(report, artifact))
     longest = max(latency.p50_ms for _, latency, _ in timed)
     bars = [Bar(name, f"{milliseconds(one.p50_ms)} ms", one.p50_ms / longest, kind) for name, one, kind in timed]
-    return Card("Latency", figure, f"against the float model, in {where}{beside}", bars, "median of one image")
+    figure = f"{1 / speed.ratio:.2f}x the time" if speed.slower else f"{speed.ratio:.2f}x as fast"
+    said = f"{'slower than' if speed.slower else 'as'} {speed.other}"
+    if speed.other == FAST and artifact.times_faster is not None:
+        said += f", float written for speed. It {pace(artifact.times_faster)} {FLOAT}"
+    where = f"{runtime_name(artifact.runtime)} on {threads(artifact.latency.threads)}"
+    return Card("Speed", figure, said, bars, f"median time of one image, {where}", alarm=speed.slower)
 
 
 def _timed(report: Report, artifact: ArtifactFigures) -> Iterator[tuple[str, LatencyFigures, str]]:
@@ -86,21 +90,21 @@ def _agreement(artifact: ArtifactFigures) -> Card | None:
         return None
     # Bars from zero would all look full: what matters lies close to one, and the scale says where it begins.
     floor = max(math.floor(found.cosine_min * 50 - 1) / 50, -1.0)
-    rows = (("mean", found.cosine_mean), ("1st percentile", found.cosine_p1), ("lowest", found.cosine_min))
+    rows = (("mean", found.cosine_mean), ("1 in 100 is below", found.cosine_p1), ("lowest", found.cosine_min))
     bars = [Bar(name, cosine(value), _within(value, floor, 1), "int8") for name, value in rows]
-    said = f"mean cosine to the float model on {found.images} drawings"
+    said = f"mean cosine between its embeddings and the float model's on {found.images} drawings; 1 is no difference"
     return Card("Agreement", cosine(found.cosine_mean), said, bars, f"bars from {floor:g} to 1")
 
 
-def _accuracy(report: Report, artifact: ArtifactFigures) -> Card | None:
+def _drawn(report: Report, artifact: ArtifactFigures) -> Card:
     block = report.verification
     if block is None or artifact.name not in block.artifacts:
-        return None
+        return UNKNOWN
     before, after = block.float_model, block.artifacts[artifact.name]
     rows = (("float model", before, "float"), (clean(artifact.name), after, "int8"))
     bars = [_rate_bar(name, one.pair_accuracy, kind) for name, one, kind in rows]
-    said = f"of pairs verified correctly (float: {percent(before.pair_accuracy)}), on drawings, not on real faces"
-    return Card(ACCURACY, percent(after.pair_accuracy), said, bars, "bars from 50 %, which is chance")
+    said = f"of pairs of drawings judged right (float: {percent(before.pair_accuracy)}); not measured on real faces"
+    return Card(ACCURACY, percent(after.pair_accuracy), said, bars, "bars from 50 %, which is guessing")
 
 
 def _rate_bar(name: str, rate: float, kind: str) -> Bar:
@@ -111,22 +115,21 @@ def _within(value: float, low: float, high: float) -> float:
     return min(max((value - low) / (high - low), 0.0), 1.0)
 
 
-def _evaluated(found: Evaluation) -> Card | None:
-    name, rate = _main_rate(found.figures)
-    if rate is None:
-        return None
-    reference = _main_rate(found.reference_figures)[1] if found.reference_figures else None
-    before = [] if reference is None else [Bar("float model", percent(reference), reference, "float")]
-    bars = [*before, Bar(clean(found.model.name), percent(rate), rate, "int8")]
-    return Card(EVALUATED, percent(rate), f"{name} on {data_said(found)}", bars)
-
-
-def _main_rate(figures: ModelFigures) -> tuple[str, float | None]:
-    if figures.pair_list is not None:
-        return "pair accuracy", figures.pair_list.pair_accuracy
-    tar = figures.every_pair.rates.tar if figures.every_pair else figures.templates.tar_ijb if figures.templates else {}
-    far = _MAIN_FAR if _MAIN_FAR in tar else min(tar, key=float, default="")
-    return f"TAR at FAR {far}", tar.get(far)
+def _evaluated(found: Evaluation) -> Card:
+    name, rate = main_rate(found.figures)
+    before = main_rate(found.reference_figures)[1] if found.reference_figures else None
+    rows = (("float model", before, "float"), (clean(found.model.name), rate, "int8"))
+    bars = [Bar(label, f"{100 * value:.2f} %", value, kind) for label, value, kind in rows if value is not None]
+    if float_alarm(found) is not None:
+        said = f"{'the float model' if found.reference else 'the model'} does not tell them apart: {data_said(found)}"
+        return Card(ACCURACY, "nothing proven", said, bars, f"bars: {name}", alarm=True)
+    rate_lost, lost = main_loss(found.paired) if found.paired else (name, None)
+    if lost is None or lost.value is None or is_tied(found, rate_lost):
+        return Card(
+            ACCURACY, NOTHING if rate is None else percent(rate), f"{name} on {data_said(found)}", bars, f"bars: {name}"
+        )
+    said = f"of {rate_lost} on {data_said(found)}: {bound_said(lost)}"
+    return Card(ACCURACY, loss_said(lost).replace("percentage ", ""), said, bars, f"bars: {name}")
 
 
 def signs(report: Report, evaluation: Evaluation | None) -> list[Sign]:
@@ -136,8 +139,6 @@ def signs(report: Report, evaluation: Evaluation | None) -> list[Sign]:
 
 def _computed(report: Report) -> Iterator[Sign]:
     artifact = main_artifact(report)
-    if artifact and artifact.times_faster_than_fast is not None and artifact.times_faster_than_fast < 1:
-        yield Sign(False, f"{clean(artifact.name)} is slower here than {FAST}, which is float")
     said = integer_said(artifact) if artifact else None
     if artifact and said:
         yield Sign(said[0], f"{clean(artifact.name)}: {said[1]}")

@@ -11,10 +11,10 @@ from qface_toolkit.report._evaluation import (
     ModelFigures,
     PairedFigures,
 )
+from qface_toolkit.report._evaluation_verdict import LONGEST_NAME, data_said, points
 from qface_toolkit.report._figures import NOTHING, clean, cosine
 
 PAIRS_SHOWN = 10
-LONGEST_NAME = 34
 ACCURACY = "Telling people apart"
 LOSSES = "What is lost against the float model"
 CHANGED = "Pairs that changed most"
@@ -31,63 +31,12 @@ class Section:
 
 
 def evaluation_sections(found: Evaluation) -> list[Section]:
-    """Return everything that there is to tell, most important first."""
+    """Return everything that there is to tell beside the verdict, most important first."""
     paired = found.paired
-    sections = [Section("", (evaluation_verdict(found),)), _accuracy(found)]
+    sections = [_accuracy(found)]
     if paired is not None:
         sections += [_losses(paired), *_operating(paired), *_drift(paired), *_changed(paired)]
     return [*sections, *_groups(found), _conditions(found)]
-
-
-def evaluation_verdict(found: Evaluation) -> str:
-    """Return the one sentence that matters: what is lost, with its bound, or what a model reaches alone."""
-    name, what = clean(found.model.name, LONGEST_NAME), data_said(found)
-    if found.paired is None:
-        return f"{name} was evaluated alone on {what}; with --reference FLOAT its losses are measured, with bounds."
-    far, lost = _main_loss(found.paired)
-    if lost is None:
-        mean = found.paired.figures.get("cosine_mean")
-        return f"{name} has a mean cosine of {cosine(mean.value if mean else None)} to its float model on {what}."
-    if _is_tied(found, far):
-        return f"{name} gives so many pairs on {what} the same score that {far} says nothing: see the equal error rate."
-    gained = lost.value is not None and round(lost.value, 4) < 0
-    size = f"{_points(lost).lstrip('-')} percentage points of {far}"
-    told = f"{name} {'gains' if gained else 'loses'} {size} on {what}"
-    if lost.low is None or lost.high is None:
-        return f"{told}."
-    if lost.low == lost.high == 0:
-        bound = "no draw of these people shows a difference, so only a larger set could bound it"
-    elif lost.low <= 0 <= lost.high:
-        bound = f"no loss can be told from zero; with 95 % confidence it is at most {100 * lost.high:.2f} points"
-    elif lost.low > 0:
-        bound = f"a loss, with 95 % confidence between {100 * lost.low:.2f} and {100 * lost.high:.2f} points"
-    else:
-        bound = "no loss: with 95 % confidence it is better than the float model here"
-    return f"{told}: {bound}."
-
-
-def _is_tied(found: Evaluation, far: str) -> bool:
-    every = found.figures.every_pair
-    return every is not None and far.rpartition(" ")[2] in every.rates.tied()
-
-
-def _main_loss(paired: PairedFigures) -> tuple[str, Figure | None]:
-    """Return what the verdict speaks of: TAR at 1e-4, or at the lowest rate there is, or the accuracy of pairs."""
-    lost = {name.partition("@")[2]: one for name, one in paired.figures.items() if name.startswith("tar_lost@")}
-    if lost:
-        far = "1e-4" if "1e-4" in lost else min(lost, key=float)
-        return f"TAR at FAR {far}", lost[far]
-    return "pair accuracy", paired.figures.get("pair_accuracy_lost")
-
-
-def data_said(found: Evaluation) -> str:
-    """Return in a few words what it was evaluated on; drawings are called what they are."""
-    data = found.data
-    people = "" if data.people is None else f" of {data.people:,} people"
-    if data.kind == "drawings":
-        return f"{data.images:,} drawings{people.replace('people', 'drawn identities')} (no real faces)"
-    pairs = "" if data.pairs is None else f", {data.pairs:,} pairs"
-    return f"{clean(data.name, LONGEST_NAME)} ({data.images:,} images{people}{pairs})"
 
 
 def _models(found: Evaluation) -> Iterator[tuple[str, ModelFigures]]:
@@ -168,7 +117,7 @@ def _losses(paired: PairedFigures) -> Section:
             before = paired.figures.get(f"float_{base.removeprefix('mixed_')}{with_far}")
             after = paired.figures.get(f"{base}{with_far}")
             values = [_percent(one.value if one else None) for one in (before, after)]
-            rows.append((f"{_LOSSES.get(base, base)}{with_far}", *values, _points(figure), _interval(figure, 100, 2)))
+            rows.append((f"{_LOSSES.get(base, base)}{with_far}", *values, points(figure), _interval(figure, 100, 2)))
     for name, words in (("cosine_mean", "mean"), ("cosine_p1", "1st percentile"), ("cosine_min", "lowest")):
         if name in paired.figures:
             one = paired.figures[name]
@@ -263,7 +212,7 @@ def _groups(found: Evaluation) -> list[Section]:
 
 def _lost_and_gap(figures: Mapping[str, Figure], gaps: Mapping[str, Figure], key: str) -> list[str]:
     found = (figures.get(key), gaps.get(key))
-    return [NOTHING if one is None else f"{_points(one)} {_interval(one, 100, 2)}" for one in found]
+    return [NOTHING if one is None else f"{points(one)} {_interval(one, 100, 2)}" for one in found]
 
 
 def _conditions(found: Evaluation) -> Section:
@@ -284,10 +233,6 @@ def _share(value: float | None) -> str:
     if not value:
         return NOTHING if value is None else "0"
     return f"{100 * value:.2g}" if value < 0.001 else f"{100 * value:.2f}"
-
-
-def _points(one: Figure) -> str:
-    return NOTHING if one.value is None else f"{100 * one.value:.2f}".replace("-0.00", "0.00")
 
 
 def _number(one: Figure, form: str = ".4f") -> str:

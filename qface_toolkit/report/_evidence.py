@@ -5,11 +5,12 @@ from dataclasses import replace
 
 from qface_toolkit.report import plots
 from qface_toolkit.report._budget import BudgetBlock
-from qface_toolkit.report._cards import belongs
 from qface_toolkit.report._cost import CostFigures
 from qface_toolkit.report._evaluation import Evaluation
-from qface_toolkit.report._evaluation_tables import ACCURACY, evaluation_sections, evaluation_verdict
+from qface_toolkit.report._evaluation_tables import ACCURACY, evaluation_sections
+from qface_toolkit.report._evaluation_verdict import evaluation_verdict
 from qface_toolkit.report._figures import (
+    FIGURE_HEADINGS,
     NOTHING,
     clean,
     cosine,
@@ -23,9 +24,11 @@ from qface_toolkit.report._figures import (
     runtime_name,
     runtimes,
     speed_cells,
+    speed_meaning,
     threads,
     times,
 )
+from qface_toolkit.report._headline import belongs, plain
 from qface_toolkit.report._inline_svg import inline_svg
 from qface_toolkit.report._ledger import LayerFigures
 from qface_toolkit.report._losses import losses
@@ -65,22 +68,11 @@ def _figures(report: Report) -> Section:
         latency = float_rows(report, runtime)
         if latency:
             cells = latency_cells(latency)
-            rows.append(["float model", runtime_name(runtime), NOTHING, NOTHING, *cells, times(1.0), *[NOTHING] * 4])
+            rows.append(
+                ["float model", runtime_name(runtime), NOTHING, NOTHING, *cells, NOTHING, times(1.0), *[NOTHING] * 3]
+            )
         rows += [_figures_row(artifact) for artifact in report.artifacts if artifact.runtime == runtime]
-    headings = (
-        "file",
-        "runtime",
-        "MB",
-        "size",
-        "median ms",
-        "p90 ms",
-        "faster",
-        "than fast",
-        "cosine mean",
-        "1st percentile",
-        "lowest",
-    )
-    table = Table("Every file: bytes, milliseconds and cosines", headings, rows, texts=2)
+    table = Table("Every file: bytes, milliseconds and cosines", FIGURE_HEADINGS, rows, texts=2)
     return Section("figures", "Float against compressed", blocks=(table, Notes(list(_conditions(report)))))
 
 
@@ -105,9 +97,7 @@ def _conditions(report: Report) -> Iterator[str]:
         yield f"latency: {threads(one.threads)}, batch {one.batch}, {len(one.samples_ms)} rounds in turns"
     for compared in [one.agreement for one in report.artifacts if one.quantized and one.agreement][:1]:
         yield f"cosine: {compared.images} images, {clean(compared.what)}"
-    yield "size: share of float.onnx; faster: against the float model in the same runtime"
-    if any(one.times_faster_than_fast for one in report.artifacts):
-        yield "than fast: against float.fast.onnx, the same function written for the runtime"
+    yield from speed_meaning(report)
     for artifact in report.artifacts:
         if artifact.latency_missing:
             yield f"{clean(artifact.name)} was not timed: {clean(artifact.latency_missing)}"
@@ -139,7 +129,7 @@ def _verification(block: VerificationBlock) -> Section:
 
 
 def _evaluation(found: Evaluation, report: Report) -> Section:
-    said = [evaluation_verdict(found)]
+    said = [plain(one) for one in evaluation_verdict(found)]
     if not belongs(found, report):
         said.append("This evaluation is of a file that this report does not hold.")
     parts = [

@@ -9,6 +9,19 @@ RUNTIMES = {"onnxruntime": "ONNX Runtime", "torch": "torch", "openvino": "OpenVI
 NOTHING = "-"
 LONGEST_TEXT = 300
 LONGEST_KIND = 30
+FIGURE_HEADINGS = (
+    "file",
+    "runtime",
+    "MB",
+    "size",
+    "median ms",
+    "p90 ms",
+    "vs fast",
+    "vs float",
+    "cosine mean",
+    "1st percentile",
+    "lowest",
+)
 
 
 def clean(text: str, longest: int = LONGEST_TEXT) -> str:
@@ -56,9 +69,17 @@ def percent(value: float) -> str:
 
 
 def speed_cells(artifact: ArtifactFigures) -> tuple[str, str, str, str]:
-    """Return median, 90th percentile, and how many times as fast as float.onnx and float.fast.onnx a file is."""
-    ratios = (times(artifact.times_faster), times(artifact.times_faster_than_fast))
+    """Return median, 90th percentile, and how many times as fast as float.fast.onnx and the float model a file is."""
+    ratios = (times(artifact.times_faster_than_fast), times(artifact.times_faster))
     return (*latency_cells(artifact.latency), *ratios)
+
+
+def speed_meaning(report: Report) -> tuple[str, ...]:
+    """Return what the columns about size and speed mean."""
+    fast = "vs fast: how many times as fast as float.fast.onnx, the float model written for speed"
+    known = any(artifact.times_faster_than_fast for artifact in report.artifacts)
+    others = "size: share of float.onnx; vs float: how many times as fast as the float model in the same runtime"
+    return (*([fast] if known else []), others)
 
 
 def latency_cells(latency: LatencyFigures | None) -> tuple[str, str]:
@@ -80,16 +101,6 @@ def float_rows(report: Report, runtime: str) -> LatencyFigures | None:
 def main_artifact(report: Report) -> ArtifactFigures | None:
     """Return the artifact that the verdict speaks of: the first quantized one."""
     return next((artifact for artifact in report.artifacts if artifact.quantized), None)
-
-
-def verdict(report: Report) -> str:
-    """Return one sentence with the figures that matter most."""
-    artifact = main_artifact(report)
-    if artifact is None:
-        return "Nothing was quantized."
-    said = (_size_said(artifact), _speed_said(artifact), _agreement_said(artifact), _accuracy_said(report, artifact))
-    parts = [part for part in said if part]
-    return f"{clean(artifact.name)} {', '.join(parts[:-1])}{' and ' if len(parts) > 1 else ''}{parts[-1]}."
 
 
 def layers_said(count: int, integer: int, name: str = "convolution", kept: int = 0) -> tuple[bool, str]:
@@ -119,39 +130,3 @@ def island_said(island: IslandFigures) -> str:
     times_there = f"{island.count} x " if island.count > 1 else ""
     share = "" if island.share is None else f", {percent(island.share)} of the time"
     return f"{times_there}{kinds}{share}: {clean(island.reason)}"
-
-
-def _size_said(artifact: ArtifactFigures) -> str:
-    float_bytes = round(artifact.size_bytes / artifact.size_ratio)
-    if artifact.runtime == "simulation":
-        needed = artifact.payload_bytes or artifact.size_bytes
-        beside = f"{megabytes(float_bytes)} MB of float"
-        return f"is a simulation, whose codes would take {megabytes(needed)} MB instead of {beside}"
-    share = percent(artifact.size_ratio)
-    return f"takes {megabytes(artifact.size_bytes)} MB instead of {megabytes(float_bytes)} MB ({share})"
-
-
-def _speed_said(artifact: ArtifactFigures) -> str:
-    if artifact.times_faster is None or artifact.latency is None:
-        return f"was not timed ({clean(artifact.latency_missing or 'no float model to compare with')})"
-    where = f"float in {runtime_name(artifact.runtime)} on {threads(artifact.latency.threads)}"
-    fast = artifact.times_faster_than_fast
-    fastest = "" if fast is None else f" ({fast:.2f} times as fast as float.fast.onnx)"
-    if artifact.times_faster >= 1:
-        return f"runs {artifact.times_faster:.2f} times as fast as {where}{fastest}"
-    return f"takes {1 / artifact.times_faster:.2f} times as long as {where}{fastest}"
-
-
-def _agreement_said(artifact: ArtifactFigures) -> str:
-    found = artifact.agreement
-    if found is None:
-        return ""
-    lowest = f"lowest of {found.images}: {cosine(found.cosine_min)}"
-    return f"agrees with the float model to a mean cosine of {cosine(found.cosine_mean)} ({lowest})"
-
-
-def _accuracy_said(report: Report, artifact: ArtifactFigures) -> str:
-    if report.verification is None or artifact.name not in report.verification.artifacts:
-        return ""
-    before, after = report.verification.float_model, report.verification.artifacts[artifact.name]
-    return f"verifies {percent(after.pair_accuracy)} of pairs correctly (float: {percent(before.pair_accuracy)})"

@@ -4,7 +4,9 @@ import re
 from collections.abc import Iterable, Sequence
 
 from qface_toolkit.report._figures import LONGEST_TEXT, clean
+from qface_toolkit.report._page import Said
 
+LONGEST_SENTENCE = 1000
 _MARKUP = re.compile(r"[\\`*_\[\]|~#]")
 _ENTITIES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
 
@@ -12,6 +14,14 @@ _ENTITIES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
 def escape(text: str, longest: int = LONGEST_TEXT) -> str:
     """Return text that Markdown shows as it is, on one line."""
     return _MARKUP.sub(r"\\\g<0>", clean(text, longest)).translate(_ENTITIES)
+
+
+def said_markdown(sentences: Iterable[Said]) -> list[str]:
+    """Return sentences as paragraphs, each alarm as a quotation that begins in bold."""
+    shown = [(said.alarm, escape(said.text, LONGEST_SENTENCE)) for said in sentences]
+    alarms = [f"> **Alarm:** {text}" for alarm, text in shown if alarm]
+    rest = " ".join(text for alarm, text in shown if not alarm)
+    return [*alarms, *([rest] if rest else [])]
 
 
 def markdown_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

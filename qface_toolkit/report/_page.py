@@ -97,6 +97,7 @@ class Card:
     said: str
     bars: Sequence[Bar]
     scale: str = ""
+    alarm: bool = False
 
 
 @dataclass(frozen=True)
@@ -105,3 +106,11 @@ class Sign:
 
     fine: bool
     text: str
+
+
+@dataclass(frozen=True)
+class Said:
+    """A sentence of the first screen; an `alarm` must not be overlooked."""
+
+    text: str
+    alarm: bool = False

@@ -7,16 +7,22 @@ from rich.text import Text
 
 from qface_toolkit.report._evaluation import Evaluation
 from qface_toolkit.report._evaluation_tables import ACCURACY, CHANGED, Section, evaluation_sections
-from qface_toolkit.report._markup import escape, markdown_table
+from qface_toolkit.report._evaluation_verdict import evaluation_verdict
+from qface_toolkit.report._markup import escape, markdown_table, said_markdown
 from qface_toolkit.report.suite import TITLES, Suite, suite_sections
+from qface_toolkit.report.terminal import told
 
 PLOT = "evaluation.svg"
 LONGEST_LINE = 1000
 
 
 def render_evaluation(found: Evaluation) -> RenderableType:
-    """Return an evaluation for a rich console of 80 columns or more; the pairs that changed are in the files."""
-    return _rendered_all([section for section in evaluation_sections(found) if section.title != CHANGED])
+    """Return an evaluation for a rich console of 80 columns or more, the verdict last, where a terminal ends.
+
+    The pairs that changed are in the files.
+    """
+    shown = [section for section in evaluation_sections(found) if section.title != CHANGED]
+    return Group(_rendered_all(shown), *told(evaluation_verdict(found)))
 
 
 def render_suite(suite: Suite) -> RenderableType:
@@ -44,7 +50,7 @@ def _rendered(section: Section) -> list[RenderableType]:
 def evaluation_markdown(found: Evaluation) -> str:
     """Return evaluation.md."""
     picture = found.figures.every_pair or found.figures.pair_list
-    parts = [f"# {escape(found.model.name)} on {escape(found.data.name)}"]
+    parts = [f"# {escape(found.model.name)} on {escape(found.data.name)}", *said_markdown(evaluation_verdict(found))]
     for section in evaluation_sections(found):
         parts += section_markdown(section)
         if section.title == ACCURACY and picture:
@@ -56,7 +62,7 @@ def suite_markdown(suite: Suite) -> str:
     """Return suite.md: the table of all sets, and what there is to say of each."""
     parts = [part for section in suite_sections(suite) for part in section_markdown(section)]
     for key, found in suite.evaluations.items():
-        parts.append(f"# {TITLES[key]}")
+        parts += [f"# {TITLES[key]}", *said_markdown(evaluation_verdict(found))]
         parts += [part for section in evaluation_sections(found) for part in section_markdown(section)]
     return "\n\n".join(parts) + "\n"
 

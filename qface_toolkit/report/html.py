@@ -15,7 +15,8 @@ from qface_toolkit.errors import ArtifactError
 from qface_toolkit.report._cards import cards, signs
 from qface_toolkit.report._evaluation import Evaluation
 from qface_toolkit.report._evidence import evidence
-from qface_toolkit.report._figures import clean, verdict
+from qface_toolkit.report._figures import clean
+from qface_toolkit.report._headline import verdict
 from qface_toolkit.report._origin import calibration, loading, provenance, repetition
 from qface_toolkit.report._page import Photo, Section
 from qface_toolkit.report.schema import CalibrationUsed, Report
@@ -43,7 +44,7 @@ def to_html(report: Report, *, calibration_png: bytes | None = None, evaluation:
         .get_template(PAGE)
         .render(
             name=clean(report.source.name, 80),
-            verdict=verdict(report),
+            verdict=verdict(report, evaluation),
             cards=cards(report, evaluation),
             signs=signs(report, evaluation),
             sections=sections,

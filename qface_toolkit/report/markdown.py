@@ -4,7 +4,9 @@ from collections.abc import Sequence
 
 from qface_toolkit.report._agreement import AgreementFigures
 from qface_toolkit.report._budget import BudgetBlock
+from qface_toolkit.report._evaluation import Evaluation
 from qface_toolkit.report._figures import (
+    FIGURE_HEADINGS,
     NOTHING,
     clean,
     cosine,
@@ -17,12 +19,13 @@ from qface_toolkit.report._figures import (
     runtime_name,
     runtimes,
     speed_cells,
+    speed_meaning,
     threads,
     times,
-    verdict,
 )
+from qface_toolkit.report._headline import verdict
 from qface_toolkit.report._ledger import ParityBlock
-from qface_toolkit.report._markup import escape, markdown_table
+from qface_toolkit.report._markup import escape, markdown_table, said_markdown
 from qface_toolkit.report._sensitivity import SensitivityBlock
 from qface_toolkit.report._sizes import size_section
 from qface_toolkit.report.allocation import markdown_section
@@ -46,10 +49,13 @@ REAL_FACES = {
 }
 
 
-def to_markdown(report: Report) -> str:
-    """Return the report as GitHub-flavoured Markdown; text from outside can neither be markup nor HTML."""
+def to_markdown(report: Report, evaluation: Evaluation | None = None) -> str:
+    """Return the report as GitHub-flavoured Markdown; text from outside can neither be markup nor HTML.
+
+    `evaluation` is one of a file of the report.
+    """
     sections = (
-        _summary(report),
+        _summary(report, evaluation),
         _figures(report),
         size_section(report),
         _budget(report.budget) if report.budget else [],
@@ -66,8 +72,9 @@ def to_markdown(report: Report) -> str:
     return "\n\n".join("\n".join(lines) for lines in sections if lines) + "\n"
 
 
-def _summary(report: Report) -> list[str]:
-    return [f"# {escape(report.source.name)}, compressed", "", escape(verdict(report), LONGEST_COMMAND)]
+def _summary(report: Report, evaluation: Evaluation | None) -> list[str]:
+    paragraphs = [f"# {escape(report.source.name)}, compressed", *said_markdown(verdict(report, evaluation))]
+    return "\n\n".join(paragraphs).split("\n")
 
 
 def _figures(report: Report) -> list[str]:
@@ -77,28 +84,24 @@ def _figures(report: Report) -> list[str]:
         if float_latency:
             cells = latency_cells(float_latency)
             rows.append(
-                ("float model", escape(runtime_name(runtime)), NOTHING, NOTHING, *cells, times(1.0), *[NOTHING] * 4)
+                (
+                    "float model",
+                    escape(runtime_name(runtime)),
+                    NOTHING,
+                    NOTHING,
+                    *cells,
+                    NOTHING,
+                    times(1.0),
+                    *[NOTHING] * 3,
+                )
             )
         rows += [_figures_row(artifact) for artifact in report.artifacts if artifact.runtime == runtime]
-    headings = (
-        "file",
-        "runtime",
-        "MB",
-        "size",
-        "median ms",
-        "p90 ms",
-        "faster",
-        "than fast",
-        "cosine mean",
-        "1st percentile",
-        "lowest",
-    )
     notes = [
         f"- {escape(one.name)} was not timed: {escape(one.latency_missing)}"
         for one in report.artifacts
         if one.latency_missing
     ]
-    return ["## Float against compressed", "", *markdown_table(headings, rows), "", *_conditions(report), *notes]
+    return ["## Float against compressed", "", *markdown_table(FIGURE_HEADINGS, rows), "", *_conditions(report), *notes]
 
 
 def _figures_row(artifact: ArtifactFigures) -> Sequence[str]:
@@ -119,9 +122,7 @@ def _conditions(report: Report) -> list[str]:
     lines = [f"- latency: {threads(one.threads)}, batch {one.batch}, {len(one.samples_ms)} rounds" for one in timed[:1]]
     compared = [one.agreement for one in report.artifacts if one.quantized and one.agreement]
     lines += [f"- cosine: {one.images} images, {escape(one.what)}" for one in compared[:1]]
-    fast = any(one.times_faster_than_fast for one in report.artifacts)
-    than_fast = ["- than fast: against float.fast.onnx, the same function written for the runtime"] if fast else []
-    return [*lines, "- size: share of float.onnx; faster: against the float model in the same runtime", *than_fast]
+    return [*lines, *(f"- {line}" for line in speed_meaning(report))]
 
 
 def _budget(block: BudgetBlock) -> list[str]:

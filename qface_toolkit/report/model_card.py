@@ -7,7 +7,8 @@ from typing import Any
 import yaml
 
 from qface_toolkit.report._evaluation import Evaluation
-from qface_toolkit.report._evaluation_tables import ACCURACY, LOSSES, data_said, evaluation_sections
+from qface_toolkit.report._evaluation_tables import ACCURACY, LOSSES, evaluation_sections
+from qface_toolkit.report._evaluation_verdict import data_said
 from qface_toolkit.report._figures import (
     clean,
     cosine,
@@ -16,9 +17,9 @@ from qface_toolkit.report._figures import (
     megabytes,
     runtime_name,
     times,
-    verdict,
 )
-from qface_toolkit.report._markup import escape, markdown_table
+from qface_toolkit.report._headline import verdict
+from qface_toolkit.report._markup import escape, markdown_table, said_markdown
 from qface_toolkit.report._sizes import size_section
 from qface_toolkit.report.evaluation import section_markdown
 from qface_toolkit.report.schema import Report
@@ -47,7 +48,7 @@ SIMULATED, EIGHT = "simulated", "int8"
 def to_model_card(report: Report, evaluation: Evaluation | None = None) -> str:
     """Return the card of a result as Markdown with YAML front matter; figures have intervals where they were had."""
     sections = (
-        [f"# {escape(report.source.name)}, {_kind(report)}", "", escape(verdict(report), _LONGEST)],
+        _summary(report, evaluation),
         _use(report),
         _making(report),
         _figures(report),
@@ -59,6 +60,11 @@ def to_model_card(report: Report, evaluation: Evaluation | None = None) -> str:
     )
     front = yaml.safe_dump(_front_matter(report, evaluation), sort_keys=False, allow_unicode=True, width=10_000)
     return f"---\n{front}---\n\n" + "\n\n".join("\n".join(lines) for lines in sections if lines) + "\n"
+
+
+def _summary(report: Report, evaluation: Evaluation | None) -> list[str]:
+    title = f"# {escape(report.source.name)}, {_kind(report)}"
+    return "\n\n".join((title, *said_markdown(verdict(report, evaluation)))).split("\n")
 
 
 def _front_matter(report: Report, evaluation: Evaluation | None) -> dict[str, Any]:

@@ -21,8 +21,9 @@ from qface_toolkit.report._figures import (
     runtimes,
     speed_cells,
     times,
-    verdict,
 )
+from qface_toolkit.report._headline import plain, verdict
+from qface_toolkit.report._page import Said
 from qface_toolkit.report._sizes import SHORT_MEANING, load_cells, size_cells, size_rows
 from qface_toolkit.report.allocation import allocation_said
 from qface_toolkit.report.budget import budget_said
@@ -38,16 +39,23 @@ def render(report: Report) -> RenderableType:
     parts += _integer_lines(report) + _parity_lines(report) + _budget_lines(report)
     if report.verification:
         parts += [Text(""), Text(clean(report.verification.protocol)), _verification_table(report.verification)]
-    return Group(*parts, Text(""), Text(verdict(report)))
+    return Group(*parts, Text(""), *told(verdict(report)))
+
+
+def told(sentences: Iterable[Said]) -> list[Text]:
+    """Return sentences for a console, alarms in red."""
+    return [Text(plain(said), style="bold red" if said.alarm else "") for said in sentences]
 
 
 def _figures_table(report: Report) -> Table:
-    table = _table("", "MB", "p50 ms", "p90", "faster", "vs fast", "cosine", "lowest")
+    table = _table("", "MB", "ms", "p90", "vs fast", "vs float", "cosine", "lowest")
     for runtime in runtimes(report):
         table.add_row(Text(runtime_name(runtime), style="bold"))
         float_latency = float_rows(report, runtime)
         if float_latency:
-            table.add_row(_name("float model"), NOTHING, *latency_cells(float_latency), times(1.0), *[NOTHING] * 3)
+            table.add_row(
+                _name("float model"), NOTHING, *latency_cells(float_latency), NOTHING, times(1.0), *[NOTHING] * 2
+            )
         for artifact in report.artifacts:
             if artifact.runtime == runtime:
                 table.add_row(*_artifact_row(artifact))

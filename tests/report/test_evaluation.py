@@ -22,7 +22,7 @@ from qface_toolkit.report._evaluation import (
     PairedFigures,
     TemplateFigures,
 )
-from qface_toolkit.report._evaluation_tables import evaluation_verdict
+from qface_toolkit.report._evaluation_verdict import evaluation_verdict
 from qface_toolkit.report.evaluation import evaluation_markdown
 from qface_toolkit.report.evaluation_plot import evaluation_plot
 

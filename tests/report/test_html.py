@@ -11,7 +11,7 @@ from test_evaluation import evaluation
 
 from qface_toolkit.errors import ArtifactError
 from qface_toolkit.report._evaluation import EvaluatedModel, Figure
-from qface_toolkit.report._figures import verdict
+from qface_toolkit.report._headline import verdict
 from qface_toolkit.report.html import to_html
 from qface_toolkit.report.schema import Report
 

@@ -1,0 +1,191 @@
+"""What an evaluation comes to, in sentences that every first screen shares: the loss with its bound, or an alarm."""
+
+from collections.abc import Mapping
+
+from qface_toolkit.measure.apart import FEW_GENUINE, error_rate_of, tells_apart
+from qface_toolkit.report._evaluation import Evaluation, Figure, ModelFigures, PairedFigures
+from qface_toolkit.report._figures import NOTHING, clean, cosine
+from qface_toolkit.report._page import Said
+
+LONGEST_NAME = 34
+MAIN_FAR = "1e-4"
+PREPARATION = (
+    "Check how images are prepared: mean, standard deviation and colour order (--set model.mean=, model.std=, "
+    "model.color=) must be those of the training, and the crops must be aligned and framed as there"
+)
+
+
+def evaluation_verdict(found: Evaluation) -> tuple[Said, ...]:
+    """Return what matters most: an alarm if nothing is proven, or what is lost, with its bound."""
+    alarm = float_alarm(found)
+    if alarm is not None:
+        return (alarm,)
+    name, what = clean(found.model.name, LONGEST_NAME), data_said(found)
+    if found.paired is None:
+        alone = f"{name} was evaluated alone on {what}; with --reference FLOAT its losses are measured, with bounds."
+        return (Said(alone), *_meaning(main_rate(found.figures)[0]))
+    rate, lost = main_loss(found.paired)
+    if lost is None:
+        mean = found.paired.figures.get("cosine_mean")
+        return (
+            Said(f"{name} has a mean cosine of {cosine(mean.value if mean else None)} to its float model on {what}."),
+        )
+    if is_tied(found, rate):
+        told = (
+            f"{name} gives so many pairs on {what} the same score that {rate} says nothing: see the equal error rate."
+        )
+        return (Said(told, alarm=True),)
+    wrong = _error(found.figures)[0]
+    told = f"On {what}, {name} {loss_said(lost)} of {rate}{_reached(found)}: {bound_said(lost)}."
+    return (
+        Said(told, alarm=wrong is not None and not tells_apart(wrong)),
+        *_worst_group(found),
+        *_meaning(rate),
+    )
+
+
+def float_alarm(found: Evaluation) -> Said | None:
+    """Return what must be said if the float model, or one that was evaluated alone, hardly tells anybody apart."""
+    alone = found.reference_figures is None
+    figures = found.reference_figures or found.figures
+    wrong, how = _error(figures)
+    if wrong is None or tells_apart(wrong):
+        return None
+    who = clean(found.model.name, LONGEST_NAME) if alone else "The float model itself"
+    genuine = _genuine(figures)
+    few = (
+        f" With only {genuine} same-person pairs this may be chance: evaluate more people."
+        if genuine < FEW_GENUINE
+        else ""
+    )
+    proves = "" if alone else "; what int8 loses on these images therefore proves nothing"
+    return Said(
+        f"{who} does not tell {_people_said(found)} apart: {how}{proves}.{few} {PREPARATION}.{_drawn(found)}",
+        alarm=True,
+    )
+
+
+def _people_said(found: Evaluation) -> str:
+    return "these drawn identities" if found.data.kind == "drawings" else "these people"
+
+
+def _drawn(found: Evaluation) -> str:
+    said = " A model that knows real faces may know drawings less well: only --faces or --pairs can clear it."
+    return said if found.data.kind == "drawings" else ""
+
+
+def _genuine(figures: ModelFigures) -> int:
+    if figures.every_pair is not None:
+        return figures.every_pair.genuine
+    if figures.pair_list is not None:
+        return sum(figures.pair_list.histogram.genuine)
+    return figures.templates.genuine if figures.templates else 0
+
+
+def _error(figures: ModelFigures) -> tuple[float | None, str]:
+    """Return the share of decisions that a model gets wrong at best, and how that is said."""
+    if figures.every_pair is not None:
+        eer = figures.every_pair.rates.eer
+        said = "at the threshold where both kinds of mistakes are equally frequent it is wrong about"
+        return eer, f"{said} {100 * eer:.1f} % of the pairs, and guessing is wrong about 50 %"
+    if figures.pair_list is not None:
+        right = figures.pair_list.pair_accuracy
+        return 1 - right, f"it decides {100 * right:.1f} % of the pairs correctly, and guessing 50 %"
+    tar = figures.templates.tar_ijb if figures.templates else {}
+    if not tar:
+        return None, ""
+    # The highest rate has the most impostors, and says most about whether there is anything but chance.
+    far = max(tar, key=float)
+    let_in = f"{100 * float(far):g} %"
+    said = f"it accepts {100 * tar[far]:.1f} % of the same-person pairs where it lets in {let_in} of the others"
+    return error_rate_of(tar[far], float(far)), f"{said}, and guessing accepts {let_in} of both"
+
+
+def main_rate(figures: ModelFigures) -> tuple[str, float | None]:
+    """Return the figure that first screens show of one model: its name, and its value if there is one."""
+    if figures.pair_list is not None:
+        return "pair accuracy", figures.pair_list.pair_accuracy
+    tar = figures.every_pair.rates.tar if figures.every_pair else figures.templates.tar_ijb if figures.templates else {}
+    far = _main_far(tar)
+    return f"TAR@{far}", tar.get(far)
+
+
+def main_loss(paired: PairedFigures) -> tuple[str, Figure | None]:
+    """Return what the verdict speaks of: TAR at 1e-4, or at the lowest rate there is, or the accuracy of pairs."""
+    lost = {name.partition("@")[2]: one for name, one in paired.figures.items() if name.startswith("tar_lost@")}
+    if lost:
+        far = _main_far(lost)
+        return f"TAR@{far}", lost[far]
+    return "pair accuracy", paired.figures.get("pair_accuracy_lost")
+
+
+def _main_far(known: Mapping[str, object]) -> str:
+    return MAIN_FAR if MAIN_FAR in known else min(known, key=float, default="")
+
+
+def is_tied(found: Evaluation, rate: str) -> bool:
+    """Tell whether so many scores are equal that the rate flatters."""
+    every = found.figures.every_pair
+    return every is not None and rate.rpartition("@")[2] in every.rates.tied()
+
+
+def loss_said(lost: Figure) -> str:
+    """Return by how much a model is worse or better, as a verb and its object."""
+    gained = lost.value is not None and round(lost.value, 4) < 0
+    return f"{'gains' if gained else 'loses'} {points(lost).lstrip('-')} percentage points"
+
+
+def bound_said(lost: Figure) -> str:
+    """Return what is known for certain of a loss."""
+    if lost.low is None or lost.high is None:
+        return "too few people for a bound"
+    if lost.low == lost.high == 0:
+        return "no draw of these people shows a difference, so only a larger set could bound it"
+    if lost.low > 0:
+        return f"a loss, with 95 % confidence between {100 * lost.low:.2f} and {100 * lost.high:.2f} points"
+    if lost.high < 0:
+        return "no loss: with 95 % confidence it is better than the float model here"
+    return f"no loss can be told from zero; with 95 % confidence it is at most {100 * lost.high:.2f} points"
+
+
+def _reached(found: Evaluation) -> str:
+    before = main_rate(found.reference_figures)[1] if found.reference_figures else None
+    after = main_rate(found.figures)[1]
+    return "" if before is None or after is None else f" ({100 * before:.2f} % before, {100 * after:.2f} % now)"
+
+
+def _worst_group(found: Evaluation) -> tuple[Said, ...]:
+    keys = {key.partition("@")[2]: key for one in found.groups.values() for key in one.figures if "tar_lost@" in key}
+    far = _main_far(keys)
+    known = {name: one.figures.get(f"tar_lost@{far}") for name, one in found.groups.items()}
+    lost = {name: one for name, one in known.items() if one is not None and one.value is not None}
+    if not lost:
+        return ()
+    name, worst = max(lost.items(), key=lambda one: one[1].value or 0.0)
+    which = f"Of {len(lost)} groups of people, {clean(name, LONGEST_NAME)} fares worst"
+    return (Said(f"{which}: it {loss_said(worst)} of TAR@{far}, {bound_said(worst)}."),)
+
+
+def _meaning(rate: str) -> tuple[Said, ...]:
+    name, _, far = rate.partition("@")
+    if name != "TAR" or not far:
+        return ()
+    one_in = f"1 in {round(1 / float(far)):,}"
+    return (
+        Said(f"{rate}: the share of same-person pairs accepted while {one_in} pairs of different people is let in."),
+    )
+
+
+def data_said(found: Evaluation) -> str:
+    """Return in a few words what it was evaluated on; drawings are called what they are."""
+    data = found.data
+    people = "" if data.people is None else f" of {data.people:,} people"
+    if data.kind == "drawings":
+        return f"{data.images:,} drawings{people.replace('people', 'drawn identities')} (no real faces)"
+    pairs = "" if data.pairs is None else f", {data.pairs:,} pairs"
+    return f"{clean(data.name, LONGEST_NAME)} ({data.images:,} images{people}{pairs})"
+
+
+def points(one: Figure) -> str:
+    """Return a difference of rates in percentage points, without its unit."""
+    return NOTHING if one.value is None else f"{100 * one.value:.2f}".replace("-0.00", "0.00")

@@ -1,0 +1,131 @@
+"""The sentences of every first screen: what a file gained and cost, what was not measured, and what is an alarm."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from qface_toolkit.report._evaluation import Evaluation
+from qface_toolkit.report._evaluation_verdict import evaluation_verdict
+from qface_toolkit.report._figures import (
+    clean,
+    cosine,
+    main_artifact,
+    megabytes,
+    percent,
+    runtime_name,
+    threads,
+)
+from qface_toolkit.report._page import Said
+from qface_toolkit.report.schema import ArtifactFigures, Report
+
+FLOAT, FAST = "float.onnx", "float.fast.onnx"
+ALARM = "ALARM: "
+NOT_MEASURED = (
+    "Accuracy on real faces was not measured. Measure it with `qface evaluate DIR --faces PEOPLE --out DIR`: DIR is "
+    "the folder of this result, PEOPLE holds a folder of aligned face crops for each person"
+)
+
+
+@dataclass(frozen=True)
+class Speed:
+    """How many times as fast as the fastest float form a file is, and what that form is called."""
+
+    ratio: float
+    other: str
+
+    @property
+    def slower(self) -> bool:
+        """Whether the file is slower, by more than what is shown of the ratio."""
+        return round(self.ratio, 2) < 1
+
+
+def verdict(report: Report, evaluation: Evaluation | None = None) -> tuple[Said, ...]:
+    """Return what a reader must know of a result and of how one of its files was judged, alarms first."""
+    artifact = main_artifact(report)
+    if artifact is None:
+        return (Said("Nothing was quantized."),)
+    judged = evaluation if evaluation and belongs(evaluation, report) else None
+    found = (_size(artifact), _speed(artifact), *_agreement(artifact), *_drawn(report, artifact), *_accuracy(judged))
+    return tuple(sorted(found, key=lambda said: not said.alarm))
+
+
+def plain(said: Said) -> str:
+    """Return a sentence for where there are no colours: an alarm says that it is one."""
+    return f"{ALARM}{said.text}" if said.alarm else said.text
+
+
+def belongs(evaluation: Evaluation, report: Report) -> bool:
+    """Return whether an evaluation is of one of the report's own files."""
+    return any(evaluation.model.sha256 == artifact.sha256 for artifact in report.artifacts)
+
+
+def speed_of(artifact: ArtifactFigures) -> Speed | None:
+    """Return the speed against the fastest float form that was timed in the file's runtime."""
+    if artifact.times_faster_than_fast is not None:
+        return Speed(artifact.times_faster_than_fast, FAST)
+    return None if artifact.times_faster is None else Speed(artifact.times_faster, float_name(artifact))
+
+
+def float_name(artifact: ArtifactFigures) -> str:
+    """Return what stands for the float model in the runtime of a file."""
+    return FLOAT if artifact.runtime == "onnxruntime" else f"the float model in {runtime_name(artifact.runtime)}"
+
+
+def pace(ratio: float) -> str:
+    """Return a ratio of speeds as a verb and its object's beginning; what is shown as 1.00 is no difference."""
+    if round(ratio, 2) == 1:
+        return "runs as fast as"
+    return f"runs {ratio:.2f} times as fast as" if ratio > 1 else f"takes {1 / ratio:.2f} times as long as"
+
+
+def _size(artifact: ArtifactFigures) -> Said:
+    float_bytes, name = round(artifact.size_bytes / artifact.size_ratio), clean(artifact.name)
+    if artifact.runtime == "simulation":
+        needed = artifact.payload_bytes or artifact.size_bytes
+        beside = f"{megabytes(float_bytes)} MB of float"
+        return Said(f"{name} is a simulation, whose codes would take {megabytes(needed)} MB instead of {beside}.")
+    sizes = f"{megabytes(artifact.size_bytes)} MB instead of the {megabytes(float_bytes)} MB of {FLOAT}"
+    return Said(f"{name} takes {sizes} ({percent(artifact.size_ratio)}).")
+
+
+def _speed(artifact: ArtifactFigures) -> Said:
+    name, speed = clean(artifact.name), speed_of(artifact)
+    if speed is None or artifact.latency is None:
+        return Said(
+            f"It was not timed: {clean(artifact.latency_missing or 'there is no float model to compare with')}."
+        )
+    where = f"in {runtime_name(artifact.runtime)} on {threads(artifact.latency.threads)}"
+    if not speed.slower:
+        return Said(f"It {pace(speed.ratio)} {speed.other}{_beside(artifact, speed)}, {where}.")
+    told = f"{name} is slower than {speed.other}{_beside(artifact, speed)}: it {pace(speed.ratio)} that"
+    return Said(f"{told}, {where}.", alarm=True)
+
+
+def _beside(artifact: ArtifactFigures, speed: Speed) -> str:
+    """Return what the other form is, and what else the speed is compared with, or why nothing else."""
+    if speed.other != FAST:
+        return f" ({FAST} is for ONNX Runtime and was not compared)" if artifact.runtime != "onnxruntime" else ""
+    slow = "" if artifact.times_faster is None else f"; it {pace(artifact.times_faster)} {FLOAT}, its plain form"
+    return f" (the float model written for speed{slow})"
+
+
+def _agreement(artifact: ArtifactFigures) -> Iterator[Said]:
+    found = artifact.agreement
+    if found is not None:
+        lowest = f"lowest of {found.images} drawings: {cosine(found.cosine_min)}"
+        mean = f"a mean cosine of {cosine(found.cosine_mean)}, where 1 is no difference"
+        yield Said(f"Its embeddings agree with the float model's to {mean} ({lowest}).")
+
+
+def _drawn(report: Report, artifact: ArtifactFigures) -> Iterator[Said]:
+    if report.verification is None or artifact.name not in report.verification.artifacts:
+        return
+    before, after = report.verification.float_model, report.verification.artifacts[artifact.name]
+    rates = f"{percent(after.pair_accuracy)} of the pairs right (float: {percent(before.pair_accuracy)})"
+    yield Said(f"Whether two drawings show the same drawn person, it gets {rates}.")
+
+
+def _accuracy(judged: Evaluation | None) -> Iterator[Said]:
+    if judged is not None:
+        yield from evaluation_verdict(judged)
+    if judged is None or judged.data.kind == "drawings":
+        yield Said(f"{NOT_MEASURED}.")
