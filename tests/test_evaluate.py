@@ -15,7 +15,7 @@ from qface_toolkit.errors import MeasurementError
 from qface_toolkit.evaluation.synthetic import synthetic_people
 from qface_toolkit.pipeline import Protocol, _evaluate, evaluate
 from qface_toolkit.report import read_evaluation
-from qface_toolkit.report._evaluation_tables import evaluation_verdict
+from qface_toolkit.report._evaluation_verdict import evaluation_verdict
 
 PEOPLE, EACH = 12, 3
 QUICK = ("--draws", "20", "--quiet")
@@ -212,7 +212,7 @@ def test_one_embedding_for_everybody_is_no_gain(result, faces, tmp_path):
     path = bad_model(tmp_path / "alike.onnx", result, change)
     found = evaluate(path, Protocol(faces=faces / "people", draws=20), reference=result / "float.onnx")
     assert found.figures.every_pair.rates.tar["1e-2"] == found.figures.every_pair.rates.reached["1e-2"] == 1
-    assert "says nothing" in evaluation_verdict(found)
+    assert "says nothing" in evaluation_verdict(found)[0].text
     assert any("this model gives 100 % of the impostor pairs" in note for note in found.notes)
 
 

@@ -17,10 +17,9 @@ from qface_toolkit.models._architecture import ARCHITECTURES, Architecture, Plan
 from qface_toolkit.models._model import override
 from qface_toolkit.models._onnx_read import OnnxFile
 from qface_toolkit.models._spec import ModelSpec
-from qface_toolkit.models._stated import PREPROCESSING, stated_facts, stated_name, with_stated
+from qface_toolkit.models._stated import PREPROCESSING, how_to_give, stated_facts, stated_name, with_stated
 
 _TOTAL_STRIDE = 16
-_EXAMPLES = {"mean": "model.mean=127.5", "std": "model.std=128", "color": "model.color=rgb"}
 _UNSEEN = (nn.BatchNorm2d, nn.BatchNorm1d, nn.Dropout, nn.Identity, nn.Flatten, nn.AdaptiveAvgPool2d)
 _GEOMETRY = {
     nn.Conv2d: ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups"),
@@ -69,12 +68,11 @@ def _sources(overrides: Mapping[str, Any], stated: Mapping[str, Any], found: str
 
 def _missing(missing: list[str], candidates: list[str]) -> CheckpointError:
     several = f"; it could be {' or '.join(candidates)}, whose preprocessing differs" if candidates else ""
-    settings = " ".join(f"--set {_EXAMPLES[key]}" for key in missing)
-    one = f", or --model {candidates[0]}" if candidates else ""
+    one = f"; or give --model {candidates[0]}" if candidates else ""
     return CheckpointError(
         f"the ONNX file does not say how images are prepared, and its network is none known here{several}; "
         f"missing: {', '.join(missing)} (the network is fed (pixel - mean) / std, pixels 0..255, in this colour order)",
-        fix=f"give what the network was trained with, for instance {settings}{one}",
+        fix=f"{how_to_give(missing)}{one}",
     )
 
 

@@ -1,7 +1,7 @@
 """What a file says of its own model in words: the facts in an ONNX file's metadata or beside a TorchScript program."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from qface_toolkit.errors import CheckpointError, RecipeError
@@ -10,6 +10,11 @@ from qface_toolkit.models._onnx_read import printable
 from qface_toolkit.models._spec import ModelSpec
 
 PREPROCESSING = ("mean", "std", "color")
+_VALUES = {"mean": "model.mean=MEAN", "std": "model.std=STD", "color": "model.color=rgb|bgr"}
+_USUAL = """
+  mean 127.5, std 127.5 or 128, rgb: most that were trained for faces (ArcFace, InsightFace); AdaFace likewise, bgr
+  mean [123.675, 116.28, 103.53], std [58.395, 57.12, 57.375], rgb: with the constants of ImageNet
+  mean 0, std 255: pixels brought to 0..1 and nothing else; mean 0, std 1: pixels as they are"""
 _PROVENANCE = ("license", "origin")
 _LONGEST_FACT = 300
 _LONGEST_NAME = 60
@@ -24,6 +29,15 @@ def stated_facts(metadata: Mapping[str, str]) -> dict[str, Any]:
             continue
         facts[key] = _numbers(text) if key in ("mean", "std") else printable(text, _LONGEST_FACT)
     return facts
+
+
+def how_to_give(missing: Sequence[str]) -> str:
+    """Return how to give facts of the preprocessing, what they usually are, and what becomes of wrong ones."""
+    settings = " ".join(f"--set {_VALUES[key]}" for key in missing)
+    return (
+        f"give those of the training, which the model's authors state: {settings}. Do not guess; usual ones "
+        f"are:{_USUAL}\nWrong ones give a network that knows nobody: `qface evaluate` then raises an alarm"
+    )
 
 
 def stated_name(metadata: Mapping[str, str]) -> str:

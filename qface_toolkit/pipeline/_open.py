@@ -29,11 +29,10 @@ from qface_toolkit.errors import ArtifactError, RecipeError
 from qface_toolkit.evaluation import Embedder, Rows
 from qface_toolkit.models import CROP_SIZE, FloatModel, ModelSpec, load_model
 from qface_toolkit.models._model import override
-from qface_toolkit.models._stated import PREPROCESSING, stated_facts, stated_name, with_stated
+from qface_toolkit.models._stated import PREPROCESSING, how_to_give, stated_facts, stated_name, with_stated
 from qface_toolkit.quantize.simulated import is_simulation
 
 _CUT = "cut the graph at the embedding, or give another model"
-_EXAMPLES = "--set model.mean=127.5 --set model.std=127.5 --set model.color=rgb"
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,7 @@ def read_facts(sets: Sequence[str]) -> dict[str, Any]:
     mistakes += [f"--set {key}: only the model's facts can be set here" for key in values if key != "model"]
     if mistakes:
         what = "\n".join(("the settings hold mistakes:", *mistakes))
-        raise RecipeError(what, fix="write them as --set model.mean=127.5")
+        raise RecipeError(what, fix="write them as --set model.mean=NUMBER")
     found = values.get("model", {})
     return dict(found) if isinstance(found, dict) else {}
 
@@ -185,7 +184,7 @@ def _stated_spec(told: Mapping[str, str], spec: ModelSpec, wanted: Wanted, path:
     missing = [key for key in PREPROCESSING if key not in given]
     if missing:
         what = f"the file does not say how images are prepared; missing: {', '.join(missing)}"
-        fix = f"give what the network was trained with, for instance {_EXAMPLES}, or its float model by --reference"
+        fix = f"{how_to_give(missing)}; or give its float model by --reference"
         raise ArtifactError(what, where=str(path), fix=fix)
     return override(with_stated(spec, _preprocessing(wanted.like) | stated), wanted.facts)
 

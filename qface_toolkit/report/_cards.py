@@ -12,6 +12,7 @@ from qface_toolkit.report._evaluation_verdict import (
     loss_said,
     main_loss,
     main_rate,
+    rates,
 )
 from qface_toolkit.report._figures import (
     NOTHING,
@@ -116,20 +117,17 @@ def _within(value: float, low: float, high: float) -> float:
 
 
 def _evaluated(found: Evaluation) -> Card:
-    name, rate = main_rate(found.figures)
-    before = main_rate(found.reference_figures)[1] if found.reference_figures else None
-    rows = (("float model", before, "float"), (clean(found.model.name), rate, "int8"))
+    name, lost = main_loss(found.paired) if found.paired else (main_rate(found.figures)[0], None)
+    before, after = rates(found, name)
+    rows = (("float model", before, "float"), (clean(found.model.name), after, "int8"))
     bars = [Bar(label, f"{100 * value:.2f} %", value, kind) for label, value, kind in rows if value is not None]
+    figure, said, alarm = NOTHING if after is None else percent(after), f"{name} on {data_said(found)}", False
     if float_alarm(found) is not None:
-        said = f"{'the float model' if found.reference else 'the model'} does not tell them apart: {data_said(found)}"
-        return Card(ACCURACY, "nothing proven", said, bars, f"bars: {name}", alarm=True)
-    rate_lost, lost = main_loss(found.paired) if found.paired else (name, None)
-    if lost is None or lost.value is None or is_tied(found, rate_lost):
-        return Card(
-            ACCURACY, NOTHING if rate is None else percent(rate), f"{name} on {data_said(found)}", bars, f"bars: {name}"
-        )
-    said = f"of {rate_lost} on {data_said(found)}: {bound_said(lost)}"
-    return Card(ACCURACY, loss_said(lost).replace("percentage ", ""), said, bars, f"bars: {name}")
+        whose = "the float model" if found.reference else "the model"
+        figure, said, alarm = "nothing proven", f"{whose} does not tell them apart: {data_said(found)}", True
+    elif lost is not None and lost.value is not None and not is_tied(found, name):
+        figure, said = loss_said(lost, "points"), f"of {name} on {data_said(found)}: {bound_said(lost)}"
+    return Card(ACCURACY, figure, said, bars, f"bars: {name}" if bars else "", alarm)
 
 
 def signs(report: Report, evaluation: Evaluation | None) -> list[Sign]:

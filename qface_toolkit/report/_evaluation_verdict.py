@@ -36,7 +36,7 @@ def evaluation_verdict(found: Evaluation) -> tuple[Said, ...]:
         )
         return (Said(told, alarm=True),)
     wrong = _error(found.figures)[0]
-    told = f"On {what}, {name} {loss_said(lost)} of {rate}{_reached(found)}: {bound_said(lost)}."
+    told = f"On {what}, {name} {loss_said(lost)} of {rate}{_reached(found, rate)}: {bound_said(lost)}."
     return (
         Said(told, alarm=wrong is not None and not tells_apart(wrong)),
         *_worst_group(found),
@@ -129,10 +129,10 @@ def is_tied(found: Evaluation, rate: str) -> bool:
     return every is not None and rate.rpartition("@")[2] in every.rates.tied()
 
 
-def loss_said(lost: Figure) -> str:
+def loss_said(lost: Figure, unit: str = "percentage points") -> str:
     """Return by how much a model is worse or better, as a verb and its object."""
     gained = lost.value is not None and round(lost.value, 4) < 0
-    return f"{'gains' if gained else 'loses'} {points(lost).lstrip('-')} percentage points"
+    return f"{'gains' if gained else 'loses'} {points(lost).lstrip('-')} {unit}"
 
 
 def bound_said(lost: Figure) -> str:
@@ -148,9 +148,19 @@ def bound_said(lost: Figure) -> str:
     return f"no loss can be told from zero; with 95 % confidence it is at most {100 * lost.high:.2f} points"
 
 
-def _reached(found: Evaluation) -> str:
-    before = main_rate(found.reference_figures)[1] if found.reference_figures else None
-    after = main_rate(found.figures)[1]
+def rates(found: Evaluation, rate: str) -> tuple[float | None, float | None]:
+    """Return what the float model and this one reach of a rate; where nothing was compared, this one alone."""
+    if found.paired is None:
+        return None, main_rate(found.figures)[1]
+    name, _, far = rate.partition("@")
+    key = f"tar@{far}" if far else name.replace(" ", "_")
+    known = (found.paired.figures.get(f"float_{key}"), found.paired.figures.get(key))
+    before, after = (None if one is None else one.value for one in known)
+    return before, after
+
+
+def _reached(found: Evaluation, rate: str) -> str:
+    before, after = rates(found, rate)
     return "" if before is None or after is None else f" ({100 * before:.2f} % before, {100 * after:.2f} % now)"
 
 

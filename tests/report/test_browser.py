@@ -146,7 +146,7 @@ def test_light_and_dark_are_what_the_reader_asked_for(visit):
 
 def test_first_screen_holds_the_verdict_and_the_figures(visit):
     page = visit[0]()
-    assert page.evaluate("document.querySelectorAll('.card').length") == 5
+    assert page.evaluate("document.querySelectorAll('.card').length") == 4
     ends = "[...document.querySelectorAll('.headline')].map(n => n.getBoundingClientRect().bottom)"
     lowest = max(page.evaluate(ends))
     assert lowest < 900

@@ -18,11 +18,14 @@ from qface_toolkit.report._evaluation import (
     EveryPairFigures,
     Figure,
     GroupFigures,
+    HistogramFigures,
     ModelFigures,
     PairedFigures,
+    PairListFigures,
     TemplateFigures,
 )
 from qface_toolkit.report._evaluation_verdict import evaluation_verdict
+from qface_toolkit.report._headline import plain
 from qface_toolkit.report.evaluation import evaluation_markdown
 from qface_toolkit.report.evaluation_plot import evaluation_plot
 
@@ -33,9 +36,9 @@ def model(name="int8.onnx"):
     return EvaluatedModel(name=name, sha256="0" * 64, runtime="onnxruntime 1.30", embedding_size=4)
 
 
-def every_pair():
+def every_pair(noise=0.15):
     owners = np.repeat(np.arange(5), 4)
-    rows = np.random.default_rng(0).normal(size=(5, 4))[owners] + np.random.default_rng(1).normal(size=(20, 4)) / 2
+    rows = np.random.default_rng(0).normal(size=(5, 4))[owners] + noise * np.random.default_rng(1).normal(size=(20, 4))
     return EveryPairFigures.model_validate(measure_separation(rows, owners), from_attributes=True)
 
 
@@ -53,6 +56,11 @@ def evaluation(figures=None, **changes):
     return Evaluation(**values | changes)
 
 
+def said(found):
+    """Return the sentences of the verdict, alarms marked."""
+    return [plain(one) for one in evaluation_verdict(found)]
+
+
 def printed(found):
     stream = StringIO()
     Console(file=stream, width=80).print(render_evaluation(found))
@@ -60,29 +68,29 @@ def printed(found):
 
 
 @pytest.mark.parametrize(
-    ("figure", "said"),
+    ("figure", "meant"),
     [
         ((0.0007, -0.0033, 0.0059), "no loss can be told from zero; with 95 % confidence it is at most 0.59 points"),
         ((0.0, 0.0, 0.0), "no draw of these people shows a difference"),
         ((0.03, 0.01, 0.05), "a loss, with 95 % confidence between 1.00 and 5.00 points"),
         ((-0.03, -0.05, -0.01), "no loss: with 95 % confidence it is better than the float model here"),
-        ((0.03, None, None), "loses 3.00 percentage points of TAR at FAR 1e-4 on faces (20 images of 5 people)."),
+        ((0.03, None, None), "loses 3.00 percentage points of TAR@1e-4: too few people for a bound."),
     ],
 )
-def test_the_verdict_says_what_the_interval_says(figure, said):
+def test_the_verdict_says_what_the_interval_says(figure, meant):
     value, low, high = figure
     figures = {"tar_lost@1e-4": Figure(value=value, low=low, high=high), "tar_lost@1e-5": Figure(value=0.9)}
-    assert said in evaluation_verdict(evaluation(figures))
+    assert meant in said(evaluation(figures))[0]
 
 
 def test_a_gain_is_called_a_gain():
     figures = {"tar_lost@1e-4": Figure(value=-0.003, low=-0.01, high=0.02)}
-    assert "gains 0.30 percentage points of TAR" in evaluation_verdict(evaluation(figures))
+    assert "gains 0.30 percentage points of TAR" in said(evaluation(figures))[0]
 
 
 def test_without_the_usual_rate_the_lowest_one_counts():
     figures = {f"tar_lost@{far}": Figure(value=lost) for far, lost in (("1e-2", 0.1), ("1e-3", 0.2))}
-    assert "20.00 percentage points of TAR at FAR 1e-3" in evaluation_verdict(evaluation(figures))
+    assert "20.00 percentage points of TAR@1e-3" in said(evaluation(figures))[0]
 
 
 def test_a_model_that_tells_nobody_apart_is_not_called_better():
@@ -90,12 +98,109 @@ def test_a_model_that_tells_nobody_apart_is_not_called_better():
     figures = ModelFigures(every_pair=EveryPairFigures.model_validate(alike, from_attributes=True))
     lost = {"tar_lost@1e-2": Figure(value=-0.9, low=-0.95, high=-0.8)}
     found = evaluation(lost).model_copy(update={"figures": figures})
-    assert "TAR at FAR 1e-2 says nothing" in evaluation_verdict(found)
+    assert "TAR@1e-2 says nothing" in said(found)[0]
     assert "better" not in printed(found)
 
 
+def with_float(figures, **changes):
+    """Return an evaluation whose loss looks small, beside a float model of these figures."""
+    lost = {"tar_lost@1e-2": Figure(value=0.0093, low=-0.001, high=0.02)}
+    return evaluation(lost, **changes).model_copy(update={"reference_figures": figures})
+
+
+def pair_list(right, pairs=600):
+    bins = HistogramFigures(edges=(-1.0, 1.0), genuine=(pairs // 2,), impostor=(pairs // 2,))
+    rate = {"pair_accuracy": right, "pair_accuracy_std": 0.0, "tar_bin": {}, "tar_bin_std": {}}
+    return ModelFigures(pair_list=PairListFigures(**rate, pairs=pairs, histogram=bins))
+
+
+def templates(tar, far="1e-1"):
+    rates = {"tar_ijb": {"1e-4": 0.0, far: tar}, "fpr": {"1e-4": 1e-4, far: float(far)}}
+    return ModelFigures(templates=TemplateFigures(**rates, genuine=1000, impostors=100_000))
+
+
+def test_a_float_model_that_guesses_is_an_alarm_and_no_loss_is_told():
+    found = with_float(ModelFigures(every_pair=every_pair(noise=5)))
+    (only,) = said(found)
+    assert only.startswith("ALARM: The float model itself does not tell these people apart: ")
+    assert "guessing is wrong about 50 %" in only
+    assert "proves nothing" in only
+    for check in ("mean", "standard deviation", "colour order", "aligned", "framed"):
+        assert check in only
+    assert "0.93" not in only
+    assert "> **Alarm:** The float model itself" in evaluation_markdown(found)
+    assert "ALARM: The float model itself" in printed(found).split("Conditions")[1]
+
+
+@pytest.mark.parametrize(
+    ("figures", "how"),
+    [
+        (pair_list(0.62), "it decides 62.0 % of the pairs correctly, and guessing 50 %"),
+        (templates(0.3), "it accepts 30.0 % of the same-person pairs where it lets in 10 % of the others"),
+        (templates(0.02, far="1e-3"), "where it lets in 0.1 % of the others, and guessing accepts 0.1 % of both"),
+    ],
+)
+def test_every_protocol_has_its_alarm(figures, how):
+    assert how in said(with_float(figures))[0]
+
+
+@pytest.mark.parametrize(
+    "figures", [pair_list(0.8457), templates(0.9), ModelFigures(every_pair=every_pair()), ModelFigures()]
+)
+def test_a_float_model_that_works_is_no_alarm(figures):
+    assert "ALARM" not in " ".join(said(with_float(figures)))
+
+
+def test_one_embedding_for_everybody_is_an_alarm_where_the_float_model_gives_it():
+    alike = measure_separation(np.ones((20, 4)), np.repeat(np.arange(5), 4))
+    figures = ModelFigures(every_pair=EveryPairFigures.model_validate(alike, from_attributes=True))
+    assert said(with_float(figures))[0].startswith("ALARM: The float model itself")
+
+
+def test_few_pairs_are_called_few():
+    assert "With only 10 same-person pairs this may be chance" in said(with_float(pair_list(0.6, pairs=20)))[0]
+    assert "may be chance" not in said(with_float(pair_list(0.6)))[0]
+
+
+def test_drawn_identities_are_not_called_people():
+    drawn = EvaluatedData(kind="drawings", name="drawings-heldout", images=20, people=5, sha256="1" * 64)
+    told = said(with_float(pair_list(0.6), data=drawn))[0]
+    assert "does not tell these drawn identities apart" in told
+    assert "only --faces or --pairs can clear it" in told
+
+
+def test_a_model_alone_has_its_alarm_too():
+    told = said(evaluation(figures=None).model_copy(update={"figures": pair_list(0.6)}))
+    assert told[0].startswith("ALARM: int8.onnx does not tell these people apart")
+    assert "int8 loses" not in told[0]
+
+
+def test_an_int8_model_that_guesses_beside_a_working_float_one_is_an_alarm():
+    lost = {"tar_lost@1e-2": Figure(value=0.9, low=0.8, high=0.95)}
+    found = evaluation(lost).model_copy(update={"figures": ModelFigures(every_pair=every_pair(noise=5))})
+    assert said(found)[0].startswith("ALARM: On faces (20 images of 5 people), int8.onnx loses 90.00")
+
+
+def test_rates_before_and_after_are_those_of_the_loss():
+    figures = {"tar_lost@1e-3": 0.02, "float_tar@1e-3": 0.9, "tar@1e-3": 0.88}
+    told = said(evaluation({name: Figure(value=value) for name, value in figures.items()}))
+    assert "of TAR@1e-3 (90.00 % before, 88.00 % now)" in told[0]
+    assert told[1].startswith("TAR@1e-3: the share of same-person pairs accepted while 1 in 1,000 pairs of different")
+
+
+def test_the_worst_group_stands_beside_the_mean():
+    groups = {
+        name: GroupFigures(images=50, people=12, figures={"tar_lost@1e-2": Figure(value=value, low=low, high=0.2)})
+        for name, value, low in (("north", 0.01, -0.01), ("south", 0.12, 0.04))
+    }
+    groups["few"] = GroupFigures(images=3, people=2, skipped="2 people, and 10 are needed")
+    told = said(evaluation({"tar_lost@1e-2": Figure(value=0.03)}, groups=groups))[1]
+    assert told.startswith("Of 2 groups of people, south fares worst: it loses 12.00 percentage points of TAR@1e-2")
+    assert "between 4.00 and 20.00 points" in told
+
+
 def test_alone_nothing_is_said_of_losses():
-    assert "evaluated alone" in evaluation_verdict(evaluation())
+    assert "evaluated alone" in said(evaluation())[0]
     assert "lost" not in printed(evaluation())
 
 
