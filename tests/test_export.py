@@ -163,7 +163,7 @@ def test_torch_archives_are_added_too(copy):
 
 def test_force_replaces(copy):
     before = (copy / "int8.x86.onnx").read_bytes()
-    with pytest.raises(ArtifactError, match=r"exists[\s\S]*--force[\s\S]*--out"):
+    with pytest.raises(ArtifactError, match=r"exists[\s\S]*--force[\s\S]*--name"):
         qf.export(copy, "onnx-x86", sets=["export.input=uint8"])
     assert (copy / "int8.x86.onnx").read_bytes() == before
     qf.export(copy, "onnx-x86", sets=["export.input=uint8"], force=True)

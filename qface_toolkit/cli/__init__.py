@@ -9,6 +9,7 @@ import traceback
 import click
 
 from qface_toolkit import __version__
+from qface_toolkit.cli._options import Group
 from qface_toolkit.cli.benchmark import benchmark
 from qface_toolkit.cli.check import check
 from qface_toolkit.cli.completion import completion
@@ -56,7 +57,7 @@ def _own_bug() -> int:
     return 3
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="qface")
 def qface() -> None:
     """Compress a pretrained face-recognition model to a true int8 model, without one real face.
@@ -66,5 +67,5 @@ def qface() -> None:
     """
 
 
-for _command in (compress, evaluate, benchmark, check, export, inspect, verify, synth, list_, recipes, completion):
+for _command in (compress, evaluate, benchmark, inspect, verify, check, export, synth, list_, recipes, completion):
     qface.add_command(_command)

@@ -1,6 +1,7 @@
 """Options that several commands share, so that one name, long or short, has one meaning in all of them."""
 
-from collections.abc import Callable
+import difflib
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -9,9 +10,67 @@ import click
 F = TypeVar("F", bound=Callable[..., Any])
 """A command, or the function that becomes one."""
 
+OPTIONS, OUTPUT = "Options", "Output"
+"""The sections of what stands in no other, and of what every command has."""
+
 PATH = click.Path(path_type=Path)
 MOST_THREADS = 1024
 CORES = "all cores"
+_OF_ALL = ("--json", "--quiet", "--verbose", "--help")
+
+
+class Option(click.Option):
+    """An option whose help does not tell the bounds that nobody meets."""
+
+    def get_help_extra(self, context: click.Context) -> Any:  # noqa: ANN401 - click's own type is newer than its oldest version
+        """Return what the brackets behind the help hold."""
+        extra = super().get_help_extra(context)
+        extra.pop("range", None)
+        return extra
+
+
+class Command(click.Command):
+    """A command whose options are told in sections: `sections` are the names of the parameters under each title."""
+
+    def __init__(self, *args: Any, sections: Mapping[str, Sequence[str]] | None = None, **kwargs: Any) -> None:  # noqa: ANN401
+        super().__init__(*args, **kwargs)
+        self.sections = sections or {}
+
+    def format_options(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write each section under its title, and last the options that all commands have."""
+        options = [one for one in self.get_params(context) if isinstance(one, click.Option) and not one.hidden]
+        titles = {name: title for title, names in self.sections.items() for name in names}
+        told: dict[str, list[tuple[str, str]]] = {title: [] for title in (*self.sections, OPTIONS, OUTPUT)}
+        for one in options:
+            rest = OUTPUT if one.opts[-1] in _OF_ALL else OPTIONS
+            told[titles.get(str(one.name), rest)].append(one.get_help_record(context) or ("", ""))
+        for title, records in told.items():
+            if records:
+                with formatter.section(title):
+                    formatter.write_dl(records)
+
+
+class Group(click.Group):
+    """A group that lists its commands in the order of work."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        """Return the names in the order in which they were added."""
+        return list(self.commands)
+
+
+class Choice(click.Choice[str]):
+    """A choice that names the one which was probably meant."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:  # noqa: ANN401
+        """Return the word, if it is one of the choices."""
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter as error:
+            close = difflib.get_close_matches(str(value), self.choices, n=1)
+            if not close:
+                raise
+            raise click.BadParameter(f"{error.message} Did you mean {close[0]!r}?", ctx, param) from None
+
 
 model_option = click.option("--model", "name", metavar="NAME", help="The architecture, instead of recognising it.")
 
@@ -35,13 +94,15 @@ def seed_option(default: int | None) -> Callable[[F], F]:
     """Return --seed; None leaves it to what the command reads."""
     seeds = click.IntRange(0, 2**31 - 1)
     text = "What everything random starts from." if default is not None else "Instead of the set's own."
-    return click.option("--seed", default=default, show_default=default is not None, type=seeds, metavar="N", help=text)
+    shown = default is not None
+    return click.option("--seed", cls=Option, default=default, show_default=shown, type=seeds, metavar="N", help=text)
 
 
 def threads_option(text: str, *, default: int | None = None) -> Callable[[F], F]:
     """Return --threads; None: as many as there are cores."""
     return click.option(
         "--threads",
+        cls=Option,
         default=default,
         show_default=CORES if default is None else True,
         type=click.IntRange(1, MOST_THREADS),

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from qface_toolkit.cli._options import model_option, threads_option
+from qface_toolkit.cli._options import Command, Option, model_option, threads_option
 from qface_toolkit.cli._voice import progress, say_row, show, voice_options
 
 if TYPE_CHECKING:
@@ -17,14 +17,21 @@ if TYPE_CHECKING:
 LONGEST_NAME = 28
 
 
-@click.command(no_args_is_help=True)
+@click.command(cls=Command, short_help="Time models beside each other.", no_args_is_help=True)
 @click.argument("models", nargs=-1, required=True, metavar="MODEL...")
-@threads_option("Of each runtime.", default=1)
+@threads_option("How many threads each model runs on.", default=1)
 @click.option(
-    "--batch", default=1, show_default=True, type=click.IntRange(1, 1024), metavar="N", help="Images in a call."
+    "--batch",
+    cls=Option,
+    default=1,
+    show_default=True,
+    type=click.IntRange(1, 1024),
+    metavar="N",
+    help="Images in a call.",
 )
 @click.option(
     "--rounds",
+    cls=Option,
     default=100,
     show_default=True,
     type=click.IntRange(10, 100_000),
@@ -36,10 +43,11 @@ LONGEST_NAME = 28
 def benchmark(
     models: tuple[str, ...], threads: int, batch: int, rounds: int, name: str | None, as_json: bool, quiet: bool
 ) -> None:
-    """Time MODELs (checkpoints, .onnx, .ts, results' folders) in turns, each beside the first one.
+    """Time models in turns, and say how many times as fast as the first one each is.
 
-    Preprocessing is not timed, nor is the time that other processes had the core. The ratio is the median of those
-    within a round, with a 99 % interval.
+    A MODEL is a checkpoint, an .onnx file, a .ts archive or the folder of a result, which stands for all its files
+    that are made for this machine. The preparation of images is not timed, nor is the time in which another process
+    had the core. The ratio is the median of those within a round, with a 99 % interval.
 
     \b
     qface benchmark demo-out

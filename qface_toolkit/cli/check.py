@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from qface_toolkit.cli._options import PATH, force_option, set_option
+from qface_toolkit.cli._options import PATH, Command, force_option, set_option
 from qface_toolkit.cli._voice import progress, show, voice_options, warn
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 SUMMARY = "GITHUB_STEP_SUMMARY"
 
 
-@click.command(no_args_is_help=True)
+@click.command(cls=Command, short_help="Fail if a result got worse than its baseline.", no_args_is_help=True)
 @click.argument("report", type=PATH)
 @click.option("--baseline", required=True, type=PATH, metavar="BASE", help="What to compare with; see --update.")
 @click.option("--budgets", type=PATH, metavar="FILE", help="YAML: what each figure may lose.")

@@ -3,11 +3,13 @@
 import click
 from click.shell_completion import get_completion_class
 
+from qface_toolkit.cli._options import Choice
+
 SHELLS = ("bash", "zsh", "fish")
 
 
-@click.command(no_args_is_help=True)
-@click.argument("shell", type=click.Choice(SHELLS))
+@click.command(short_help="Print what makes a shell complete names.", no_args_is_help=True)
+@click.argument("shell", type=Choice(SHELLS))
 @click.pass_context
 def completion(context: click.Context, shell: str) -> None:
     """Print what makes SHELL complete the names of commands and options.

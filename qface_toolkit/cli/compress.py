@@ -8,39 +8,54 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from qface_toolkit.cli._options import force_option, model_option, out_option, seed_option, set_option, threads_option
+from qface_toolkit.cli._options import (
+    Command,
+    force_option,
+    model_option,
+    out_option,
+    seed_option,
+    set_option,
+    threads_option,
+)
 from qface_toolkit.cli._voice import progress, say_row, show, voice_options, warn_of_images
 
 if TYPE_CHECKING:
     from qface_toolkit.pipeline import Job
 
 
-def job_options(command: Any) -> Any:  # noqa: ANN401 - a decorator of whatever click makes of a function
-    for option in (
-        click.option("-r", "--recipe", default="int8", show_default=True, metavar="NAME|FILE", help="What to do."),
-        model_option,
-        set_option("Change a recipe value or model fact."),
-        seed_option(0),
-        threads_option("Of torch while it calibrates and trains; other counts give other bytes."),
-        click.option(
-            "--backend",
-            "backends",
-            multiple=True,
-            metavar="NAME",
-            help="Write this form (repeatable); the first is the one that training simulates.",
-        ),
-    ):
-        command = option(command)
-    return command
-
-
-@click.command(no_args_is_help=True)
+@click.command(
+    cls=Command,
+    short_help="Make an int8 model of a checkpoint, and a report.",
+    no_args_is_help=True,
+    sections={
+        "What to do": ("recipe", "sets", "backends", "name", "seed", "threads"),
+        "Where to": ("out", "force", "resume", "dry_run"),
+    },
+)
 @click.argument("checkpoint")
+@click.option(
+    "-r",
+    "--recipe",
+    default="int8",
+    show_default=True,
+    metavar="NAME|FILE",
+    help="The steps; see `qface list recipes`.",
+)
+@set_option("Change a value of the recipe or a fact of the model.")
+@click.option(
+    "--backend",
+    "backends",
+    multiple=True,
+    metavar="NAME",
+    help="A form to write, instead of the recipe's; may be given again. Training simulates the first.",
+)
+@model_option
+@seed_option(0)
+@threads_option("Threads of torch; other counts give other bytes.")
 @out_option("The folder to write.", required=True)
-@job_options
-@click.option("--resume", is_flag=True, help="Go on with what DIR.partial holds.")
-@force_option("Replace DIR.")
-@click.option("--dry-run", is_flag=True, help="Say what would be done; write nothing.")
+@click.option("--resume", is_flag=True, help="Go on with a job that was stopped, from DIR.partial.")
+@force_option("Replace DIR if it is there.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done, and write nothing.")
 @voice_options
 def compress(
     checkpoint: str,
@@ -52,7 +67,10 @@ def compress(
     quiet: bool,
     **options: Any,  # noqa: ANN401
 ) -> None:
-    """Compress CHECKPOINT (a file, or the word "demo") to int8 and report what it gained and cost.
+    """Compress a float model to int8, and report what that gained and what it cost.
+
+    CHECKPOINT is a file (.pth, .ckpt, .pt, .safetensors, .onnx) or the word demo, which is a small model inside the
+    package.
 
     \b
     qface compress demo --out demo-out

@@ -9,6 +9,9 @@ import click
 
 from qface_toolkit.cli._options import (
     PATH,
+    Choice,
+    Command,
+    Option,
     force_option,
     model_option,
     out_option,
@@ -25,44 +28,88 @@ def _set_options(command: Any) -> Any:  # noqa: ANN401 - a decorator of whatever
     for option in reversed(
         (
             click.option(
-                "--pairs", type=PATH, metavar="FILE", help="An insightface .bin set: LFW, CFP-FP, AgeDB-30, …"
+                "--pairs",
+                type=PATH,
+                metavar="FILE",
+                help="Pairs in insightface's .bin format: LFW, CFP-FP, AgeDB-30 and others.",
             ),
-            click.option("--faces", type=PATH, metavar="DIR", help="A folder of aligned crops for each person."),
-            click.option("--ijb", type=PATH, metavar="DIR", help="IJB-B or IJB-C, 1:1, as NIST's licensees have it."),
             click.option(
-                "--synthetic", is_flag=True, help="Drawn identities: tells two models apart without a real face."
+                "--faces", type=PATH, metavar="DIR", help="A folder with a folder of aligned crops for each person."
             ),
+            click.option("--ijb", type=PATH, metavar="DIR", help="IJB-B or IJB-C, 1:1, as NIST's licensees have it."),
+            click.option("--synthetic", is_flag=True, help="Drawn people: compares two models without a real face."),
             click.option(
                 "--suite",
                 nargs=2,
-                type=(click.Choice(SUITES), PATH),
+                type=(Choice(SUITES), PATH),
                 metavar="quantface DIR",
-                help="Every set in DIR, beside the published rows.",
+                help="All sets in DIR that the QuantFace paper reports, each beside its figures.",
             ),
             click.option(
-                "--flip/--no-flip", default=None, help="Add the mirrored image's embedding (pairs, ijb: yes)."
+                "--flip/--no-flip",
+                default=None,
+                help="Add the embedding of the mirrored image; default for --pairs and --ijb.",
             ),
-            click.option("--folds", default=10, show_default=True, type=click.IntRange(2, 1000), help="Of --pairs."),
-            click.option("--per-identity", type=click.IntRange(2), metavar="N", help="The first N images of a person."),
-            click.option("--groups", type=PATH, metavar="CSV", help="image,group: losses within each, for --faces."),
+            click.option(
+                "--folds",
+                cls=Option,
+                default=10,
+                show_default=True,
+                type=click.IntRange(2, 1000),
+                metavar="N",
+                help="Folds of cross-validation, for --pairs.",
+            ),
+            click.option(
+                "--per-identity",
+                cls=Option,
+                type=click.IntRange(2),
+                metavar="N",
+                help="Only the first N images of each person, for --faces.",
+            ),
+            click.option(
+                "--groups",
+                type=PATH,
+                metavar="CSV",
+                help="Lines of image,group: the loss within each group, for --faces.",
+            ),
         )
     ):
         command = option(command)
     return command
 
 
-@click.command(no_args_is_help=True)
+@click.command(
+    cls=Command,
+    short_help="Judge a model on faces, alone or beside its float model.",
+    no_args_is_help=True,
+    sections={
+        "What to judge on, one of": ("pairs", "faces", "ijb", "synthetic", "suite"),
+        "How": ("flip", "folds", "per_identity", "groups", "draws", "seed", "threads"),
+        "Models": ("reference", "name", "sets"),
+        "Where to": ("out", "force", "cache"),
+    },
+)
 @click.argument("model")
 @_set_options
-@click.option("--reference", metavar="MODEL", help="The float model to compare with; a result has its own.")
+@click.option(
+    "--reference", metavar="MODEL", help="The float model to compare with; the folder of a result has its own."
+)
 @model_option
-@set_option("Change a fact, such as model.mean=127.5.")
-@click.option("--draws", default=1000, show_default=True, type=click.IntRange(10, 100_000), help="For intervals.")
+@set_option("Change a fact of the models, such as model.mean=127.5.")
+@click.option(
+    "--draws",
+    cls=Option,
+    default=1000,
+    show_default=True,
+    type=click.IntRange(10, 100_000),
+    metavar="N",
+    help="How often people are drawn anew for an interval.",
+)
 @seed_option(0)
-@threads_option("Of the runtimes.")
-@click.option("--cache", type=PATH, metavar="DIR", help="Keep embeddings here, and use those that are there.")
-@out_option("Write evaluation.json, evaluation.md and evaluation.svg here.")
-@force_option("Replace an evaluation in --out.")
+@threads_option("How many threads the models run on.")
+@click.option("--cache", type=PATH, metavar="DIR", help="Keep embeddings here, and use those that are here.")
+@out_option("Write evaluation.json, evaluation.md and evaluation.svg into this folder.")
+@force_option("Replace an evaluation that is in DIR.")
 @voice_options
 def evaluate(
     model: str,
@@ -73,10 +120,11 @@ def evaluate(
     quiet: bool,
     **options: Any,  # noqa: ANN401
 ) -> None:
-    """Judge MODEL (a checkpoint, .onnx, .ts, or a result's folder) by the field's protocols.
+    """Judge a model by the protocols of face recognition.
 
-    With --reference, or for a result's folder, every figure is compared with the float model's: what is lost, with
-    95 % intervals over people, thresholds, decisions that change, and a float gallery searched with int8 probes.
+    MODEL is a checkpoint, an .onnx file, a .ts archive or the folder of a result. With --reference, and always for
+    the folder of a result, every figure is compared with the float model's: what is lost, with intervals of 95 % over
+    people, the thresholds, the decisions that change, and a gallery of float embeddings searched with int8 ones.
 
     \b
     qface evaluate demo-out --synthetic

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import click
 
-from qface_toolkit.cli._options import PATH, force_option, set_option
+from qface_toolkit.cli._options import PATH, Command, force_option, set_option
 from qface_toolkit.cli._voice import progress, voice_options, warn
 
 
-@click.command(no_args_is_help=True)
+@click.command(cls=Command, short_help="Write a result for another runtime or machine.", no_args_is_help=True)
 @click.argument("folder", type=PATH, metavar="DIR")
-@click.option("--backend", required=True, metavar="NAME", help="The form to write.")
-@set_option("Change where it will run; see below.")
+@click.option("--backend", required=True, metavar="NAME", help="The form to write; see `qface list backends`.")
+@set_option("Change where it will run, such as target.vnni=false.")
 @click.option("--name", metavar="FILE", help="The new file's name in DIR, instead of the backend's own.")
 @click.option("--out", "old_name", metavar="FILE", hidden=True)
 @force_option("Replace a file of that name.")
@@ -29,8 +29,8 @@ def export(
 ) -> None:
     """Lower the finished result in DIR again, for another runtime, machine or input.
 
-    The new file goes into DIR, whose manifest and golden vectors know it from then on. These can be set:
-    target.onnxruntime, target.vnni, target.prelu (twin or scaled), export.input (float or uint8).
+    The new file goes into DIR, and the folder's manifest and golden vectors know it from then on. These can be set:
+    target.onnxruntime, target.vnni, target.prelu (twin or scaled) and export.input (float or uint8).
 
     \b
     qface export demo-out --backend torch-onednn

@@ -5,18 +5,21 @@ from pathlib import Path
 
 import click
 
-from qface_toolkit.cli._options import PATH
+from qface_toolkit.cli._options import PATH, Command
 from qface_toolkit.cli._voice import progress, show, voice_options
 
 
-@click.command(no_args_is_help=True)
+@click.command(cls=Command, short_help="Show what runs on integers, and what stayed float.", no_args_is_help=True)
 @click.argument("model", type=PATH)
-@click.option("--sensitivity", is_flag=True, help="Of a result: what each quantizer costs, alone and left out.")
+@click.option(
+    "--sensitivity", is_flag=True, help="Of the folder of a result: what each quantizer costs, alone and left out."
+)
 @voice_options
 def inspect(model: Path, sensitivity: bool, as_json: bool, quiet: bool) -> None:
-    """Show what the runtime really runs for MODEL: .onnx, .ts or a result's folder.
+    """Show what the runtime really runs: operators after its own optimization, and their share of the time.
 
-    Operators after its own optimization with their time, and every part left in float with its cost and the reason.
+    MODEL is an .onnx file, a .ts archive or the folder of a result. Every part that stayed float is named, with what
+    it costs and the reason.
 
     \b
     qface inspect demo-out/int8.x86.onnx

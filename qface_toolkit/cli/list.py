@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from qface_toolkit.cli._options import Choice, Command
 from qface_toolkit.cli._voice import say_row, voice_options
 
 Fact = dict[str, Any]
@@ -74,11 +75,15 @@ def _first_line(entry: object) -> str:
     return (type(entry).__doc__ or "").strip().split("\n")[0]
 
 
-@click.command("list", no_args_is_help=True)
-@click.argument("kind", type=click.Choice(tuple(KINDS)))
+@click.command(
+    "list", cls=Command, short_help="List models, recipes, sets, sources, methods or backends.", no_args_is_help=True
+)
+@click.argument("kind", type=Choice(tuple(KINDS)), metavar="KIND")
 @voice_options
 def list_(kind: str, as_json: bool, quiet: bool) -> None:
-    """List what there is of a kind: each name with a few words.
+    """List what there is of a KIND, each name with a few words.
+
+    KIND is models, recipes, sets (of calibration images), sources, methods or backends.
 
     \b
     qface list models

@@ -4,17 +4,18 @@ import json
 
 import click
 
+from qface_toolkit.cli._options import Command
 from qface_toolkit.cli._voice import voice_options
 
 
 @click.group()
 def recipes() -> None:
-    """Look at the recipes; `qface list recipes` names them."""
+    """Look at a recipe; `qface list recipes` has their names."""
 
 
-@recipes.command(no_args_is_help=True)
+@recipes.command(cls=Command, no_args_is_help=True)
 @click.argument("name")
-@click.option("--full", is_flag=True, help="With all defaults filled in.")
+@click.option("--full", is_flag=True, help="Fill in all defaults.")
 @voice_options
 def show(name: str, full: bool, as_json: bool, quiet: bool) -> None:
     """Print the recipe NAME, as it is written or with every default.

@@ -6,17 +6,19 @@ from typing import TYPE_CHECKING
 
 import click
 
-from qface_toolkit.cli._options import out_option, seed_option
+from qface_toolkit.cli._options import Command, Option, out_option, seed_option
 from qface_toolkit.cli._voice import progress, voice_options, warn_of_images
 
 if TYPE_CHECKING:
     from qface_toolkit.models import FloatModel
 
 
-@click.command(no_args_is_help=True)
+@click.command(cls=Command, short_help="Write calibration images, to look at them.", no_args_is_help=True)
 @click.argument("name", metavar="SET")
 @out_option("The folder to write.", required=True)
-@click.option("--count", type=click.IntRange(1), metavar="N", help="How many images, instead of the set's own count.")
+@click.option(
+    "--count", cls=Option, type=click.IntRange(1), metavar="N", help="How many images, instead of the set's own count."
+)
 @seed_option(None)
 @click.option(
     "--for",
@@ -29,6 +31,8 @@ def synth(
     name: str, out: Path, count: int | None, seed: int | None, checkpoint: str | None, as_json: bool, quiet: bool
 ) -> None:
     """Write the calibration images of SET, their manifest and a contact sheet to look at.
+
+    SET is a name (see `qface list sets`) or a YAML file.
 
     \b
     qface synth drawings --out drawings --count 64

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import click
 
-from qface_toolkit.cli._options import PATH
+from qface_toolkit.cli._options import PATH, Command
 from qface_toolkit.cli._voice import progress, show, voice_options
 
 
-@click.command(no_args_is_help=True)
+@click.command(cls=Command, short_help="Tell whether a result computes here what it did there.", no_args_is_help=True)
 @click.argument("folder", type=PATH, metavar="DIR")
 @voice_options
 def verify(folder: Path, as_json: bool, quiet: bool) -> int:
