@@ -4,12 +4,12 @@ from qface_toolkit.gate.baseline import Judged, check_same_model, open_baseline,
 from qface_toolkit.gate.budgets import Budgets, read_budgets
 from qface_toolkit.gate.compare import compare
 from qface_toolkit.gate.junit import to_junit
-from qface_toolkit.gate.latency import Ratio, growth, time_ratio
 from qface_toolkit.gate.markdown import to_markdown
 from qface_toolkit.gate.pages import verdict_values, write_page
 from qface_toolkit.gate.terminal import render
 from qface_toolkit.gate.timing import Timing
-from qface_toolkit.gate.verdict import Finding, Interval, Outcome, Verdict
+from qface_toolkit.gate.verdict import Finding, Outcome, Verdict
+from qface_toolkit.measure.time_ratio import Interval, Ratio, growth, time_ratio
 
 __all__ = [
     "Budgets",

@@ -1,8 +1,8 @@
 """The finding on an artifact's latency: what it is compared by, whether it can be, and what its interval says."""
 
-from qface_toolkit.gate.latency import Ratio, growth, time_ratio
 from qface_toolkit.gate.timing import FAST_ARTIFACT, FLOAT_ARTIFACT, Timing, other_machine
-from qface_toolkit.gate.verdict import Finding, Interval, Outcome
+from qface_toolkit.gate.verdict import Finding, Outcome
+from qface_toolkit.measure.time_ratio import Interval, Ratio, growth, time_ratio
 from qface_toolkit.report.schema import ArtifactFigures
 
 FIGURE = "latency_ratio"

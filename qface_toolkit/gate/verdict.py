@@ -4,17 +4,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from qface_toolkit.measure.time_ratio import Interval
+
 Outcome = Literal["passed", "failed", "inconclusive", "not comparable"]
 WORST_FIRST: tuple[Outcome, ...] = ("failed", "inconclusive", "not comparable", "passed")
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A figure and the ends of its interval."""
-
-    value: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,8 @@ from qface_toolkit.backends._openvino import repeat_openvino
 from qface_toolkit.backends._untrusted import limited_memory, limited_time, read_onnx
 from qface_toolkit.environment import Environment, record_environment
 from qface_toolkit.errors import ArtifactError, MeasurementError
-from qface_toolkit.gate import Interval, time_ratio
 from qface_toolkit.measure.latency import Latency, measure_latency
+from qface_toolkit.measure.time_ratio import Interval, time_ratio
 from qface_toolkit.methods import Progress
 from qface_toolkit.models import ModelSpec, load_model
 from qface_toolkit.pipeline._golden import held_out

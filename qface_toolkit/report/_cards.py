@@ -59,15 +59,18 @@ def _size(artifact: ArtifactFigures) -> Card:
 
 
 def _latency(report: Report, artifact: ArtifactFigures) -> Card:
-    speed = speed_of(artifact)
+    speed = speed_of(report, artifact)
     if artifact.latency is None or speed is None:
         reason = clean(artifact.latency_missing or "there is no float model to compare with")
         return Card("Speed", "not timed", reason, ())
     timed = list(_timed(report, artifact))
     longest = max(latency.p50_ms for _, latency, _ in timed)
     bars = [Bar(name, f"{milliseconds(one.p50_ms)} ms", one.p50_ms / longest, kind) for name, one, kind in timed]
-    figure = f"{1 / speed.ratio:.2f}x the time" if speed.slower else f"{speed.ratio:.2f}x as fast"
-    said = f"{'slower than' if speed.slower else 'as'} {speed.other}"
+    figure, said = f"{speed.ratio:.2f}x as fast", f"as {speed.other}"
+    if not speed.settled:
+        figure, said = "as fast", f"{said}, as far as could be told ({speed.ratio:.2f}x)"
+    elif speed.slower:
+        figure, said = f"{1 / speed.ratio:.2f}x the time", f"slower than {speed.other}"
     if speed.other == FAST and artifact.times_faster is not None:
         said += f", float written for speed. It {pace(artifact.times_faster)} {FLOAT}"
     where = f"{runtime_name(artifact.runtime)} on {threads(artifact.latency.threads)}"

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from qface_toolkit.measure.time_ratio import Interval, time_ratio
 from qface_toolkit.report._evaluation import Evaluation
 from qface_toolkit.report._evaluation_verdict import evaluation_verdict
 from qface_toolkit.report._figures import (
@@ -15,7 +16,7 @@ from qface_toolkit.report._figures import (
     threads,
 )
 from qface_toolkit.report._page import Said
-from qface_toolkit.report.schema import ArtifactFigures, Report
+from qface_toolkit.report.schema import ArtifactFigures, LatencyFigures, Report
 
 FLOAT, FAST = "float.onnx", "float.fast.onnx"
 ALARM = "ALARM: "
@@ -27,15 +28,25 @@ NOT_MEASURED = (
 
 @dataclass(frozen=True)
 class Speed:
-    """How many times as fast as the fastest float form a file is, and what that form is called."""
+    """How many times as fast as the fastest float form a file is, and what that form is called.
+
+    `interval` is the ratio's, where both were timed in enough rounds.
+    """
 
     ratio: float
     other: str
+    interval: Interval | None
+
+    @property
+    def settled(self) -> bool:
+        """Whether the ratio can be told from one, as it is shown and as far as the rounds were alike."""
+        within = self.interval is not None and self.interval.low <= 1 <= self.interval.high
+        return round(self.ratio, 2) != 1 and not within
 
     @property
     def slower(self) -> bool:
-        """Whether the file is slower, by more than what is shown of the ratio."""
-        return round(self.ratio, 2) < 1
+        """Whether the file is slower for certain."""
+        return self.settled and self.ratio < 1
 
 
 def verdict(report: Report, evaluation: Evaluation | None = None) -> tuple[Said, ...]:
@@ -44,7 +55,13 @@ def verdict(report: Report, evaluation: Evaluation | None = None) -> tuple[Said,
     if artifact is None:
         return (Said("Nothing was quantized."),)
     judged = evaluation if evaluation and belongs(evaluation, report) else None
-    found = (_size(artifact), _speed(artifact), *_agreement(artifact), *_drawn(report, artifact), *_accuracy(judged))
+    found = (
+        _size(artifact),
+        _speed(report, artifact),
+        *_agreement(artifact),
+        *_drawn(report, artifact),
+        *_accuracy(judged),
+    )
     return tuple(sorted(found, key=lambda said: not said.alarm))
 
 
@@ -58,11 +75,22 @@ def belongs(evaluation: Evaluation, report: Report) -> bool:
     return any(evaluation.model.sha256 == artifact.sha256 for artifact in report.artifacts)
 
 
-def speed_of(artifact: ArtifactFigures) -> Speed | None:
+def speed_of(report: Report, artifact: ArtifactFigures) -> Speed | None:
     """Return the speed against the fastest float form that was timed in the file's runtime."""
     if artifact.times_faster_than_fast is not None:
-        return Speed(artifact.times_faster_than_fast, FAST)
-    return None if artifact.times_faster is None else Speed(artifact.times_faster, float_name(artifact))
+        fast = next((one.latency for one in report.artifacts if one.name == FAST), None)
+        return Speed(artifact.times_faster_than_fast, FAST, _interval(artifact.latency, fast))
+    if artifact.times_faster is None:
+        return None
+    timed = _interval(artifact.latency, report.float_latency.get(artifact.runtime))
+    return Speed(artifact.times_faster, float_name(artifact), timed)
+
+
+def _interval(mine: LatencyFigures | None, other: LatencyFigures | None) -> Interval | None:
+    if mine is None or other is None:
+        return None
+    found = time_ratio(other.samples_ms, mine.samples_ms)
+    return found.interval if found else None
 
 
 def float_name(artifact: ArtifactFigures) -> str:
@@ -87,17 +115,20 @@ def _size(artifact: ArtifactFigures) -> Said:
     return Said(f"{name} takes {sizes} ({percent(artifact.size_ratio)}).")
 
 
-def _speed(artifact: ArtifactFigures) -> Said:
-    name, speed = clean(artifact.name), speed_of(artifact)
+def _speed(report: Report, artifact: ArtifactFigures) -> Said:
+    name, speed = clean(artifact.name), speed_of(report, artifact)
     if speed is None or artifact.latency is None:
         return Said(
             f"It was not timed: {clean(artifact.latency_missing or 'there is no float model to compare with')}."
         )
     where = f"in {runtime_name(artifact.runtime)} on {threads(artifact.latency.threads)}"
-    if not speed.slower:
-        return Said(f"It {pace(speed.ratio)} {speed.other}{_beside(artifact, speed)}, {where}.")
-    told = f"{name} is slower than {speed.other}{_beside(artifact, speed)}: it {pace(speed.ratio)} that"
-    return Said(f"{told}, {where}.", alarm=True)
+    beside = _beside(artifact, speed)
+    if speed.slower:
+        told = f"{name} is slower than {speed.other}{beside}: it {pace(speed.ratio)} that"
+        return Said(f"{told}, {where}.", alarm=True)
+    if speed.settled:
+        return Said(f"It {pace(speed.ratio)} {speed.other}{beside}, {where}.")
+    return Said(f"It is neither faster nor slower than {speed.other}{beside} that could be told, {where}.")
 
 
 def _beside(artifact: ArtifactFigures, speed: Speed) -> str:

@@ -5,7 +5,7 @@ import pytest
 from made_reports import judged, times, values
 
 from qface_toolkit.gate import compare, growth, read_budgets, time_ratio
-from qface_toolkit.gate.latency import FEWEST_ROUNDS
+from qface_toolkit.measure.time_ratio import FEWEST_ROUNDS
 
 RUNS = 50
 

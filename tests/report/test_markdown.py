@@ -2,6 +2,7 @@
 
 import re
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -41,12 +42,23 @@ def test_slower_is_an_alarm(values, make, fast, plain, said):
     assert said in alarm
 
 
-@pytest.mark.parametrize(("ratio", "said"), [(1.004, "It runs as fast as"), (0.996, "It runs as fast as")])
-def test_what_is_shown_as_no_difference_is_called_none(values, make, ratio, said):
+@pytest.mark.parametrize("ratio", [1.004, 0.996])
+def test_what_is_shown_as_no_difference_is_called_none(values, make, ratio):
     values["artifacts"][1]["times_faster_than_fast"] = ratio
     text = to_markdown(make(values))
-    assert f"{said} float.fast.onnx" in text
+    assert "It is neither faster nor slower than float.fast.onnx" in text
     assert "Alarm" not in text
+
+
+@pytest.mark.parametrize(("spread", "ratio", "alarm"), [(0.5, 0.94, False), (0.001, 0.94, True), (0.5, 1.06, False)])
+def test_noise_is_neither_faster_nor_slower(values, make, spread, ratio, alarm):
+    noise = np.exp(np.random.default_rng(0).normal(0, spread, 40))
+    for artifact, each in ((values["artifacts"][1], noise / ratio), (values["artifacts"][3], noise[::-1])):
+        artifact["latency"]["samples_ms"] = list(5 * each)
+    values["artifacts"][1]["times_faster_than_fast"] = ratio
+    text = to_markdown(make(values))
+    assert ("is slower than float.fast.onnx" in text) is alarm
+    assert ("neither faster nor slower" in text) is not alarm
 
 
 def test_what_a_speed_is_compared_with_is_told_where_there_is_no_fast_form(values, make):

@@ -11,13 +11,20 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from qface_toolkit.gate.verdict import Interval
-
 Floats = npt.NDArray[np.float64]
 FEWEST_ROUNDS = 10
 DRAWS = 2000
 CONFIDENCE = 0.99
 BLOCK_ROUNDS = 10
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A figure and the ends of its interval."""
+
+    value: float
+    low: float
+    high: float
 
 
 @dataclass(frozen=True)
