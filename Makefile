@@ -3,7 +3,7 @@ VENV := .venv
 INSTALLED := $(VENV)/.installed
 PEERS := $(VENV)/.peers
 
-.PHONY: demo test slow bench check clean
+.PHONY: demo test slow bench screenshot check clean
 
 demo: $(INSTALLED)  ## compress the embedded demo model and show what it gained and cost
 	$(VENV)/bin/qface compress demo --out demo-out --force
@@ -19,6 +19,9 @@ slow: $(INSTALLED)  ## the tests that take long or need ../shared
 
 bench: $(PEERS)  ## compare with what else there is; BENCH=--quick for the demo model in minutes
 	OMP_WAIT_POLICY=PASSIVE $(VENV)/bin/python benchmarks/head_to_head.py $(BENCH)
+
+screenshot: $(INSTALLED)  ## the picture of a report that README.md shows: docs/report.png
+	$(VENV)/bin/python benchmarks/screenshot.py docs/report.png
 
 clean:
 	rm -rf $(VENV) bench-out demo-out demo-out.partial build *.egg-info
