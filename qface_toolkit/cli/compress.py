@@ -3,6 +3,7 @@
 import json
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,7 +79,8 @@ def compress(
     """
     from qface_toolkit.pipeline import plan_job, run_job
 
-    job = plan_job(checkpoint, command=_again(options["threads"]), **options)
+    job = plan_job(checkpoint, **options)
+    job = replace(job, command=_command(job, options["threads"]))
     if dry_run:
         _say_plan(job, out, as_json)
         return
@@ -87,11 +89,9 @@ def compress(
     _say_report(report, out, as_json, quiet)
 
 
-def _again(threads: int | None) -> str:
-    """Return this command for another machine, where the number of cores would be another number of threads."""
-    from qface_toolkit.environment import usable_cores
-
-    told = [] if threads else ["--threads", str(usable_cores())]
+def _command(job: "Job", threads: int | None) -> str:
+    """Return this command as it does the same on a machine with another number of cores."""
+    told = [] if threads else ["--threads", str(job.threads)]
     return shlex.join(["qface", sys.argv[1], *told, *sys.argv[2:]])
 
 

@@ -11,7 +11,14 @@ from qface_toolkit.cli._voice import progress, voice_options, warn
 
 @click.command(cls=Command, short_help="Write a result for another runtime or machine.", no_args_is_help=True)
 @click.argument("folder", type=PATH, metavar="DIR")
-@click.option("--backend", required=True, metavar="NAME", help="The form to write; see `qface list backends`.")
+@click.option(
+    "--backend",
+    "backends",
+    multiple=True,
+    required=True,
+    metavar="NAME",
+    help="The form to write; see `qface list backends`. May be given again.",
+)
 @set_option("Change where it will run, such as target.vnni=false.")
 @click.option("--name", metavar="FILE", help="The new file's name in DIR, instead of the backend's own.")
 @click.option("--out", "old_name", metavar="FILE", hidden=True)
@@ -19,7 +26,7 @@ from qface_toolkit.cli._voice import progress, voice_options, warn
 @voice_options
 def export(
     folder: Path,
-    backend: str,
+    backends: tuple[str, ...],
     sets: tuple[str, ...],
     name: str | None,
     old_name: str | None,
@@ -42,7 +49,7 @@ def export(
     if old_name is not None:
         warn(["--out is called --name here, and will be gone in the next release"], quiet)
     with progress(quiet or as_json) as tell:
-        artifacts = export_all(folder, backend, sets=sets, name=name or old_name, force=force, tell=tell)
+        artifacts = export_all(folder, backends, sets=sets, name=name or old_name, force=force, tell=tell)
     if as_json:
         click.echo(json.dumps({"artifacts": [exported_values(artifact) for artifact in artifacts]}))
     else:

@@ -97,7 +97,11 @@ class Island:
 
 @dataclass(frozen=True)
 class Fusion:
-    """What became of a file in a runtime; a float model has no islands, it is one."""
+    """What became of a file in a runtime; a float model has no islands, it is one.
+
+    `operators` are those of the runtime's optimized graph, in its order. `convolutions` and `linear_layers` are those
+    of the file, each with the reason if it runs in float. `all_islands` has the float parts, the embedding's own too.
+    """
 
     quantized: bool
     operators: tuple[Operator, ...]

@@ -17,6 +17,8 @@ Verdict = Literal["exact", "agrees", "differs", "cannot run", "damaged", "unknow
 class FileVerdict:
     """What became of one file, and why if it was not run or not accepted.
 
+    `verdict` is "exact" (to the bit), "agrees" (but for rounding), "differs", "cannot run", "damaged" (not what the
+    manifest says) or "unknown" (nothing says what to expect).
     `cosine_min` is the lowest cosine to the expected embeddings, `float_cosine_mean` the mean one to the float model.
     """
 

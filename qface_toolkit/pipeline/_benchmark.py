@@ -97,7 +97,8 @@ def _precise(samples: Mapping[str, Sequence[float]], ratios: Mapping[str, str]) 
 class Timed:
     """One model: its size, None for a model inside the package, the time of a call on a batch, and its ratio.
 
-    `times_faster` is how many times as fast as the first model it is, with a 99 % interval.
+    `latency` has `p50_ms`, `p90_ms` and every round's `samples_ms`. `times_faster` is how many times as fast as the
+    first model it is, with a 99 % interval; None for the first one.
     """
 
     name: str
@@ -137,6 +138,9 @@ def benchmark(
     tell: Tell = silent,
 ) -> Benchmark:
     """Time models in turns on batches of drawings; a result's folder stands for its float files and this machine's.
+
+    `threads` are those of each runtime, `batch` is the number of images in a call, `rounds` how often each model is
+    called, and `name` the architecture of checkpoints, instead of recognising it.
 
     Raises:
         QFaceError: whatever the user can mend.

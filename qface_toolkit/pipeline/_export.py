@@ -124,23 +124,23 @@ def export(
     Raises:
         QFaceError: whatever the user can mend; the folder is then what it was before.
     """
-    return export_all(folder, backend, sets=sets, name=name, force=force, tell=tell)[0]
+    return export_all(folder, [backend], sets=sets, name=name, force=force, tell=tell)[0]
 
 
 def export_all(
     folder: str | Path,
-    backend: str,
+    backends: Sequence[str],
     *,
     sets: Sequence[str] = (),
     name: str | None = None,
     force: bool = False,
     tell: Tell = silent,
 ) -> list[Path]:
-    """Do the same and return all new files: one for each backend that the name stands for."""
-    root, names = Path(folder), expand_backends([backend])
+    """Do the same for several backends and return all new files: one for each that the names stand for."""
+    root, names = Path(folder), expand_backends(backends)
     if name is not None and len(names) > 1:
-        what = f"{backend} stands for {' and '.join(names)}, and their files cannot have one name"
-        raise ArtifactError(what, where=name, fix="name one of them, or leave --name")
+        what = f"{' and '.join(names)} were asked for, and their files cannot have one name"
+        raise ArtifactError(what, where=name, fix="ask for one of them, or leave --name")
     files = {one: _file_name(BACKENDS.get(one), name) for one in names}
     with alone_in(root):
         result = _Result.read(root)
