@@ -1,4 +1,4 @@
-"""The few things that every file of ours needs: writes that survive a power cut, bounded JSON, and errors in words."""
+"""The few things that every file of ours needs: whole writes that follow no link, bounded JSON, and errors in words."""
 
 import contextlib
 import errno
@@ -7,19 +7,38 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Iterator
+import secrets
+import shutil
+import stat
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import BinaryIO, NoReturn
 
+from qface_toolkit._reading import read_file
 from qface_toolkit.errors import ArtifactError
 
+UNFINISHED = ".writing-"
+"""What the name of a file begins with that is being written, or that a killed process never finished."""
+
+_ROOM = "free some space and run the same command again with --resume"
+_ELSEWHERE = "choose an --out that you may write to"
 _WORDS = {
-    errno.ENOSPC: ("the disk is full", "free some space and run the same command again with --resume"),
-    errno.EDQUOT: ("the disk quota is used up", "free some space and run the same command again with --resume"),
-    errno.EROFS: ("this place is read-only", "choose an --out that you may write to"),
-    errno.EACCES: ("this place may not be written or read", "choose an --out that you may write to"),
-    errno.EPERM: ("this place may not be written or read", "choose an --out that you may write to"),
-    errno.ENOTDIR: ("a part of this path is a file and not a folder", "choose another --out"),
+    errno.ENOSPC: ("the disk is full", _ROOM),
+    errno.EDQUOT: ("the disk quota is used up", _ROOM),
+    errno.EROFS: ("this place is read-only", _ELSEWHERE),
+    errno.EACCES: ("this place may not be written or read", _ELSEWHERE),
+    errno.EPERM: ("this place may not be written or read", _ELSEWHERE),
+    errno.ENOTDIR: (
+        "a part of this path is a file and not a folder",
+        "choose another --out",
+    ),
+    errno.EISDIR: ("this is a folder and not a file", "choose another name"),
+    errno.EEXIST: ("there is something of this name already", "choose another --out"),
+    errno.ELOOP: (
+        "there is a link where a file or folder of ours should be",
+        "remove the link, or choose another place",
+    ),
+    errno.ENXIO: ("this is a pipe, a socket or a device and not a file", "choose another name"),
     errno.ENAMETOOLONG: ("this name is too long", "choose another --out"),
 }
 
@@ -43,40 +62,112 @@ def file_sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Give the block a file beside `path` to write to; `path` becomes that file, or stays as it was if the block fails.
+def write_inside(folder: Path, name: str, data: bytes) -> None:
+    """Write a file into a folder that may come from elsewhere: whole or not at all, and into nothing else.
 
-    The file keeps its ending, because some writers add one where it is missing.
+    `name` is the file's, with or without that of a folder inside before it, which is made if it is missing. Below
+    `folder` no link is followed; one called `name` is replaced. Two writers never share a file.
+
+    Raises:
+        OSError: if the disk refuses, or something else than a folder stands where one should.
     """
-    temporary = path.with_name(f".writing-{path.name}")
+    *inner, last = name.split("/")
     try:
-        yield temporary
-        sync(temporary)
-        temporary.replace(path)
-        sync(path.parent)
+        with contextlib.ExitStack() as stack:
+            place = stack.enter_context(_folder_at(folder))
+            for part in inner:
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(part, dir_fd=place)
+                place = stack.enter_context(_folder_at(part, place))
+            _put(place, last, data)
+    except OSError as error:
+        # Names below a folder's descriptor say nothing to people.
+        error.filename = str(folder / name)
+        raise
+
+
+@contextlib.contextmanager
+def _folder_at(folder: Path | str, place: int | None = None) -> Iterator[int]:
+    """Give the descriptor of a folder; below another one, given by its descriptor, a link is no folder."""
+    follow = 0 if place is None else os.O_NOFOLLOW
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | follow, dir_fd=place)
+    except NotADirectoryError as error:
+        if place is None or not stat.S_ISLNK(os.stat(folder, dir_fd=place, follow_symlinks=False).st_mode):
+            raise
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP)) from error
+    try:
+        yield descriptor
     finally:
-        temporary.unlink(missing_ok=True)
+        os.close(descriptor)
 
 
-def sync(path: Path) -> None:
-    """Wait until a file's bytes, or a folder's names, are on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
+def _put(place: int, name: str, data: bytes) -> None:
+    temporary = f"{UNFINISHED}{secrets.token_hex(8)}"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+    descriptor = os.open(temporary, flags, 0o666, dir_fd=place)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, name, src_dir_fd=place, dst_dir_fd=place)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary, dir_fd=place)
+        raise
+    _sync(place)
+
+
+@contextlib.contextmanager
+def new_folder(out: Path) -> Iterator[Path]:
+    """Give the block a folder of its own to fill; it becomes `out`, or is removed if the block fails."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    folder = out.with_name(f"{UNFINISHED}{secrets.token_hex(8)}")
+    folder.mkdir()
+    try:
+        yield folder
+        folder.rename(out)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def append_to(path: Path, data: bytes, prepare: Callable[[BinaryIO], object] | None = None) -> None:
+    """Add bytes to a file, which is made if it is missing; `prepare` sees the open file before.
+
+    Raises:
+        OSError: if the disk refuses, or there is a link, also a hard one, a pipe or a device.
+    """
+    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
+    with os.fdopen(os.open(path, flags, 0o666), "ab") as file:
+        found = os.fstat(file.fileno())
+        if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
+            number = errno.ELOOP if stat.S_ISREG(found.st_mode) else errno.ENXIO
+            raise OSError(number, os.strerror(number), str(path))
+        if prepare is not None:
+            prepare(file)
+        file.write(data)
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until a folder's names are on the disk."""
+    with _folder_at(folder) as descriptor:
+        _sync(descriptor)
+
+
+def _sync(descriptor: int) -> None:
     try:
         os.fsync(descriptor)
     except OSError as error:
         # Some network disks cannot sync a folder; that is their own affair.
         if error.errno != errno.EINVAL:
             raise
-    finally:
-        os.close(descriptor)
 
 
 def write_json(path: Path, values: object) -> None:
     """Write plain values as JSON, whole or not at all; NaN is a ValueError."""
-    data = json_bytes(values)
-    with replacing(path) as temporary:
-        temporary.write_bytes(data)
+    write_inside(path.parent, path.name, json_bytes(values))
 
 
 def json_bytes(values: object) -> bytes:
@@ -85,18 +176,12 @@ def json_bytes(values: object) -> bytes:
 
 
 def read_json(path: Path, largest_bytes: int) -> dict[str, object]:
-    """Return the JSON object in a file that somebody else may have made.
+    """Return the JSON object in a file that anybody may have made.
 
     Raises:
         ArtifactError: if the file is missing, too large, not a JSON object or holds NaN or infinity.
     """
-    with disk_errors(path):
-        if not path.is_file():
-            raise ArtifactError("there is no such file", where=str(path), fix="give the folder that `compress` wrote")
-        with path.open("rb") as file:
-            data = file.read(largest_bytes + 1)
-    if len(data) > largest_bytes:
-        raise ArtifactError(f"the file is larger than {largest_bytes} bytes", where=str(path), fix="make it again")
+    data = read_file(path, largest_bytes, fix="give the folder that `compress` wrote")
     try:
         values = json.loads(data, parse_constant=_not_a_number, parse_float=_finite)
     # RecursionError: brackets nested a thousand deep.
@@ -126,7 +211,7 @@ def lock_folder(folder: Path) -> int:
     Raises:
         ArtifactError: if another process is in it.
     """
-    descriptor = os.open(folder, os.O_RDONLY)
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:

@@ -1,15 +1,16 @@
 """What a finished folder says of itself: the hash and size of every file in it, so that a copy can be checked."""
 
-import contextlib
 import hashlib
 import re
+import secrets
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from qface_toolkit._disk import disk_errors, file_sha256, json_bytes, read_json, replacing, sync
+from qface_toolkit._disk import UNFINISHED, disk_errors, file_sha256, json_bytes, read_json, sync_folder, write_inside
 from qface_toolkit.errors import ArtifactError
 
 MANIFEST = "manifest.json"
@@ -18,6 +19,9 @@ SIGNATURE: Literal["qface_toolkit"] = "qface_toolkit"
 
 WORK = "work/"
 """Files under this name are only needed to resume; they do not reach the finished folder."""
+
+_ADDED = ".adding-"
+"""What the name of a folder begins with that holds files on their way into the one around it."""
 
 NAME = re.compile(rf"^({WORK})?[A-Za-z0-9][A-Za-z0-9._-]*$")
 
@@ -79,40 +83,73 @@ def verify_files(folder: Path) -> Manifest:
 def add_files(folder: Path, files: Mapping[str, bytes], told: Mapping[str, Any]) -> None:
     """Write files into a finished folder, and their hashes and further keys into its manifest: all of it or nothing.
 
-    Should the machine stop between two renames, the next call of `finish_adding` makes up for it.
+    They are collected in a folder inside, whose manifest is written last: from then on they belong to the result, and
+    should the machine stop before all of them have their names, the next call of `finish_adding` gives them these.
 
     Raises:
         ArtifactError: if the disk is full or does not let us.
     """
+    finish_adding(folder)
     values = read_json(folder / MANIFEST, LARGEST_JSON_BYTES)
-    records = {name: _record_of_bytes(data).model_dump() for name, data in files.items()}
+    records = {name: record_of_bytes(data).model_dump() for name, data in files.items()}
     known = Manifest.model_validate(values).model_dump()["files"]
     values |= {**told, "files": dict(sorted((known | records).items()))}
-    # The last one written is renamed first, and the manifest last.
-    written = {MANIFEST: json_bytes(values), **files}
-    with disk_errors(folder), contextlib.ExitStack() as stack:
-        for name, data in written.items():
-            temporary = stack.enter_context(replacing(folder / name))
-            temporary.write_bytes(data)
-            sync(temporary)
+    with disk_errors(folder):
+        waiting = folder / f"{_ADDED}{secrets.token_hex(8)}"
+        waiting.mkdir()
+        try:
+            for name, data in (*files.items(), (MANIFEST, json_bytes(values))):
+                write_inside(waiting, name, data)
+            sync_folder(folder)
+        except BaseException:
+            shutil.rmtree(waiting, ignore_errors=True)
+            raise
+        _move_in(waiting, folder)
 
 
 def finish_adding(folder: Path) -> None:
-    """Give the manifest its name if `add_files` was stopped when all other files had theirs.
+    """Finish what `add_files` was stopped in if all of it was there, or else remove it; call it alone in the folder.
 
     Raises:
         ArtifactError: if the disk does not let us.
     """
-    left = folder / f".writing-{MANIFEST}"
-    if not left.is_file():
-        return
-    with disk_errors(folder), contextlib.suppress(ArtifactError, ValidationError):
-        manifest = Manifest.model_validate(read_json(left, LARGEST_JSON_BYTES))
-        if all(is_intact(folder / name, record) for name, record in manifest.files.items()):
-            left.replace(folder / MANIFEST)
+    with disk_errors(folder):
+        for left in sorted(folder.iterdir()):
+            if left.name.startswith(UNFINISHED) and not left.is_dir():
+                left.unlink()
+            elif left.name.startswith(_ADDED) and left.is_dir() and not left.is_symlink():
+                if _is_whole(left):
+                    _move_in(left, folder)
+                else:
+                    shutil.rmtree(left)
 
 
-def _record_of_bytes(data: bytes) -> FileRecord:
+def _is_whole(waiting: Path) -> bool:
+    """Tell whether the manifest got here, which comes last, and what still waits is what it says."""
+    try:
+        manifest = read_manifest(waiting)
+    except ArtifactError:
+        return False
+    names = [path.name for path in waiting.iterdir() if path.name != MANIFEST]
+    return all(name in manifest.files and _is_plain(waiting / name, manifest.files[name]) for name in names)
+
+
+def _is_plain(path: Path, record: FileRecord) -> bool:
+    return not path.is_symlink() and is_intact(path, record)
+
+
+def _move_in(waiting: Path, folder: Path) -> None:
+    """Give files that wait their names, the manifest last; a link of such a name is replaced and not followed."""
+    for name in sorted(path.name for path in waiting.iterdir() if path.name != MANIFEST):
+        (waiting / name).replace(folder / name)
+    sync_folder(folder)
+    (waiting / MANIFEST).replace(folder / MANIFEST)
+    waiting.rmdir()
+    sync_folder(folder)
+
+
+def record_of_bytes(data: bytes) -> FileRecord:
+    """Return what a file of these bytes is."""
     return FileRecord(sha256=hashlib.sha256(data).hexdigest(), size_bytes=len(data))
 
 

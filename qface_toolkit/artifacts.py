@@ -9,14 +9,23 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from qface_toolkit._disk import disk_errors, lock_folder, read_json, remove_all_but, replacing, sync, write_json
+from qface_toolkit._disk import (
+    UNFINISHED,
+    disk_errors,
+    lock_folder,
+    read_json,
+    remove_all_but,
+    sync_folder,
+    write_inside,
+    write_json,
+)
 from qface_toolkit._manifest import (
     LARGEST_JSON_BYTES,
     MANIFEST,
@@ -30,6 +39,7 @@ from qface_toolkit._manifest import (
     is_intact,
     read_manifest,
     record_of,
+    record_of_bytes,
     verify_files,
 )
 from qface_toolkit.errors import ArtifactError
@@ -134,23 +144,11 @@ class OutputFolder:
         Raises:
             ArtifactError: if the disk is full or does not let us.
         """
-        with self.writing(name) as temporary:
-            temporary.write_bytes(data)
-        return self.path(name)
-
-    @contextlib.contextmanager
-    def writing(self, name: str) -> Iterator[Path]:
-        """Give the block a path to write to, for libraries that want one; the file is there when the block ends.
-
-        Raises:
-            ArtifactError: if the disk is full or does not let us.
-        """
         path = self.path(name)
         with disk_errors(path):
-            path.parent.mkdir(exist_ok=True)
-            with replacing(path) as temporary:
-                yield temporary
-            self._unmarked[name] = record_of(path)
+            write_inside(self.partial, name, data)
+        self._unmarked[name] = record_of_bytes(data)
+        return path
 
     def done(self, step: str) -> bool:
         """Tell whether a step was done, now or before the job was resumed."""
@@ -195,6 +193,10 @@ class OutputFolder:
         return self.out
 
     def _check_out(self) -> None:
+        for place in (self.partial, self._aside):
+            if place.is_symlink():
+                fix = "remove the link, or choose another --out"
+                raise ArtifactError("this is a link where a folder of ours would stand", where=str(place), fix=fix)
         if self._aside.exists() and not self.out.exists():
             # A kill between the two renames of `_give_name`: nothing was lost, put it back.
             self._aside.rename(self.out)
@@ -235,8 +237,14 @@ class OutputFolder:
                 )
                 raise ArtifactError("the unfinished work is that of another job", where=str(self.partial), fix=fix)
             self._progress = found
-        while not all(is_intact(self.partial / name, record) for name, record in self._progress.files().items()):
+        while not all(self._is_ours(name, record) for name, record in self._progress.files().items()):
             self._progress.steps.pop()
+
+    def _is_ours(self, name: str, record: FileRecord) -> bool:
+        """Tell whether a file is what it was, and lies where it was: behind a link, there is no saying what it is."""
+        path = self.partial / name
+        linked = path.is_symlink() or (path.parent != self.partial and path.parent.is_symlink())
+        return not linked and is_intact(path, record)
 
     def _save(self) -> None:
         write_json(self.partial / PROGRESS, self._progress.model_dump(mode="json"))
@@ -253,7 +261,7 @@ class OutputFolder:
             except OSError:
                 self._aside.rename(self.out)
                 raise
-        sync(self.out.parent)
+        sync_folder(self.out.parent)
         shutil.rmtree(self._aside, ignore_errors=True)
 
 
@@ -273,7 +281,7 @@ def _read_progress(path: Path) -> _Progress:
 
 def _refuse_strangers(folder: Path) -> None:
     """Raise unless a folder is one of ours or holds nothing, so that no --force deletes somebody's home."""
-    if folder.is_dir() and all(entry.name.startswith(".writing-") for entry in folder.iterdir()):
+    if folder.is_dir() and all(entry.name.startswith(UNFINISHED) for entry in folder.iterdir()):
         return
     for name in (PROGRESS, MANIFEST):
         if (folder / name).is_file() and _is_signed(folder / name):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from qface_toolkit import cli, pipeline
+from qface_toolkit import _disk, cli, pipeline
 from qface_toolkit.models.mobilefacenet import Bottleneck, MobileFaceNetPlan, PReLUMobileFaceNet
 from qface_toolkit.pipeline import _evidence, _plan, _sensitivity, _turns, _weigh
 from qface_toolkit.sources._sets import find_set
@@ -114,14 +114,14 @@ def wait_for(process, line):
 
 def fill_disk(monkeypatch, name):
     """Let the disk be full for files of this name."""
-    write = Path.write_bytes
+    put = _disk._put
 
-    def refuse(path, data):
-        if path.name.endswith(name):
-            raise OSError(errno.ENOSPC, "No space left on device", str(path))
-        return write(path, data)
+    def refuse(place, called, data):
+        if called == name:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return put(place, called, data)
 
-    monkeypatch.setattr(Path, "write_bytes", refuse)
+    monkeypatch.setattr(_disk, "_put", refuse)
 
 
 def contents(folder: Path):

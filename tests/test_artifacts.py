@@ -201,12 +201,15 @@ def test_a_second_process_is_kept_out(out):
     assert verify_files(out)
 
 
-def test_failed_write_leaves_the_old_file_and_no_scraps(out, partial):
+def test_failed_write_leaves_the_old_file_and_no_scraps(out, partial, monkeypatch):
+    def fail(descriptor):
+        raise OSError(errno.EIO, "broken")
+
     with OutputFolder(out, fingerprint=JOB) as folder:
         folder.write("a.bin", b"old")
-        with pytest.raises(ZeroDivisionError), folder.writing("a.bin") as path:
-            path.write_bytes(b"half of the ne")
-            1 / 0  # noqa: B018
+        with monkeypatch.context() as patch, pytest.raises(ArtifactError, match="the disk says"):
+            patch.setattr(_disk.os, "fsync", fail)
+            folder.write("a.bin", b"half of the new")
         assert names(partial) == ["a.bin", "progress.json"]
         assert folder.path("a.bin").read_bytes() == b"old"
 

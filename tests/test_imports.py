@@ -25,6 +25,7 @@ LAYERS = (
     {"recipe", "artifacts", "environment"},
     {"_settings", "_manifest"},
     {"_yaml", "_disk", "_mistakes", "_memory", "registry"},
+    {"_reading"},
     {"errors"},
     {"__init__"},
 )

@@ -1,31 +1,38 @@
 """Embeddings that were computed before, so that a second question about a model costs no second run of it.
 
-A folder holds one folder for each model file, release of the runtime, preprocessing, flip and processor. In it, each
-file is a piece of at most PIECE rows: the digest of each image and its embedding. A file is written aside and
-renamed, and is named after the SHA-256 of its content: one that was damaged does not fit its name and is removed, and
-its rows are computed again. Rows are found by image, so any subset or mixture of sets reuses what is there.
+A folder holds one file for each model file, release of the runtime, preprocessing, flip and processor: a head with
+the embedding's length, and behind it records of one size, each the digest of an image, its embedding and a check of
+both. Records are only ever added, under a lock, so that several processes may use a cache. A record that is damaged
+does not fit its check and is computed again. Rows are found by image, so any subset or mixture of sets reuses what is
+there. Nothing in the file is anything but numbers, wherever the folder came from.
 """
 
+import errno
+import fcntl
 import hashlib
-import io
 import os
-import tempfile
+import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
-from qface_toolkit._disk import file_sha256
+from qface_toolkit._disk import append_to
 from qface_toolkit.environment import read_cpu
 from qface_toolkit.errors import MeasurementError
 from qface_toolkit.evaluation._base import Embedder, Rows
 
 PIECE = 1024
-_FORM = 1
-_DIGEST_BYTES = 32
+"""So many rows are kept in memory before they are written."""
+_MAGIC = b"qface embeddings 2\n\0"
+_HEAD_BYTES = len(_MAGIC) + 4
+_WIDEST = 1 << 16
+_MOST_ROWS = 1 << 24
+_DIGEST_BYTES, _CHECK_BYTES = 32, 8
 
 
 class EmbeddingCache:
@@ -37,35 +44,31 @@ class EmbeddingCache:
         Raises:
             MeasurementError: if the folder cannot be made or read.
         """
-        self._folder = folder / _key(embedder, flip)
-        self._digests: list[bytes] = []
-        self._rows: list[Rows] = []
-        with _disk_errors(self._folder):
-            self._folder.mkdir(parents=True, exist_ok=True)
-            self._pieces = _one_width([piece for path in sorted(self._folder.glob("*.npy")) for piece in _read(path)])
-        starts = [_starts(piece["digest"]) for piece in self._pieces]
-        self._ends = np.cumsum([len(piece) for piece in self._pieces], dtype=np.intp)
-        every = np.concatenate(starts) if starts else np.empty(0, np.uint64)
+        self._path = folder / f"{_key(embedder, flip)}.rows"
+        self._waiting: dict[bytes, Rows] = {}
+        with _disk_errors(self._path):
+            folder.mkdir(parents=True, exist_ok=True)
+            self._file = _opened(self._path)
+            self._width = _read_width(self._file)
+            every = np.concatenate([np.empty(0, np.uint64), *self._starts()])
         self._order = np.argsort(every, kind="stable")
         self._sorted = every[self._order]
 
     def find(self, digest: str) -> Rows | None:
         """Return the embedding of the image with this digest, float32 [D], or None."""
         wanted = bytes.fromhex(digest)
-        start = _starts(np.frombuffer(wanted, np.uint8)[None])[0]
-        for place in range(*(int(self._sorted.searchsorted(start, side)) for side in ("left", "right"))):
-            entry = self._entry(int(self._order[place]))
-            if entry["digest"].tobytes() == wanted:
-                row: Rows = np.array(entry["row"], np.float32)
+        start = int.from_bytes(wanted[:8], "little")
+        for place in range(*(int(self._sorted.searchsorted(np.uint64(start), side)) for side in ("left", "right"))):
+            row = self._row(int(self._order[place]), wanted)
+            if row is not None:
                 return row
         return None
 
     def add(self, digest: str, row: Rows) -> None:
         """Keep the embedding of an image; it is on the disk after PIECE of them, or after `flush`."""
-        self._digests.append(bytes.fromhex(digest))
         # A copy, since the caller may go on to change what was given out.
-        self._rows.append(row.copy())
-        if len(self._rows) >= PIECE:
+        self._waiting[bytes.fromhex(digest)] = row.astype("<f4")
+        if len(self._waiting) >= PIECE:
             self.flush()
 
     def flush(self) -> None:
@@ -74,73 +77,103 @@ class EmbeddingCache:
         Raises:
             MeasurementError: if the disk refuses.
         """
-        if not self._rows:
+        if not self._waiting:
             return
-        width = len(self._rows[0])
-        piece = np.empty(len(self._rows), [("digest", "u1", (_DIGEST_BYTES,)), ("row", "<f4", (width,))])
-        piece["digest"] = np.frombuffer(b"".join(self._digests), np.uint8).reshape(-1, _DIGEST_BYTES)
-        piece["row"] = self._rows
-        self._digests, self._rows = [], []
-        with _disk_errors(self._folder):
-            _write(self._folder, piece)
+        width = len(next(iter(self._waiting.values())))
+        records = [b"".join((digest, row.tobytes(), _check(digest, row))) for digest, row in self._waiting.items()]
+        self._waiting = {}
+        with _disk_errors(self._path):
+            append_to(self._path, b"".join(records), prepare=lambda file: _make_ready(file, width))
 
-    def _entry(self, place: int) -> np.void:
-        number = int(np.searchsorted(self._ends, place, side="right"))
-        # Counted from the end of its piece, so below zero.
-        entry: np.void = self._pieces[number][place - int(self._ends[number])]
-        return entry
+    def close(self) -> None:
+        """Write what was added, and let the file go.
+
+        Raises:
+            MeasurementError: if the disk refuses.
+        """
+        try:
+            self.flush()
+        finally:
+            if self._file is not None:
+                self._file.close()
+
+    def _starts(self) -> Iterator[npt.NDArray[np.uint64]]:
+        """Yield the first eight bytes of each record's digest as numbers."""
+        if self._file is None or not self._width:
+            return
+        size, left = _record_bytes(self._width), _MOST_ROWS
+        while left > 0:
+            block = self._file.read(min(PIECE, left) * size)
+            whole = np.frombuffer(block, np.uint8)[: len(block) // size * size].reshape(-1, size)
+            if not len(whole):
+                return
+            yield np.ascontiguousarray(whole[:, :8]).view("<u8")[:, 0].astype(np.uint64)
+            left -= len(whole)
+
+    def _row(self, place: int, wanted: bytes) -> Rows | None:
+        """Return the embedding in a record, if it is whole and of the image with this digest."""
+        if self._file is None:
+            return None
+        size = _record_bytes(self._width)
+        with _disk_errors(self._path):
+            record = os.pread(self._file.fileno(), size, _HEAD_BYTES + place * size)
+        row = np.frombuffer(record[_DIGEST_BYTES : size - _CHECK_BYTES], "<f4") if len(record) == size else None
+        if row is None or record[:_DIGEST_BYTES] != wanted or record[-_CHECK_BYTES:] != _check(wanted, row):
+            return None
+        return row.astype(np.float32)
 
 
 def _key(embedder: Embedder, flip: bool) -> str:
     # Processors of other features run other integer kernels, whose sums may saturate.
-    facts = (_FORM, embedder.sha256, embedder.runtime, sorted(asdict(embedder.spec).items()), flip, read_cpu())
+    facts = (embedder.sha256, embedder.runtime, sorted(asdict(embedder.spec).items()), flip, read_cpu())
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:32]
 
 
-def _starts(digests: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint64]:
-    """Return the first eight bytes of each digest, uint8 [N, 32], as a number."""
-    return np.ascontiguousarray(digests[:, :8]).view("<u8")[:, 0].astype(np.uint64)
+def _record_bytes(width: int) -> int:
+    return _DIGEST_BYTES + 4 * width + _CHECK_BYTES
 
 
-def _read(path: Path) -> Iterator[npt.NDArray[np.void]]:
-    """Give the piece that a file holds, left on the disk until it is looked at; nothing if the file is damaged."""
-    try:
-        if file_sha256(path) != path.stem:
-            raise ValueError
-        piece = np.load(path, mmap_mode="r", allow_pickle=False)
-        if piece.dtype.names != ("digest", "row") or piece["digest"].shape[1:] != (_DIGEST_BYTES,):
-            raise ValueError
-    except (ValueError, EOFError, FileNotFoundError):
-        # Another process may have removed it first.
-        path.unlink(missing_ok=True)
+def _check(digest: bytes, row: Rows) -> bytes:
+    return hashlib.sha256(digest + row.tobytes()).digest()[:_CHECK_BYTES]
+
+
+def _opened(path: Path) -> BinaryIO | None:
+    """Return the cache's file for reading, None if there is none yet; whatever else has its name is an OSError."""
+    with suppress(FileNotFoundError):
+        file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb")
+        if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            return file
+        file.close()
+        raise OSError(errno.ENXIO, "a pipe or a device stands there")
+    return None
+
+
+def _read_width(file: BinaryIO | None) -> int:
+    """Return how many numbers each row has, 0 if the head is missing or damaged."""
+    head = b"" if file is None else file.read(_HEAD_BYTES)
+    width = int.from_bytes(head[len(_MAGIC) :], "little") if len(head) == _HEAD_BYTES else 0
+    return width if head.startswith(_MAGIC) and width <= _WIDEST else 0
+
+
+def _make_ready(file: BinaryIO, width: int) -> None:
+    """Bring the file into a state in which records of this width can be added, and keep other processes from it.
+
+    The lock ends when the file is closed. Half a record of a process that was killed is cut off.
+    """
+    fcntl.flock(file, fcntl.LOCK_EX)
+    head = _MAGIC + width.to_bytes(4, "little")
+    if os.pread(file.fileno(), _HEAD_BYTES, 0) != head:
+        file.truncate(0)
+        file.write(head)
         return
-    yield piece
-
-
-def _one_width(pieces: list[npt.NDArray[np.void]]) -> list[npt.NDArray[np.void]]:
-    return [piece for piece in pieces if piece["row"].shape[1:] == pieces[0]["row"].shape[1:]]
-
-
-def _write(folder: Path, piece: npt.NDArray[np.void]) -> None:
-    stream = io.BytesIO()
-    np.save(stream, piece, allow_pickle=False)
-    data = stream.getvalue()
-    descriptor, name = tempfile.mkstemp(prefix=".writing-", dir=folder)
-    temporary = Path(name)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(folder / f"{hashlib.sha256(data).hexdigest()}.npy")
-    finally:
-        temporary.unlink(missing_ok=True)
+    records = os.fstat(file.fileno()).st_size - _HEAD_BYTES
+    file.truncate(_HEAD_BYTES + records // _record_bytes(width) * _record_bytes(width))
 
 
 @contextmanager
-def _disk_errors(folder: Path) -> Iterator[None]:
+def _disk_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
         what = f"the cache of embeddings cannot be used: {error.strerror or error}"
-        raise MeasurementError(what, where=str(folder), fix="give another folder, or none") from error
+        raise MeasurementError(what, where=str(path), fix="give another folder, or none") from error

@@ -84,7 +84,7 @@ def stream_embeddings(
     finally:
         # What was computed before an error, or before the caller stopped, need not be computed again.
         if store is not None:
-            store.flush()
+            store.close()
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from qface_toolkit._disk import disk_errors, replacing
+from qface_toolkit._disk import append_to, disk_errors, write_inside
 from qface_toolkit.gate.verdict import Verdict
 
 
@@ -17,11 +17,9 @@ def write_page(path: Path, page: bytes, *, append: bool = False) -> None:
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         if append:
-            with path.open("ab") as file:
-                file.write(page)
-            return
-        with replacing(path) as temporary:
-            temporary.write_bytes(page)
+            append_to(path, page)
+        else:
+            write_inside(path.parent, path.name, page)
 
 
 def verdict_values(verdict: Verdict) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 from torch import nn
 
 from qface_toolkit.artifacts import OutputFolder
@@ -33,7 +34,7 @@ from qface_toolkit.pipeline._simulate import Model, Simulates
 from qface_toolkit.quantize.model import QuantizedModel, description, load_quantized, new_model, weights_bytes
 from qface_toolkit.quantize.plan import ONNX
 from qface_toolkit.quantize.simulated import SimulatedModel, load_simulation, simulation_bytes
-from qface_toolkit.report import Report, write_report
+from qface_toolkit.report import Report, report_bytes
 from qface_toolkit.report.schema import StepTime
 from qface_toolkit.sources import Crop, Manifest, pixel_sha256
 from qface_toolkit.sources._contact_sheet import contact_sheet
@@ -125,8 +126,7 @@ class _Run:
                 images = named.open(model=self.job.model)
                 crops = np.stack([_counted(images.crop(i), progress, i, len(images)) for i in range(len(images))])
                 self.folder.write("work/crops.npy", _npy(crops))
-                with self.folder.writing(SHEET) as path:
-                    contact_sheet(crops[:64]).save(path)
+                self.folder.write(SHEET, _png(contact_sheet(crops[:64])))
         if progress is None:
             crops = np.load(io.BytesIO(self.folder.path("work/crops.npy").read_bytes()), allow_pickle=False)
         return crops, named.manifest(pixel_sha256(crops), self.job.model)
@@ -212,8 +212,7 @@ class _Run:
         report = collect_evidence(self.job, self.folder.path, model, manifest, self.seconds(), progress)
         steps = (*report.steps, StepTime(name="measure", seconds=time.perf_counter() - started))
         report = report.model_copy(update={"steps": steps})
-        with self.folder.writing(REPORT) as path:
-            write_report(report, path)
+        self.folder.write(REPORT, report_bytes(report))
         for name, page in report_pages(report, self.folder.path(SHEET).read_bytes()).items():
             self.folder.write(name, page)
         return report
@@ -222,6 +221,12 @@ class _Run:
 def _counted(crop: Crop, progress: Progress, index: int, count: int) -> Crop:
     progress(index + 1, count)
     return crop
+
+
+def _png(picture: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def _npy(array: Crop) -> bytes:

@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from qface_toolkit._disk import disk_errors, replacing
+from qface_toolkit._disk import disk_errors, write_inside
 from qface_toolkit.errors import ArtifactError
 
 
@@ -34,6 +34,5 @@ def write_together(contents: Mapping[str, bytes], folder: Path, *, force: bool) 
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         for name in reversed(list(contents)):
-            with replacing(folder / name) as path:
-                path.write_bytes(contents[name])
+            write_inside(folder, name, contents[name])
     return tuple(folder / name for name in contents)

@@ -4,7 +4,7 @@ from qface_toolkit.report._evaluation import Evaluation, read_evaluation
 from qface_toolkit.report.evaluation import render_evaluation, render_suite
 from qface_toolkit.report.inspection import inspection_values, render_inspection
 from qface_toolkit.report.markdown import to_markdown
-from qface_toolkit.report.schema import Report, read_report, write_report
+from qface_toolkit.report.schema import Report, read_report, report_bytes, write_report
 from qface_toolkit.report.sensitivity import render_sensitivity
 from qface_toolkit.report.terminal import render
 from qface_toolkit.report.verdicts import render_verdicts, verdict_values
@@ -23,5 +23,6 @@ __all__ = [
     "render_verdicts",
     "to_markdown",
     "verdict_values",
+    "report_bytes",
     "write_report",
 ]

@@ -3,6 +3,7 @@
 Rates lie in 0..1, thresholds are cosines. A figure with an interval was found again for people drawn anew.
 """
 
+import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -245,7 +246,7 @@ def read_evaluation(path: Path) -> Evaluation:
         what = f"this evaluation has schema version {version!r}; version {EVALUATION_VERSION} is known"
         raise ArtifactError(what, where=str(path), fix="evaluate again with `qface evaluate`")
     try:
-        return Evaluation.model_validate_json(path.read_bytes(), strict=True)
+        return Evaluation.model_validate_json(json.dumps(values), strict=True)
     except ValidationError as error:
         found = [f"\n  {'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()[:10]]
         what = f"this is not a whole evaluation:{''.join(found)}"

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from qface_toolkit._disk import read_json, write_json
+from qface_toolkit._disk import json_bytes, read_json, write_inside
 from qface_toolkit.environment import Environment
 from qface_toolkit.errors import ArtifactError
 from qface_toolkit.measure.latency import Latency
@@ -257,9 +257,14 @@ class Report(Block):
         return self
 
 
+def report_bytes(report: Report) -> bytes:
+    """Return a report as the JSON that `read_report` reads."""
+    return json_bytes(report.model_dump(mode="json"))
+
+
 def write_report(report: Report, path: Path) -> None:
     """Write a report as JSON, whole or not at all."""
-    write_json(path, report.model_dump(mode="json"))
+    write_inside(path.parent, path.name, report_bytes(report))
 
 
 def read_report(path: Path) -> Report:

@@ -1,18 +1,18 @@
 """Named calibration sets: everything that fixes a set's pixels in one small file, and the writing of a set to disk."""
 
 import hashlib
-import json
-import shutil
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import yaml
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from qface_toolkit._disk import disk_errors, new_folder, write_json
+from qface_toolkit._yaml import read_text, read_yaml
 from qface_toolkit.errors import ArtifactError, CalibrationError, QFaceError, RecipeError
 from qface_toolkit.registry import unknown_name
 from qface_toolkit.sources._base import SOURCES, Crop, ImageSet, Manifest, Source
@@ -105,19 +105,12 @@ def find_set(name_or_path: str) -> NamedSet:
         if name_or_path not in set_names():
             raise unknown_name("calibration set", name_or_path, set_names())
         path = _folder() / f"{name_or_path}.yaml"
-    return read_set(_yaml(path), where=str(path))
+    return read_set(read_yaml(read_text(path), where=str(path)), where=str(path))
 
 
 def _folder() -> Path:
     inside = PACKAGE / "calibration"
     return inside if inside.is_dir() else PACKAGE.parent / "calibration"
-
-
-def _yaml(path: Path) -> object:
-    try:
-        return yaml.safe_load(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise RecipeError(f"the calibration set cannot be read: {error}", where=str(path)) from error
 
 
 def read_set(values: object, *, where: str) -> NamedSet:
@@ -166,28 +159,21 @@ def write_set(
         ArtifactError: if `out` exists or cannot be written.
         CalibrationError: if the images cannot be had.
     """
-    if out.exists():
+    if os.path.lexists(out):
         raise ArtifactError("the output folder exists", where=str(out), fix="give another one or remove it")
     used = named_set.with_(count, seed)
     images = used.open(model=model)
-    partial = out.with_name(out.name + ".partial")
-    try:
-        shutil.rmtree(partial, ignore_errors=True)
-        (partial / "images").mkdir(parents=True)
-        sha256 = _write_images(images, partial, progress)
+    with disk_errors(out), new_folder(out) as folder:
+        sha256 = _write_images(images, folder, progress)
         manifest = _checked(used.manifest(sha256, model), named_set.checksum if used == named_set else None)
-        (partial / "manifest.json").write_text(json.dumps(manifest.as_json(), indent=2) + "\n", "utf-8")
-        partial.rename(out)
-    except OSError as error:
-        raise ArtifactError(f"the set cannot be written: {error.strerror or error}", where=str(out)) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        write_json(folder / "manifest.json", manifest.as_json())
     return manifest
 
 
 def _write_images(images: ImageSet, folder: Path, progress: Callable[[int, int], None]) -> str:
     """Write every image and the contact sheet, and return the SHA-256 of the pixels."""
     digest, shown = hashlib.sha256(), []
+    (folder / "images").mkdir()
     for index in range(len(images)):
         crop = images.crop(index)
         digest.update(np.ascontiguousarray(crop).tobytes())
