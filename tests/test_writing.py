@@ -11,8 +11,8 @@ import pytest
 from qface_toolkit import _disk
 from qface_toolkit._manifest import add_files, finish_adding, read_manifest, verify_files
 from qface_toolkit.artifacts import OutputFolder
-from qface_toolkit.gate import write_page
 from qface_toolkit.errors import ArtifactError
+from qface_toolkit.gate import write_page
 from qface_toolkit.pipeline._writing import write_together
 from qface_toolkit.sources import write_set
 from qface_toolkit.sources._sets import NamedSet
