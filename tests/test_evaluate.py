@@ -136,7 +136,7 @@ def test_a_model_alone(qface, result, faces):
 def test_embeddings_are_kept_for_the_next_time(result, faces, tmp_path):
     protocol = Protocol(faces=faces / "people", draws=20)
     first = evaluate(result, protocol, cache=tmp_path / "cache")
-    assert list((tmp_path / "cache").rglob("*.npy"))
+    assert list((tmp_path / "cache").glob("*.rows"))
     again = evaluate(result, protocol, cache=tmp_path / "cache")
     assert first.figures == again.figures
     assert first.paired == again.paired
