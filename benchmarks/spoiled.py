@@ -8,9 +8,10 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from qface_toolkit._disk import file_sha256
+from qface_toolkit._disk import file_sha256, json_bytes
+from qface_toolkit._manifest import add_files
 from qface_toolkit.backends import BACKENDS
-from qface_toolkit.report import Report, read_report, write_report
+from qface_toolkit.report import Report, read_report
 from qface_toolkit.report.inspection import fusion_figures
 from qface_toolkit.report.schema import ArtifactFigures
 
@@ -26,7 +27,7 @@ def spoil_file(result: Path, out: Path, change: Callable[[onnx.ModelProto], None
     file = out / ARTIFACT
     model = onnx.load(file)
     change(model)
-    file.write_bytes(model.SerializeToString())
+    add_files(out, {ARTIFACT: model.SerializeToString()}, {})
     _report(out, _figures(file))
     return out
 
@@ -55,9 +56,8 @@ def _report(folder: Path, changes: dict[str, object]) -> None:
         return artifact.model_copy(update=changes) if artifact.name == ARTIFACT else artifact
 
     artifacts = tuple(changed(one) for one in report.artifacts)
-    write_report(
-        Report.model_validate(report.model_copy(update={"artifacts": artifacts}).model_dump()), folder / "report.json"
-    )
+    told = Report.model_validate(report.model_copy(update={"artifacts": artifacts}).model_dump())
+    add_files(folder, {"report.json": json_bytes(told.model_dump(mode="json"))}, {})
 
 
 def slower(layers: int) -> Callable[[onnx.ModelProto], None]:

@@ -116,13 +116,16 @@ def test_update_writes_a_small_baseline_that_names_no_place(qface, result, tmp_p
     assert (found.commands, found.parity, found.sensitivity) == ((), None, None)
     assert found.artifacts[0].latency == read_report(result / "report.json").artifacts[0].latency
     code, out, _ = qface("check", result, "--baseline", place, "--update", "--json")
-    assert (code, json.loads(out)) == (0, {"outcome": "updated", "baseline": str(place)})
+    assert (code, json.loads(out)) == (
+        0,
+        {"outcome": "updated", "baseline": str(place), "check": f"qface check {result} --baseline {place}"},
+    )
 
 
-def test_update_keeps_the_evaluation(qface, result, tmp_path, monkeypatch):
-    folder = shutil.copytree(result, tmp_path / "copy")
-    environment = json.loads((result / "report.json").read_text())["environment"]
-    model = {"name": INT8, "sha256": "c" * 64, "runtime": "ort", "embedding_size": 32}
+def write_evaluation(folder, sha256):
+    """Write an evaluation beside a result's report, as though it were of the file with this hash."""
+    environment = json.loads((folder / "report.json").read_text())["environment"]
+    model = {"name": INT8, "sha256": sha256, "runtime": "ort", "embedding_size": 32}
     data = {"kind": "drawings", "name": "x", "images": 1, "sha256": "e" * 64}
     whole = {
         "schema_version": 1,
@@ -133,10 +136,56 @@ def test_update_keeps_the_evaluation(qface, result, tmp_path, monkeypatch):
         "environment": environment,
     }
     (folder / "evaluation.json").write_text(json.dumps(whole))
+
+
+def test_update_takes_the_evaluation_along(qface, result, tmp_path):
+    folder = shutil.copytree(result, tmp_path / "copy")
+    write_evaluation(folder, _sha(result / INT8))
     assert qface("check", folder, "--baseline", tmp_path / "b.json", "--update")[0] == 0
     assert json.loads((tmp_path / "b.evaluation.json").read_text())["data"]["kind"] == "drawings"
-    code, out, _ = qface("check", result, "--baseline", tmp_path / "b.json", "--set", "latency_growth=null")
+    compared = ("check", result, "--baseline", tmp_path / "b.json", "--set", "latency_growth=null")
+    code, out, _ = qface(*compared)
     assert (code, "the baseline has an evaluation" in " ".join(out.split())) == (0, True)
+    assert out.startswith("PASSED, BUT 1 FIGURE WAS NOT LOOKED AT: ")
+    assert qface(*compared, "--strict")[0] == 1
+    # It is of these very files, so a new baseline keeps it.
+    assert qface("check", result, "--baseline", tmp_path / "b.json", "--update")[0] == 0
+    assert (tmp_path / "b.evaluation.json").is_file()
+
+
+def test_update_loses_no_evaluation_unless_forced(qface, result, tmp_path):
+    folder, place = shutil.copytree(result, tmp_path / "copy"), tmp_path / "b.json"
+    write_evaluation(folder, "c" * 64)
+    code, _, err = qface("check", folder, "--baseline", place, "--update")
+    assert (code, "its evaluation is that of another file" in err, place.exists()) == (1, True, False)
+    assert qface("check", result, "--baseline", place, "--update")[0] == 0
+    (folder / "evaluation.json").rename(tmp_path / "b.evaluation.json")
+    code, _, err = qface("check", result, "--baseline", place, "--update")
+    assert (code, "qface evaluate" in err, "--synthetic" in err, "--force" in err) == (1, True, True, True)
+    assert (tmp_path / "b.evaluation.json").is_file()
+    assert qface("check", result, "--baseline", place, "--update", "--force")[0] == 0
+    assert not (tmp_path / "b.evaluation.json").exists()
+
+
+def test_the_first_line_and_the_exit_code_tell_what_a_lone_report_leaves_open(qface, result, baseline, tmp_path):
+    report = shutil.copy(result / "report.json", tmp_path / "elsewhere.json")
+    alone = ("check", report, "--baseline", baseline, "--set", "latency_growth=null")
+    code, out, _ = qface(*alone)
+    assert (code, out.startswith("PASSED, BUT 1 FIGURE WAS NOT LOOKED AT: ")) == (0, True)
+    code, out, _ = qface(*alone, "--strict", "--json")
+    told = json.loads(out)
+    assert (code, told["outcome"], told["total"] - told["compared"]) == (1, "failed", 1)
+    assert [one["artifact"] for one in told["skipped"]] == ["all files"]
+    code, out, err = qface(*alone, "--measure")
+    assert (code, out, "no files beside this report to measure" in err) == (1, "", True)
+
+
+def test_a_float_file_in_the_place_of_int8_fails_without_measuring(qface, result, baseline, tmp_path):
+    copy = shutil.copytree(result, tmp_path / "copy")
+    shutil.copy(copy / "float.onnx", copy / INT8)
+    code, out, _ = qface("check", copy, "--baseline", baseline)
+    assert (code, out.startswith("FAILED: ")) == (1, True)
+    assert f"FAILED: {INT8}: it is not the file that the manifest speaks of" in " ".join(out.split())
 
 
 def another_model(found):
@@ -257,12 +306,15 @@ def quickly(monkeypatch):
 def test_a_baseline_that_was_measured_among_other_files_is_not_compared(qface, result, baseline, quickly):
     code, out, err = qface("check", result, "--baseline", baseline, "--measure", "--json")
     (found,) = [one for one in json.loads(out)["findings"] if one["figure"] == "latency_ratio"]
-    assert (code, err, found["outcome"]) == (0, "", "not comparable")
-    assert "--update --measure the baseline" in found["said"]
+    assert (code, err, found["outcome"]) == (0, "", "not looked at")
+    assert "make the baseline anew with --update --measure" in found["said"]
 
 
 def test_measure_compares_the_files_beside_the_report(qface, result, baseline, quickly):
-    assert qface("check", result, "--baseline", baseline, "--measure", "--update")[0] == 0
+    code, out, _ = qface("check", result, "--baseline", baseline, "--measure", "--update")
+    assert (code, out.splitlines()[-1]) == (0, f"qface check {result} --baseline {baseline} --measure")
+    code, out, _ = qface("check", result, "--baseline", baseline)
+    assert (code, "add --measure to this check" in " ".join(out.split())) == (0, True)
     code, out, err = qface("check", result, "--baseline", baseline, "--measure", "--set", "latency_growth=9", "--json")
     (found,) = [one for one in json.loads(out)["findings"] if one["figure"] == "latency_ratio"]
     assert (code, err, found["outcome"]) == (0, "", "passed")
@@ -285,7 +337,7 @@ def test_measure_runs_no_file_that_the_report_does_not_speak_of(qface, result, b
     model.doc_string = "another"
     (copy / INT8).write_bytes(model.SerializeToString())
     code, out, err = qface("check", copy, "--baseline", baseline, "--measure")
-    assert (code, out, "not the one that the report speaks of" in err) == (1, "", True)
+    assert (code, "the file is not the one that the report speaks of" in " ".join(out.split())) == (1, True)
 
 
 def test_measure_without_a_file_compares_the_rest(qface, result, baseline, tmp_path, quickly):
@@ -293,10 +345,14 @@ def test_measure_without_a_file_compares_the_rest(qface, result, baseline, tmp_p
     (copy / INT8).unlink()
     code, out, _ = qface("check", copy, "--baseline", baseline, "--measure", "--json")
     (found,) = [one for one in json.loads(out)["findings"] if one["figure"] == "latency_ratio"]
-    assert (code, found["outcome"], "not beside the report" in found["said"]) == (0, "not comparable", True)
+    assert (code, found["outcome"], "not beside the report" in found["said"]) == (1, "not looked at", True)
     (copy / "float.onnx").unlink()
-    code, out, err = qface("check", copy, "--baseline", baseline, "--measure")
-    assert (code, out, "no float model beside the report" in err) == (1, "", True)
+    code, out, _ = qface("check", copy, "--baseline", baseline, "--measure", "--json")
+    told = json.loads(out)
+    assert (code, {one["artifact"] for one in told["findings"] if one["outcome"] == "failed"}) == (
+        1,
+        {INT8, "float.onnx"},
+    )
 
 
 def test_measure_follows_no_name_out_of_the_folder(qface, result, baseline, tmp_path, quickly):

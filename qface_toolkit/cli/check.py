@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,10 +23,10 @@ SUMMARY = "GITHUB_STEP_SUMMARY"
 @click.option("--budgets", type=PATH, metavar="FILE", help="YAML: what each figure may lose.")
 @set_option("One budget, such as latency_growth=0.1.", metavar="BUDGET=VALUE")
 @click.option("--measure", is_flag=True, help="Measure the latency anew, of the files beside REPORT; under a minute.")
-@click.option("--strict", is_flag=True, help="Fail too if the machine was too busy to tell.")
+@click.option("--strict", is_flag=True, help="Fail too on every figure that was not compared.")
 @click.option("--junit", type=PATH, metavar="FILE", help="Write JUnit XML.")
 @click.option("--update", is_flag=True, help="Make REPORT the baseline: write it to BASE.")
-@force_option("With --update: even if BASE is that of another model.")
+@force_option("With --update: even if BASE is another model's, or loses its evaluation.")
 @voice_options
 def check(
     report: Path,
@@ -42,8 +43,9 @@ def check(
 ) -> int:
     """Compare REPORT (report.json or a result's folder) with a baseline, and fail if it lost more than its budgets.
 
-    Exit code 1 if a figure is over its budget. Where the machine was too busy to judge a latency, a warning and 0, or
-    1 with --strict. Another kind of CPU: latencies are not compared, all else is.
+    Exit code 1 if a figure is over its budget, or a file is not the one that was measured. The first line says how many
+    figures were not looked at, and the last ones why: without --measure, on another kind of CPU, without an evaluation
+    like the baseline's, or because the machine was too busy to tell. With --strict each of these fails.
 
     \b
     qface check demo-out --baseline baseline.json --update --measure
@@ -75,13 +77,16 @@ def _measured(judged: "Judged", quiet: bool) -> "Timing":
 
 
 def _update(judged: "Judged", place: Path, timing: "Timing | None", force: bool, as_json: bool, quiet: bool) -> int:
-    from qface_toolkit.gate import update_baseline
+    from qface_toolkit.gate import evaluation_beside, update_baseline
 
     path = update_baseline(judged, place, timing, force=force)
+    given = [str(judged.folder or judged.path), "--baseline", str(path), *(["--measure"] if timing else [])]
+    command = shlex.join(["qface", "check", *given])
     if as_json:
-        click.echo(json.dumps({"outcome": "updated", "baseline": str(path)}))
+        click.echo(json.dumps({"outcome": "updated", "baseline": str(path), "check": command}))
     elif not quiet:
-        click.echo(f"The baseline is now {path}")
+        told = " and ".join(map(str, (path, *filter(Path.is_file, [evaluation_beside(path)]))))
+        click.echo(f"The baseline is now {told}; commit it, and compare with it by\n{command}")
     return 0
 
 
@@ -89,11 +94,11 @@ def _publish(verdict: "Verdict", model: str, junit: Path | None, as_json: bool, 
     from qface_toolkit.gate import render, to_junit, to_markdown, verdict_values, write_page
 
     if junit:
-        write_page(junit, to_junit(verdict, strict=verdict.strict))
+        write_page(junit, to_junit(verdict))
     if os.environ.get(SUMMARY):
         write_page(Path(os.environ[SUMMARY]), to_markdown(verdict, model).encode(), append=True)
     if as_json:
         click.echo(json.dumps(verdict_values(verdict)))
     else:
         show(render(verdict))
-    warn((one.said for one in verdict.of("inconclusive")), quiet)
+    warn((f"{one.artifact}: {one.said}" for one in verdict.of("inconclusive")), quiet)

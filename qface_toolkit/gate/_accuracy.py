@@ -1,57 +1,95 @@
 """Accuracy against the baseline's: the verification in both reports, and the evaluations that lie beside both."""
 
-from collections.abc import Iterator
+import shlex
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 from qface_toolkit.gate._figures import fallen
 from qface_toolkit.gate.baseline import Judged
-from qface_toolkit.gate.verdict import Finding
+from qface_toolkit.gate.verdict import Finding, Outcome
 from qface_toolkit.report import Evaluation
 from qface_toolkit.report.schema import VerificationFigures
 
-EVALUATED = "evaluation"
+EVALUATED, VERIFIED = "evaluation", "verification"
+_SETS = {
+    "drawings": ["--synthetic"],
+    "people": ["--faces", "DIR"],
+    "pairs": ["--pairs", "FILE"],
+    "ijb": ["--ijb", "DIR"],
+}
 
 
 def accuracy_findings(report: Judged, baseline: Judged, budget: float | None) -> Iterator[Finding]:
     """Return the findings on every rate that both have on the same images."""
-    if budget is None:
-        return
-    yield from _verified(report, baseline, budget)
-    if baseline.evaluation is None:
-        return
-    if report.evaluation is None:
-        said = "the baseline has an evaluation and this report none beside it; run qface evaluate --out there"
-        yield Finding(EVALUATED, "accuracy", "not comparable", said)
-        return
-    yield from _evaluated(report.evaluation, baseline.evaluation, budget)
+    if budget is not None:
+        yield from _verified(report, baseline, budget)
+        yield from _evaluations(report, baseline, budget)
 
 
 def _verified(report: Judged, baseline: Judged, budget: float) -> Iterator[Finding]:
     now, before = report.report.verification, baseline.report.verification
-    if before is None:
+    if now is None and before is None:
         return
-    if now is None or now.protocol != before.protocol:
+    if now is None or before is None or now.protocol != before.protocol:
         said = "the two reports were not verified on the same images"
-        yield Finding("verification", "accuracy", "not comparable", said)
+        yield Finding(VERIFIED, "accuracy", "not comparable", said)
         return
-    for name in before.artifacts.keys() & now.artifacts.keys():
-        here, there = _rates(now.artifacts[name]), _rates(before.artifacts[name])
-        for figure in sorted(here.keys() & there.keys()):
-            yield fallen(name, figure, here[figure], there[figure], budget)
+    there = {one.name for one in report.report.artifacts}
+    for name, figures in before.artifacts.items():
+        if name in now.artifacts:
+            yield from _fallen(name, _rates(now.artifacts[name]), _rates(figures), budget)
+        elif name in there:
+            yield Finding(name, "accuracy", "not looked at", "its accuracy on drawings is in the baseline alone")
+
+
+def _fallen(name: str, now: Mapping[str, float], before: Mapping[str, float], budget: float) -> Iterator[Finding]:
+    """Return the findings on every rate of the baseline's, and of those that it lacks."""
+    for figure in sorted({*now, *before}):
+        if figure in now and figure in before:
+            yield fallen(name, figure, now[figure], before[figure], budget)
+            continue
+        said = f"this rate is in {'this report' if figure in now else 'the baseline'} alone"
+        yield Finding(name, figure, "not comparable", said, now.get(figure), before.get(figure))
 
 
 def _rates(figures: VerificationFigures) -> dict[str, float]:
     return {"pair_accuracy": figures.pair_accuracy, **{f"tar {far}": rate for far, rate in figures.tar.items()}}
 
 
-def _evaluated(now: Evaluation, before: Evaluation, budget: float) -> Iterator[Finding]:
-    same = (now.data.kind, now.data.sha256, now.flip) == (before.data.kind, before.data.sha256, before.flip)
-    if not same or now.model.name != before.model.name:
-        said = "the two evaluations are not of one file on one set of images"
+def _evaluations(report: Judged, baseline: Judged, budget: float) -> Iterator[Finding]:
+    now, before = report.evaluation, baseline.evaluation
+    if now is None and before is None:
+        return
+    if now is None or before is None:
+        yield Finding(EVALUATED, "accuracy", *_only_one(report.folder, before))
+        return
+    if not report.has(now.model):
+        said = f"this evaluation is not of this report's {now.model.name}; {how_to_evaluate(now, report.folder)}"
+        yield Finding(EVALUATED, "accuracy", "failed", said)
+        return
+    if _what(now) != _what(before):
+        said = f"the two evaluations are not of one file on one set of images; {how_to_evaluate(before, report.folder)}"
         yield Finding(EVALUATED, "accuracy", "not comparable", said)
         return
-    here, there = _all_rates(now), _all_rates(before)
-    for figure in sorted(here.keys() & there.keys()):
-        yield fallen(now.model.name, figure, here[figure], there[figure], budget)
+    yield from _fallen(now.model.name, _all_rates(now), _all_rates(before), budget)
+
+
+def _only_one(folder: Path | None, before: Evaluation | None) -> tuple[Outcome, str]:
+    if before is None:
+        return "not comparable", "this report has an evaluation, the baseline none; --update takes it along"
+    return "not looked at", f"the baseline has an evaluation, this report none; {how_to_evaluate(before, folder)}"
+
+
+def _what(found: Evaluation) -> tuple[str, str, str, bool]:
+    return found.model.name, found.data.kind, found.data.sha256, found.flip
+
+
+def how_to_evaluate(like: Evaluation, folder: Path | None) -> str:
+    """Return how to make a result's evaluation on the set of another one."""
+    place = str(folder or "RESULT")
+    given = [*_SETS[like.data.kind], "--flip" if like.flip else "--no-flip", "--out", place, "--force"]
+    told = f"run `{shlex.join(['qface', 'evaluate', place, *given])}`"
+    return f"{told} (the baseline's was made by `{like.command}`)" if like.command else told
 
 
 def _all_rates(found: Evaluation) -> dict[str, float]:

@@ -1,19 +1,26 @@
 """The finding on an artifact's latency: what it is compared by, whether it can be, and what its interval says."""
 
+from collections.abc import Iterable, Iterator
+
 from qface_toolkit.gate.timing import FAST_ARTIFACT, FLOAT_ARTIFACT, Timing, other_machine
-from qface_toolkit.gate.verdict import Finding, Outcome
+from qface_toolkit.gate.verdict import Finding, Outcome, Unchecked
 from qface_toolkit.measure.time_ratio import Interval, Ratio, growth, time_ratio
 from qface_toolkit.report.schema import ArtifactFigures
 
 FIGURE = "latency_ratio"
+NOT_MEASURED = "it was not measured"
 
 
-def latency_finding(artifact: ArtifactFigures, now: Timing, before: Timing, budget: float) -> Finding:
-    """Return whether an artifact became slower beside the float model than a budget allows."""
+def latency_finding(artifact: ArtifactFigures, now: Timing, before: Timing, budget: float) -> Finding | None:
+    """Return whether an artifact became slower beside float than a budget allows, or None if it was never timed."""
     name = artifact.name
-    reason = _not_comparable(artifact, now, before)
-    if reason is not None:
-        return Finding(name, FIGURE, "not comparable", f"latency: {reason}")
+    if name not in now.files and name not in before.files:
+        return None
+    outcome, reason = _not_compared(artifact, now, before)
+    if reason:
+        return Finding(name, FIGURE, outcome, f"latency: {reason}")
+    if now.hashes[name] == before.hashes[name] and now.files[name] == before.files[name]:
+        return Finding(name, FIGURE, "passed", "the file and its measurement are the baseline's own")
     reference = _reference(artifact, now, before)
     here, there = (_ratio(name, artifact.runtime, reference, one) for one in (now, before))
     if here is None or there is None:
@@ -23,19 +30,40 @@ def latency_finding(artifact: ArtifactFigures, now: Timing, before: Timing, budg
     return _judged(name, reference or f"the float model in {artifact.runtime}", here, there, budget)
 
 
-def _not_comparable(artifact: ArtifactFigures, now: Timing, before: Timing) -> str | None:
+def never_timed(now: Timing, before: Timing, names: Iterable[str]) -> Iterator[Unchecked]:
+    """Return the files of these names whose latency neither report has, those of one reason together."""
+    reasons: dict[str, list[str]] = {}
+    for name in names:
+        if name not in now.files and name not in before.files:
+            reasons.setdefault(before.missing.get(name, NOT_MEASURED), []).append(name)
+    for reason, found in reasons.items():
+        yield Unchecked(f"latency of {', '.join(found)}", f"the baseline has none: {reason}")
+
+
+def _not_compared(artifact: ArtifactFigures, now: Timing, before: Timing) -> tuple[Outcome, str]:
+    """Return why two latencies are not compared, and whether they could be; the reason is empty if they are."""
     name, runtime = artifact.name, artifact.runtime
     here, there = now.files.get(name), before.files.get(name)
-    if here is None or there is None:
-        side, timing = ("this report", now) if here is None else ("the baseline", before)
-        return f"{side} has none: {timing.missing.get(name, 'it was not measured')}"
+    if here is None:
+        return "not looked at", f"this report has none: {now.missing.get(name, NOT_MEASURED)}"
+    if there is None:
+        return "not comparable", f"the baseline has none: {before.missing.get(name, NOT_MEASURED)}"
     if runtime not in now.floats or runtime not in before.floats:
-        return f"the float model was not timed in {runtime}"
+        return "not comparable", f"the float model was not timed in {runtime}"
     if (here.threads, here.batch) != (there.threads, there.batch):
-        return "the two were measured with other threads or batches"
+        return "not comparable", "the two were measured with other threads or batches"
     if here.among != there.among:
-        return "the two took turns with other files, which changes short times: --update --measure the baseline"
-    return other_machine(now.environment, before.environment, runtime, here.threads)
+        return "not looked at", _other_turns(now, before)
+    return "not comparable", other_machine(now.environment, before.environment, runtime, here.threads) or ""
+
+
+def _other_turns(now: Timing, before: Timing) -> str:
+    if before.anew and not now.anew:
+        return "the baseline was made with --measure: add --measure to this check"
+    return (
+        "the two took turns with other files, which changes short times: make the baseline anew with "
+        "--update --measure, and add --measure to this check"
+    )
 
 
 def _reference(artifact: ArtifactFigures, now: Timing, before: Timing) -> str | None:

@@ -1,32 +1,36 @@
-"""What a report is compared with: read from a file or a result's folder, refused for another model, and written anew.
+"""What is compared: a report and its baseline, read from a file or a result's folder, and refused for another model.
 
-A baseline is a report without what no check reads, so that it is small enough to be committed. An evaluation lies
-beside a report as evaluation.json, and beside a baseline called x.json as x.evaluation.json.
+An evaluation lies beside a report as evaluation.json, and beside a baseline called x.json as x.evaluation.json.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from qface_toolkit._disk import disk_errors, write_json
 from qface_toolkit._manifest import MANIFEST
 from qface_toolkit.errors import ArtifactError
-from qface_toolkit.gate.timing import Timing
-from qface_toolkit.report import Evaluation, Report, read_evaluation, read_report, write_report
+from qface_toolkit.report import Evaluation, Report, read_evaluation, read_report
+from qface_toolkit.report._evaluation import EvaluatedModel
 
 REPORT = "report.json"
 EVALUATION = "evaluation.json"
 _HASH = 12
-_UNREAD = ("parity", "sensitivity", "budget")
-"""Blocks of a report that no check reads; they are the larger part of it."""
 
 
 @dataclass(frozen=True)
 class Judged:
-    """A report, the evaluation that lies beside it if there is one, and the file that it stands in."""
+    """A report, the evaluation that lies beside it if there is one, and the file that it stands in.
+
+    `folder` holds the files that the report speaks of; None where a report was given alone.
+    """
 
     report: Report
     path: Path
     evaluation: Evaluation | None = None
+    folder: Path | None = None
+
+    def has(self, model: EvaluatedModel) -> bool:
+        """Tell whether a model that was evaluated is one of this report's files."""
+        return model.sha256 in {one.sha256 for one in self.report.artifacts}
 
 
 def open_report(place: Path) -> Judged:
@@ -39,8 +43,15 @@ def open_report(place: Path) -> Judged:
     if not path.is_file():
         fix = "give the report.json that `qface compress` wrote, or its folder"
         raise ArtifactError("there is no report here", where=str(path), fix=fix)
-    beside = _evaluation_beside(path)
-    return Judged(read_report(path), path, read_evaluation(beside) if beside.is_file() else None)
+    beside, report = evaluation_beside(path), read_report(path)
+    folder = path.parent if place.is_dir() or _has_files(path.parent, report) else None
+    return Judged(report, path, read_evaluation(beside) if beside.is_file() else None, folder)
+
+
+def _has_files(folder: Path, report: Report) -> bool:
+    """Tell whether a report lies in a result's folder, or in what is left of one."""
+    names = [one.name for one in report.artifacts if Path(one.name).name == one.name]
+    return any((folder / name).is_file() for name in (MANIFEST, *names))
 
 
 def open_baseline(place: Path) -> Judged:
@@ -73,30 +84,6 @@ def check_same_model(report: Judged, baseline: Judged) -> None:
     raise ArtifactError(what, where=str(baseline.path), fix=fix)
 
 
-def update_baseline(report: Judged, place: Path, timing: Timing | None = None, *, force: bool = False) -> Path:
-    """Write a report as the new baseline, with latencies that were measured anew if there are any; return the file.
-
-    Raises:
-        ArtifactError: if the place holds the baseline of another model (unless `force`), is a result's folder, whose
-            report must stay what its manifest says, or cannot be written.
-    """
-    path = place / REPORT if place.is_dir() else place
-    if path.with_name(MANIFEST).is_file() and path.name == REPORT:
-        fix = "name another file, such as --baseline qface-baseline.json"
-        raise ArtifactError("this is a result of `qface compress`, no place for a baseline", where=str(path), fix=fix)
-    if path.exists() and not force:
-        check_same_model(report, open_report(path))
-    found = timing.put_into(report.report) if timing else report.report
-    artifacts = tuple(one.model_copy(update={"cost": None}) for one in found.artifacts)
-    kept = found.model_copy(update=dict.fromkeys(_UNREAD) | {"commands": (), "artifacts": artifacts})
-    with disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_report(kept, path)
-    if report.evaluation is not None:
-        with disk_errors(path):
-            write_json(_evaluation_beside(path), report.evaluation.model_dump(mode="json"))
-    return path
-
-
-def _evaluation_beside(path: Path) -> Path:
+def evaluation_beside(path: Path) -> Path:
+    """Return where the evaluation of a report, or of a baseline, lies."""
     return path.with_name(EVALUATION if path.name == REPORT else f"{path.stem}.{EVALUATION}")

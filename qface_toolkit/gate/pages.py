@@ -6,6 +6,7 @@ from typing import Any
 
 from qface_toolkit._disk import append_to, disk_errors, write_inside
 from qface_toolkit.gate.verdict import Verdict
+from qface_toolkit.gate.words import headline
 
 
 def write_page(path: Path, page: bytes, *, append: bool = False) -> None:
@@ -23,5 +24,12 @@ def write_page(path: Path, page: bytes, *, append: bool = False) -> None:
 
 
 def verdict_values(verdict: Verdict) -> dict[str, Any]:
-    """Return the verdict as the one object that `--json` prints."""
-    return {"outcome": verdict.outcome, **asdict(verdict)}
+    """Return the verdict as the one object that `--json` prints.
+
+    `outcome` is passed, failed or inconclusive; `said` the headline; `compared` and `total` count figures; `skipped`
+    are the findings on figures that were not compared or could not be told from noise, each with its reason in `said`;
+    `unchecked` is what no check was asked for (`what`, `why`); `findings` has every figure, `notes` sentences.
+    """
+    counted = {"compared": verdict.compared, "total": len(verdict.findings)}
+    skipped = [asdict(one) for one in verdict.skipped]
+    return {"outcome": verdict.outcome, "said": headline(verdict), **counted, "skipped": skipped, **asdict(verdict)}

@@ -5,26 +5,34 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from qface_toolkit.gate.verdict import Finding, Verdict, worst_first
-from qface_toolkit.gate.words import headline, mark, shown
+from qface_toolkit.gate.verdict import Finding, Verdict
+from qface_toolkit.gate.words import exceptions, headline, mark, shown, unchecked
 from qface_toolkit.report._figures import clean
 
-STYLES = {"failed": "bold red", "inconclusive": "yellow", "not comparable": "dim", "passed": ""}
+STYLES = {
+    "failed": "bold red",
+    "inconclusive": "yellow",
+    "not looked at": "yellow",
+    "not comparable": "dim",
+    "passed": "",
+}
 LONGEST_NAME = 20
 LONGEST_FIGURE = 21
 
 
 def render(verdict: Verdict) -> RenderableType:
-    """Return the verdict for a rich console of 80 columns or more."""
-    said = [one for one in worst_first(verdict.findings) if one.outcome != "passed" or one.figure == "latency_ratio"]
-    parts: list[RenderableType] = [_table(verdict), Text("")]
-    parts += [Text(f"{mark(one)}: {clean(one.artifact)}: {clean(one.said, 600)}", STYLES[one.outcome]) for one in said]
+    """Return the verdict for a rich console of 80 columns or more; first and last, as logs are read from their end."""
+    head = Text(headline(verdict), "bold red" if verdict.failed else "bold")
+    timed = [one for one in verdict.of("passed") if one.figure == "latency_ratio"]
+    parts = [Text(f"{mark(one)}: {clean(text, 600)}", STYLES[one.outcome]) for one, text in exceptions(verdict)]
+    parts += [Text(f"{mark(one)}: {clean(one.artifact)}: {clean(one.said, 600)}") for one in timed]
+    parts += [Text(f"not checked: {clean(text)}") for text in unchecked(verdict)]
     parts += [Text(f"note: {clean(note)}") for note in verdict.notes]
-    return Group(*parts, Text(headline(verdict), "bold red" if verdict.failed else "bold"))
+    return Group(head, Text(""), _table(verdict), Text(""), *parts, head)
 
 
 def _table(verdict: Verdict) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, collapse_padding=True)
     table.add_column("", no_wrap=True)
     table.add_column("file", max_width=LONGEST_NAME, overflow="fold")
     table.add_column("figure", max_width=LONGEST_FIGURE, overflow="fold")

@@ -24,6 +24,14 @@ class Timing:
     hashes: Mapping[str, str]
     missing: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def anew(self) -> bool:
+        """Whether these were taken by `--measure`, which times ONNX files alone: a job times what torch runs, too."""
+        among = {
+            name for one in self.files.values() for name in one.among if name.partition(" in ")[0] != FLOAT_ARTIFACT
+        }
+        return bool(among) and all(name.endswith(".onnx") for name in among)
+
     def put_into(self, report: Report) -> Report:
         """Return a report with these latencies in the place of its own, and with the machine they were taken on."""
         artifacts = tuple(self._timed(one, report) for one in report.artifacts)

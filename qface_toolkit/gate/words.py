@@ -1,9 +1,17 @@
-"""A finding's figures as every page shows them: the terminal, Markdown and nobody else say other things."""
+"""What came out, in words and figures: every page says them alike, and names what was not compared before all else."""
 
-from qface_toolkit.gate.verdict import Finding, Outcome, Verdict
+from collections.abc import Iterator
+
+from qface_toolkit.gate.verdict import Finding, Outcome, Verdict, worst_first
 from qface_toolkit.report._figures import NOTHING
 
-MARKS: dict[Outcome, str] = {"passed": "ok", "failed": "FAILED", "inconclusive": "unsure", "not comparable": "skipped"}
+MARKS: dict[Outcome, str] = {
+    "passed": "ok",
+    "failed": "FAILED",
+    "inconclusive": "unsure",
+    "not comparable": "skipped",
+    "not looked at": "skipped",
+}
 
 
 def shown(finding: Finding) -> tuple[str, str, str]:
@@ -27,13 +35,40 @@ def mark(finding: Finding) -> str:
 
 
 def headline(verdict: Verdict) -> str:
-    """Return one sentence: what came out."""
-    failed, unsure, skipped = (len(verdict.of(one)) for one in ("failed", "inconclusive", "not comparable"))
-    passed = len(verdict.of("passed"))
-    parts = [f"{passed} of {len(verdict.findings)} figures are within their budgets"]
-    parts += [f"{failed} {'is' if failed == 1 else 'are'} not"] if failed else []
+    """Return one sentence: what came out, of how many figures, and how many were not compared."""
+    failed, passed = len(verdict.of("failed")), verdict.of("passed")
+    within = f"{failed} failed" if failed else "all within their budgets"
+    parts = [f"{verdict.compared} of {len(verdict.findings)} figures compared", within]
+    unsure = len(verdict.of("inconclusive"))
+    unseen = len(verdict.skipped) - unsure
     parts += [f"{unsure} could not be told from noise"] if unsure else []
-    parts += [f"{skipped} could not be compared"] if skipped else []
-    head = {"failed": "FAILED", "inconclusive": "INCONCLUSIVE", "passed": "PASSED", "not comparable": "NOT COMPARABLE"}
-    better = len([one for one in verdict.findings if one.improved and one.outcome == "passed"])
-    return f"{head[verdict.outcome]}: {', '.join(parts)}{f'; {better} improved' if better else ''}."
+    parts += [f"{unseen} not looked at"] if unseen and verdict.outcome != "passed" else []
+    better = len([one for one in passed if one.improved])
+    parts += [f"{better} improved"] if better else []
+    return f"{_head(verdict, unseen)}: {', '.join(parts)}."
+
+
+def _head(verdict: Verdict, unseen: int) -> str:
+    if verdict.failed:
+        return "FAILED" if verdict.of("failed") else "FAILED, as nothing may be skipped" if verdict.strict else "FAILED"
+    if verdict.inconclusive:
+        return "INCONCLUSIVE"
+    if not unseen:
+        return "PASSED"
+    return f"PASSED, BUT {unseen} {'FIGURE WAS' if unseen == 1 else 'FIGURES WERE'} NOT LOOKED AT"
+
+
+def exceptions(verdict: Verdict) -> Iterator[tuple[Finding, str]]:
+    """Return a sentence for all findings that did not pass for one reason, the worst first, with one of them."""
+    alike: dict[tuple[Outcome, str], list[Finding]] = {}
+    for one in worst_first(verdict.findings):
+        if one.outcome != "passed":
+            alike.setdefault((one.outcome, one.said), []).append(one)
+    for (_, said), found in alike.items():
+        names = dict.fromkeys(one.artifact for one in found)
+        yield found[0], f"{', '.join(names)}: {said}"
+
+
+def unchecked(verdict: Verdict) -> list[str]:
+    """Return what no check was asked for, and why."""
+    return [f"{one.what} ({one.why})" for one in verdict.unchecked]

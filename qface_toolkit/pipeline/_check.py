@@ -25,6 +25,7 @@ from qface_toolkit.report.schema import ArtifactFigures, LatencyFigures, SpecFac
 
 LONGEST_S = 40.0
 IN_OPENVINO = "float.onnx in OpenVINO"
+NO_FLOAT = "there is no float.onnx beside the report to compare with"
 NOT_ONNX = "only ONNX files can be measured anew beside a report"
 
 
@@ -42,7 +43,7 @@ def check(
 
     `report` and `baseline` are report.json or the folder it stands in. `budgets` is a YAML file of what each figure
     may lose, `sets` are BUDGET=VALUE strings that change some of them. `measure` times the ONNX files beside the
-    report anew, on this machine. `strict` lets the check fail, too, where the machine was too busy to tell.
+    report anew, on this machine. `strict` lets the check fail, too, on every figure that was not compared.
 
     Raises:
         QFaceError: if a report, the budgets or a file beside the report cannot be read, or the model is another one.
@@ -55,17 +56,21 @@ def check(
 def measure_beside(judged: Judged, *, tell: Tell = silent, longest_s: float | None = None) -> Timing:
     """Return the latencies of the ONNX files beside a report: one image at a time on one thread, in turns.
 
-    It takes as many rounds as it needs, for LONGEST_S seconds at most, or `longest_s`.
+    It takes as many rounds as it needs, for LONGEST_S seconds at most, or `longest_s`. A file that is not the one that
+    the report speaks of is not run; without float.onnx there is nothing to compare with, and no file is.
 
     Raises:
-        QFaceError: if a file is not the one that the report speaks of, cannot be trusted, or there is no float.onnx.
+        QFaceError: if only a report was given, or a file cannot be trusted.
     """
-    folder = judged.path.parent
+    if judged.folder is None:
+        fix = "give REPORT as the folder that `qface compress` wrote, or check without --measure"
+        raise ArtifactError("there are no files beside this report to measure", where=str(judged.path), fix=fix)
+    folder = judged.folder
     missing = {one.name: why for one in judged.report.artifacts if (why := _why_not(folder, one))}
     there = [one for one in judged.report.artifacts if one.name not in missing]
     if FLOAT_ARTIFACT not in [one.name for one in there]:
-        fix = "give REPORT as the folder that `qface compress` wrote, or check without --measure"
-        raise ArtifactError("there is no float model beside the report to compare with", where=str(folder), fix=fix)
+        missing = {one.name: missing.get(one.name, NO_FLOAT) for one in judged.report.artifacts}
+        return _timing(judged, {}, missing)
     example = _spec(judged.report.source.spec).preprocess(held_out(1))
     tell("read the files")
     calls = _openers(folder, there, example)
@@ -77,7 +82,7 @@ def measure_beside(judged: Judged, *, tell: Tell = silent, longest_s: float | No
 
 
 def _why_not(folder: Path, artifact: ArtifactFigures) -> str | None:
-    """Return why a file is not measured; one that is not the report's own is an error."""
+    """Return why a file is not measured."""
     if artifact.latency is None:
         return artifact.latency_missing
     if artifact.runtime == "torch":
@@ -86,10 +91,7 @@ def _why_not(folder: Path, artifact: ArtifactFigures) -> str | None:
     if Path(artifact.name).name != artifact.name or not file.is_file():
         return "the file is not beside the report"
     with disk_errors(file):
-        if file_sha256(file) != artifact.sha256:
-            fix = "copy the folder again, or make it again"
-            raise ArtifactError("this file is not the one that the report speaks of", where=str(file), fix=fix)
-    return None
+        return None if file_sha256(file) == artifact.sha256 else "the file is not the one that the report speaks of"
 
 
 def _spec(facts: SpecFacts) -> ModelSpec:
@@ -119,7 +121,7 @@ def _opener(
 
 def _timing(judged: Judged, found: Mapping[str, Latency], missing: Mapping[str, str]) -> Timing:
     figures = {name: LatencyFigures.of(latency, threads=1, batch=1) for name, latency in found.items()}
-    floats = {"onnxruntime": figures[FLOAT_ARTIFACT]}
+    floats = {"onnxruntime": figures[FLOAT_ARTIFACT]} if figures else {}
     if IN_OPENVINO in figures:
         floats["openvino"] = figures.pop(IN_OPENVINO)
     before = judged.report.environment

@@ -1,11 +1,13 @@
 """Reports that nobody measured: one quantized file and both float files, with latencies drawn from a seed."""
 
 import copy
+import hashlib
 import json
 
 import numpy as np
 
-from qface_toolkit.gate import Judged
+from qface_toolkit._manifest import MANIFEST, record_of
+from qface_toolkit.gate import Judged, open_report
 from qface_toolkit.report.schema import Report
 
 ROUNDS = 60
@@ -92,6 +94,25 @@ def values(seed=0, slower=1.0, noise=0.03, rounds=ROUNDS):
             "commands": ["qface compress secret/place"],
         }
     )
+
+
+def whole_result(folder, seed=0):
+    """Write a folder whose files, report and manifest fit each other, and return it as a check opens it."""
+    found = values(seed)
+    for one in found["artifacts"]:
+        data = one["name"].encode()
+        (folder / one["name"]).write_bytes(data)
+        one |= {"size_bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    write(found, folder / "report.json")
+    (folder / "golden.npz").write_bytes(b"golden")
+    list_files(folder)
+    return open_report(folder)
+
+
+def list_files(folder):
+    """Write the manifest that a folder's files have now."""
+    files = {path.name: record_of(path).model_dump() for path in folder.iterdir() if path.name != MANIFEST}
+    write({"version": 1, "made_by": "qface_toolkit", "files": files}, folder / MANIFEST)
 
 
 def judged(found, path=None, evaluation=None):

@@ -1,14 +1,15 @@
 """Figure by figure: what passes, what fails, what cannot be compared, and how it is said."""
 
 import pytest
-from made_reports import OPERATORS, judged, values
+from made_reports import OPERATORS, judged, values, whole_result
 
 from qface_toolkit.errors import ArtifactError
-from qface_toolkit.gate import Timing, compare, read_budgets
+from qface_toolkit.gate import Timing, Verdict, compare, read_budgets
 from qface_toolkit.gate import timing as timings
 from qface_toolkit.report import Evaluation
 
 INT8 = 2
+INT8_SHA = values()["artifacts"][INT8]["sha256"]
 
 
 def check(change=lambda found: None, *, baseline=lambda found: None, sets=(), **how):
@@ -51,7 +52,8 @@ def test_an_equal_report_passes_in_every_figure():
         "pair_accuracy",
         "tar 1e-3",
     }
-    assert all(one.measured is not None and one.allowed is not None for one in verdict.findings)
+    of_files = [one for one in verdict.findings if one.artifact != "all files"]
+    assert all(one.measured is not None and one.allowed is not None for one in of_files)
 
 
 @pytest.mark.parametrize("newer", ["change", "baseline"])
@@ -204,10 +206,18 @@ def test_samples_that_do_not_belong_together_decide_nothing(change):
     assert outcome(check(change), "latency_ratio").outcome == "inconclusive"
 
 
-def test_no_latency_is_not_comparable_and_says_why():
-    verdict = check(putting(latency=None, latency_missing="made for arm"))
+def test_no_latency_was_not_looked_at_and_says_why():
+    none = putting(latency=None, latency_missing="made for arm")
+    verdict = check(none)
     found = outcome(verdict, "latency_ratio")
-    assert (verdict.outcome, found.outcome, "made for arm" in found.said) == ("passed", "not comparable", True)
+    assert (verdict.outcome, found.outcome, "made for arm" in found.said) == ("passed", "not looked at", True)
+    found = outcome(check(baseline=none), "latency_ratio")
+    assert (found.outcome, "the baseline has none: made for arm" in found.said) == ("not comparable", True)
+    verdict = check(none, baseline=none)
+    assert "latency_ratio" not in {one.figure for one in verdict.findings}
+    assert ("latency of int8.x86.onnx", "the baseline has none: made for arm") in [
+        (one.what, one.why) for one in verdict.unchecked
+    ]
     verdict = check(lambda found: found["float_latency"].clear())
     assert outcome(verdict, "latency_ratio").outcome == "not comparable"
     verdict = check(lambda found: int8(found)["latency"].update(threads=2))
@@ -253,13 +263,14 @@ def test_accuracy_on_other_images_is_not_compared(change):
     assert outcome(check(lambda found: found.update(change)), "accuracy", "verification").outcome == "not comparable"
 
 
-def evaluation(rank1=0.9, sha="e", flip=False):
+def evaluation(rank1=0.9, sha="e", flip=False, of=INT8_SHA, command=""):
     counts = {"images": 10, "people": 2, "genuine": 5, "impostors": 20, "probes": 8}
     rates = {"tar": {"1e-3": 0.9, "1e-9": 0.1}, "thresholds": {}, "unsupported": ["1e-9"], "eer": 0, "eer_threshold": 0}
     curves = {"det": {"far": [], "frr": [], "threshold": []}, "histogram": {"edges": [], "genuine": [], "impostor": []}}
     return Evaluation.model_validate(
         {
-            "model": {"name": "int8.x86.onnx", "sha256": "c" * 64, "runtime": "ort", "embedding_size": 32},
+            "model": {"name": "int8.x86.onnx", "sha256": of, "runtime": "ort", "embedding_size": 32},
+            "command": command,
             "data": {"kind": "drawings", "name": "held out", "images": 10, "sha256": sha * 64},
             "flip": flip,
             "figures": {"every_pair": {**counts, **curves, "rates": rates, "balanced": rates, "rank1": rank1}},
@@ -280,14 +291,119 @@ def test_evaluations_beside_both_are_compared():
     assert not [one for one in verdict.findings if one.figure == "tar 1e-9"]
 
 
-@pytest.mark.parametrize("other", [evaluation(sha="d"), evaluation(flip=True), None])
-def test_evaluations_on_other_images_are_not_compared(other):
-    found = outcome(evaluated(other, evaluation()), "accuracy", "evaluation")
-    assert found.outcome == "not comparable"
+UNLIKE = {
+    "other images": (evaluation(sha="d"), evaluation(), "not comparable"),
+    "mirrored too": (evaluation(flip=True), evaluation(), "not comparable"),
+    "none in the report": (None, evaluation(command="qface evaluate a"), "not looked at"),
+    "none in the baseline": (evaluation(), None, "not comparable"),
+}
 
 
-def test_an_evaluation_of_the_report_alone_is_no_matter():
-    assert evaluated(evaluation(), None).outcome == "passed"
+@pytest.mark.parametrize(("now", "before", "expected"), UNLIKE.values(), ids=UNLIKE)
+def test_evaluations_that_are_not_alike_are_skipped_with_what_to_do(now, before, expected):
+    verdict = evaluated(now, before)
+    found = outcome(verdict, "accuracy", "evaluation")
+    assert (verdict.outcome, found.outcome) == ("passed", expected)
+    assert "--update" in found.said if before is None else "`qface evaluate RESULT --synthetic" in found.said
+    assert ("made by `qface evaluate a`" in found.said) == bool(before and before.command)
+
+
+def test_an_evaluation_of_another_file_fails():
+    found = outcome(evaluated(evaluation(of="c" * 64), evaluation()), "accuracy", "evaluation")
+    assert (found.outcome, "not of this report's int8.x86.onnx" in found.said) == ("failed", True)
+
+
+def test_a_rate_that_only_one_evaluation_supports_is_skipped():
+    before = evaluation()
+    rates = before.figures.every_pair.rates.model_copy(update={"unsupported": ()})
+    people = before.figures.every_pair.model_copy(update={"rates": rates})
+    before = before.model_copy(update={"figures": before.figures.model_copy(update={"every_pair": people})})
+    assert outcome(evaluated(evaluation(), before), "tar 1e-9").outcome == "not comparable"
+
+
+def fewer_rates(found):
+    del found["verification"]["artifacts"]["int8.x86.onnx"]["tar"]["1e-3"]
+
+
+def no_file_verified(found):
+    found["verification"]["artifacts"].clear()
+
+
+def test_accuracy_that_only_one_report_has_is_skipped_and_not_left_out():
+    assert outcome(check(fewer_rates), "tar 1e-3").outcome == "not comparable"
+    assert outcome(check(baseline=fewer_rates), "tar 1e-3").outcome == "not comparable"
+    assert outcome(check(no_file_verified), "accuracy").outcome == "not looked at"
+    assert outcome(
+        check(baseline=lambda found: found.update(verification=None)), "accuracy", "verification"
+    ).outcome == ("not comparable")
+
+
+SKIPS = {
+    "latency_ratio in noise": lambda: (values(1, noise=0.8), values(2)),
+    "latency_ratio of another CPU": lambda: (
+        values(1),
+        changed(lambda found: found["environment"].update(cpu="Intel Xeon")),
+    ),
+    "latency_ratio not measured": lambda: (changed(putting(latency=None, latency_missing="x")), values(1)),
+    "agreement on other images": lambda: (changed(agreeing(images=32)), values(2)),
+    "accuracy not verified": lambda: (changed(lambda found: found.update(verification=None)), values(2)),
+    "artifact new": lambda: (values(1), changed(without_int8)),
+    "sha256 of no file": lambda: (values(1), values(2)),
+}
+
+
+def changed(change):
+    found = values(2)
+    change(found)
+    return found
+
+
+@pytest.mark.parametrize("name", SKIPS)
+def test_strict_fails_on_every_figure_that_was_skipped_and_else_none_does(name):
+    now, before = map(judged, SKIPS[name]())
+    lax, strict = (compare(now, before, read_budgets(), strict=strict) for strict in (False, True))
+    assert (lax.failed, strict.failed, strict.outcome) == (False, True, "failed")
+    assert lax.findings == strict.findings
+    assert lax.compared + len(lax.skipped) == len(lax.findings)
+    # Each of these reports has no file beside it, too: the figure alone must do.
+    figure = name.split()[0]
+    alone = tuple(one for one in lax.findings if one.figure == figure or one.outcome == "passed")
+    assert [one.figure for one in alone if one.outcome != "passed"] == [figure]
+    assert Verdict(alone, strict=True).failed
+
+
+def test_strict_does_not_fail_on_what_no_check_was_asked_for(tmp_path):
+    now = whole_result(tmp_path)
+    verdict = compare(now, now, read_budgets(None, ["latency_growth=null"]), strict=True)
+    assert (verdict.outcome, verdict.skipped) == ("passed", ())
+    assert [(one.what, one.why) for one in verdict.unchecked] == [
+        ("cosine_min_fall, latency_growth", "the budget is null")
+    ]
+    assert compare(now, now, read_budgets(), strict=True).outcome == "passed", "the baseline's own measurement"
+
+
+def test_where_nothing_was_compared_the_job_stops():
+    off = [f"{name}=null" for name in read_budgets().model_dump() if name != "version"]
+    verdict = compare(judged(values(1)), judged(values(2)), read_budgets(None, off))
+    assert (verdict.compared, verdict.outcome) == (0, "failed")
+
+
+def taking_turns(found, names):
+    for latency in (found["float_latency"]["onnxruntime"], *(one["latency"] for one in found["artifacts"])):
+        latency["among"] = names
+
+
+MEASURED = ["float.onnx", "float.fast.onnx", "int8.x86.onnx"]
+
+
+def test_a_check_against_a_measured_baseline_says_to_measure():
+    job, anew = [*MEASURED, "float network, traced"], MEASURED
+    now, before = (changed(lambda found, names=names: taking_turns(found, names)) for names in (job, anew))
+    found = outcome(compare(judged(now), judged(before), read_budgets()), "latency_ratio")
+    assert (found.outcome, found.said.endswith("add --measure to this check")) == ("not looked at", True)
+    assert "--update" not in found.said
+    found = outcome(compare(judged(before), judged(now), read_budgets()), "latency_ratio")
+    assert "make the baseline anew with --update --measure" in found.said
 
 
 def test_a_baseline_of_another_model_is_refused():
@@ -311,7 +427,7 @@ def test_latencies_measured_anew_go_before_the_recorded_ones():
     assert outcome(verdict, "latency_ratio").outcome == "failed"
     told = Timing(fresh.environment, {}, fresh.floats, {}, {"int8.x86.onnx": "not beside the report"})
     found = outcome(compare(now, judged(values(2)), read_budgets(), told), "latency_ratio")
-    assert (found.outcome, "not beside the report" in found.said) == ("not comparable", True)
+    assert (found.outcome, "not beside the report" in found.said) == ("not looked at", True)
 
 
 def in_torch(found):
@@ -324,7 +440,7 @@ def test_latencies_in_torch_stay_the_recorded_ones():
     in_torch(now)
     in_torch(before)
     fresh = timings.recorded(judged(values(3)).report)
-    fresh = Timing(fresh.environment, {}, fresh.floats, {}, {"int8.x86.onnx": "only ONNX files"})
+    fresh = Timing(fresh.environment, {}, fresh.floats, fresh.hashes, {"int8.x86.onnx": "only ONNX files"})
     verdict = compare(judged(now), judged(before), read_budgets(), fresh)
     assert outcome(verdict, "latency_ratio").outcome == "failed"
     kept = fresh.put_into(judged(now).report)

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from io import StringIO
 from xml.etree import ElementTree
 
@@ -12,6 +13,7 @@ from rich.console import Console
 from qface_toolkit.errors import ArtifactError
 from qface_toolkit.gate import (
     Finding,
+    Unchecked,
     Verdict,
     compare,
     read_budgets,
@@ -21,6 +23,7 @@ from qface_toolkit.gate import (
     verdict_values,
     write_page,
 )
+from qface_toolkit.gate.words import headline
 
 HOSTILE = {
     "script": "<script>alert(1)</script>",
@@ -91,8 +94,65 @@ def test_junit_counts_and_messages():
     }
     (failure,) = root.iter("failure")
     assert failure.get("message") == "int8.x86.onnx said"
-    strict = ElementTree.fromstring(to_junit(verdict_of("int8.x86.onnx"), strict=True))
-    assert strict.get("failures") == "2"
+    strict = ElementTree.fromstring(to_junit(replace(verdict_of("int8.x86.onnx"), strict=True)))
+    assert (strict.get("failures"), strict.get("skipped")) == ("3", "0")
+
+
+def test_junit_has_a_skipped_case_for_what_no_check_was_asked_for():
+    root = ElementTree.fromstring(
+        to_junit(Verdict((), unchecked=(Unchecked("cosine_min_fall", "the budget is null"),)))
+    )
+    (case,) = root.iter("testcase")
+    assert (case.get("classname"), case.get("name")) == ("not checked", "cosine_min_fall")
+    assert case.find("skipped").get("message") == "not checked: the budget is null"
+
+
+HEADLINES = {
+    "passed": (("passed",), False, "PASSED: 1 of 1 figures compared, all within their budgets."),
+    "one skipped": (
+        ("passed", "not looked at"),
+        False,
+        "PASSED, BUT 1 FIGURE WAS NOT LOOKED AT: 1 of 2 figures compared, all within their budgets.",
+    ),
+    "two skipped": (
+        ("passed", "not looked at", "not comparable"),
+        False,
+        "PASSED, BUT 2 FIGURES WERE NOT LOOKED AT: 1 of 3 figures compared, all within their budgets.",
+    ),
+    "strict": (
+        ("passed", "not comparable"),
+        True,
+        "FAILED, as nothing may be skipped: 1 of 2 figures compared, all within their budgets, 1 not looked at.",
+    ),
+    "failed": (
+        ("passed", "failed", "failed", "not looked at"),
+        False,
+        "FAILED: 3 of 4 figures compared, 2 failed, 1 not looked at.",
+    ),
+    "noise": (
+        ("passed", "inconclusive", "not comparable"),
+        False,
+        "INCONCLUSIVE: 1 of 3 figures compared, all within their budgets, 1 could not be told from noise, "
+        "1 not looked at.",
+    ),
+}
+
+
+@pytest.mark.parametrize(("outcomes", "strict", "said"), HEADLINES.values(), ids=HEADLINES)
+def test_the_first_line_says_how_much_was_looked_at(outcomes, strict, said):
+    findings = tuple(Finding("a.onnx", f"figure {place}", one, "why") for place, one in enumerate(outcomes))
+    verdict = Verdict(findings, strict=strict)
+    assert headline(verdict) == said
+    assert " ".join(printed(verdict).split()).startswith(said)
+    assert to_markdown(verdict, "tiny").splitlines()[2] == f"**{said}**"
+    assert verdict_values(verdict)["said"] == said
+
+
+def test_figures_that_were_skipped_for_one_reason_are_named_in_one_sentence():
+    findings = tuple(Finding(name, "latency_ratio", "not looked at", "latency: no --measure") for name in ("a", "b"))
+    verdict = Verdict((*findings, Finding("c", "accuracy", "not comparable", "other images")), strict=True)
+    for page in (printed(verdict), to_markdown(verdict, "tiny")):
+        assert page.count("skipped: a, b: latency: no") == page.count("skipped: c: other images") == 1
 
 
 def whole(change=lambda found: None):
@@ -118,7 +178,7 @@ def test_pages_lead_with_the_verdict_and_what_failed():
 
 def test_a_whole_verdict_fits_the_terminal():
     assert max(map(len, printed(whole()).splitlines())) <= 80
-    assert "PASSED: 12 of 12 figures are within their budgets." in " ".join(printed(whole()).split())
+    assert "12 of 13 figures compared" in printed(whole())
 
 
 def test_json_has_every_finding():
@@ -128,6 +188,9 @@ def test_json_has_every_finding():
     assert len(told["findings"]) == len(verdict.findings)
     found = next(one for one in told["findings"] if one["figure"] == "latency_ratio")
     assert {"low", "high", "value"} == set(found["change"])
+    assert (told["compared"], told["total"]) == (12, 13)
+    assert [(one["artifact"], one["outcome"]) for one in told["skipped"]] == [("all files", "not looked at")]
+    assert told["unchecked"] == [{"what": "cosine_min_fall", "why": "the budget is null"}]
 
 
 def test_pages_are_appended_or_replaced(tmp_path):
