@@ -2,20 +2,34 @@ PYTHON ?= python3
 VENV := .venv
 INSTALLED := $(VENV)/.installed
 PEERS := $(VENV)/.peers
+PYTEST := $(VENV)/bin/pytest -q --numprocesses 2 --durations 10
 
-.PHONY: demo test slow bench screenshot check clean
+# What the tests may take of the processors, with all that they start: about half as much again as they took when this
+# was written, since processors differ. A run that takes more fails.
+FAST_CPU_SECONDS := 400
+SLOW_CPU_SECONDS := 2000
+
+.PHONY: demo test lint types fast slow bench screenshot clean
 
 demo: $(INSTALLED)  ## compress the embedded demo model and show what it gained and cost
 	$(VENV)/bin/qface compress demo --out demo-out --force
 
-test: $(INSTALLED)  ## the fast tests, the linter and the type checker
+test: $(INSTALLED)  ## the fast tests, the linter and the type checker, side by side
+	@echo "Style, types and tests run side by side; each says what it found when it is done."
+	@$(MAKE) --no-print-directory --keep-going --jobs=3 --output-sync=target lint types fast
+
+lint:
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
+
+types:
 	$(VENV)/bin/mypy
-	$(VENV)/bin/pytest -q
+
+fast:
+	$(PYTEST) --dist worksteal --cpu-budget $(FAST_CPU_SECONDS)
 
 slow: $(INSTALLED)  ## the tests that take long or need ../shared
-	$(VENV)/bin/pytest -q -m "slow or shared"
+	$(PYTEST) --dist loadgroup --cpu-budget $(SLOW_CPU_SECONDS) -m "slow or shared"
 
 bench: $(PEERS)  ## compare with what else there is; BENCH=--quick for the demo model in minutes
 	OMP_WAIT_POLICY=PASSIVE $(VENV)/bin/python benchmarks/head_to_head.py $(BENCH)

@@ -53,7 +53,7 @@ def test_names_of_commands_are_completed():
     assert found.stdout.split() == ["plain,evaluate"]
 
 
-def test_verbose_says_how_long_each_step_took(qface, checkpoint, tmp_path, monkeypatch):
+def test_verbose_says_how_long_each_step_took_and_the_end_where_to_begin(qface, checkpoint, tmp_path, monkeypatch):
     measure_quickly(monkeypatch)
     args = ("compress", checkpoint, "--out", tmp_path / "out", *SMALL, "--backend", "onnx-x86", "--verbose")
     code, out, err = qface(*args)
@@ -62,6 +62,8 @@ def test_verbose_says_how_long_each_step_took(qface, checkpoint, tmp_path, monke
     assert "1. equalize" in steps
     assert len(re.findall(r"^  took \d+\.\d s$", err, re.MULTILINE)) == len(steps)
     assert "took" not in out
+    told = out.splitlines()[-1]
+    assert Path(told.rpartition("start with ")[2]).is_file()
 
 
 @pytest.mark.parametrize("env", [{}, {"NO_COLOR": "1", "FORCE_COLOR": ""}])
@@ -69,11 +71,3 @@ def test_a_pipe_gets_no_escape_codes(finished_onnx, env):
     code, out, err = run_apart("inspect", finished_onnx / "out", env=os.environ | env)
     assert code == 0
     assert ESCAPE not in out + err
-
-
-def test_a_finished_job_says_where_to_begin(qface, checkpoint, tmp_path, monkeypatch):
-    measure_quickly(monkeypatch)
-    code, out, _ = qface("compress", checkpoint, "--out", tmp_path / "out", *SMALL, "--backend", "onnx-x86")
-    assert code == 0
-    told = out.splitlines()[-1]
-    assert Path(told.rpartition("start with ")[2]).is_file()

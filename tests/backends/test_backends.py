@@ -1,5 +1,6 @@
 """What every backend must do: give what the integer arithmetic gives, for any batch, the same bytes each time."""
 
+import functools
 import subprocess
 import sys
 
@@ -16,12 +17,18 @@ QUICK = ("mobilefacenet", "mobilefacenet-relu6")
 NETWORKS = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in SMALL_NETWORKS]
 
 
+@functools.cache
+def small_model(name):
+    """Return a small network, images, and its model, calibrated once for all backends."""
+    network, size = small_network(name)
+    images = smooth_images(size)
+    return network, images, calibrated(network, size, images)
+
+
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("backend", BACKENDS.names())
 def test_an_artifact_computes_what_its_ranges_say(name, backend, tmp_path):
-    network, size = small_network(name)
-    images = smooth_images(size)
-    model = calibrated(network, size, images)
+    network, images, model = small_model(name)
     embed = opened(backend, model, tmp_path)
     got, expected = embed(images), embed_as_integers(model, BACKENDS.get(backend).target, images)
     assert got.dtype == np.float32

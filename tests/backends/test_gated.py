@@ -1,5 +1,6 @@
 """Blocks that face networks are made of, with gates and unit-length tails, in every artifact and on integers."""
 
+import functools
 import itertools
 
 import pytest
@@ -93,7 +94,9 @@ FLOAT_TAIL = {"ReduceL2": 1, "Max": 1, "Div": 1}
 """What may work in float: behind the last layer, which makes the embedding."""
 
 
+@functools.cache
 def built(name):
+    """Return a network, images, and its model, calibrated once for all backends."""
     torch.manual_seed(0)
     network, images = trained(NETWORKS[name]()), smooth_images(SIZE)
     return network, images, calibrated(network, SIZE, images)

@@ -1,5 +1,7 @@
 """Weights below eight bits in every backend: codes that the integer arithmetic has, and nothing lost on the way."""
 
+import functools
+
 import numpy as np
 import pytest
 import torch
@@ -17,7 +19,8 @@ from qface_toolkit.quantize.scheme import LayerScheme, Scheme, TensorScheme
 from qface_toolkit.quantize.simulation import prepare
 
 
-def low(name, bits, image="float", **options):
+@functools.cache
+def low(name, bits, image="float"):
     """Return a calibrated small network whose weights have few bits, three layers of them more, and images."""
     network, size = small_network(name)
     images = smooth_images(size)
@@ -25,7 +28,14 @@ def low(name, bits, image="float", **options):
     scheme = Scheme(TensorScheme(bits, True, "channel"), layers=layers)
     spec = ModelSpec("test", size, run(network, images[:1]).shape[1])
     model = new_model(canonicalise(network, size), spec, Deployment(image=image))
-    return calibrate(model.with_scheme(scheme), images, **options), images
+    return calibrate(model.with_scheme(scheme), images), images
+
+
+@functools.cache
+def integers(name, bits, target):
+    """Return the embeddings of its images by the integer arithmetic of a target."""
+    model, images = low(name, bits)
+    return embed_as_integers(model, target, images)
 
 
 @pytest.mark.parametrize("name", ["mobilefacenet", "mobilefacenet-relu6"])
@@ -34,8 +44,7 @@ def low(name, bits, image="float", **options):
 def test_an_artifact_computes_what_its_codes_say(name, bits, backend, tmp_path):
     model, images = low(name, bits)
     got = opened(backend, model, tmp_path)(images)
-    expected = embed_as_integers(model, BACKENDS.get(backend).target, images)
-    agreement = cosines(got, expected)
+    agreement = cosines(got, integers(name, bits, BACKENDS.get(backend).target))
     assert agreement.mean() > 0.9999, f"mean cosine {agreement.mean():.6f} to the integer arithmetic"
 
 
@@ -45,7 +54,7 @@ def test_the_simulation_rounds_the_same_weights(bits):
     simulated = prepare(model, ONNX)
     with torch.no_grad():
         found = simulated(torch.from_numpy(images)).numpy()
-    agreement = cosines(found, embed_as_integers(model, ONNX, images))
+    agreement = cosines(found, integers("mobilefacenet", bits, ONNX))
     assert agreement.mean() > 0.99, f"mean cosine {agreement.mean():.5f}: float sums alone differ"
 
 
@@ -53,7 +62,7 @@ def test_fewer_bits_are_further_from_float():
     found = []
     for bits in (2, 4, 8):
         model, images = low("mobilefacenet", bits)
-        found.append(cosines(embed_as_integers(model, ONNX, images), model.embed(images)).mean())
+        found.append(cosines(integers("mobilefacenet", bits, ONNX), model.embed(images)).mean())
     assert found == sorted(found), found
     assert 1 - found[0] > 10 * (1 - found[1]), found
 

@@ -5,6 +5,8 @@ import torch.nn.functional as F  # noqa: N812 - the name everybody knows it by
 from odd_networks import Net, after_conv, conv, head, two_convs
 from torch import nn
 
+torch.manual_seed(0)  # the weights below do not depend on what was imported before
+
 
 def _excited(excite, **modules):
     """Return conv -> relu -> excite(net, x, average of x) -> average -> linear."""

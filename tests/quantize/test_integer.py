@@ -1,6 +1,7 @@
 """PReLU in integers: what stock torch gets wrong comes out right, whatever the slopes are."""
 
 import copy
+import functools
 
 import pytest
 import torch
@@ -45,11 +46,17 @@ def test_stock_torch_multiplies_positive_values_by_the_slope_and_ours_does_not()
     assert ours > 0.99, f"mean cosine {ours:.4f} (stock torch: {stock:.4f})"
 
 
+@functools.cache
+def with_slope(slope):
+    """Return a network of this slope, images, and its model, calibrated once for all backends."""
+    network, images = prelu_network(slope, layers=2), smooth_images(SIZE)
+    return network, images, calibrated(network, SIZE, images)
+
+
 @EVERY_BACKEND
 @pytest.mark.parametrize("slope", [3.1, 1.0, 0.25, 1e-30, 0.0, -1e-6, -0.5, -1.0, -1.6])
 def test_every_slope_is_exact(slope, backend, tmp_path):
-    network, images = prelu_network(slope, layers=2), smooth_images(SIZE)
-    model = calibrated(network, SIZE, images)
+    network, images, model = with_slope(slope)
     expected = embed_as_integers(model, BACKENDS.get(backend).target, images)
     got = opened(backend, model, tmp_path)(images)
     assert (got == expected).all(), f"off by {abs(got - expected).max() / abs(expected).max():.2e}"
@@ -57,8 +64,9 @@ def test_every_slope_is_exact(slope, backend, tmp_path):
     assert agreement > 0.99, f"mean cosine to the float network {agreement:.4f} for slope {slope}"
 
 
-def network_with_tiny_channels(factor):
-    """Return a network whose BatchNorm leaves some channels with weights near zero and ordinary biases."""
+@functools.cache
+def with_tiny_channels(factor):
+    """Return a network, images, and its model; BatchNorm leaves some channels weights near zero and ordinary biases."""
     network = nn.Sequential(
         nn.Conv2d(3, 128, 3, padding=1),
         nn.BatchNorm2d(128),
@@ -73,25 +81,31 @@ def network_with_tiny_channels(factor):
     trained(network)
     for norm in (network[1], network[4]):
         norm.weight.data[:40] *= factor
-    return network
+    images = smooth_images(SIZE)
+    return network, images, calibrated(network, SIZE, images)
 
 
 @pytest.mark.parametrize("backend", BACKENDS.names())
 @pytest.mark.parametrize("factor", [1e-7, 0.0])
 def test_biases_of_tiny_channels_do_not_overflow(factor, backend, tmp_path):
-    network, images = network_with_tiny_channels(factor), smooth_images(SIZE)
-    model = calibrated(network, SIZE, images)
+    network, images, model = with_tiny_channels(factor)
     got = opened(backend, model, tmp_path)(images)
     assert (got == embed_as_integers(model, BACKENDS.get(backend).target, images)).all()
     agreement = cosines(got, run(network, images)).min()
     assert agreement > 0.999, f"minimum cosine {agreement:.5f}"
 
 
+@functools.cache
+def with_spelling(name):
+    """Return images, and the model of an odd network, calibrated once for all backends."""
+    images = smooth_images(SIZE)
+    return images, calibrated(trained(ODD_NETWORKS[name]), SIZE, images)
+
+
 @pytest.mark.parametrize("name", ODD_NETWORKS)
 @EVERY_BACKEND
 def test_every_spelling_is_exact(name, backend, tmp_path):
-    images = smooth_images(SIZE)
-    model = calibrated(trained(ODD_NETWORKS[name]), SIZE, images)
+    images, model = with_spelling(name)
     expected = embed_as_integers(model, BACKENDS.get(backend).target, images)
     got = opened(backend, model, tmp_path)(images)
     agreement = cosines(got - expected.mean(), expected - expected.mean()).mean()
