@@ -1,6 +1,8 @@
 """Rules that hold for every command, those to come included: the commands are walked, not listed."""
 
 import json
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -63,6 +65,15 @@ def test_a_name_in_the_help_is_that_of_one_parameter(name):
     told = [one for names in titles.values() for one in names]
     assert set(told) <= known
     assert len(told) == len(set(told))
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_examples_in_the_help_are_commands(name):
+    command = COMMANDS[name]
+    lines = re.findall(rf"^ *qface {name} (.*)$", command.help, re.MULTILINE)
+    assert lines or name == "completion"
+    for line in lines:
+        command.make_context(name, shlex.split(line.partition(" > ")[0])).close()
 
 
 def test_no_help_imports_torch_and_each_has_its_place_and_words():

@@ -99,7 +99,7 @@ def test_installed_package_is_the_one_that_runs(installed, tmp_path):
     assert done.stdout.startswith(str(installed.parent.parent))
 
 
-@pytest.mark.parametrize("kind", ["models", "recipes", "sources", "methods", "backends"])
+@pytest.mark.parametrize("kind", ["models", "recipes", "sets", "sources", "methods", "backends"])
 def test_installed_command_finds_its_folders(kind, installed, tmp_path):
     ours = run(sys.executable, "-m", PACKAGE, "list", kind, cwd=ROOT)
     assert run(installed, "list", kind, **outside(tmp_path)).stdout == ours.stdout
