@@ -18,7 +18,7 @@ from qface_toolkit.pipeline import plan_job, run_job
 from qface_toolkit.report.html import PAGE
 
 WIDTH, HEIGHT = 1280, 800
-COLORS = 96
+COLORS = 256
 LARGEST_BYTES = 200_000
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = (

@@ -129,7 +129,7 @@ def _evaluated(found: Evaluation) -> Card:
         whose = "the float model" if found.reference else "the model"
         figure, said, alarm = "nothing proven", f"{whose} does not tell them apart: {data_said(found)}", True
     elif lost is not None and lost.value is not None and not is_tied(found, name):
-        figure, said = loss_said(lost, "points"), f"of {name} on {data_said(found)}: {bound_said(lost)}"
+        figure, said = loss_said(lost, "points"), f"of {name} on {data_said(found)}{bound_said(lost)}"
     return Card(ACCURACY, figure, said, bars, f"bars: {name}" if bars else "", alarm)
 
 

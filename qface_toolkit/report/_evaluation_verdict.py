@@ -36,7 +36,7 @@ def evaluation_verdict(found: Evaluation) -> tuple[Said, ...]:
         )
         return (Said(told, alarm=True),)
     wrong = _error(found.figures)[0]
-    told = f"On {what}, {name} {loss_said(lost)} of {rate}{_reached(found, rate)}: {bound_said(lost)}."
+    told = f"On {what}, {name} {loss_said(lost)} of {rate}{_reached(found, rate)}{bound_said(lost)}."
     return (
         Said(told, alarm=wrong is not None and not tells_apart(wrong)),
         *_worst_group(found),
@@ -136,16 +136,16 @@ def loss_said(lost: Figure, unit: str = "percentage points") -> str:
 
 
 def bound_said(lost: Figure) -> str:
-    """Return what is known for certain of a loss."""
+    """Return what is known for certain of a loss, to be put behind it."""
     if lost.low is None or lost.high is None:
-        return "too few people for a bound"
+        return "; too few people for a bound"
     if lost.low == lost.high == 0:
-        return "no draw of these people shows a difference, so only a larger set could bound it"
+        return "; no draw of these people shows a difference, so only a larger set could bound it"
     if lost.low > 0:
-        return f"a loss, with 95 % confidence between {100 * lost.low:.2f} and {100 * lost.high:.2f} points"
+        return f", between {100 * lost.low:.2f} and {100 * lost.high:.2f} with 95 % confidence"
     if lost.high < 0:
-        return "no loss: with 95 % confidence it is better than the float model here"
-    return f"no loss can be told from zero; with 95 % confidence it is at most {100 * lost.high:.2f} points"
+        return "; with 95 % confidence it is better than the float model here"
+    return f", at most {100 * lost.high:.2f} lost with 95 % confidence, and possibly nothing"
 
 
 def rates(found: Evaluation, rate: str) -> tuple[float | None, float | None]:
@@ -173,7 +173,7 @@ def _worst_group(found: Evaluation) -> tuple[Said, ...]:
         return ()
     name, worst = max(lost.items(), key=lambda one: one[1].value or 0.0)
     which = f"Of {len(lost)} groups of people, {clean(name, LONGEST_NAME)} fares worst"
-    return (Said(f"{which}: it {loss_said(worst)} of TAR@{far}, {bound_said(worst)}."),)
+    return (Said(f"{which}: it {loss_said(worst)} of TAR@{far}{bound_said(worst)}."),)
 
 
 def _meaning(rate: str) -> tuple[Said, ...]:

@@ -21,8 +21,8 @@ from qface_toolkit.report.schema import ArtifactFigures, LatencyFigures, Report
 FLOAT, FAST = "float.onnx", "float.fast.onnx"
 ALARM = "ALARM: "
 NOT_MEASURED = (
-    "Accuracy on real faces was not measured. Measure it with `qface evaluate DIR --faces PEOPLE --out DIR`: DIR is "
-    "the folder of this result, PEOPLE holds a folder of aligned face crops for each person"
+    "Accuracy on real faces was not measured: `qface evaluate DIR --faces PEOPLE --out DIR` measures it (DIR: this "
+    "result's folder; PEOPLE: a folder of aligned face crops for each person)."
 )
 
 
@@ -55,13 +55,10 @@ def verdict(report: Report, evaluation: Evaluation | None = None) -> tuple[Said,
     if artifact is None:
         return (Said("Nothing was quantized."),)
     judged = evaluation if evaluation and belongs(evaluation, report) else None
-    found = (
-        _size(artifact),
-        _speed(report, artifact),
-        *_agreement(artifact),
-        *_drawn(report, artifact),
-        *_accuracy(judged),
-    )
+    accuracy = evaluation_verdict(judged) if judged else tuple(_drawn(report, artifact))
+    faceless = judged is None or judged.data.kind == "drawings"
+    unknown = (Said(NOT_MEASURED),) if faceless else ()
+    found = (_size(artifact), _speed(report, artifact), *_agreement(artifact), *accuracy, *unknown)
     return tuple(sorted(found, key=lambda said: not said.alarm))
 
 
@@ -153,10 +150,3 @@ def _drawn(report: Report, artifact: ArtifactFigures) -> Iterator[Said]:
     before, after = report.verification.float_model, report.verification.artifacts[artifact.name]
     rates = f"{percent(after.pair_accuracy)} of the pairs right (float: {percent(before.pair_accuracy)})"
     yield Said(f"Whether two drawings show the same drawn person, it gets {rates}.")
-
-
-def _accuracy(judged: Evaluation | None) -> Iterator[Said]:
-    if judged is not None:
-        yield from evaluation_verdict(judged)
-    if judged is None or judged.data.kind == "drawings":
-        yield Said(f"{NOT_MEASURED}.")

@@ -113,8 +113,15 @@ def parity_line(block: ParityBlock) -> tuple[bool, str]:
     exact = [one.artifact for one in block.codes if one.not_compared is None and not one.differing]
     differing = [one for one in block.codes if one.differing]
     files = [one for one in block.codes if one.artifact != SIMULATION]
-    parts = [f"as simulated, code by code: {len(exact)} of {len(files)} files" if files else "no codes to compare"]
-    parts += [f"{clean(one.artifact)} differs from {clean(one.differing[0].tensor, 30)} on" for one in differing[:1]]
+    counted = (
+        f"{len(exact)} of {len(files)} files {'computes' if len(files) == 1 else 'compute'} exactly what was simulated"
+    )
+    parts = [counted if files else "nothing inside the files could be compared with a simulation"]
+    parts += [
+        f"{clean(one.artifact)} differs from layer {clean(one.differing[0].tensor, 30)} on" for one in differing[:1]
+    ]
     worst = _worst(block)
-    parts += [f"largest drop: {clean(worst.tensor, 30)} ({worst.drop:.4f})"] if worst else []
+    parts += (
+        [f"the layer that loses most is {clean(worst.tensor, 30)} ({worst.drop:.4f} of its cosine)"] if worst else []
+    )
     return not differing, "; ".join(parts)

@@ -70,11 +70,17 @@ def printed(found):
 @pytest.mark.parametrize(
     ("figure", "meant"),
     [
-        ((0.0007, -0.0033, 0.0059), "no loss can be told from zero; with 95 % confidence it is at most 0.59 points"),
+        (
+            (0.0007, -0.0033, 0.0059),
+            "loses 0.07 percentage points of TAR@1e-4, at most 0.59 lost with 95 % confidence, and possibly nothing.",
+        ),
         ((0.0, 0.0, 0.0), "no draw of these people shows a difference"),
-        ((0.03, 0.01, 0.05), "a loss, with 95 % confidence between 1.00 and 5.00 points"),
-        ((-0.03, -0.05, -0.01), "no loss: with 95 % confidence it is better than the float model here"),
-        ((0.03, None, None), "loses 3.00 percentage points of TAR@1e-4: too few people for a bound."),
+        ((0.03, 0.01, 0.05), "loses 3.00 percentage points of TAR@1e-4, between 1.00 and 5.00 with 95 % confidence."),
+        (
+            (-0.03, -0.05, -0.01),
+            "gains 3.00 percentage points of TAR@1e-4; with 95 % confidence it is better than the float model here.",
+        ),
+        ((0.03, None, None), "loses 3.00 percentage points of TAR@1e-4; too few people for a bound."),
     ],
 )
 def test_the_verdict_says_what_the_interval_says(figure, meant):
@@ -196,7 +202,7 @@ def test_the_worst_group_stands_beside_the_mean():
     groups["few"] = GroupFigures(images=3, people=2, skipped="2 people, and 10 are needed")
     told = said(evaluation({"tar_lost@1e-2": Figure(value=0.03)}, groups=groups))[1]
     assert told.startswith("Of 2 groups of people, south fares worst: it loses 12.00 percentage points of TAR@1e-2")
-    assert "between 4.00 and 20.00 points" in told
+    assert "between 4.00 and 20.00 with 95 % confidence" in told
 
 
 def test_alone_nothing_is_said_of_losses():

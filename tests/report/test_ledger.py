@@ -41,7 +41,8 @@ def test_verdict_names_the_first_tensor_that_differs(report):
     fine, line = parity_line(report.parity)
     assert not fine
     assert line == (
-        "as simulated, code by code: 1 of 2 files; int8.qnnpack.ts differs from pool on; largest drop: conv_1 (0.0050)"
+        "1 of 2 files compute exactly what was simulated; int8.qnnpack.ts differs from layer pool on; "
+        "the layer that loses most is conv_1 (0.0050 of its cosine)"
     )
 
 
@@ -53,7 +54,7 @@ def test_codes_that_could_not_be_compared_are_told(values, make):
     values["parity"]["layers"] = None
     block = make(values).parity
     assert parity_said(block) == f"The codes inside int8.x86.ts were not compared: {reason}."
-    assert parity_line(block) == (True, "as simulated, code by code: 0 of 1 files")
+    assert parity_line(block) == (True, "0 of 1 files computes exactly what was simulated")
 
 
 @pytest.mark.parametrize(("exact", "said"), [(True, "the same embeddings to the bit"), (False, "cosine of 0.92000")])

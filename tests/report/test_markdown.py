@@ -22,9 +22,9 @@ def test_verdict_has_size_speed_agreement_and_accuracy(report):
         "float.fast.onnx (the float model written for speed; it runs 2.50 times as fast as float.onnx, its plain "
         "form), in ONNX Runtime on 1 thread. Its embeddings agree with the float model's to a mean cosine of 0.9912, "
         "where 1 is no difference (lowest of 256 drawings: 0.9412). Whether two drawings show the same drawn person, "
-        "it gets 97.1 % of the pairs right (float: 97.3 %). Accuracy on real faces was not measured. Measure it with "
-        r"\`qface evaluate DIR --faces PEOPLE --out DIR\`: DIR is the folder of this result, PEOPLE holds a folder of "
-        "aligned face crops for each person.",
+        "it gets 97.1 % of the pairs right (float: 97.3 %). Accuracy on real faces was not measured: "
+        r"\`qface evaluate DIR --faces PEOPLE --out DIR\` measures it (DIR: this result's folder; PEOPLE: a folder of "
+        "aligned face crops for each person).",
     ]
 
 
