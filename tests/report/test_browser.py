@@ -125,6 +125,45 @@ def test_nothing_sticks_out(visit, width, media):
     assert wide <= room, f"{wide} pixels on a screen of {room}, {media}"
 
 
+LAPTOP = {"width": 1280, "height": 800}
+PHONE = {"width": 390, "height": 844}
+CUT = """[...document.querySelectorAll('.scroll')].filter(box => box.scrollWidth > box.clientWidth + 1)
+    .map(box => box.querySelector('caption').textContent)"""
+
+
+def many_files(name):
+    """Return a report with everything on it, and a dozen files more, named like this and numbered."""
+    values = full(copy.deepcopy(VALUES))
+    more = [copy.deepcopy(values["artifacts"][1]) for _ in range(12)]
+    for number, one in enumerate(more):
+        one |= {"name": name.format(number), "cost": None, "latency": {**one["latency"], "p50_ms": 1234.5}}
+    values["artifacts"] += more
+    return Report.model_validate(values)
+
+
+def opened_at(browser, size, report, folder):
+    path = folder / "report.html"
+    path.write_text(to_html(report, calibration_png=contact_sheet()))
+    page = browser.new_page(viewport=size)
+    page.goto(path.as_uri())
+    return page
+
+
+@pytest.mark.parametrize("size", [LAPTOP, PHONE], ids=["laptop", "phone"])
+@pytest.mark.parametrize("name", ["int8.{}.onnx", "a_very_long_name_of_a_file_" * 5 + "{}.onnx"], ids=["usual", "long"])
+def test_many_files_never_widen_the_page(browser, tmp_path, size, name):
+    page = opened_at(browser, size, many_files(name), tmp_path)
+    assert page.evaluate("document.documentElement.scrollWidth") <= size["width"]
+    page.close()
+
+
+def test_tables_are_seen_whole_on_a_laptop(browser, tmp_path):
+    page = opened_at(browser, LAPTOP, many_files("int8.qnnpack.{}.ts"), tmp_path)
+    assert page.evaluate("document.querySelectorAll('.scroll').length") > 10
+    assert page.evaluate(CUT) == []
+    page.close()
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_all_text_can_be_read_against_what_is_behind_it(visit, scheme):
     page = visit[0](scheme=scheme)
