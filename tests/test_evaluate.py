@@ -81,7 +81,10 @@ def test_the_same_model_loses_nothing(result, faces):
 def test_json_is_one_object_and_the_same_twice(qface, result, faces):
     args = ("evaluate", result, "--faces", faces / "people", "--draws", "20", "--json")
     code, out, err = qface(*args)
-    assert (code, err) == (0, "")
+    assert code == 0
+    # The tiny network's weights are random: it tells nobody apart, and a program's reader hears of that too.
+    assert err.startswith("ALARM: The float model itself does not tell these people apart")
+    assert err.count("\n") == 1
     found, again = json.loads(out), json.loads(qface(*args)[1])
     for one in (found, again):
         del one["seconds"]
@@ -129,7 +132,7 @@ def test_the_demo_model_is_judged_on_drawings(qface):
 def test_a_model_alone(qface, result, faces):
     code, out, _ = qface("evaluate", result / "float.onnx", "--faces", faces / "people", "--per-identity", "2", *QUICK)
     assert code == 0
-    assert "was evaluated alone" in out
+    assert "ALARM: float.onnx does not tell these people apart" in " ".join(out.split())
     assert "24 images" in " ".join(out.split())
 
 
@@ -212,7 +215,7 @@ def test_one_embedding_for_everybody_is_no_gain(result, faces, tmp_path):
     path = bad_model(tmp_path / "alike.onnx", result, change)
     found = evaluate(path, Protocol(faces=faces / "people", draws=20), reference=result / "float.onnx")
     assert found.figures.every_pair.rates.tar["1e-2"] == found.figures.every_pair.rates.reached["1e-2"] == 1
-    assert "says nothing" in evaluation_verdict(found)[0].text
+    assert all(said.alarm and "better" not in said.text for said in evaluation_verdict(found))
     assert any("this model gives 100 % of the impostor pairs" in note for note in found.notes)
 
 

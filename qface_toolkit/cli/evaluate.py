@@ -134,7 +134,7 @@ def evaluate(
     _check_sets(suite, options)
     from qface_toolkit.pipeline import Protocol, evaluate, evaluate_suite, write_evaluation, write_suite
     from qface_toolkit.pipeline._writing import check_free
-    from qface_toolkit.report import render_evaluation, render_suite
+    from qface_toolkit.report import alarms, render_evaluation, render_suite
 
     options["command"] = shlex.join(["qface", *sys.argv[1:]])
     habits = {key: options.pop(key) for key in _HABITS}
@@ -150,6 +150,8 @@ def evaluate(
     written = write(found, out, force=force) if out else ()
     if as_json:
         click.echo(found.model_dump_json())
+        for alarm in alarms(found):
+            click.echo(alarm, err=True)
         return
     show(render(found))
     if written and not quiet:

@@ -78,7 +78,8 @@ def _every_pair(found: Evaluation) -> Section:
         rows.append(("  balanced", *balanced, _percent(one.balanced.eer), ""))
     said = [
         f"TAR at each FAR over {first.genuine:,} genuine and {first.impostors:,} impostor pairs, in percent.",
-        "Balanced: every person, and every two people, weigh the same.",
+        "Balanced: every person, and every two people, weigh the same. EER: the share of mistakes where both kinds are "
+        "equally frequent. Rank-1: of images whose nearest other one shows the same person.",
     ]
     if first.rates.unsupported:
         left = ", ".join(first.rates.unsupported)

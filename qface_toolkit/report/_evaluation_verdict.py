@@ -172,8 +172,9 @@ def _worst_group(found: Evaluation) -> tuple[Said, ...]:
     if not lost:
         return ()
     name, worst = max(lost.items(), key=lambda one: one[1].value or 0.0)
-    which = f"Of {len(lost)} groups of people, {clean(name, LONGEST_NAME)} fares worst"
-    return (Said(f"{which}: it {loss_said(worst)} of TAR@{far}{bound_said(worst)}."),)
+    one = clean(name, LONGEST_NAME)
+    which = f"Of {len(lost)} groups of people, {one} fares worst: it" if len(lost) > 1 else f"The group {one}"
+    return (Said(f"{which} {loss_said(worst)} of TAR@{far}{bound_said(worst)}."),)
 
 
 def _meaning(rate: str) -> tuple[Said, ...]:

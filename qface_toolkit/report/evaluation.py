@@ -8,6 +8,7 @@ from rich.text import Text
 from qface_toolkit.report._evaluation import Evaluation
 from qface_toolkit.report._evaluation_tables import ACCURACY, CHANGED, Section, evaluation_sections
 from qface_toolkit.report._evaluation_verdict import evaluation_verdict
+from qface_toolkit.report._headline import plain
 from qface_toolkit.report._markup import escape, markdown_table, said_markdown
 from qface_toolkit.report.suite import TITLES, Suite, suite_sections
 from qface_toolkit.report.terminal import told
@@ -23,6 +24,12 @@ def render_evaluation(found: Evaluation) -> RenderableType:
     """
     shown = [section for section in evaluation_sections(found) if section.title != CHANGED]
     return Group(_rendered_all(shown), *told(evaluation_verdict(found)))
+
+
+def alarms(found: Evaluation | Suite) -> list[str]:
+    """Return what must not be overlooked, for where an evaluation is not shown to a person."""
+    judged = found.evaluations.values() if isinstance(found, Suite) else (found,)
+    return [plain(said) for one in judged for said in evaluation_verdict(one) if said.alarm]
 
 
 def render_suite(suite: Suite) -> RenderableType:

@@ -114,7 +114,7 @@ def test_two_architectures_that_differ_in_preprocessing_alone_are_asked_about(tm
     monkeypatch.setattr(_onnx_facts, "ARCHITECTURES", registry)
     with pytest.raises(CheckpointError, match="it could be one or other, whose preprocessing differs") as caught:
         load_model(path)
-    assert "or --model one" in str(caught.value)
+    assert "or give --model one" in str(caught.value)
     assert load_model(path, name="other").spec.std == (128.0, 128.0, 128.0)
     assert load_model(path, overrides=GIVEN).spec.name == "net"
     monkeypatch.setitem(entries, "one", entries["other"])

@@ -205,6 +205,19 @@ def test_the_worst_group_stands_beside_the_mean():
     assert "between 4.00 and 20.00 with 95 % confidence" in told
 
 
+def test_one_group_is_not_called_the_worst_of_one():
+    groups = {"north": GroupFigures(images=50, people=12, figures={"tar_lost@1e-2": Figure(value=0.01)})}
+    assert said(evaluation({"tar_lost@1e-2": Figure(value=0.03)}, groups=groups))[1].startswith("The group north loses")
+
+
+def test_tables_of_long_names_fit_eighty_columns_with_all_their_figures():
+    figures = {"tar_lost@1e-3": Figure(value=-0.1234, low=-0.2345, high=0.3456), "cosine_mean": Figure(value=0.99)}
+    groups = {"a group of people with a long name": GroupFigures(images=1, people=1, figures=figures, gaps=figures)}
+    shown = printed(evaluation(figures, groups=groups, model=model("a_model_file_with_a_long_name.onnx")))
+    assert max(map(len, shown.splitlines())) <= 80
+    assert shown.count("-12.34 (-23.45 to 34.56)") == 2
+
+
 def test_alone_nothing_is_said_of_losses():
     assert "evaluated alone" in said(evaluation())[0]
     assert "lost" not in printed(evaluation())
