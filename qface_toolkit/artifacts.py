@@ -232,9 +232,8 @@ class OutputFolder:
         if path.exists():
             found = _read_progress(path)
             if found.fingerprint != self._progress.fingerprint:
-                fix = (
-                    "give the same model, recipe, seed and version to go on, or --force without --resume to start over"
-                )
+                same = "give the same model, recipe, seed, threads and version to go on"
+                fix = f"{same}, or --force without --resume to start over"
                 raise ArtifactError("the unfinished work is that of another job", where=str(self.partial), fix=fix)
             self._progress = found
         while not all(self._is_ours(name, record) for name, record in self._progress.files().items()):

@@ -12,6 +12,7 @@ import yaml
 from helpers import SMALL, contents, measure_quickly, run_here
 from PIL import Image
 from qdq_files import between, prelu, write
+from rich.progress import Progress
 
 from qface_toolkit import __version__, pipeline, read_report
 from qface_toolkit.cli._voice import progress
@@ -356,3 +357,19 @@ def test_progress_on_a_terminal_is_bars(capsys, monkeypatch):
         tell("1. calibrate")(1, 2)
     out, err = capsys.readouterr()
     assert (out, "1. calibrate" in err) == ("", True)
+
+
+def test_a_bar_is_full_when_its_step_is_over(monkeypatch):
+    """A step that never tells how far it is would go on for ever, on the screen."""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    shown, stop = [], Progress.stop
+
+    def told(bars):
+        shown.extend((one.description, one.finished) for one in bars.tasks)
+        stop(bars)
+
+    monkeypatch.setattr(Progress, "stop", told)
+    with progress(quiet=False) as tell:
+        tell("look at float.onnx")
+        tell("look at int8.x86.onnx")(1, 2)
+    assert shown == [("look at float.onnx", True), ("look at int8.x86.onnx", True)]

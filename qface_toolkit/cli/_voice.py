@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
+
     from qface_toolkit.pipeline import Tell
 
 # torch takes a second to import, so nothing in this package imports it, or anything that does, before a command runs.
@@ -116,10 +118,18 @@ def _bars() -> Iterator["Tell"]:
     with Progress(*columns, console=Console(stderr=True)) as bars:
 
         def tell(step: str) -> Any:  # noqa: ANN401 - a Progress
+            _fill_all(bars)
             task = bars.add_task(step, total=None)
             return lambda done, total: bars.update(task, completed=done, total=total)
 
         yield tell
+        _fill_all(bars)
+
+
+def _fill_all(bars: "Bars") -> None:
+    """Let no bar of a step that is over look as if it went on: not every step tells how far it is."""
+    for task in bars.tasks:
+        bars.update(task.id, completed=task.total or 1, total=task.total or 1)
 
 
 def warn(warnings: Iterable[str], quiet: bool) -> None:
