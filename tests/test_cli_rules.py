@@ -184,7 +184,7 @@ def test_every_command_is_called():
 
 @pytest.mark.parametrize("name", CALLS)
 def test_json_is_one_object_and_nothing_else(name, call):
-    done = call(name, "--json")
+    done = call(name, "--json", "-q")
     assert (done.code, done.err) == (0, "")
     assert json.loads(done.out).keys() >= KEYS.get(name, {"model", "artifacts"})
 

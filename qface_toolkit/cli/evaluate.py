@@ -150,7 +150,7 @@ def evaluate(
     written = write(found, out, force=force) if out else ()
     if as_json:
         click.echo(found.model_dump_json())
-        for alarm in alarms(found):
+        for alarm in () if quiet else alarms(found):
             click.echo(alarm, err=True)
         return
     show(render(found))
