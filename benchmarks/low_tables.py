@@ -2,18 +2,21 @@
 
     python benchmarks/low_tables.py        # after benchmarks/results/low_bits.json has changed
 
-They stand between the marks `<!-- low-bits:begin -->` and `<!-- low-bits:end -->` in the documents that have them; a
-test fails when they are not what the result says.
+They stand between the marks `<!-- low-bits:begin -->` and `<!-- low-bits:end -->`, and a choice of their rows and
+columns between `low-bits-short` ones, in the documents that have them; a test fails when they are not
+what the result says.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from plot import NETWORKS
-from tables import DOCUMENTS, HERE, between
+from tables import HERE, between
 
-RESULT, MARK = HERE / "results" / "low_bits.json", "low-bits"
+RESULT = HERE / "results" / "low_bits.json"
+DOCUMENTS = (HERE / "README.md", HERE.parent / "docs" / "low-bits.md")
+WHOLE, SHORT = "low-bits", "low-bits-short"
 TITLES = (
     "recipe",
     "KB",
@@ -30,19 +33,41 @@ TITLES = (
     "TAR 1e-4",
     "lost, points",
 )
+SHORT_PLACES = (0, 1, 2, 5, 11, 12, 13)
+"""The columns of the short table, by their place in TITLES."""
+SHORT_MODEL, SHORT_RECIPES = "prelu", ("float", "int8", "w6a8", "small", "w4a8")
 Row = Mapping[str, Any]
 
 
 def low_bits_tables(result: Mapping[str, Any]) -> str:
     """Return a table of Markdown for each model of a result."""
     models = dict.fromkeys(row["model"] for row in result["rows"])
-    return "\n\n".join(_table(model, [row for row in result["rows"] if row["model"] == model]) for model in models)
+    return "\n\n".join(_table(model, _of(model, result)) for model in models)
+
+
+def short_table(result: Mapping[str, Any]) -> str:
+    """Return the recipes that write files, of one network, in a few columns."""
+    rows = _of(SHORT_MODEL, result)
+    cells = [_cells(row, _scored(rows)) for row in rows if row["recipe"] in SHORT_RECIPES]
+    return _markdown([[line[place] for place in SHORT_PLACES] for line in (TITLES, *cells)])
+
+
+def _of(model: str, result: Mapping[str, Any]) -> list[Row]:
+    return [row for row in result["rows"] if row["model"] == model]
+
+
+def _scored(rows: list[Row]) -> Row | None:
+    return next((row for row in rows if "tar" in row), None)
 
 
 def _table(model: str, rows: list[Row]) -> str:
-    scored = next((row for row in rows if "tar" in row), None)
-    lines = [TITLES, ["---"] + ["---:"] * (len(TITLES) - 1), *(_cells(row, scored) for row in rows)]
-    return f"**{NETWORKS.get(model, model)}**\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    lines = [TITLES, *(_cells(row, _scored(rows)) for row in rows)]
+    return f"**{NETWORKS.get(model, model)}**\n\n{_markdown(lines)}"
+
+
+def _markdown(lines: Sequence[Sequence[str]]) -> str:
+    rule = ["---"] + ["---:"] * (len(lines[0]) - 1)
+    return "\n".join(f"| {' | '.join(line)} |" for line in (lines[0], rule, *lines[1:]))
 
 
 def _cells(row: Row, scored: Row | None) -> list[str]:
@@ -89,7 +114,9 @@ def _accuracy(row: Row) -> list[str]:
 
 def with_low_bits(document: str, result: Mapping[str, Any]) -> str:
     """Return a document with the tables between their marks; one without marks as it is."""
-    return between(document, MARK, low_bits_tables(result))
+    if f"<!-- {SHORT}:begin -->" in document:
+        document = between(document, SHORT, short_table(result))
+    return between(document, WHOLE, low_bits_tables(result))
 
 
 def main() -> None:

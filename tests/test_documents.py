@@ -1,41 +1,43 @@
-"""Every command that the README or a `--help` shows runs, and so does every snippet of Python, on small stand-ins."""
+"""Every command and snippet in the documents, and every example of a `--help`, is run on small stand-ins."""
 
+import contextlib
+import importlib
+import io
 import pickle
-import re
-import shlex
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 import torch
+from documents import PAGES, README, arguments, blocks, shows, title
 from evaluation.ijb_files import write_protocol
-from helpers import compress_tiny, measure_quickly, run_here, write_tiny
+from helpers import measure_quickly, run_here, write_tiny
 from PIL import Image
 from torch import nn
 
+from qface_toolkit.backends import BACKENDS
 from qface_toolkit.cli import qface as root
 from qface_toolkit.evaluation import synthetic
 from qface_toolkit.gate import open_report, update_baseline
-from qface_toolkit.pipeline import _evaluate
+from qface_toolkit.methods import METHODS
+from qface_toolkit.models import ARCHITECTURES
+from qface_toolkit.pipeline import _evaluate, read_full_recipe
+from qface_toolkit.sources import SOURCES
 
-README = Path(__file__).parents[1] / "README.md"
-FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-SMALL = ("--set", "calibration.count=16")
-"""Added to every compression: what is shown there is meant for real networks and hundreds of images."""
+QUICK = {
+    "equalize": {"images": 16, "iterations": 5},
+    "reconstruct": {"images": 16, "iterations": 2},
+    "distill": {"epochs": 1},
+    "allocate": {"images": 4},
+}
+"""What steps are given here: what is shown is meant for real networks, hundreds of images and minutes."""
+REGISTRIES = {"models": ARCHITECTURES, "sources": SOURCES, "methods": METHODS, "backends": BACKENDS}
 
 pytestmark = pytest.mark.slow
-
-
-def blocks(language):
-    return [text for found, text in FENCE.findall(README.read_text("utf-8")) if found == language]
-
-
-def shown_in_readme():
-    lines = [line for text in blocks("sh") for line in text.splitlines()]
-    return [line.partition(" #")[0].strip() for line in lines if line.startswith("qface ")]
 
 
 def shown_in_help():
@@ -45,17 +47,35 @@ def shown_in_help():
     return [line for line in lines if line.startswith("qface ") and not line.startswith("qface completion")]
 
 
+def shown_in_pages():
+    """Return every command with the page that shows it first, and the output that is shown beneath it."""
+    shown = {}
+    for page in PAGES:
+        for block in blocks(page, "sh"):
+            lines = [line for line in block.commands() if line.startswith("qface ")]
+            for line in lines:
+                said = block.said if line == lines[-1] else None
+                if shown.get(line, (page, None))[1] is None:
+                    shown[line] = (shown.get(line, (page,))[0] if said is None else page, said)
+    return [(page, line, said) for line, (page, said) in shown.items()]
+
+
+SHOWN = [*shown_in_pages(), *((README, line, None) for line in dict.fromkeys(shown_in_help()))]
+
+
 @pytest.fixture(scope="module")
-def desk(tmp_path_factory):
+def desk(tmp_path_factory, finished):
     """Give a folder with everything that the documents speak of, in small."""
-    folder = compress_tiny(tmp_path_factory.mktemp("desk"), "onnx-x86", "onnx-arm", "torch-x86")
-    shutil.copytree(folder / "out", folder / "demo-out")
+    folder = tmp_path_factory.mktemp("desk")
+    for name in ("out", "demo-out", "result"):
+        shutil.copytree(finished / "out", folder / name)
     write_tiny(folder / "backbone.pth")
     for name in ("float.onnx", "int8.x86.onnx"):
         shutil.copy(folder / "out" / name, folder / name)
     for name in ("int8.onnx", "someones.onnx"):
         shutil.copy(folder / "out" / "int8.x86.onnx", folder / name)
-    update_baseline(open_report(folder / "out"), folder / "baseline.json")
+    for name in ("baseline.json", "qface-baseline.json"):
+        update_baseline(open_report(folder / "out"), folder / name)
     silent = onnx.load(folder / "float.onnx")
     del silent.metadata_props[:]
     onnx.save(silent, folder / "backbone.onnx")
@@ -63,6 +83,8 @@ def desk(tmp_path_factory):
     write_protocol(folder / "IJBC")
     (folder / "sets").mkdir()
     shutil.copy(folder / "lfw.bin", folder / "sets" / "lfw.bin")
+    found = _evaluate.evaluate(str(folder / "out"), _evaluate.Protocol(faces=folder / "people", draws=20))
+    _evaluate.write_evaluation(found, folder / "judged", force=False)
     return folder
 
 
@@ -78,6 +100,18 @@ def _write_faces(folder, people=12, each=3):
     names = [f"person-{row // each:02}/{row % each}.png" for *rows, _ in pairs for row in rows]
     images = [(folder / "people" / name).read_bytes() for name in names]
     (folder / "lfw.bin").write_bytes(pickle.dumps((images, [same for *_, same in pairs]), protocol=2))
+    _write_photo(folder, drawn.images.crop(0))
+
+
+def _write_photo(folder, crop):
+    """Write a photo with a drawn face 40 pixels to the right and 60 down of where an aligned crop has it."""
+    photo = np.zeros((240, 200, 3), np.uint8)
+    photo[60:172, 40:152] = crop
+    Image.fromarray(photo).save(folder / "photo.jpg", quality=95, subsampling=0)
+    Image.fromarray(crop).save(folder / "enrolled.png")
+    (folder / "crops").mkdir()
+    for path in (folder / "people").glob("*/*.png"):
+        shutil.copy(path, folder / "crops" / f"{path.parent.name}-{path.name}")
 
 
 @pytest.fixture
@@ -87,15 +121,61 @@ def at_desk(desk, tmp_path, monkeypatch):
     monkeypatch.chdir(copy)
     measure_quickly(monkeypatch)
     monkeypatch.setattr(_evaluate, "synthetic_people", lambda: synthetic.synthetic_people(12, 3))
-    return copy
+    engine = torch.backends.quantized.engine
+    yield copy
+    torch.backends.quantized.engine = engine
+
+
+@pytest.fixture
+def unpacked(at_desk, tmp_path, monkeypatch):
+    """Return what lays out the files that a page shows: YAML on the desk, modules in their rooms of the package."""
+    added = []
+
+    def unpack(page):
+        for block in blocks(page, "yaml", "python"):
+            if block.language == "yaml" and block.name:
+                Path(block.name).write_text(block.text)
+            elif block.language == "python" and block.name:
+                added.append(_add_module(block, tmp_path, monkeypatch))
+
+    yield unpack
+    for room, module in added:
+        sys.modules.pop(module, None)
+        vars(sys.modules[room]).pop(module.rpartition(".")[2], None)
+    for registry in REGISTRIES.values():
+        registry._entries = None
+
+
+def _add_module(block, folder, monkeypatch):
+    """Let a module be found in its room of the package, as if its file lay there; return both names."""
+    _, room, name = Path(block.name).parts
+    file = folder / "rooms" / room / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(block.text)
+    package = importlib.import_module(f"qface_toolkit.{room}")
+    if str(file.parent) not in package.__path__:
+        monkeypatch.setattr(package, "__path__", [*package.__path__, str(file.parent)])
+    REGISTRIES[room]._entries = None
+    return package.__name__, f"{package.__name__}.{file.stem}"
+
+
+def quick_steps(args):
+    """Return settings that make the steps of a compression's recipe quick."""
+    named = dict(zip(args, args[1:], strict=False))
+    sets = ["calibration.count=16"]
+    for place, step in enumerate(read_full_recipe(named.get("--recipe", "int8"))["steps"]):
+        ((name, options),) = step.items()
+        timed = {"seconds": 0.1} if options.get("seconds") else {}
+        sets += [f"steps.{place}.{key}={value}" for key, value in (QUICK.get(name, {}) | timed).items()]
+    return [part for one in sets for part in ("--set", one)]
 
 
 def prepared(line):
-    """Return the arguments of a line; results that it writes are made anew."""
-    program, command, *args = shlex.split(line)
-    assert program == "qface"
+    """Return the arguments of a line, made quick; results that it writes are made anew."""
+    command, *args = arguments(line)
     if command == "compress":
-        args += [*SMALL, *([] if "--dry-run" in args else ["--force"])]
+        args += quick_steps(args) + ([] if "--dry-run" in args else ["--force"])
+        args += [] if "demo" in args or {"--recipe", "--backend"} & set(args) else ["--backend", "onnx-x86"]
     if command == "compress" and {"small", "budget.bytes=0.2"} & set(args) and "budget.bytes=null" not in args:
         # The text of so small a network's graph weighs more than its weights.
         args += ["--set", "budget.bytes=0.8"]
@@ -107,20 +187,24 @@ def prepared(line):
         # Whether a network of some microseconds became slower is not what is tested here.
         args += ["--set", "latency_growth=9"]
     if command == "evaluate":
-        args += ["--draws", "20"]
+        args += ["--draws", "20", *(["--force"] if "--out" in args else [])]
     return [command, *args]
 
 
-@pytest.mark.parametrize("line", dict.fromkeys([*shown_in_readme(), *shown_in_help()]))
-def test_what_is_shown_runs(line, at_desk, monkeypatch, capsys):
+@pytest.mark.parametrize(("page", "line", "said"), SHOWN, ids=lambda one: one if isinstance(one, str) else None)
+def test_what_is_shown_runs(page, line, said, at_desk, unpacked, monkeypatch, capsys):
+    unpacked(page)
     code, out, err = run_here(monkeypatch, capsys, *prepared(line))
     assert code == 0, err
     assert out
+    assert said is None or shows(said, out), out
 
 
 def test_something_is_shown():
-    assert len(shown_in_readme()) > 20
+    assert len(shown_in_pages()) > 50
     assert len(shown_in_help()) > 12
+    assert sum(said is not None for _, _, said in SHOWN) >= 2
+    assert len([block for page in PAGES for block in blocks(page, "python")]) > 20
 
 
 class AnyNetwork(nn.Module):
@@ -135,20 +219,31 @@ class AnyNetwork(nn.Module):
         return self.embed(self.body(images).mean(dim=(2, 3)))
 
 
-def test_the_snippets_of_python_run_one_after_the_other(at_desk):
+PYTHON = [page for page in PAGES if blocks(page, "python")]
+
+
+@pytest.mark.parametrize("page", PYTHON, ids=title)
+def test_the_snippets_of_a_page_run_one_after_the_other(page, at_desk, unpacked):
     torch.manual_seed(0)
-    names, engine = {"network": AnyNetwork().eval()}, torch.backends.quantized.engine
-    shutil.rmtree("out")
-    for snippet in blocks("python"):
-        exec(compile(snippet.replace("calibration.count=256", "calibration.count=16"), "README.md", "exec"), names)
-    torch.backends.quantized.engine = engine
-    assert np.asarray(names["embedding"]).shape[1] == 12
+    unpacked(page)
+    names = {"network": AnyNetwork().eval()}
+    for block in blocks(page, "python"):
+        if block.name:
+            continue
+        heard = io.StringIO()
+        quick = block.text.replace("calibration.count=256", "calibration.count=16")
+        with contextlib.redirect_stdout(heard):
+            exec(compile(quick, title(page), "exec"), names)
+        assert block.said is None or heard.getvalue() == block.said
 
 
-def test_the_snippet_of_cpp_compiles_and_runs(at_desk):
-    (snippet,) = blocks("cpp")
+CPP = [(page, block) for page in PAGES for block in blocks(page, "cpp")]
+
+
+@pytest.mark.parametrize(("page", "block"), CPP, ids=lambda one: title(one) if one in PAGES else "cpp")
+def test_the_snippet_of_cpp_compiles_and_runs(page, block, at_desk):
     torch_folder = Path(torch.__file__).parent
-    Path("main.cpp").write_text(snippet.replace("112, 112", "112, 96"))
+    Path("main.cpp").write_text(block.text.replace("112, 112", "112, 96"))
     includes = [f"-I{torch_folder}/include{below}" for below in ("", "/torch/csrc/api/include")]
     libraries = [f"-L{torch_folder}/lib", f"-Wl,-rpath,{torch_folder}/lib", "-ltorch", "-ltorch_cpu", "-lc10"]
     abi = f"-D_GLIBCXX_USE_CXX11_ABI={int(torch.compiled_with_cxx11_abi())}"
