@@ -20,7 +20,7 @@ def latency_finding(artifact: ArtifactFigures, now: Timing, before: Timing, budg
     if reason:
         return Finding(name, FIGURE, outcome, f"latency: {reason}")
     if now.hashes[name] == before.hashes[name] and now.files[name] == before.files[name]:
-        return Finding(name, FIGURE, "passed", "the file and its measurement are the baseline's own")
+        return Finding(name, FIGURE, "passed", "latency: hash and samples in the report are the baseline's own")
     reference = _reference(artifact, now, before)
     here, there = (_ratio(name, artifact.runtime, reference, one) for one in (now, before))
     if here is None or there is None:
