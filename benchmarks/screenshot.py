@@ -47,7 +47,9 @@ def photographed(page: Path) -> bytes:
         browser.close()
     buffer = io.BytesIO()
     picture = Image.open(io.BytesIO(seen)).convert("RGB")
-    picture.quantize(COLORS, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
+    picture.quantize(COLORS, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(
+        buffer, "PNG", optimize=True
+    )
     return buffer.getvalue()
 
 

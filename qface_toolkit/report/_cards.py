@@ -72,7 +72,7 @@ def _latency(report: Report, artifact: ArtifactFigures) -> Card:
     elif speed.slower:
         figure, said = f"{1 / speed.ratio:.2f}x the time", f"slower than {speed.other}"
     if speed.other == FAST and artifact.times_faster is not None:
-        said += f", float written for speed. It {pace(artifact.times_faster)} {FLOAT}"
+        said += f", the float model written for speed; beside {FLOAT} it {pace(artifact.times_faster)}"
     where = f"{runtime_name(artifact.runtime)} on {threads(artifact.latency.threads)}"
     return Card("Speed", figure, said, bars, f"median time of one image, {where}", alarm=speed.slower)
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from qface_toolkit.measure.apart import FEW_GENUINE, error_rate_of, tells_apart
-from qface_toolkit.report._evaluation import Evaluation, Figure, ModelFigures, PairedFigures
+from qface_toolkit.report._evaluation import Evaluation, Figure, ModelFigures, PairedFigures, PairListFigures
 from qface_toolkit.report._figures import NOTHING, clean, cosine
 from qface_toolkit.report._page import Said
 
@@ -51,14 +51,15 @@ def float_alarm(found: Evaluation) -> Said | None:
     wrong, how = _error(figures)
     if wrong is None or tells_apart(wrong):
         return None
-    who = clean(found.model.name, LONGEST_NAME) if alone else "The float model itself"
+    name = clean(found.model.name, LONGEST_NAME)
+    who = name if alone else "The float model itself"
     genuine = _genuine(figures)
     few = (
         f" With only {genuine} same-person pairs this may be chance: evaluate more people."
         if genuine < FEW_GENUINE
         else ""
     )
-    proves = "" if alone else "; what int8 loses on these images therefore proves nothing"
+    proves = "" if alone else f"; what {name} loses on these images therefore proves nothing"
     return Said(
         f"{who} does not tell {_people_said(found)} apart: {how}{proves}.{few} {PREPARATION}.{_drawn(found)}",
         alarm=True,
@@ -89,16 +90,23 @@ def _error(figures: ModelFigures) -> tuple[float | None, str]:
         said = "at the threshold where both kinds of mistakes are equally frequent it is wrong about"
         return eer, f"{said} {100 * eer:.1f} % of the pairs, and guessing is wrong about 50 %"
     if figures.pair_list is not None:
-        right = figures.pair_list.pair_accuracy
-        return 1 - right, f"it decides {100 * right:.1f} % of the pairs correctly, and guessing 50 %"
-    tar = figures.templates.tar_ijb if figures.templates else {}
-    if not tar:
+        right, guessed = figures.pair_list.pair_accuracy, _guessed(figures.pair_list)
+        said = f"it decides {100 * right:.1f} % of the pairs correctly, and guessing {100 * guessed:.1f} %"
+        # In a list with few pairs of one kind guessing is right more often: its error counts as 0.5 all the same.
+        return min((1 - right) / (1 - guessed) / 2, 1.0) if guessed < 1 else None, said
+    found = figures.templates
+    if found is None or not found.tar_ijb:
         return None, ""
     # The highest rate has the most impostors, and says most about whether there is anything but chance.
-    far = max(tar, key=float)
-    let_in = f"{100 * float(far):g} %"
-    said = f"it accepts {100 * tar[far]:.1f} % of the same-person pairs where it lets in {let_in} of the others"
-    return error_rate_of(tar[far], float(far)), f"{said}, and guessing accepts {let_in} of both"
+    key = max(found.tar_ijb, key=float)
+    tar, far = found.tar_ijb[key], found.fpr.get(key) or float(key)
+    said = f"it accepts {100 * tar:.1f} % of the same-person pairs where it lets in {100 * far:.2g} % of the others"
+    return error_rate_of(tar, far), f"{said}, and guessing accepts as many of both"
+
+
+def _guessed(listed: PairListFigures) -> float:
+    """Return the accuracy of calling every pair what most pairs are."""
+    return max(sum(listed.histogram.genuine), sum(listed.histogram.impostor)) / listed.pairs if listed.pairs else 1.0
 
 
 def main_rate(figures: ModelFigures) -> tuple[str, float | None]:

@@ -75,7 +75,7 @@ def speed_cells(artifact: ArtifactFigures) -> tuple[str, str, str, str]:
 
 
 def speed_meaning(report: Report) -> tuple[str, ...]:
-    """Return what the columns about size and speed mean."""
+    """Return what the columns about size and speed mean, in lines."""
     fast = "vs fast: how many times as fast as float.fast.onnx, the float model written for speed"
     known = any(artifact.times_faster_than_fast for artifact in report.artifacts)
     others = "size: share of float.onnx; vs float: how many times as fast as the float model in the same runtime"

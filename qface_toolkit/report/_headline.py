@@ -21,7 +21,7 @@ from qface_toolkit.report.schema import ArtifactFigures, LatencyFigures, Report
 FLOAT, FAST = "float.onnx", "float.fast.onnx"
 ALARM = "ALARM: "
 NOT_MEASURED = (
-    "Accuracy on real faces was not measured: `qface evaluate DIR --faces PEOPLE --out DIR` measures it (DIR: this "
+    "Accuracy on real faces was not measured: qface evaluate DIR --faces PEOPLE --out DIR measures it (DIR: this "
     "result's folder; PEOPLE: a folder of aligned face crops for each person)."
 )
 
@@ -96,10 +96,10 @@ def float_name(artifact: ArtifactFigures) -> str:
 
 
 def pace(ratio: float) -> str:
-    """Return a ratio of speeds as a verb and its object's beginning; what is shown as 1.00 is no difference."""
+    """Return a ratio of speeds as a verb; what is shown as 1.00 is no difference."""
     if round(ratio, 2) == 1:
-        return "runs as fast as"
-    return f"runs {ratio:.2f} times as fast as" if ratio > 1 else f"takes {1 / ratio:.2f} times as long as"
+        return "is as fast"
+    return f"runs {ratio:.2f} times as fast" if ratio > 1 else f"takes {1 / ratio:.2f} times as long"
 
 
 def _size(artifact: ArtifactFigures) -> Said:
@@ -113,27 +113,28 @@ def _size(artifact: ArtifactFigures) -> Said:
 
 
 def _speed(report: Report, artifact: ArtifactFigures) -> Said:
-    name, speed = clean(artifact.name), speed_of(report, artifact)
+    speed = speed_of(report, artifact)
     if speed is None or artifact.latency is None:
         return Said(
             f"It was not timed: {clean(artifact.latency_missing or 'there is no float model to compare with')}."
         )
-    where = f"in {runtime_name(artifact.runtime)} on {threads(artifact.latency.threads)}"
-    beside = _beside(artifact, speed)
+    other = f"{FAST}, the float model written for speed" if speed.other == FAST else speed.other
     if speed.slower:
-        told = f"{name} is slower than {speed.other}{beside}: it {pace(speed.ratio)} that"
-        return Said(f"{told}, {where}.", alarm=True)
-    if speed.settled:
-        return Said(f"It {pace(speed.ratio)} {speed.other}{beside}, {where}.")
-    return Said(f"It is neither faster nor slower than {speed.other}{beside} that could be told, {where}.")
+        told = f"{clean(artifact.name)} is slower than {other}: it {pace(speed.ratio)}"
+    elif speed.settled:
+        told = f"It {pace(speed.ratio)} as {other}"
+    else:
+        told = f"It is neither faster nor slower than {other}, as far as could be told"
+    where = f"{runtime_name(artifact.runtime)}, {threads(artifact.latency.threads)}"
+    return Said(f"{told}{_beside(artifact, speed)} ({where}).", alarm=speed.slower)
 
 
 def _beside(artifact: ArtifactFigures, speed: Speed) -> str:
-    """Return what the other form is, and what else the speed is compared with, or why nothing else."""
-    if speed.other != FAST:
-        return f" ({FAST} is for ONNX Runtime and was not compared)" if artifact.runtime != "onnxruntime" else ""
-    slow = "" if artifact.times_faster is None else f"; it {pace(artifact.times_faster)} {FLOAT}, its plain form"
-    return f" (the float model written for speed{slow})"
+    """Return what else the speed is compared with, or why nothing else."""
+    if speed.other == FAST:
+        slow = artifact.times_faster
+        return "" if slow is None else f"; beside {FLOAT}, the plain export, it {pace(slow)}"
+    return "" if artifact.runtime == "onnxruntime" else f"; {FAST} is for ONNX Runtime and was not compared"
 
 
 def _agreement(artifact: ArtifactFigures) -> Iterator[Said]:

@@ -10,13 +10,14 @@ from qface_toolkit.report._evaluation import Evaluation
 from qface_toolkit.report._evaluation_tables import ACCURACY, LOSSES, evaluation_sections
 from qface_toolkit.report._evaluation_verdict import data_said
 from qface_toolkit.report._figures import (
+    FIGURE_HEADINGS,
     clean,
     cosine,
-    latency_cells,
     main_artifact,
     megabytes,
     runtime_name,
-    times,
+    speed_cells,
+    speed_meaning,
 )
 from qface_toolkit.report._headline import verdict
 from qface_toolkit.report._markup import escape, markdown_table, said_markdown
@@ -138,7 +139,7 @@ def _making(report: Report) -> list[str]:
 
 
 def _figures(report: Report) -> list[str]:
-    headings = ("file", "runtime", "MB", "p50 ms", "p90 ms", "times float", "cosine mean", "1st percentile", "lowest")
+    headings = [heading for heading in FIGURE_HEADINGS if heading != "size"]
     rows = []
     for one in report.artifacts:
         found = one.agreement
@@ -148,8 +149,7 @@ def _figures(report: Report) -> list[str]:
                 escape(one.name),
                 escape(runtime_name(one.runtime)),
                 megabytes(one.size_bytes),
-                *latency_cells(one.latency),
-                times(one.times_faster),
+                *speed_cells(one),
                 *map(cosine, cosines),
             )
         )
@@ -159,7 +159,14 @@ def _figures(report: Report) -> list[str]:
         if one.agreement
     ]
     machine = f"Times: one image on one thread of {escape(report.environment.cpu)}."
-    return ["## Size, time and agreement", "", *markdown_table(headings, rows), "", *said, machine]
+    return [
+        "## Size, time and agreement",
+        "",
+        *markdown_table(headings, rows),
+        "",
+        *said,
+        f"{machine} {'; '.join(speed_meaning(report))}.",
+    ]
 
 
 def _accuracy(report: Report, evaluation: Evaluation | None) -> list[str]:

@@ -19,11 +19,11 @@ def test_verdict_has_size_speed_agreement_and_accuracy(report):
         r"# mobilefacenet\_prelu, compressed",
         "",
         "int8.x86.onnx takes 1.10 MB instead of the 4.00 MB of float.onnx (27.5 %). It runs 1.25 times as fast as "
-        "float.fast.onnx (the float model written for speed; it runs 2.50 times as fast as float.onnx, its plain "
-        "form), in ONNX Runtime on 1 thread. Its embeddings agree with the float model's to a mean cosine of 0.9912, "
+        "float.fast.onnx, the float model written for speed; beside float.onnx, the plain export, it runs 2.50 times "
+        "as fast (ONNX Runtime, 1 thread). Its embeddings agree with the float model's to a mean cosine of 0.9912, "
         "where 1 is no difference (lowest of 256 drawings: 0.9412). Whether two drawings show the same drawn person, "
         "it gets 97.1 % of the pairs right (float: 97.3 %). Accuracy on real faces was not measured: "
-        r"\`qface evaluate DIR --faces PEOPLE --out DIR\` measures it (DIR: this result's folder; PEOPLE: a folder of "
+        "qface evaluate DIR --faces PEOPLE --out DIR measures it (DIR: this result's folder; PEOPLE: a folder of "
         "aligned face crops for each person).",
     ]
 
@@ -31,9 +31,14 @@ def test_verdict_has_size_speed_agreement_and_accuracy(report):
 @pytest.mark.parametrize(
     ("fast", "plain", "said"),
     [
-        (0.8, 2.5, "is slower than float.fast.onnx (the float model written for speed; it runs 2.50 times as fast as"),
-        (0.8, 0.5, "it takes 2.00 times as long as float.onnx, its plain form): it takes 1.25 times as long as that"),
-        (None, 0.8, "int8.x86.onnx is slower than float.onnx: it takes 1.25 times as long as that, in ONNX Runtime"),
+        (
+            0.8,
+            2.5,
+            "float.fast.onnx, the float model written for speed: it takes 1.25 times as long; beside float.onnx",
+        ),
+        (0.8, 2.5, "beside float.onnx, the plain export, it runs 2.50 times as fast (ONNX Runtime, 1 thread)"),
+        (0.8, 0.5, "beside float.onnx, the plain export, it takes 2.00 times as long (ONNX Runtime, 1 thread)"),
+        (None, 0.8, "int8.x86.onnx is slower than float.onnx: it takes 1.25 times as long (ONNX Runtime, 1 thread)"),
     ],
 )
 def test_slower_is_an_alarm(values, make, fast, plain, said):
@@ -64,7 +69,10 @@ def test_noise_is_neither_faster_nor_slower(values, make, spread, ratio, alarm):
 def test_what_a_speed_is_compared_with_is_told_where_there_is_no_fast_form(values, make):
     values["artifacts"][1] |= {"times_faster_than_fast": None, "times_faster": 1.8, "runtime": "torch"}
     text = to_markdown(make(values))
-    assert "It runs 1.80 times as fast as the float model in torch (float.fast.onnx is for ONNX Runtime" in text
+    assert (
+        "as the float model in torch; float.fast.onnx is for ONNX Runtime and was not compared (torch, 1 thread)"
+        in text
+    )
 
 
 def test_nothing_quantized_is_said_plainly(values, make):

@@ -99,6 +99,19 @@ def test_without_faces_it_says_so(report):
     assert "No figure here was taken on faces of real people" in card
 
 
+def test_alarms_and_the_speed_against_the_fast_form_stand_first(values, make):
+    values["artifacts"][1]["times_faster_than_fast"] = 0.8
+    failing = judged()
+    lists = failing.figures.pair_list.model_copy(update={"pair_accuracy": 0.55})
+    sha = {"model": failing.model.model_copy(update={"sha256": values["artifacts"][1]["sha256"]})}
+    failing = failing.model_copy(update={"reference_figures": ModelFigures(pair_list=lists), **sha})
+    card = to_model_card(make(values), failing).partition("## Intended use")[0]
+    first, second = [line for line in card.splitlines() if line.startswith("> **Alarm:**")]
+    assert "int8.x86.onnx is slower than float.fast.onnx" in first
+    assert "The float model itself does not tell these people apart: it decides 55.0 % of the pairs" in second
+    assert "percentage points" not in card
+
+
 def test_losses_on_faces_have_their_intervals(report):
     card = to_model_card(report, judged())
     assert "(-0.50 to 2.75)" in card
