@@ -1,5 +1,8 @@
 """Loading is timed, and its memory taken, in processes of their own, and what cannot be loaded says why."""
 
+import subprocess
+import sys
+
 import numpy as np
 import onnx
 import pytest
@@ -27,6 +30,22 @@ def test_a_large_file_takes_more_memory_by_its_size(tmp_path):
     # At the peak the file's text may be held beside the tensors made of it, and not much more.
     assert 35_000_000 < found[large].peak_bytes - found[small].peak_bytes < 200_000_000
     assert 0 < found[small].p50_ms < found[large].p50_ms
+
+
+def test_a_fork_takes_as_much_memory_as_a_process_that_is_started_anew(tmp_path):
+    file = write_network(tmp_path / "small.onnx", 100_000)
+    anew = "from qface_toolkit.measure._load_once import _loaded"
+    program = f"{anew}; print(_loaded({str(file)!r}, False, [])['bytes'])"
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    # Without the pages of libraries that the parent had read, it would be half as much again.
+    assert measure_loads([file], rounds=1)[file].peak_bytes == pytest.approx(int(told.stdout), rel=0.05)
+
+
+def test_a_process_that_dies_is_told_of(tmp_path, monkeypatch):
+    dies = "import onnxruntime, os; onnxruntime.SessionOptions = os.abort"
+    monkeypatch.setattr(load, "PROGRAM", load.PROGRAM.replace("main()", f"\n{dies}; main()"))
+    file = write_network(tmp_path / "fine.onnx", 10)
+    assert measure_loads([file])[file].endswith("exit code -6")
 
 
 def test_what_cannot_be_loaded_says_why_and_spoils_nothing_else(tmp_path):
