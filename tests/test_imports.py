@@ -24,7 +24,7 @@ LAYERS = (
     {"models"},
     {"recipe", "artifacts", "environment"},
     {"_settings", "_manifest"},
-    {"_yaml", "_disk", "_mistakes", "_memory", "registry"},
+    {"_yaml", "_disk", "_mistakes", "_memory", "_process", "registry"},
     {"_reading"},
     {"errors"},
     {"__init__"},

@@ -9,6 +9,7 @@ import traceback
 import click
 
 from qface_toolkit import __version__
+from qface_toolkit._process import settle_process
 from qface_toolkit.cli._options import Group
 from qface_toolkit.cli.benchmark import benchmark
 from qface_toolkit.cli.check import check
@@ -26,6 +27,7 @@ from qface_toolkit.errors import QFaceError
 
 def main() -> None:
     """Run the command line and exit: 0 done, 1 yours to mend, 2 usage, 3 our bug, 130 interrupted."""
+    settle_process()
     try:
         sys.exit(qface.main(prog_name="qface", standalone_mode=False) or 0)
     except QFaceError as error:

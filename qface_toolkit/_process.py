@@ -1,0 +1,23 @@
+"""How this process behaves beside others, settled before anything heavy is imported: its threads and its memory."""
+
+import contextlib
+import ctypes
+import os
+
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
+"""Of glibc's mallopt: how much freed memory at its end the heap keeps, and how many allocations live outside it."""
+
+
+def settle_process() -> None:
+    """Make this process good company, and quick: its idle threads sleep, and freed memory is used again.
+
+    OpenMP's threads spin while they wait, and beside a busy process everybody then waits for them: OMP_WAIT_POLICY is
+    set unless the user has set it, which must happen before torch is imported. glibc gives every large tensor back to
+    the system and zeroes it anew; with larger batches that takes longer than the arithmetic.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Only glibc has it; elsewhere memory is handled as it always was.
+    with contextlib.suppress(OSError, AttributeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(_M_MMAP_MAX, 0)
+        mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
