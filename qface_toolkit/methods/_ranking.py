@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 
 from torch import fx
 
-from qface_toolkit.quantize._edit import propagate_shapes, shape_of
+from qface_toolkit.quantize._edit import ensure_shapes, shape_of
 from qface_toolkit.quantize._walk import NUMBER_COST
 from qface_toolkit.quantize.graph import inputs, module, operation
 from qface_toolkit.quantize.kept import LAYERS, nodes_in_float, stays_float
@@ -23,7 +23,7 @@ Losses = Mapping[tuple[str, str], float]
 
 def ranked_layers(model: QuantizedModel, found: Sensitivity) -> Iterator[tuple[str, ...]]:
     """Yield layers to keep, in groups, the largest gain for its time first, until there are no more that gain."""
-    propagate_shapes(model.network, model.spec.input_size)
+    ensure_shapes(model.network, model.spec.input_size)
     nodes = {node.name: node for node in model.network.graph.nodes}
     losses: Losses = {(one.kind, one.name): one.loss_alone for one in found.quantizers}
     groups, kept = _groups(nodes, losses), dict[str, None]()

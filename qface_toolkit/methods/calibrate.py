@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from qface_toolkit.errors import CalibrationError
 from qface_toolkit.methods._base import Context
 from qface_toolkit.methods._observers import OBSERVERS, Observer
-from qface_toolkit.quantize._edit import propagate_shapes
+from qface_toolkit.quantize._edit import ensure_shapes
 from qface_toolkit.quantize.forms import FORM_IMAGES, choices, choose_forms, read_form_times
 from qface_toolkit.quantize.input_range import input_range
 from qface_toolkit.quantize.model import QuantizedModel
@@ -97,7 +97,7 @@ def _forms(model: QuantizedModel, context: Context) -> Mapping[str, Form]:
         batch_size=context.batch_size,
         progress=lambda done, total: None,
     )
-    propagate_shapes(model.network, model.spec.input_size)
+    ensure_shapes(model.network, model.spec.input_size)
     sensitivity = {name: float(square.sum()) for name, square in seen.sensitivity.items()}
     return choose_forms(model, sensitivity, context.form_times or read_form_times())
 

@@ -9,7 +9,7 @@ from qface_toolkit.artifacts import OutputFolder
 from qface_toolkit.backends.onnx_qdq.measure_forms import measure_forms
 from qface_toolkit.methods import Progress
 from qface_toolkit.pipeline._job import Job
-from qface_toolkit.quantize._edit import propagate_shapes
+from qface_toolkit.quantize._edit import ensure_shapes
 from qface_toolkit.quantize.forms import FormTimes, choices, read_form_times, shape_before
 from qface_toolkit.quantize.model import new_model
 
@@ -43,6 +43,6 @@ def form_times(job: Job, folder: OutputFolder, step: Step) -> FormTimes:
 
 def _measured(job: Job, progress: Progress) -> FormTimes:
     model = new_model(job.canonical, job.model.spec)
-    propagate_shapes(model.network, model.spec.input_size)
+    ensure_shapes(model.network, model.spec.input_size)
     shapes = [shape_before(node) for node in choices(model)]
     return measure_forms(shapes, progress=progress) if shapes else read_form_times()

@@ -34,6 +34,17 @@ def propagate_shapes(graph_module: fx.GraphModule, input_size: tuple[int, int]) 
         ) from error
 
 
+def ensure_shapes(graph_module: fx.GraphModule, input_size: tuple[int, int]) -> None:
+    """Note every tensor's shape as `propagate_shapes` does, unless that has been done for this size.
+
+    It is for networks whose graph stays as it is: a node that was changed in place keeps the shape it had.
+    """
+    if not all("tensor_meta" in node.meta for node in graph_module.graph.nodes) or (
+        shape_of(next(iter(graph_module.graph.nodes))) != (2, 3, *input_size)
+    ):
+        propagate_shapes(graph_module, input_size)
+
+
 @contextlib.contextmanager
 def _without_torch_telling() -> Iterator[None]:
     """Keep torch from printing and logging the traceback of what it raises: the message says it in a line."""

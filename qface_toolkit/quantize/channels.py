@@ -14,7 +14,7 @@ from typing import cast
 import torch
 from torch import fx, nn
 
-from qface_toolkit.quantize._edit import by_input, propagate_shapes, shape_of
+from qface_toolkit.quantize._edit import by_input, ensure_shapes, shape_of
 from qface_toolkit.quantize.graph import inputs, module, operation
 
 LAYERS = ("conv", "linear")
@@ -45,7 +45,7 @@ def channel_classes(network: fx.GraphModule, input_size: tuple[int, int]) -> Cha
     A class behind a ReLU6 may only grow: its clamp stays at 6 for the tensor, and so comes down for the channel. That
     is the function of the network only while the channel stays below, which whoever chooses the factor must see to.
     """
-    propagate_shapes(network, input_size)
+    ensure_shapes(network, input_size)
     union = _Union()
     first: dict[str, list[int]] = {}
     for node in network.graph.nodes:

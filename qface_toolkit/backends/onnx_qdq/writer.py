@@ -25,7 +25,7 @@ from qface_toolkit.backends.onnx_qdq._image import image_value, write_image
 from qface_toolkit.backends.onnx_qdq._kept import write_in_float
 from qface_toolkit.backends.onnx_qdq._layer import dequantized
 from qface_toolkit.backends.onnx_qdq._tensors import UNSIGNED, CodeType, TensorWriter
-from qface_toolkit.quantize._edit import propagate_shapes
+from qface_toolkit.quantize._edit import ensure_shapes
 from qface_toolkit.quantize.graph import inputs, module, operation
 from qface_toolkit.quantize.image_input import absorb_preprocessing, takes_pixels
 from qface_toolkit.quantize.model import QuantizedModel
@@ -56,7 +56,7 @@ def value_names(model: QuantizedModel, target: Target, code_type: CodeType = UNS
 
 
 def _written(model: QuantizedModel, code_type: CodeType, target: Target) -> TensorWriter:
-    propagate_shapes(model.network, model.spec.input_size)
+    ensure_shapes(model.network, model.spec.input_size)
     deployed = absorb_preprocessing(model) if takes_pixels(model, target) else model
     writer = TensorWriter(deployed, code_type, target)
     operations = _OPERATIONS if target.family == ONNX.family else {**_OPERATIONS, **FUSED}
