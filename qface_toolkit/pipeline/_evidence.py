@@ -1,6 +1,7 @@
 """Measure what a job wrote, each figure against the float model and on drawings that calibration never saw."""
 
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -147,10 +148,26 @@ class _Bench:
     def _float_network(self, inputs: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         return embed(self.job.model.network, inputs)
 
-    def embedded(self, run: Embed, crops: Crop) -> npt.NDArray[np.float32]:
-        """Return a model's embeddings of crops; only a batch of them is preprocessed at a time."""
-        batches = (crops[start : start + BATCH_SIZE] for start in range(0, len(crops), BATCH_SIZE))
-        return np.concatenate([run(self.job.model.spec.preprocess(batch)) for batch in batches])
+    def embedded(self, run: Embed, crops: Crop, workers: int = 1) -> npt.NDArray[np.float32]:
+        """Return a model's embeddings of crops; only a batch of them for each worker is preprocessed at a time."""
+        batches = [crops[start : start + BATCH_SIZE] for start in range(0, len(crops), BATCH_SIZE)]
+        if workers == 1:
+            return np.concatenate([run(self.job.model.spec.preprocess(batch)) for batch in batches])
+        with ThreadPoolExecutor(workers) as pool:
+            return np.concatenate(list(pool.map(lambda batch: run(self.job.model.spec.preprocess(batch)), batches)))
+
+    def of_file(self, file: Path, crops: Crop, backend: Backend | None = None) -> npt.NDArray[np.float32]:
+        """Return the embeddings that a backend's artifact, or a float ONNX file, makes of crops.
+
+        ONNX Runtime runs one batch on each thread: threads that share a batch wait for each other at every operator.
+        """
+        threads = self.job.threads
+        if backend is not None and backend.runtime != "onnxruntime":
+            run = backend.open(file, threads=threads)
+            torch.set_num_threads(threads)
+            return self.embedded(run, crops)
+        run = open_onnx(file, threads=1) if backend is None else backend.open(file, threads=1)
+        return self.embedded(run, crops, workers=threads)
 
     def artifact(self, name: str, latencies: Mapping[str, Latency]) -> ArtifactFigures:
         """Return the figures of one file: a float one, or a backend's artifact."""
@@ -158,9 +175,7 @@ class _Bench:
             return self._float(name, latencies)
         backend = BACKENDS.get(name)
         file, latency = self.path(backend.artifact), latencies.get(backend.artifact)
-        run = backend.open(file, threads=self.job.threads)
-        torch.set_num_threads(self.job.threads)
-        embeddings, fusion = self.embedded(run, self.crops), backend.inspect(file)
+        embeddings, fusion = self.of_file(file, self.crops, backend), backend.inspect(file)
         return ArtifactFigures(
             name=backend.artifact,
             backend=name,
@@ -181,7 +196,7 @@ class _Bench:
 
     def _float(self, name: str, latencies: Mapping[str, Latency]) -> ArtifactFigures:
         file = self.path(name)
-        embeddings = self.embedded(open_onnx(file, threads=self.job.threads), self.crops)
+        embeddings = self.of_file(file, self.crops)
         self.members[name] = embeddings[:SIMULATION_IMAGES]
         return ArtifactFigures(
             name=name,
@@ -258,8 +273,8 @@ class _Bench:
         figures = {}
         for name in self.job.recipe.backends:
             backend = BACKENDS.get(name)
-            run = backend.open(self.path(backend.artifact), threads=self.job.threads)
-            figures[backend.artifact] = VerificationFigures.of(verify_identities(self.embedded(run, crops), labels))
+            embeddings = self.of_file(self.path(backend.artifact), crops, backend)
+            figures[backend.artifact] = VerificationFigures.of(verify_identities(embeddings, labels))
         people = f"{named.count} drawings of {labels[-1] + 1} held-out identities"
         return VerificationBlock(
             protocol=f"{people}: 3000 genuine and 3000 impostor pairs in 10 folds for the accuracy, all pairs for TAR",

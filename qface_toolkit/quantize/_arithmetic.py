@@ -15,6 +15,7 @@ from torch import nn
 from qface_toolkit.quantize.scheme import ACTIVATION_MAX, SLOPE_SCALE, SLOPE_ZERO_POINT, WIDE_GROUPS
 
 Tensor = torch.Tensor
+EXACT_IN_FLOAT32 = 2**24
 _SIGN = 128
 """What signed codes are stored less of."""
 
@@ -33,7 +34,7 @@ class Grid:
 
     def rounded(self, steps: Tensor) -> Tensor:
         """Return the codes of a tensor given in steps: rounded first, then moved by the zero point."""
-        return self.clipped(steps.round() + self.zero_point)
+        return steps.round().add_(self.zero_point).clamp_(0, self.largest_code)
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,18 @@ class Sums:
         return self.input_scale * self.weight_scales
 
     def integer(self) -> Tensor:
-        """Return products + bias codes, in the float32 that engines convert it to."""
+        """Return products + bias codes, in the float32 that engines convert it to.
+
+        Where float32 holds every whole number up to the largest sum, the sum in float32 is exact as well.
+        """
+        if self.products.dtype == torch.float32 and self._largest() < EXACT_IN_FLOAT32:
+            return self.products + self.bias_codes
         return (self.products.double() + self.bias_codes.double()).float()
+
+    def _largest(self) -> float:
+        """Return what no sum is above."""
+        low, high = self.products.aminmax()
+        return max(-float(low), float(high)) + float(self.bias_codes.abs().max())
 
 
 class Arithmetic(Protocol):

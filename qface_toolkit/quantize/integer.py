@@ -29,7 +29,6 @@ from qface_toolkit.quantize.scheme import (
 )
 
 Tensor = torch.Tensor
-_EXACT_IN_FLOAT32 = 2**24
 
 
 def embed_as_integers(
