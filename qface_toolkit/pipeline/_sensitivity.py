@@ -20,8 +20,11 @@ from qface_toolkit.report._sensitivity import SensitivityBlock, sensitivity_figu
 from qface_toolkit.report.sensitivity import PLOT, sensitivity_plot
 from qface_toolkit.sources import Crop
 
-JOB_IMAGES, JOB_BUDGET = 16, 1.1e12
-"""Images at most, and multiply-adds: a core of a small server does up to 1e11 of them in a second."""
+JOB_IMAGES, JOB_BUDGET = 8, 1.1e12
+"""Images at most, and multiply-adds: a core of a small server does up to 1e11 of them in a second.
+
+Eight images order the quantizers by what each costs alone as sixteen do: both at a rank correlation of 0.99 with 48
+other images, on MobileFaceNet with PReLU."""
 
 IMAGES, BUDGET = 32, 4e12
 FEWEST_IMAGES = 4

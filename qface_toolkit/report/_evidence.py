@@ -15,6 +15,7 @@ from qface_toolkit.report._figures import (
     clean,
     cosine,
     float_rows,
+    images_said,
     integer_said,
     latency_cells,
     main_artifact,
@@ -95,8 +96,7 @@ def _conditions(report: Report) -> Iterator[str]:
     timed = [one.latency for one in report.artifacts if one.latency] or list(report.float_latency.values())
     for one in timed[:1]:
         yield f"latency: {threads(one.threads)}, batch {one.batch}, {len(one.samples_ms)} rounds in turns"
-    for compared in [one.agreement for one in report.artifacts if one.quantized and one.agreement][:1]:
-        yield f"cosine: {compared.images} images, {clean(compared.what)}"
+    yield from images_said(report)
     yield from speed_meaning(report)
     for artifact in report.artifacts:
         if artifact.latency_missing:

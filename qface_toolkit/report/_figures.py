@@ -31,6 +31,16 @@ def clean(text: str, longest: int = LONGEST_TEXT) -> str:
     return line if len(line) <= longest else line[: longest - 1] + "…"
 
 
+def images_said(report: Report) -> list[str]:
+    """Return what the cosines of the integer files were taken on, if any were; fewer images of a file are told of."""
+    found = [(one.name, one.agreement) for one in report.artifacts if one.quantized and one.agreement]
+    if not found:
+        return []
+    most = max((one for _, one in found), key=lambda one: one.images)
+    fewer = [f"{one.images} of {clean(name)}" for name, one in found if one.images < most.images]
+    return ["; ".join([f"cosine: {most.images} images, {clean(most.what)}", *fewer])]
+
+
 def runtime_name(runtime: str) -> str:
     """Return what people call a runtime."""
     return RUNTIMES.get(runtime, clean(runtime))

@@ -11,6 +11,7 @@ from qface_toolkit.report._figures import (
     clean,
     cosine,
     float_rows,
+    images_said,
     integer_said,
     island_said,
     latency_cells,
@@ -120,8 +121,7 @@ def _conditions(report: Report) -> list[str]:
     """Return what a reader must know to trust the table: threads, batch, rounds and images."""
     timed = [one.latency for one in report.artifacts if one.latency] or list(report.float_latency.values())
     lines = [f"- latency: {threads(one.threads)}, batch {one.batch}, {len(one.samples_ms)} rounds" for one in timed[:1]]
-    compared = [one.agreement for one in report.artifacts if one.quantized and one.agreement]
-    lines += [f"- cosine: {one.images} images, {escape(one.what)}" for one in compared[:1]]
+    lines += [f"- {escape(line)}" for line in images_said(report)]
     return [*lines, *(f"- {line}" for line in speed_meaning(report))]
 
 
