@@ -7,8 +7,9 @@ import sys
 
 import pytest
 import torch
+from helpers import run_here
 
-from qface_toolkit import __version__, _memory, environment
+from qface_toolkit import __version__, _memory, cli, environment
 from qface_toolkit._memory import peak_memory_bytes
 from qface_toolkit.environment import Environment, read_cpu, record_environment, set_determinism
 
@@ -106,3 +107,42 @@ def test_peak_memory_without_the_kernels_text(tmp_path, monkeypatch):
     expected = peak_memory_bytes()
     monkeypatch.setattr(_memory, "STATUS", tmp_path / "absent")
     assert peak_memory_bytes() >= 0.5 * expected
+
+
+def test_the_command_has_threads_sleep_unless_the_user_wants_otherwise(monkeypatch):
+    told = (
+        "import os; from qface_toolkit._process import settle_process as s; s(); print(os.environ['OMP_WAIT_POLICY'])"
+    )
+    for chosen, expected in (("", "PASSIVE"), ("ACTIVE", "ACTIVE")):
+        monkeypatch.setenv("OMP_WAIT_POLICY", chosen)
+        if not chosen:
+            monkeypatch.delenv("OMP_WAIT_POLICY")
+        done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True)
+        assert done.stdout.split() == [expected]
+
+
+def test_the_command_settles_its_process_before_it_does_anything(monkeypatch, capsys):
+    settled = []
+    monkeypatch.setattr(cli, "settle_process", lambda: settled.append("torch" in sys.modules))
+    assert run_here(monkeypatch, capsys, "--version")[0] == 0
+    assert len(settled) == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator")
+def test_freed_memory_is_used_again():
+    """A large block that was freed and asked for again must not be zeroed by the system a second time."""
+    program = """
+import resource
+from qface_toolkit._process import settle_process
+settle_process()
+import numpy as np
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    np.empty(64 << 20, np.uint8)[:: 4096] = 1
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+first, second = faults(), faults()
+print(first, second)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    first, second = map(int, done.stdout.split())
+    assert first > 10 * max(second, 1)

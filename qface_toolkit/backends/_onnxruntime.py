@@ -59,7 +59,7 @@ def open_outputs(
 
     `content` is the file's path or the copy's bytes.
     """
-    session, fed = _opened(artifact, content, session_options(threads), signed_allowed)
+    session, fed = _opened(artifact, content, threads, signed_allowed)
 
     def run(inputs: npt.NDArray[np.float32]) -> list[npt.NDArray[Any]]:
         outputs: list[npt.NDArray[Any]] = session.run(None, fed(inputs), limits)
@@ -71,20 +71,17 @@ def open_outputs(
 def repeat_onnx(
     artifact: Path, inputs: npt.NDArray[np.float32], threads: int, *, signed_allowed: bool = False
 ) -> Callable[[], object]:
-    """Load an ONNX file and return what runs it on these inputs, prepared once, for timing; see `open_onnx`.
-
-    Threads spin between operators, as they do in a program that leaves the runtime's options alone.
-    """
-    options = session_options(threads, spinning=True)
-    session, fed = _opened(artifact, str(artifact), options, signed_allowed)
+    """Load an ONNX file and return what runs it on these inputs, prepared once, for timing; see `open_onnx`."""
+    session, fed = _opened(artifact, str(artifact), threads, signed_allowed)
     given = fed(inputs)
     return lambda: session.run(None, given)
 
 
 def _opened(
-    artifact: Path, content: str | bytes, options: onnxruntime.SessionOptions, signed_allowed: bool
+    artifact: Path, content: str | bytes, threads: int, signed_allowed: bool
 ) -> tuple[onnxruntime.InferenceSession, Callable[[npt.NDArray[np.float32]], dict[str, npt.NDArray[Any]]]]:
     """Return a session, and what makes its arguments of preprocessed images."""
+    options = session_options(threads)
     if signed_allowed:
         options.add_session_config_entry("session.qdqisint8allowed", "1")
     session = _session(artifact, content, options)
@@ -106,18 +103,17 @@ def _check_runtime(needed: str, artifact: Path) -> None:
         )
 
 
-def session_options(threads: int, *, spinning: bool = False) -> onnxruntime.SessionOptions:
+def session_options(threads: int) -> onnxruntime.SessionOptions:
     """Return the options that everything is run and measured with.
 
-    Without `spinning` threads that wait sleep: beside a busy process they would take the core that others wait for. One
-    thread alone never waits.
+    Threads that wait for each other sleep, as torch's do here (see qface_toolkit._process): if they spun, they would
+    take the core that others wait for, beside a busy process and beside other candidates. One thread never waits.
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    if not spinning:
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return options
 
 

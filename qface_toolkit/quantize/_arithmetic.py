@@ -15,7 +15,6 @@ from torch import nn
 from qface_toolkit.quantize.scheme import ACTIVATION_MAX, SLOPE_SCALE, SLOPE_ZERO_POINT, WIDE_GROUPS
 
 Tensor = torch.Tensor
-EXACT_IN_FLOAT32 = 2**24
 _SIGN = 128
 """What signed codes are stored less of."""
 
@@ -54,18 +53,10 @@ class Sums:
         return self.input_scale * self.weight_scales
 
     def integer(self) -> Tensor:
-        """Return products + bias codes, in the float32 that engines convert it to.
-
-        Where float32 holds every whole number up to the largest sum, the sum in float32 is exact as well.
-        """
-        if self.products.dtype == torch.float32 and self._largest() < EXACT_IN_FLOAT32:
-            return self.products + self.bias_codes
+        """Return products + bias codes, in the float32 that engines convert it to."""
+        if self.products.dtype == torch.float32:
+            return self.products + self.bias_codes  # rounds the exact sum once, as the conversion would
         return (self.products.double() + self.bias_codes.double()).float()
-
-    def _largest(self) -> float:
-        """Return what no sum is above."""
-        low, high = self.products.aminmax()
-        return max(-float(low), float(high)) + float(self.bias_codes.abs().max())
 
 
 class Arithmetic(Protocol):

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the name everybody knows it by
 from torch import fx, nn
 
-from qface_toolkit.quantize._arithmetic import EXACT_IN_FLOAT32, Grid, Sums
+from qface_toolkit.quantize._arithmetic import Grid, Sums
 from qface_toolkit.quantize.graph import inputs, module, operation
 from qface_toolkit.quantize.model import QuantizedModel
 from qface_toolkit.quantize.plan import Target
@@ -20,6 +20,7 @@ from qface_toolkit.quantize.weights import (
 )
 
 Tensor = torch.Tensor
+_EXACT_IN_FLOAT32 = 2**24
 
 
 class Layer:
@@ -29,7 +30,7 @@ class Layer:
         shape = (1, -1) + (1,) * (layer.weight.dim() - 2)
         codes = torch.from_numpy(grid.codes(layer.weight)).double()
         largest_sum = codes.abs().flatten(1).sum(1).max() * ACTIVATION_MAX
-        self.weight = codes.float() if largest_sum < EXACT_IN_FLOAT32 else codes
+        self.weight = codes.float() if largest_sum < _EXACT_IN_FLOAT32 else codes
         self.bias = torch.from_numpy(layer_bias(layer)).reshape(shape)
         self.grid = grid
         self.weight_scales = torch.from_numpy(grid.scales).reshape(shape)

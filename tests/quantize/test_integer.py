@@ -12,6 +12,7 @@ from torch.ao.quantization import get_default_qconfig_mapping
 from torch.ao.quantization.quantize_fx import convert_fx, prepare_fx
 
 from qface_toolkit.backends import BACKENDS
+from qface_toolkit.quantize._arithmetic import Sums
 from qface_toolkit.quantize.integer import embed_as_integers
 from qface_toolkit.quantize.plan import ONNX, TORCH_X86
 from qface_toolkit.quantize.simulation import convert, prepare
@@ -152,3 +153,17 @@ def test_sums_too_large_for_float32_stay_exact(tmp_path):
     artifact = opened("onnx-x86", model, tmp_path)
     difference = abs(artifact(images) - embed_as_integers(model, ONNX, images)).max()
     assert difference == 0, difference
+
+
+@pytest.mark.parametrize("largest", [2**10, 2**24 - 2**12, 2**24 - 1, 2**24])
+@pytest.mark.parametrize("bias", [0, 3, 2**12 - 1, 2**12, 2**20 + 1])
+def test_sums_are_those_of_whole_numbers(largest, bias):
+    """Whichever way they are added up, what comes out is the whole number, rounded to float32 once."""
+    draw = torch.Generator().manual_seed(largest + bias)
+    products = torch.randint(-largest, largest + 1, (2, 3, 50, 50), generator=draw).float()
+    products[0, :, 0, :2] = torch.tensor([-largest, largest]).float()
+    codes = torch.tensor([-bias, 0, bias]).float().reshape(1, -1, 1, 1)
+    one = torch.ones(1)
+    sums = Sums(products, codes, codes, one, one, 3)
+    expected = (products.to(torch.int64) + codes.to(torch.int64)).double().float()
+    assert torch.equal(sums.integer(), expected)
