@@ -1,5 +1,7 @@
 """What a job is expected to cost: multiply-adds by known sizes, passes by what the steps do."""
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -22,9 +24,17 @@ def test_multiply_adds_are_those_that_are_published():
 def test_fewer_images_cost_less_and_longer_networks_more():
     small, half = job("mobilefacenet-quantface"), job("mobilefacenet-quantface", "calibration.count=64")
     assert sum(estimate_cost(half).passes.values()) < sum(estimate_cost(small).passes.values())
-    assert estimate_cost(job("iresnet18")).seconds[0] > 4 * estimate_cost(small).seconds[0]
-    low, high = estimate_cost(small).seconds
-    assert 0 < low < high
+    few, many, large = (estimate_cost(one) for one in (half, small, job("iresnet18")))
+    assert 0 < few.steps_s < many.steps_s < large.steps_s
+    assert 0 < few.measuring_s == many.measuring_s < large.measuring_s
+
+
+def test_what_is_measured_costs():
+    small, quick = job("mobilefacenet-quantface"), job("mobilefacenet-quantface", "backends=[onnx-x86]")
+    assert estimate_cost(quick).measuring_s < estimate_cost(small).measuring_s
+    verified = dataclasses.replace(small, verify=True)
+    assert estimate_cost(verified).measuring_s > estimate_cost(small).measuring_s
+    assert estimate_cost(small).seconds == estimate_cost(small).steps_s + estimate_cost(small).measuring_s
 
 
 @pytest.mark.parametrize("name", METHODS.names())
