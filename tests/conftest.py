@@ -5,6 +5,7 @@ import torch
 from helpers import compress_tiny, measure_quickly, write_tiny
 from hypothesis import settings
 from made_once import MadeOnce, run_folder
+from quantized import check_small_models
 
 from qface_toolkit.environment import set_determinism
 
@@ -55,6 +56,13 @@ def measured_quickly():
     with pytest.MonkeyPatch.context() as patch:
         measure_quickly(patch)
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def small_models_stay():
+    """See at the end whether some test changed a model that others use."""
+    yield
+    check_small_models()
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,8 @@
 """Small networks with everything that makes real ones hard to quantize, and the short way from one to an artifact."""
 
+import copy
+import functools
+
 import numpy as np
 import torch
 from torch import nn
@@ -61,6 +64,29 @@ def small_network(name):
     torch.manual_seed(0)
     build, input_size = SMALL_NETWORKS[name]
     return trained(build()), input_size
+
+
+_WEIGHTS = {}
+"""What the models of `small_model` held when they were made."""
+
+
+@functools.cache
+def small_model(name):
+    """Return the model of a small network, calibrated on the usual images once for all tests, which must not change it.
+
+    A test that changes weights takes `calibrated(*small_network(name))`.
+    """
+    model = calibrated(*small_network(name))
+    _WEIGHTS[name] = copy.deepcopy(model.network.state_dict())
+    return model
+
+
+def check_small_models():
+    """Fail if some test changed a model that all use."""
+    for name, weights in _WEIGHTS.items():
+        now = small_model(name).network.state_dict()
+        assert now.keys() == weights.keys(), f"a test changed the shared model {name!r}"
+        assert all(torch.equal(now[key], weights[key]) for key in now), f"a test changed the shared model {name!r}"
 
 
 def smooth_images(input_size, count=4, seed=0):

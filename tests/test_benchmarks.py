@@ -5,9 +5,12 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+
+from qface_toolkit import load_model
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 ROW = {
@@ -150,10 +153,21 @@ def test_the_interval_of_a_median_is_that_of_order_statistics():
     assert found == {"value": 50.0, "low": 40.0, "high": 61.0}
 
 
-def test_the_reference_follows_the_rule_of_the_package():
-    quantface = module("peers.quantface")
-    assert [peer.make.keywords["bits"] for peer in quantface.PEERS] == [8, 6]
+def test_the_reference_follows_the_rule_of_the_package(monkeypatch, tmp_path):
+    quantface, asked = module("peers.quantface"), []
     assert quantface.search is importlib.import_module("qface_toolkit.methods.quantface").search
+
+    def search(network, learnt, held_out, options, **_):
+        asked.append((network, len(learnt), options.weight_bits, options.activation_bits, options.steps))
+        raise StopIteration
+
+    monkeypatch.setattr(quantface, "search", search)
+    effort = SimpleNamespace(steps=(3, 7), batch=2, rates=(0.1,), calibration=2, pool=2)
+    materials = SimpleNamespace(effort=effort, model=load_model("demo"), threads=1)
+    for peer in quantface.PEERS:
+        with pytest.raises(StopIteration):
+            peer.make(materials, tmp_path)
+    assert asked == [(materials.model.network, 2, bits, bits, 7) for bits in (8, 6)]
 
 
 @pytest.mark.slow

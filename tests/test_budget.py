@@ -14,7 +14,7 @@ from qface_toolkit.methods import allocate
 from qface_toolkit.pipeline import _budget
 from qface_toolkit.pipeline._budget import pareto_counts
 from qface_toolkit.quantize.model import load_quantized
-from qface_toolkit.report import render, to_markdown
+from qface_toolkit.report import to_markdown
 
 RECIPE = "version: 1\ncalibration: {count: 64, batch_size: 16}\nsteps: [calibrate]\nbackends: [onnx-x86, torch-x86]\n"
 WANTED = 0.9995
@@ -82,7 +82,6 @@ def test_the_report_says_what_the_cosine_costs(result):
     assert artifact.kept_convolutions > 0
     assert artifact.integer_convolutions + artifact.kept_convolutions == artifact.convolutions
     assert "## Pareto: cosine against latency and bytes" in to_markdown(result.report)
-    assert render(result.report) is not None
 
 
 def test_files_say_what_was_simulated(result):
@@ -123,7 +122,7 @@ def test_a_budget_may_keep_everything(checkpoint, tmp_path):
     assert len(found.report.budget.kept) == found.report.budget.layers
     assert (artifact.integer_convolutions, artifact.kept_convolutions) == (0, artifact.convolutions)
     assert artifact.agreement.cosine_min > 0.999999
-    assert pipeline.verify(found.out).files
+    assert {one.verdict for one in pipeline.verify(found.out).files} <= {"exact", "agrees"}
 
 
 def test_a_dry_run_names_the_step(checkpoint, tmp_path, monkeypatch, capsys):

@@ -11,7 +11,9 @@ import qface_toolkit as qf
 from qface_toolkit import pipeline
 from qface_toolkit.artifacts import verify_files
 from qface_toolkit.errors import ArtifactError, RecipeError
+from qface_toolkit.evaluation.synthetic import synthetic_people
 from qface_toolkit.models import ModelSpec
+from qface_toolkit.pipeline import _evaluate
 from qface_toolkit.pipeline._open import Wanted, open_embedder
 from qface_toolkit.quantize.simulated import load_simulation
 from qface_toolkit.recipe import list_recipes
@@ -152,6 +154,7 @@ def test_the_file_alone_can_be_evaluated(result, monkeypatch, capsys, tmp_path):
     golden = np.load(result / "golden.npz")
     assert (run.run(golden["inputs"]) == golden["simulation.safetensors"]).all()
     assert (run.spec.input_size, run.spec.embedding_size) == ((112, 96), 32)
+    monkeypatch.setattr(_evaluate, "synthetic_people", lambda: synthetic_people(12, 3))
     files = (result / "simulation.safetensors", "--reference", result / "float.onnx")
     options = ("--synthetic", "--quiet", "--draws", "20", "--out", tmp_path / "found")
     code, out, _ = run_here(monkeypatch, capsys, "evaluate", *files, *options)

@@ -3,7 +3,7 @@
 import numpy as np
 import onnx
 import pytest
-from quantized import SMALL_NETWORKS, calibrated, opened, small_network, smooth_images
+from quantized import SMALL_NETWORKS, opened, small_model, smooth_images
 from tiny_model import golden_images, golden_model
 
 from qface_toolkit.backends import BACKENDS
@@ -30,8 +30,8 @@ KERNELS = ("QLinearConv", "QLinearAdd", "QLinearConcat", "QGemm", "Max", "Conv",
 
 @pytest.fixture(scope="module")
 def small():
-    network, size = small_network("mobilefacenet")
-    return calibrated(network, size), smooth_images(size)
+    model = small_model("mobilefacenet")
+    return model, smooth_images(model.spec.input_size)
 
 
 def written(backend, model, folder):
@@ -42,10 +42,9 @@ def written(backend, model, folder):
 @pytest.mark.parametrize("name", NETWORKS)
 @EVERY_BACKEND
 def test_every_code_is_as_simulated(name, backend, tmp_path):
-    network, size = small_network(name)
-    model = calibrated(network, size)
+    model = small_model(name)
     entry, artifact = written(backend, model, tmp_path)
-    found = differing_codes(model, entry, artifact, smooth_images(size))
+    found = differing_codes(model, entry, artifact, smooth_images(model.spec.input_size))
     planned = [tensor for tensor in model.plan.tensors if model.plan.quantized(tensor, entry.target.family)]
     assert [one.tensor for one in found] == planned
     assert not [one for one in found if one.differing]
@@ -66,22 +65,20 @@ def test_a_wrong_range_is_found_where_it_begins(backend, small, tmp_path):
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_reading_codes_leaves_the_kernels_alone(name, tmp_path):
-    network, size = small_network(name)
-    model = calibrated(network, size, smooth_images(size, count=1))
+    model = small_model(name)
     entry, artifact = written("onnx-x86", model, tmp_path)
     copy = tmp_path / "copy.onnx"
     copy.write_bytes(with_outputs(onnx.load(artifact), code_names(model), entry.code_type).SerializeToString())
     before, after = inspect_onnx(artifact).counts, inspect_onnx(copy).counts
     assert before["QLinearConv"] > 0
     assert {kind: before.get(kind, 0) for kind in KERNELS} == {kind: after.get(kind, 0) for kind in KERNELS}
-    images = smooth_images(size)
+    images = smooth_images(model.spec.input_size)
     assert np.array_equal(open_onnx(artifact, threads=1)(images), open_onnx(copy, threads=1)(images))
 
 
 @pytest.mark.parametrize("backend", ["onnx-x86", "torch-x86"])
 def test_the_file_of_another_network_is_refused(backend, small, tmp_path):
-    network, size = small_network("iresnet")
-    entry, artifact = written(backend, calibrated(network, size), tmp_path)
+    entry, artifact = written(backend, small_model("iresnet"), tmp_path)
     with pytest.raises(MeasurementError, match="no codes for|no operator for"):
         entry.codes(artifact, *small)
 

@@ -2,7 +2,7 @@
 
 import pytest
 from helpers import write_tiny
-from quantized import calibrated, small_network
+from quantized import small_model
 
 from qface_toolkit import pipeline
 from qface_toolkit.backends import BACKENDS, TOGETHER, backend_names, expand_backends
@@ -16,7 +16,7 @@ INTEGERS = [name for name in BACKENDS.names() if BACKENDS.get(name).runtime != S
 
 @pytest.fixture(scope="module")
 def model():
-    return calibrated(*small_network("mobilefacenet-relu6"))
+    return small_model("mobilefacenet-relu6")
 
 
 @pytest.mark.parametrize("backend", INTEGERS)

@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from quantized import calibrated, cosines, opened, run, small_network, smooth_images
+from quantized import calibrated, cosines, opened, run, small_model, smooth_images
 from torch import nn
 
 from qface_toolkit.backends import BACKENDS
@@ -22,7 +22,7 @@ from qface_toolkit.quantize.weights import Width, is_depthwise, largest_codes, l
 
 @pytest.fixture(scope="module", params=["mobilefacenet", "iresnet", pytest.param("pocketnet", marks=pytest.mark.slow)])
 def model(request):
-    return calibrated(*small_network(request.param))
+    return small_model(request.param)
 
 
 @pytest.fixture(scope="module")

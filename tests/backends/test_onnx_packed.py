@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
-from quantized import calibrated, opened, small_network, smooth_images
+from quantized import calibrated, opened, small_model, small_network, smooth_images
 from torch import nn
 
 from qface_toolkit.backends import BACKENDS
@@ -99,7 +99,7 @@ def test_names_of_codes_stay(model, written):
 
 
 def test_nothing_is_stored_twice_and_everything_is_read():
-    written = coarse(write_qdq(calibrated(*small_network("mobilefacenet"))), 4)
+    written = coarse(write_qdq(small_model("mobilefacenet")), 4)
     graph = pack(written).graph
     names = [tensor.name for tensor in graph.initializer] + [name for node in graph.node for name in node.output]
     assert len(names) == len(set(names))
@@ -195,7 +195,7 @@ def test_large_weights_are_packed_by_themselves(count):
 
 @pytest.mark.parametrize("backend", ["onnx-x86", "onnx-packed-x86"])
 def test_the_bytes_of_the_layers_add_up(backend, tmp_path):
-    model = calibrated(*small_network("mobilefacenet-relu6"))
+    model = small_model("mobilefacenet-relu6")
     model = model.with_scheme(Scheme(weights=TensorScheme(4, symmetric=True, per="channel")))
     opened(backend, model, tmp_path)
     entry = BACKENDS.get(backend)
@@ -211,7 +211,7 @@ def test_the_bytes_of_the_layers_add_up(backend, tmp_path):
 
 def test_a_hostile_prelude_is_stopped(tmp_path):
     """Constants that unpack to far more than any network's are not unpacked."""
-    graph = pack(coarse(write_qdq(calibrated(*small_network("mobilefacenet-relu6"))), 4))
+    graph = pack(coarse(write_qdq(small_model("mobilefacenet-relu6")), 4))
     ranges = {name for node in graph.graph.node if node.op_type == "Range" for name in node.input[1:2]}
     end = next(tensor for tensor in graph.graph.initializer if tensor.name in ranges)
     end.CopyFrom(numpy_helper.from_array(np.int32(2**31 - 1), end.name))

@@ -5,7 +5,7 @@ import onnx
 import onnxruntime
 import pytest
 from onnx import TensorProto, numpy_helper
-from quantized import calibrated, opened, small_network, smooth_images
+from quantized import calibrated, opened, small_model, small_network, smooth_images
 from tiny_model import golden_model
 from torch import nn
 
@@ -33,7 +33,7 @@ FLOAT = {
 
 @pytest.fixture(scope="module")
 def model():
-    exact = calibrated(*small_network("mobilefacenet"))
+    exact = small_model("mobilefacenet")
     return exact.with_forms(dict.fromkeys(exact.plan.forms, "twin"))
 
 

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from quantized import calibrated, cosines, opened, run, small_network, smooth_images
+from quantized import cosines, opened, run, small_model, smooth_images
 from safetensors.torch import load, save_file
 
 from qface_toolkit.backends import BACKENDS
@@ -21,8 +21,8 @@ BACKEND = BACKENDS.get("simulation")
 
 @pytest.fixture(scope="module")
 def small():
-    network, size = small_network("mobilefacenet")
-    return calibrated(network, size), smooth_images(size)
+    model = small_model("mobilefacenet")
+    return model, smooth_images(model.spec.input_size)
 
 
 def narrow(model, bits):

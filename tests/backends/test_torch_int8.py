@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from quantized import calibrated, opened, small_network, smooth_images
+from quantized import opened, small_model, smooth_images
 
 from qface_toolkit.backends import BACKENDS
 from qface_toolkit.backends.torch_int8 import EXTRA_FILE
@@ -44,8 +44,8 @@ def embed_as_a_stranger(archive, images, folder, engine="as the archive says"):
 
 @pytest.fixture(scope="module")
 def small():
-    network, size = small_network("mobilefacenet")
-    return calibrated(network, size), smooth_images(size)
+    model = small_model("mobilefacenet")
+    return model, smooth_images(model.spec.input_size)
 
 
 @pytest.mark.parametrize("engine", [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)])

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from pydantic import ValidationError
-from quantized import calibrated, cosines, small_network, smooth_images
+from quantized import cosines, small_model, smooth_images
 
 from qface_toolkit.errors import CalibrationError, RecipeError
 from qface_toolkit.methods import METHODS, Context, allocate
@@ -41,7 +41,7 @@ def allocated(model, images, told=None, more=None, **options):
 
 @pytest.fixture(scope="module")
 def model():
-    return calibrated(*small_network("mobilefacenet"))
+    return small_model("mobilefacenet")
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from quantized import calibrated, cosines, run, small_network, smooth_images, trained
+from quantized import calibrated, cosines, run, small_model, smooth_images, trained
 from torch import nn
 
 from qface_toolkit.errors import CalibrationError
@@ -136,7 +136,7 @@ def test_needs_an_image_to_hold_out(model, images):
 
 
 def test_nothing_in_a_network_depends_on_the_batch():
-    model = calibrated(small_network("iresnet")[0], small_network("iresnet")[1])
+    model = small_model("iresnet")
     kinds = {type(module) for module in model.network.modules()}
     assert not kinds & {nn.BatchNorm1d, nn.BatchNorm2d, nn.Dropout}, kinds
     assert np.isfinite([interval.high for interval in model.ranges.values()]).all()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
-from quantized import calibrated, cosines, small_network, smooth_images
+from quantized import calibrated, cosines, small_model, smooth_images
 from torch import nn
 
 from qface_toolkit.errors import CalibrationError, RecipeError
@@ -30,7 +30,7 @@ def mixed(model, images, wanted, **more):
 
 @pytest.fixture(scope="module")
 def model():
-    return calibrated(*small_network("mobilefacenet"))
+    return small_model("mobilefacenet")
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from quantized import calibrated, small_network, smooth_images
+from quantized import calibrated, small_model, small_network, smooth_images
 from torch import nn
 
 from qface_toolkit.backends.onnx_qdq.measure_forms import measure_forms
@@ -29,7 +29,7 @@ DENSE = ConvShape(64, 64, 3, 1, 1, 28, 28)
 
 @pytest.fixture(scope="module")
 def model():
-    return calibrated(*small_network("mobilefacenet"))
+    return small_model("mobilefacenet")
 
 
 def sensitivity(model, of_choices):

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name everybody knows it by
 from odd_networks import CHANNELS, conv, two_convs
-from quantized import calibrated, small_network, smooth_images
+from quantized import calibrated, small_model, smooth_images
 from torch import nn
 
 from qface_toolkit.errors import ArtifactError
@@ -63,7 +63,7 @@ def test_a_shared_module_is_kept_as_one():
 
 @pytest.mark.parametrize("name", ["mobilefacenet", "mobilefacenet-relu6", "iresnet"])
 def test_all_layers_in_float_are_the_float_network(name):
-    model = calibrated(*small_network(name))
+    model = small_model(name)
     kept = model.with_kept([node.name for node in model.network.graph.nodes if operation(node) in LAYERS])
     images = smooth_images(model.spec.input_size, count=2)
     assert not tensors(kept)
@@ -75,7 +75,7 @@ def test_all_layers_in_float_are_the_float_network(name):
 
 @pytest.mark.parametrize("target", [TORCH_X86, OPENVINO], ids=lambda target: target.name)
 def test_other_targets_do_not_know_of_it(target):
-    model = calibrated(*small_network("mobilefacenet"))
+    model = small_model("mobilefacenet")
     kept = model.with_kept([node.name for node in model.network.graph.nodes if operation(node) in LAYERS])
     images = smooth_images(model.spec.input_size, count=2)
     assert (embed_as_integers(kept, target, images) == embed_as_integers(model, target, images)).all()

@@ -7,7 +7,7 @@ import onnx
 import pytest
 import torch
 from odd_networks import CHANNELS, ODD_NETWORKS, conv, two_convs
-from quantized import calibrated, cosines, opened, small_network, smooth_images
+from quantized import calibrated, cosines, opened, small_model, smooth_images
 from torch import nn
 
 from qface_toolkit.backends import BACKENDS
@@ -40,7 +40,7 @@ def check_simulated(model, backend, folder):
 
 @pytest.fixture(scope="module", params=["mobilefacenet", "mobilefacenet-relu6", "quantface", "iresnet"])
 def model(request):
-    return calibrated(*small_network(request.param))
+    return small_model(request.param)
 
 
 @pytest.mark.parametrize("backend", BACKEND_NAMES)
@@ -51,7 +51,7 @@ def test_files_give_what_is_simulated(model, backend, places, tmp_path):
 
 @pytest.mark.parametrize("form", ["twin", "scaled"])
 def test_either_form_of_prelu_stands_beside_float_ones(form, tmp_path):
-    model = calibrated(*small_network("mobilefacenet"))
+    model = small_model("mobilefacenet")
     prelus = [node.name for node in model.network.graph.nodes if operation(node) == "prelu"]
     check_simulated(model.with_forms(dict.fromkeys(prelus, form)).with_kept(layers(model)[1::2]), "onnx-x86", tmp_path)
 
@@ -99,7 +99,7 @@ def test_weights_of_kept_layers_are_stored_in_float(tmp_path):
 
 
 def test_files_that_take_pixels_can_keep_their_first_layer(tmp_path):
-    model = calibrated(*small_network("mobilefacenet"))
+    model = small_model("mobilefacenet")
     model = replace(model.with_kept(layers(model)[:2]), deployment=Deployment(image="uint8"))
     inputs = smooth_images(model.spec.input_size, count=2)
     got = opened("onnx-x86", model, tmp_path)(inputs)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from quantized import calibrated, small_network, smooth_images
+from quantized import calibrated, small_model, small_network, smooth_images
 
 from qface_toolkit.errors import MeasurementError
 from qface_toolkit.quantize import widths
@@ -21,7 +21,7 @@ from qface_toolkit.quantize.widths import (
 
 @pytest.fixture(scope="module", params=["mobilefacenet", "iresnet"])
 def model(request):
-    return calibrated(*small_network(request.param))
+    return small_model(request.param)
 
 
 def alone(model, target, layer, width, images):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from gated_networks import GATED_NETWORKS
-from quantized import calibrated, small_network, smooth_images, trained
+from quantized import calibrated, small_model, small_network, smooth_images, trained
 
 from qface_toolkit.errors import MeasurementError
 from qface_toolkit.quantize import sensitivity
@@ -68,8 +68,8 @@ def check_against_whole_passes(model, target, images):
 
 @pytest.mark.parametrize("target", [ONNX, TORCH_FBGEMM, OPENVINO], ids=lambda target: target.name)
 def test_every_effect_is_that_of_a_whole_pass(target):
-    network, size = small_network("mobilefacenet")
-    check_against_whole_passes(calibrated(network, size), target, smooth_images(size, seed=1))
+    model = small_model("mobilefacenet")
+    check_against_whole_passes(model, target, smooth_images(model.spec.input_size, seed=1))
 
 
 @pytest.mark.parametrize("name", ["residual of gates", "concat of gates", "excitation by views"])
@@ -81,9 +81,8 @@ def test_every_effect_is_that_of_a_whole_pass_in_networks_with_branches(name):
 @pytest.mark.parametrize("target", [ONNX, TORCH_X86], ids=lambda target: target.name)
 @pytest.mark.parametrize("name", ["mobilefacenet", "mobilefacenet-relu6", "iresnet", "quantface"])
 def test_every_quantizer_is_there_once(name, target):
-    network, size = small_network(name)
-    model = calibrated(network, size)
-    found = measure_sensitivity(model, target, smooth_images(size, count=1)).quantizers
+    model = small_model(name)
+    found = measure_sensitivity(model, target, smooth_images(model.spec.input_size, count=1)).quantizers
     tensors = [effect.name for effect in found if effect.kind == "activation"]
     assert tensors == [tensor for tensor in model.plan.tensors if model.plan.quantized(tensor, target.family)]
     rounded = ("conv", "linear", "prelu") if target.family == "torch" else ("conv", "linear")
@@ -96,8 +95,8 @@ def worst_of(found):
 
 
 def test_a_broken_range_is_found():
-    network, size = small_network("mobilefacenet")
-    model = calibrated(network, size)
+    model = small_model("mobilefacenet")
+    size = model.spec.input_size
     broken = "conv2_prelu"
     assert worst_of(measure_sensitivity(model, ONNX, smooth_images(size, seed=1))).name != broken
     low, high = model.ranges[broken].low, model.ranges[broken].high
@@ -110,8 +109,8 @@ def test_a_broken_range_is_found():
 
 
 def test_batches_do_not_matter_and_the_same_comes_out_twice(monkeypatch):
-    network, size = small_network("iresnet")
-    model, images = calibrated(network, size), smooth_images(size, count=5)
+    model = small_model("iresnet")
+    images = smooth_images(model.spec.input_size, count=5)
     whole = measure_sensitivity(model, ONNX, images)
     assert measure_sensitivity(model, ONNX, images) == whole
     told = []
@@ -124,9 +123,8 @@ def test_batches_do_not_matter_and_the_same_comes_out_twice(monkeypatch):
 
 
 def test_a_form_that_takes_pixels_is_measured_as_it_runs():
-    network, size = small_network("mobilefacenet")
-    model = replace(calibrated(network, size), deployment=Deployment(image="uint8"))
-    found = measure_sensitivity(model, ONNX, smooth_images(size, seed=1))
+    model = replace(small_model("mobilefacenet"), deployment=Deployment(image="uint8"))
+    found = measure_sensitivity(model, ONNX, smooth_images(model.spec.input_size, seed=1))
     assert found.quantizers[0].name == "x"
     assert found.quantizers[0].loss_alone < 1e-9, "a pixel is its own code"
 
@@ -149,7 +147,7 @@ def test_embeddings_that_are_no_numbers_are_told():
 
 
 def test_fewer_images_where_there_is_more_to_compute():
-    small, large = (calibrated(*small_network(name)) for name in ("mobilefacenet", "iresnet"))
+    small, large = (small_model(name) for name in ("mobilefacenet", "iresnet"))
     work = effort(small, ONNX)
     assert affordable_images(small, ONNX, 16, 5.5 * work) == 5
     assert affordable_images(small, ONNX, 4, 5.5 * work) == 4

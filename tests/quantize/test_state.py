@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from odd_networks import ODD_NETWORKS
-from quantized import calibrated, opened, small_network, smooth_images, trained
+from quantized import calibrated, opened, small_model, small_network, smooth_images, trained
 
 from qface_toolkit.backends import BACKENDS
 from qface_toolkit.errors import ArtifactError
@@ -82,7 +82,7 @@ def test_a_description_nested_without_end_is_refused(saved):
 
 
 def test_weights_of_another_network_are_refused(saved, tmp_path):
-    other = calibrated(*small_network("iresnet"))
+    other = small_model("iresnet")
     saved[1].write_bytes(weights_bytes(other))
     with pytest.raises(ArtifactError, match="damaged"):
         load_quantized(*saved)

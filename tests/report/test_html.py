@@ -10,12 +10,36 @@ from report_values import HOSTILE, LAYERS, VALUES, contact_sheet, full, hostile
 from test_evaluation import evaluation
 
 from qface_toolkit.errors import ArtifactError
+from qface_toolkit.report import plots
 from qface_toolkit.report._evaluation import EvaluatedModel, Figure
 from qface_toolkit.report._headline import verdict
 from qface_toolkit.report.html import to_html
 from qface_toolkit.report.schema import Report
 
 SHA = "c" * 64
+PICTURES = {name: getattr(plots, name) for name in ("_picture", "sensitivity_plot", "evaluation_plots")}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def drawn_once():
+    """Draw each picture once for all pages: drawing is nearly all that a page takes."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, draw in PICTURES.items():
+            patch.setattr(plots, name, kept(draw))
+        yield
+
+
+def kept(draw):
+    """Return a function that gives again what it gave for the same values."""
+    made = {}
+
+    def again(*args, **options):
+        key = repr((args, options))
+        if key not in made:
+            made[key] = draw(*args, **options)
+        return made[key]
+
+    return again
 
 
 @pytest.fixture
@@ -151,7 +175,9 @@ def test_layers_are_listed_in_order_with_all_they_cost(page):
     assert [cell for cell in row if cell] == ["conv_1", "2 QLinearConv", "1.0", "0.500", "0.99500", "0.00500"]
 
 
-def test_same_report_gives_the_same_bytes(whole, make, judged, text):
+def test_same_report_gives_the_same_bytes(whole, make, judged, text, monkeypatch):
+    for name, draw in PICTURES.items():
+        monkeypatch.setattr(plots, name, draw)
     assert to_html(make(whole), calibration_png=contact_sheet(), evaluation=judged) == text
     assert len(text.encode()) < 1_500_000
 

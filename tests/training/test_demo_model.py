@@ -31,10 +31,6 @@ def test_the_embedded_model_is_recognised_and_small():
     assert "drawings" in model.spec.origin
 
 
-def test_the_card_says_what_the_model_knows():
-    assert "knows only drawings" in DEMO.with_suffix(".md").read_text()
-
-
 def test_principal_components_find_the_direction_that_varies(baselines):
     rng = np.random.default_rng(0)
     pattern = rng.integers(0, 40, (8, 8, 3))
