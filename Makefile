@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 INSTALLED := $(VENV)/.installed
 PEERS := $(VENV)/.peers
-PYTEST := $(VENV)/bin/pytest -q --numprocesses 2 --durations 10
+PYTEST := $(VENV)/bin/pytest -q --numprocesses 2 --dist worksteal --durations 10
 
 # What the tests may take of the processors, with all that they start: about half as much again as they took when this
 # was written, since processors differ. A run that takes more fails.
@@ -18,18 +18,18 @@ test: $(INSTALLED)  ## the fast tests, the linter and the type checker, side by 
 	@echo "Style, types and tests run side by side; each says what it found when it is done."
 	@$(MAKE) --no-print-directory --keep-going --jobs=3 --output-sync=target lint types fast
 
-lint:
+lint: $(INSTALLED)
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 
-types:
+types: $(INSTALLED)
 	$(VENV)/bin/mypy
 
-fast:
-	$(PYTEST) --dist worksteal --cpu-budget $(FAST_CPU_SECONDS)
+fast: $(INSTALLED)
+	$(PYTEST) --cpu-budget $(FAST_CPU_SECONDS)
 
 slow: $(INSTALLED)  ## the tests that take long or need ../shared
-	$(PYTEST) --dist loadgroup --cpu-budget $(SLOW_CPU_SECONDS) -m "slow or shared"
+	$(PYTEST) --cpu-budget $(SLOW_CPU_SECONDS) -m "slow or shared"
 
 bench: $(PEERS)  ## compare with what else there is; BENCH=--quick for the demo model in minutes
 	OMP_WAIT_POLICY=PASSIVE $(VENV)/bin/python benchmarks/head_to_head.py $(BENCH)

@@ -51,11 +51,16 @@ def compress(checkpoint, out, *options):
     return SimpleNamespace(out=out, report=read_report(out / "report.json"))
 
 
+def compressed_once(made_once, checkpoint):
+    """Return the result of a checkpoint with every default artifact, made once for all files of tests."""
+    folder = made_once.folder(f"shared-{checkpoint}", lambda folder: compress(checkpoint, folder / "out"))
+    return SimpleNamespace(out=folder / "out", report=read_report(folder / "out" / "report.json"))
+
+
 @pytest.fixture(scope="module")
-def results(tmp_path_factory):
-    """Give the results of both checkpoints, each made once."""
-    folder = tmp_path_factory.mktemp("results")
-    return {name: compress(name, folder / name) for name in LEAST_COSINE}
+def results(made_once):
+    """Give the results of both checkpoints."""
+    return {name: compressed_once(made_once, name) for name in LEAST_COSINE}
 
 
 def cosine_on_faces(result, backend, crops):
