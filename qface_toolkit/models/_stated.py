@@ -36,7 +36,8 @@ def how_to_give(missing: Sequence[str]) -> str:
     settings = " ".join(f"--set {_VALUES[key]}" for key in missing)
     return (
         f"give those of the training, which the model's authors state: {settings}. Do not guess; usual ones "
-        f"are:{_USUAL}\nWrong ones give a network that knows nobody: `qface evaluate` then raises an alarm"
+        f"are:{_USUAL}\nWrong ones give a network that knows people worse or not at all: see how well it does with "
+        "`qface evaluate --faces`, which raises an alarm where it hardly does"
     )
 
 

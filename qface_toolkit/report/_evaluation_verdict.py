@@ -38,7 +38,8 @@ def evaluation_verdict(found: Evaluation) -> tuple[Said, ...]:
     wrong = _error(found.figures)[0]
     told = f"On {what}, {name} {loss_said(lost)} of {rate}{_reached(found, rate)}{bound_said(lost)}."
     return (
-        Said(told, alarm=wrong is not None and not tells_apart(wrong)),
+        Said(told, alarm=wrong is not None and not tells_apart(wrong, drawn=_is_drawn(found))),
+        *_weak(found),
         *_worst_group(found),
         *_meaning(rate),
     )
@@ -49,7 +50,7 @@ def float_alarm(found: Evaluation) -> Said | None:
     alone = found.reference_figures is None
     figures = found.reference_figures or found.figures
     wrong, how = _error(figures)
-    if wrong is None or tells_apart(wrong):
+    if wrong is None or tells_apart(wrong, drawn=_is_drawn(found)):
         return None
     name = clean(found.model.name, LONGEST_NAME)
     who = name if alone else "The float model itself"
@@ -61,18 +62,26 @@ def float_alarm(found: Evaluation) -> Said | None:
     )
     proves = "" if alone else f"; what {name} loses on these images therefore proves nothing"
     return Said(
-        f"{who} does not tell {_people_said(found)} apart: {how}{proves}.{few} {PREPARATION}.{_drawn(found)}",
+        f"{who} does not tell {_people_said(found)} apart: {how}{proves}.{few} {PREPARATION}.",
         alarm=True,
     )
 
 
+def _is_drawn(found: Evaluation) -> bool:
+    return found.data.kind == "drawings"
+
+
 def _people_said(found: Evaluation) -> str:
-    return "these drawn identities" if found.data.kind == "drawings" else "these people"
+    return "these drawn identities" if _is_drawn(found) else "these people"
 
 
-def _drawn(found: Evaluation) -> str:
-    said = " A model that knows real faces may know drawings less well: only --faces or --pairs can clear it."
-    return said if found.data.kind == "drawings" else ""
+def _weak(found: Evaluation) -> tuple[Said, ...]:
+    """Return what must be said of a model that knows drawings less well than a comparison would want."""
+    wrong, how = _error(found.reference_figures or found.figures)
+    if not _is_drawn(found) or wrong is None or tells_apart(wrong):
+        return ()
+    why = "as models of real faces often do; only real faces can show what is lost"
+    return (Said(f"The float model tells these drawn identities apart badly itself ({how}), {why}."),)
 
 
 def _genuine(figures: ModelFigures) -> int:

@@ -72,7 +72,7 @@ def test_preprocessing_is_never_guessed(tmp_path):
         load_model(path)
     assert "--set model.mean=MEAN --set model.std=STD --set model.color=rgb|bgr" in str(caught.value)
     assert "those of the training" in str(caught.value)
-    assert "`qface evaluate` then raises an alarm" in str(caught.value)
+    assert "`qface evaluate --faces`, which raises an alarm" in str(caught.value)
     with pytest.raises(CheckpointError, match="missing: color ") as caught:
         load_model(path, overrides={"mean": 127.5, "std": 127.5})
     assert "model.mean" not in str(caught.value)
