@@ -1,20 +1,17 @@
 """Measure what a job wrote, each figure against the float model and on drawings that calibration never saw."""
 
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from qface_toolkit._manifest import record_of
 from qface_toolkit._memory import peak_memory_bytes
 from qface_toolkit.backends import BACKENDS, Backend, Embed
 from qface_toolkit.backends._float_fast import ARTIFACT as FAST_ARTIFACT
 from qface_toolkit.backends._float_onnx import ARTIFACT as FLOAT_ARTIFACT
-from qface_toolkit.backends._onnxruntime import open_onnx
 from qface_toolkit.backends._profile import inspect_onnx
 from qface_toolkit.backends.simulation import RUNTIME
 from qface_toolkit.environment import record_environment
@@ -25,7 +22,8 @@ from qface_toolkit.measure.verification import verify_identities
 from qface_toolkit.methods import Progress
 from qface_toolkit.models import FloatModel
 from qface_toolkit.pipeline._budget import Bench, budget_block
-from qface_toolkit.pipeline._golden import HELD_OUT, held_out
+from qface_toolkit.pipeline._embedding import embed_crops, embed_file
+from qface_toolkit.pipeline._golden import GOLDEN, HELD_OUT, held_out, read_golden
 from qface_toolkit.pipeline._job import Job
 from qface_toolkit.pipeline._layers import backend_cost, cost_of
 from qface_toolkit.pipeline._packed_size import allocation_block
@@ -55,7 +53,7 @@ from qface_toolkit.report.schema import (
     VerificationBlock,
     VerificationFigures,
 )
-from qface_toolkit.sources import Crop, Manifest
+from qface_toolkit.sources import Manifest
 from qface_toolkit.sources._sets import find_set
 
 AGREEMENT_IMAGES = 256
@@ -63,7 +61,6 @@ FEWER_IMAGES = 64
 """Of float files, whose agreement is a proof and no estimate, and of files for another kind of machine, which take ten
 times as long on this one; 32 of them show that these compute what they should."""
 SIMULATION_IMAGES = 32
-BATCH_SIZE = 8
 
 
 def collect_evidence(
@@ -144,34 +141,22 @@ class _Bench:
     def __init__(self, job: Job, path: Callable[[str], Path], model: Model) -> None:
         self.job, self.path, self.model = job, path, model
         self.crops = held_out(find_set(HELD_OUT).count if job.verify else AGREEMENT_IMAGES)
-        self.float_embeddings = self.embedded(self._float_network, self.crops)
+        self.float_embeddings = embed_crops(self._float_network, job.model.spec, self.crops)
         self.members = {"float": self.float_embeddings[:SIMULATION_IMAGES]}
         self.embeddings: dict[str, npt.NDArray[np.float32]] = {}
+        self.golden = read_golden(path(GOLDEN))
         self.loads = loads(path, (FLOAT_ARTIFACT, FAST_ARTIFACT), job.recipe.backends)
 
     def _float_network(self, inputs: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         return embed(self.job.model.network, inputs)
 
-    def embedded(self, run: Embed, crops: Crop, workers: int = 1) -> npt.NDArray[np.float32]:
-        """Return a model's embeddings of crops; only a batch of them for each worker is preprocessed at a time."""
-        batches = [crops[start : start + BATCH_SIZE] for start in range(0, len(crops), BATCH_SIZE)]
-        if workers == 1:
-            return np.concatenate([run(self.job.model.spec.preprocess(batch)) for batch in batches])
-        with ThreadPoolExecutor(workers) as pool:
-            return np.concatenate(list(pool.map(lambda batch: run(self.job.model.spec.preprocess(batch)), batches)))
+    def embedded(self, run: Embed) -> npt.NDArray[np.float32]:
+        """Return a model's embeddings of the crops that files are compared on."""
+        return embed_crops(run, self.job.model.spec, self.crops[:AGREEMENT_IMAGES])
 
     def _of_file(self, file: Path, backend: Backend | None = None) -> npt.NDArray[np.float32]:
-        """Return the embeddings that a backend's artifact, or a float ONNX file, makes of as many crops as it gets.
-
-        ONNX Runtime runs one batch on each thread: threads that share a batch wait for each other at every operator.
-        """
-        threads, crops = self.job.threads, self.crops[: self._count(backend)]
-        if backend is not None and backend.runtime != "onnxruntime":
-            run = backend.open(file, threads=threads)
-            torch.set_num_threads(threads)
-            return self.embedded(run, crops)
-        run = open_onnx(file, threads=1) if backend is None else backend.open(file, threads=1)
-        return self.embedded(run, crops, workers=threads)
+        crops = self.crops[: self._count(backend)]
+        return embed_file(file, backend, self.job.model.spec, crops, self.job.threads)
 
     def _count(self, backend: Backend | None) -> int:
         """Return how many crops a backend's artifact, or a float file, is run on."""
@@ -244,8 +229,10 @@ class _Bench:
         if isinstance(self.model, SimulatedModel):
             self.members[backend.artifact] = embeddings[:SIMULATION_IMAGES]
             return None
-        inputs = self.job.model.spec.preprocess(self.crops[:SIMULATION_IMAGES])
-        simulated, got = embed_as_deployed(self.model, backend.target, inputs), embeddings[:SIMULATION_IMAGES]
+        # The golden vectors are those of the first drawings.
+        known, got = self.golden[backend.artifact], embeddings[:SIMULATION_IMAGES]
+        inputs = self.job.model.spec.preprocess(self.crops[len(known) : SIMULATION_IMAGES])
+        simulated = np.concatenate([known, embed_as_deployed(self.model, backend.target, inputs)])
         self.members |= {backend.artifact + SIMULATED: simulated, backend.artifact: got}
         return _agreement(simulated, got, f"with its own simulation ({backend.target.name}), on {HELD_OUT}")
 
@@ -263,7 +250,7 @@ class _Bench:
     def _of_budget(self) -> Bench:
         """Return what these points are measured with."""
         return Bench(
-            lambda run: self.embedded(run, self.crops[:AGREEMENT_IMAGES]),
+            self.embedded,
             self.float_embeddings[:AGREEMENT_IMAGES],
             self.job.model.spec.preprocess(self.crops[:1]),
             timed=foreign(BACKENDS.get(self.job.recipe.backends[0])) is None,
