@@ -84,7 +84,7 @@ def read_file(
 def _unopened(path: Path, error: Exception, noun: str, fix: str, kind: type[QFaceError]) -> QFaceError:
     if isinstance(error, FileNotFoundError):
         link = path.is_symlink()
-        what = f"this is a link to a {noun} that is not there" if link else f"there is no such {noun}"
+        what = "this is a link to a file that is not there" if link else f"there is no such {noun}"
         return kind(what, where=str(path), fix=fix)
     number = error.errno if isinstance(error, OSError) else None
     said = (error.strerror if isinstance(error, OSError) else None) or str(error)
@@ -95,7 +95,7 @@ def _unopened(path: Path, error: Exception, noun: str, fix: str, kind: type[QFac
 def _check_regular(found: os.stat_result, path: Path, noun: str, kind: type[QFaceError]) -> None:
     if not stat.S_ISREG(found.st_mode):
         other = next((name for is_one, name in _OTHERS if is_one(found.st_mode)), "something else")
-        raise kind(f"this is {other} and not a {noun}", where=str(path), fix="name the file itself")
+        raise kind(f"this is {other} and no {noun}", where=str(path), fix="name the file itself")
 
 
 def _check_size(size: int, largest_bytes: int, path: Path, noun: str, kind: type[QFaceError]) -> None:
@@ -111,5 +111,5 @@ def _check_head(head: bytes, path: Path, noun: str, kind: type[QFaceError]) -> N
         what = f"this is a pointer of Git LFS and not the {noun} itself"
         raise kind(what, where=str(path), fix="run `git lfs pull` in its checkout, or download the file itself")
     if head.removeprefix(b"\xef\xbb\xbf").lstrip().lower().startswith(_PAGES):
-        what = f"this is a web page and not a {noun}"
+        what = f"this is a web page and no {noun}"
         raise kind(what, where=str(path), fix="download it again, by the link to the file and not to a page about it")

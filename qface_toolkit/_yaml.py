@@ -6,26 +6,22 @@ from typing import Any
 
 import yaml
 
+from qface_toolkit._reading import read_file
 from qface_toolkit.errors import RecipeError
 
 LARGEST_FILE_BYTES = 100_000
 DEEPEST_NESTING = 24
+_FIX = "correct the file, or start from a copy of one that works"
 
 
-def read_text(path: Path) -> str:
-    """Return the text of a small file.
+def read_text(path: Path, noun: str = "file", fix: str = "check the path") -> str:
+    """Return the text of a small file; `noun` is what it should be, `fix` what to do without it.
 
     Raises:
         RecipeError: if it cannot be read, is larger than LARGEST_FILE_BYTES or is not UTF-8.
     """
     try:
-        with path.open("rb") as file:
-            data = file.read(LARGEST_FILE_BYTES + 1)
-        if len(data) > LARGEST_FILE_BYTES:
-            raise RecipeError(f"the file is larger than {LARGEST_FILE_BYTES} bytes", where=str(path), fix="shorten it")
-        return data.decode("utf-8")
-    except OSError as error:
-        raise RecipeError(f"the file cannot be read: {error.strerror}", where=str(path)) from error
+        return read_file(path, LARGEST_FILE_BYTES, noun=noun, fix=fix, kind=RecipeError).decode("utf-8")
     except UnicodeDecodeError as error:
         raise RecipeError("the file is not UTF-8 text", where=str(path), fix="give a YAML file") from error
 
@@ -39,10 +35,10 @@ def read_yaml(text: str, *, where: str) -> object:
     try:
         return yaml.load(text, _Loader)
     except yaml.YAMLError as error:
-        raise RecipeError(f"this is not YAML that can be used: {_one_line(error)}", where=where) from error
+        raise RecipeError(f"this is not YAML that can be used: {_one_line(error)}", where=where, fix=_FIX) from error
     except ValueError as error:
         # PyYAML lets Python's own error out for a date or a number that only looks like one.
-        raise RecipeError(f"a value cannot be read: {error}", where=where) from error
+        raise RecipeError(f"a value cannot be read: {error}", where=where, fix=_FIX) from error
 
 
 def as_written(value: object) -> object:

@@ -98,7 +98,8 @@ class OutputFolder:
         Raises:
             ArtifactError: if there is something in the way, or the place cannot be written.
         """
-        self.out = out.resolve()
+        # Unlike Path.resolve, it raises for no circle of links, which is told below.
+        self.out = Path(os.path.realpath(out))
         if not self.out.name:
             raise ArtifactError("this cannot be an output folder", where=str(out), fix="name a folder inside it")
         self.partial = self.out.with_name(f"{self.out.name}.partial")

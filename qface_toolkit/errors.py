@@ -26,12 +26,17 @@ class QFaceError(Exception):
 
     def __str__(self) -> str:
         """Return the message as the command line prints it: one line for each part that is there."""
-        lines = [self.what]
+        lines = [plain_text(line) for line in self.what.split("\n")]
         if self.where:
-            lines.append(f"  where: {self.where}")
+            lines.append(f"  where: {plain_text(self.where)}")
         if self.fix:
-            lines.append(f"  to do: {self.fix}")
+            lines.append(f"  to do: {plain_text(self.fix)}")
         return "\n".join(lines)
+
+
+def plain_text(text: str) -> str:
+    """Return a text in which a terminal finds nothing to obey: names of files and layers are a stranger's."""
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
 
 
 class CheckpointError(QFaceError):

@@ -170,13 +170,25 @@ def find_recipe(name_or_path: str) -> Path:
     """
     path = Path(name_or_path)
     if path.suffix in {".yaml", ".yml"}:
-        if not path.is_file():
-            raise RecipeError("there is no such recipe file", where=str(path), fix="run `qface list recipes` for names")
         return path
     names = tuple(file.stem for file in _folder().glob("*.yaml"))
     if name_or_path not in names:
         raise unknown_name("recipe", name_or_path, names)
     return _folder() / f"{name_or_path}.yaml"
+
+
+def read_file_of(path: Path) -> tuple[str, dict[str, Any]]:
+    """Return the text of a recipe's file and the plain values that it holds, which are not checked yet.
+
+    Raises:
+        RecipeError: if it cannot be read or is no mapping.
+    """
+    text = read_text(path, "recipe file", "run `qface list recipes` for names")
+    values = read_yaml(text, where=str(path))
+    if not isinstance(values, dict):
+        fix = "start from a copy of int8.yaml"
+        raise RecipeError("a recipe is a mapping of keys to values", where=str(path), fix=fix)
+    return text, values
 
 
 def _folder() -> Path:
@@ -197,11 +209,7 @@ def load_recipe(
         RecipeError: listing every mistake with the path of its key.
     """
     path = find_recipe(name_or_path)
-    values = read_yaml(read_text(path), where=str(path))
-    if not isinstance(values, dict):
-        raise RecipeError(
-            "a recipe is a mapping of keys to values", where=str(path), fix="start from a copy of int8.yaml"
-        )
+    _, values = read_file_of(path)
     mistakes = [mistake for text in sets for mistake in apply_setting(values, text)]
     return read_recipe(values, methods=methods, backends=backends, where=str(path), mistakes=mistakes)
 

@@ -143,7 +143,7 @@ def test_five_mistakes_are_reported_at_once_with_their_paths(written):
         (SMALL + "export: {input: int8}", "export.input: should be 'float' or 'uint8'"),
         (SMALL + "export: {imput: uint8}", "did you mean input?"),
         ("- version", "a recipe is a mapping"),
-        ("", "a recipe is a mapping"),
+        ("", "the recipe file is empty"),
     ],
 )
 def test_mistakes_in_a_file(written, text, message):

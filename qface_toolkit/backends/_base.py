@@ -38,8 +38,8 @@ class Backend(Protocol):
         """
         ...
 
-    def open(self, artifact: Path, threads: int) -> Embed:
-        """Load an artifact for running with this many threads.
+    def open(self, artifact: Path, threads: int, content: bytes | None = None) -> Embed:
+        """Load an artifact for running with this many threads; `content` are its bytes if they were read already.
 
         Raises:
             BackendUnavailable: if this machine cannot run it.

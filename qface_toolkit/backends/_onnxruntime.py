@@ -15,11 +15,14 @@ from onnxruntime.capi import onnxruntime_pybind11_state as failures
 from qface_toolkit.backends._base import Embed
 from qface_toolkit.backends._pixels import IMAGE, read_pixels_of
 from qface_toolkit.errors import ArtifactError, BackendUnavailable
+from qface_toolkit.models._onnx_read import printable
 
 Outputs = Callable[[npt.NDArray[np.float32]], list[npt.NDArray[Any]]]
 """Runs a file: inputs float32 [N, 3, height, width] to all its outputs."""
 
 RUNTIME_KEY = "qface.onnxruntime"
+_LONGEST_NUMBER = 10
+REFUSED = "export it again for this runtime, with standard operators, or update onnxruntime"
 ERRORS = (
     failures.Fail,
     failures.InvalidGraph,
@@ -32,18 +35,23 @@ ERRORS = (
 
 
 def open_onnx(
-    artifact: Path, threads: int, *, signed_allowed: bool = False, limits: onnxruntime.RunOptions | None = None
+    artifact: Path,
+    threads: int,
+    *,
+    content: bytes | None = None,
+    signed_allowed: bool = False,
+    limits: onnxruntime.RunOptions | None = None,
 ) -> Embed:
     """Load an ONNX file for running with this many threads; one that takes pixels is given those of its inputs.
 
-    `signed_allowed` lets signed activations run on integers where the runtime would rather leave them float. `limits`
-    are the options of every run.
+    `content` are the file's bytes where they were looked into already. `signed_allowed` lets signed activations run on
+    integers where the runtime would rather leave them float. `limits` are the options of every run.
 
     Raises:
         BackendUnavailable: if the file says that it needs a newer runtime than this machine's.
         ArtifactError: if the runtime refuses the file.
     """
-    run = open_outputs(artifact, str(artifact), threads, signed_allowed=signed_allowed, limits=limits)
+    run = open_outputs(artifact, content or str(artifact), threads, signed_allowed=signed_allowed, limits=limits)
     return lambda inputs: run(inputs)[0]
 
 
@@ -69,10 +77,15 @@ def open_outputs(
 
 
 def repeat_onnx(
-    artifact: Path, inputs: npt.NDArray[np.float32], threads: int, *, signed_allowed: bool = False
+    artifact: Path,
+    inputs: npt.NDArray[np.float32],
+    threads: int,
+    *,
+    content: bytes | None = None,
+    signed_allowed: bool = False,
 ) -> Callable[[], object]:
     """Load an ONNX file and return what runs it on these inputs, prepared once, for timing; see `open_onnx`."""
-    session, fed = _opened(artifact, str(artifact), threads, signed_allowed)
+    session, fed = _opened(artifact, content or str(artifact), threads, signed_allowed)
     given = fed(inputs)
     return lambda: session.run(None, given)
 
@@ -112,7 +125,8 @@ def session_options(threads: int) -> onnxruntime.SessionOptions:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = 3
+    # What goes wrong is raised, and said by whoever catches it; the runtime need not print it, too.
+    options.log_severity_level = 4
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return options
 
@@ -121,19 +135,24 @@ def _session(artifact: Path, content: str | bytes, options: onnxruntime.SessionO
     try:
         return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except ERRORS as error:
-        _check_runtime(_needed_runtime(artifact), artifact)
+        _check_runtime(_needed_runtime(content), artifact)
+        said = printable(str(error).strip().partition("\n")[0], 400)
         raise ArtifactError(
-            f"ONNX Runtime {onnxruntime.__version__} refuses the file: {error}", where=str(artifact)
+            f"ONNX Runtime {onnxruntime.__version__} refuses the file: {said}",
+            where=str(artifact),
+            fix=REFUSED,
         ) from error
 
 
-def _needed_runtime(artifact: Path) -> str:
+def _needed_runtime(content: str | bytes) -> str:
     """Return the oldest runtime that a file asks for, which one that refuses the file cannot tell."""
     with contextlib.suppress(OSError, DecodeError):
-        model = onnx.load(artifact, load_external_data=False)
+        model = onnx.ModelProto.FromString(content if isinstance(content, bytes) else Path(content).read_bytes())
         return next((str(entry.value) for entry in model.metadata_props if entry.key == RUNTIME_KEY), "0")
     return "0"
 
 
 def _version(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split("+")[0].split(".")[:3] if part.isdigit())
+    return tuple(
+        int(part) for part in text.split("+")[0].split(".")[:3] if part.isdecimal() and len(part) < _LONGEST_NUMBER
+    )

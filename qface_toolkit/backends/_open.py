@@ -7,7 +7,7 @@ import onnxruntime
 from qface_toolkit.backends import BACKENDS
 from qface_toolkit.backends._base import Backend, Embed
 from qface_toolkit.backends._onnxruntime import open_onnx
-from qface_toolkit.backends._torch_archive import engine_of
+from qface_toolkit.backends._torch_archive import read_archive
 from qface_toolkit.backends._untrusted import read_onnx
 from qface_toolkit.backends.torch_int8 import EXTRA_FILE
 
@@ -21,14 +21,21 @@ def open_untrusted(
         QFaceError: if the file is damaged, refused or not to be trusted, or this machine cannot run it.
     """
     if file.suffix == ".ts":
-        return BACKENDS.get(f"torch-{engine_of(file, EXTRA_FILE)}").open(file, threads)
+        archive = read_archive(file, EXTRA_FILE)
+        return BACKENDS.get(f"torch-{archive.facts['engine']}").open(file, threads, archive.data)
     if file.suffix == ".safetensors":
         return BACKENDS.get("simulation").open(file, threads)
-    read_onnx(file)
+    return open_content(file, read_onnx(file).data, threads, backend, limits)
+
+
+def open_content(
+    file: Path, content: bytes, threads: int, backend: Backend | None, limits: onnxruntime.RunOptions | None = None
+) -> Embed:
+    """Return what runs an .onnx file of which these bytes were read by `read_onnx`; see `open_untrusted`."""
     if backend is not None and backend.runtime != "onnxruntime":
-        return backend.open(file, threads)
+        return backend.open(file, threads, content)
     signed = backend is not None and backend.engine == "arm"
-    return open_onnx(file, threads, signed_allowed=signed, limits=limits)
+    return open_onnx(file, threads, content=content, signed_allowed=signed, limits=limits)
 
 
 def backend_of(name: str) -> Backend | None:

@@ -36,15 +36,15 @@ def openvino() -> ModuleType:
         ) from error
 
 
-def open_openvino(artifact: Path, threads: int) -> Embed:
-    """Load an ONNX file for running in OpenVINO with this many threads.
+def open_openvino(artifact: Path, threads: int, content: bytes | None = None) -> Embed:
+    """Load an ONNX file, whose bytes may have been read already, for running in OpenVINO with this many threads.
 
     Raises:
         BackendUnavailable: if OpenVINO is not installed.
         ArtifactError: if the file cannot be read, or OpenVINO refuses it.
     """
     with disk_errors(artifact):
-        run = open_outputs(artifact, artifact.read_bytes(), threads)
+        run = open_outputs(artifact, content or artifact.read_bytes(), threads)
     return lambda inputs: run(inputs)[0]
 
 
@@ -68,10 +68,12 @@ def open_outputs(artifact: Path, content: bytes, threads: int) -> Outputs:
     return run
 
 
-def repeat_openvino(artifact: Path, inputs: npt.NDArray[np.float32], threads: int) -> Callable[[], object]:
+def repeat_openvino(
+    artifact: Path, inputs: npt.NDArray[np.float32], threads: int, content: bytes | None = None
+) -> Callable[[], object]:
     """Load an ONNX file and return what runs it on these inputs, handed over once, for timing; see `open_openvino`."""
     with disk_errors(artifact):
-        request = compiled(artifact, artifact.read_bytes(), len(inputs), threads).create_infer_request()
+        request = compiled(artifact, content or artifact.read_bytes(), len(inputs), threads).create_infer_request()
     request.set_input_tensor(openvino().Tensor(np.ascontiguousarray(inputs)))
     return lambda: request.infer()
 

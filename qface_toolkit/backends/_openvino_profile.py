@@ -57,7 +57,7 @@ def inspect_openvino(artifact: Path) -> Fusion:
     """
     openvino()
     with limited_memory(artifact):
-        model = read_onnx(artifact)
+        model = read_onnx(artifact).model
         shown = [node.name or node.output[0] for node in model.graph.node]
         for place, node in enumerate(model.graph.node):
             node.name = f"@{place}@"

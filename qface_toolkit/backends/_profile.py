@@ -19,7 +19,7 @@ import numpy as np
 import onnx
 import onnxruntime
 
-from qface_toolkit.backends._onnxruntime import ERRORS, session_options
+from qface_toolkit.backends._onnxruntime import ERRORS, REFUSED, session_options
 from qface_toolkit.backends._untrusted import LARGEST_BYTES, limited_memory, limited_time, read_onnx
 from qface_toolkit.errors import ArtifactError
 from qface_toolkit.measure._qdq import QdqGraph
@@ -91,7 +91,7 @@ def inspect_onnx(artifact: Path, *, signed_allowed: bool = False) -> Fusion:
         QFaceError: if the file is damaged or refused, has several inputs, or asks for more time or memory than it gets.
     """
     with limited_memory(artifact):
-        model = read_onnx(artifact)
+        model = read_onnx(artifact).model
         names = _tag(model.graph.node)
         kept = {names[node.name] for node in model.graph.node if node.doc_string == KEPT}
         try:
@@ -101,7 +101,7 @@ def inspect_onnx(artifact: Path, *, signed_allowed: bool = False) -> Fusion:
         except (*ERRORS, ValueError) as error:
             said = re.sub(r"@\d+@", lambda tag: names.get(tag[0], tag[0]), str(error).partition("\n")[0])[:300]
             raise ArtifactError(
-                f"ONNX Runtime {onnxruntime.__version__} refuses the file: {said}", where=str(artifact)
+                f"ONNX Runtime {onnxruntime.__version__} refuses the file: {said}", where=str(artifact), fix=REFUSED
             ) from error
         signed = signed_allowed or platform.machine() in ("aarch64", "arm64")
         return _fusion(names, kept, folded, *optimized, signed)

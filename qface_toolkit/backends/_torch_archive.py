@@ -9,10 +9,11 @@ import json
 import re
 import zipfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from qface_toolkit._disk import disk_errors
+from qface_toolkit._reading import read_file
 from qface_toolkit.errors import ArtifactError
 from qface_toolkit.measure.fusion import Arithmetic, Fusion, Layer, Operator, measure_fusion
 
@@ -33,29 +34,36 @@ _KINDS = {"conv2d": "Conv", "conv1d": "Conv", "_convolution": "Conv", "linear": 
 """Operator, without its namespace and a fused ReLU, to the name that ONNX has for the layer."""
 
 
-def engine_of(path: Path, extra_file: str) -> str:
-    """Return the engine that an archive of ours was made for; see `facts_of`."""
-    return facts_of(path, extra_file)["engine"]
+@dataclass(frozen=True)
+class Archive:
+    """The bytes of an archive of ours, and what it says of itself, its engine included."""
+
+    data: bytes
+    facts: dict[str, str]
 
 
-def facts_of(path: Path, extra_file: str) -> dict[str, str]:
-    """Return what an archive of ours says of itself, its engine included, having read its program and run nothing.
+def read_archive(path: Path, extra_file: str) -> Archive:
+    """Return an archive of ours, having read its program and run nothing; its bytes may be loaded then.
 
     Raises:
         ArtifactError: if it is missing, damaged, too large, not ours, or calls what ours never do.
     """
-    with disk_errors(path):
-        if not path.is_file():
-            raise ArtifactError("there is no such file", where=str(path), fix="check the path")
-        if path.stat().st_size > LARGEST_BYTES:
-            raise ArtifactError("the archive is larger than any face network's", where=str(path), fix=_OURS)
-        data = path.read_bytes()
+    data = read_file(path, LARGEST_BYTES, noun="archive", fix="check the path")
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             texts = _texts(archive, len(data))
         facts = next(json.loads(text) for name, text in texts.items() if name.endswith(f"extra/{extra_file}"))
         told = {"engine": str(facts["engine"])} | {str(key): str(value) for key, value in facts.items()}
-    except (zipfile.BadZipFile, OSError, ValueError, RuntimeError, LookupError, TypeError, StopIteration) as error:
+    except (
+        zipfile.BadZipFile,
+        OSError,
+        ValueError,
+        RuntimeError,
+        LookupError,
+        TypeError,
+        StopIteration,
+        RecursionError,
+    ) as error:
         raise ArtifactError("this is no TorchScript archive of ours", where=str(path), fix=_OURS) from error
     for name, text in texts.items():
         if name.endswith(".py") and _LOOP.search(text):
@@ -65,7 +73,7 @@ def facts_of(path: Path, extra_file: str) -> dict[str, str]:
         if strangers:
             what = f"the program calls what no archive of ours does: {', '.join(strangers[:4])[:200]}"
             raise ArtifactError(what, where=str(path), fix=_OURS + "; do not load this one")
-    return told
+    return Archive(data, told)
 
 
 def _texts(archive: zipfile.ZipFile, held: int) -> dict[str, str]:

@@ -1,17 +1,20 @@
 """Bounds for running a file that anybody may have written: where its data may lie, how much memory, how long."""
 
 import contextlib
+import hashlib
 import resource
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
 import onnxruntime
 
-from qface_toolkit._disk import disk_errors
+from qface_toolkit._reading import read_file
 from qface_toolkit.errors import ArtifactError, QFaceError
-from qface_toolkit.models._onnx_wire import check_wire
+from qface_toolkit.models._onnx_read import decoded
+from qface_toolkit.models._onnx_tensors import place_of, read_beside, sha256_beside
 
 LARGEST_BYTES = 1 << 30
 MOST_NODES = 20_000
@@ -19,63 +22,58 @@ MEMORY_BYTES = 4 << 30
 LONGEST_RUN_S = 60.0
 
 
-def read_onnx(path: Path) -> onnx.ModelProto:
-    """Return the model in a file with all its data inside, external data from beside the file included.
+@dataclass(frozen=True)
+class OnnxContent:
+    """A model with all its data inside, parsed and as bytes, and the SHA-256 of the files that it was read from.
+
+    Whoever looked at one of the two runs the other, and not what the path leads to by then.
+    """
+
+    model: onnx.ModelProto
+    data: bytes
+    sha256: str
+
+
+def read_onnx(path: Path) -> OnnxContent:
+    """Return the model in a file, external data from beside the file included.
 
     Raises:
         QFaceError: if the file is missing, too large, damaged, or wants data from outside its folder.
     """
-    with disk_errors(path):
-        if not path.is_file():
-            raise ArtifactError("there is no such file", where=str(path), fix="check the path")
-        size = path.stat().st_size
-        if size > LARGEST_BYTES:
-            raise ArtifactError(f"the file has {size} bytes, more than any face network", where=str(path))
-        data = path.read_bytes()
+    data = read_file(path, LARGEST_BYTES, noun="model", fix="check the path")
     try:
-        check_wire(data)
-        model: onnx.ModelProto = onnx.ModelProto.FromString(data)
+        model = decoded(data)
+        if len(model.graph.node) > MOST_NODES:
+            raise ArtifactError(f"the graph has {len(model.graph.node)} nodes, more than any face network")
+        beside = _take_in(model, path.parent, LARGEST_BYTES - len(data))
+        hashes = [hashlib.sha256(data).hexdigest(), *(sha256_beside(path.parent, name) for name in beside)]
     except QFaceError as error:
-        raise type(error)(error.what, where=str(path), fix=error.fix) from error
-    if len(model.graph.node) > MOST_NODES:
-        raise ArtifactError(f"the graph has {len(model.graph.node)} nodes, more than any face network", where=str(path))
-    _load_external(model, path, size)
-    return model
+        raise type(error)(error.what, where=str(path), fix=error.fix or "give another model") from error
+    if not beside:
+        return OnnxContent(model, data, hashes[0])
+    return OnnxContent(model, model.SerializeToString(), hashlib.sha256("".join(hashes).encode()).hexdigest())
 
 
-def _load_external(model: onnx.ModelProto, path: Path, size: int) -> None:
-    """Read tensors that stand in other files, once it is sure that these lie in the same folder."""
-    external = [tensor for tensor in stored_tensors(model) if tensor.data_location == onnx.TensorProto.EXTERNAL]
-    for tensor in external:
-        entries = {entry.key: entry.value for entry in tensor.external_data}
-        size += _external_bytes(path, entries.get("location", ""), entries.get("length"))
-        if size > LARGEST_BYTES:
-            raise ArtifactError(f"its external data has more than {LARGEST_BYTES} bytes", where=str(path))
-    try:
-        for tensor in external:
-            onnx.external_data_helper.load_external_data_for_tensor(tensor, str(path.parent))
-            tensor.data_location = onnx.TensorProto.DEFAULT
-            del tensor.external_data[:]
-    except (OSError, ValueError, onnx.checker.ValidationError) as error:
-        raise ArtifactError(f"its external data cannot be read: {error}", where=str(path)) from error
+def _take_in(model: onnx.ModelProto, folder: Path, left: int) -> list[str]:
+    """Read tensors that stand in other files of the folder, `left` bytes at most, and return those files' names."""
+    names: set[str] = set()
+    for tensor in stored_tensors(model):
+        if tensor.data_location != onnx.TensorProto.EXTERNAL:
+            continue
+        place = place_of(tensor)
+        names.add(place.location)
+        tensor.raw_data = read_beside(folder, place, left)
+        left -= len(tensor.raw_data)
+        tensor.data_location = onnx.TensorProto.DEFAULT
+        del tensor.external_data[:]
+    return sorted(names)
 
 
 def stored_tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-    """Yield the tensors of a model that may stand in other files, where they are checked and read."""
+    """Yield the tensors of a model that may stand in other files."""
     yield from model.graph.initializer
     for attribute in (attribute for node in model.graph.node for attribute in node.attribute):
         yield from (attribute.t, *attribute.tensors)
-
-
-def _external_bytes(path: Path, location: str, length: str | None) -> int:
-    """Return how many bytes a tensor takes from a file beside the model."""
-    folder = path.parent.resolve()
-    with contextlib.suppress(OSError, ValueError):
-        file = (folder / location).resolve()
-        if location and folder in file.parents and file.is_file():
-            return min(int(length), file.stat().st_size) if length is not None else file.stat().st_size
-    what = f"its external data {location[:80]!r} is not a file in the model's folder"
-    raise ArtifactError(what, where=str(path), fix="put the data file beside the model; nothing else is read")
 
 
 @contextlib.contextmanager

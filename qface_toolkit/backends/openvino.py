@@ -41,9 +41,9 @@ class OpenVino:
         content: bytes = written.SerializeToString(deterministic=True)
         return content
 
-    def open(self, artifact: Path, threads: int) -> Embed:
+    def open(self, artifact: Path, threads: int, content: bytes | None = None) -> Embed:
         """Load a file in OpenVINO."""
-        return open_openvino(artifact, threads)
+        return open_openvino(artifact, threads, content)
 
     def codes(self, artifact: Path, model: QuantizedModel, inputs: npt.NDArray[np.float32]) -> dict[str, Codes]:
         """Return the codes that a copy of the file computes that returns them too.

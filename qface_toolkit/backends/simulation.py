@@ -4,8 +4,6 @@ It is opened in torch: our own models in the integer arithmetic of the target th
 float. Its speed says nothing.
 """
 
-import json
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +15,13 @@ import torch
 from torch import fx
 
 from qface_toolkit.backends._base import Embed, Facts
-from qface_toolkit.errors import ArtifactError, MeasurementError
+from qface_toolkit.errors import ArtifactError, CheckpointError, MeasurementError
 from qface_toolkit.measure.fusion import Fusion, Operator
 from qface_toolkit.measure.parity import Codes
 from qface_toolkit.models import ModelSpec
 from qface_toolkit.quantize.graph import operation
 from qface_toolkit.quantize.image_input import embed_as_deployed
-from qface_toolkit.quantize.model import QuantizedModel, description, load_quantized
+from qface_toolkit.quantize.model import QuantizedModel, description, restored
 from qface_toolkit.quantize.plan import ONNX, Target
 from qface_toolkit.quantize.simulated import (
     QUANTFACE,
@@ -52,13 +50,13 @@ class Simulation:
         told = {"kind": QUANTIZED, "facts": dict(facts), "target": self.target.name, "description": description(model)}
         return file_bytes(model.network.state_dict(), told)
 
-    def open(self, artifact: Path, threads: int) -> Embed:
+    def open(self, artifact: Path, threads: int, content: bytes | None = None) -> Embed:
         """Load a simulation of either kind; nothing of the file is run but operations of a closed list."""
         torch.set_num_threads(threads)
-        told, _ = read_simulation(artifact)
+        told, tensors = read_simulation(artifact, content)
         if told.get("kind") == QUANTFACE:
-            return load_simulation(artifact).embed
-        model = _quantized(artifact, told)
+            return load_simulation(artifact, content).embed
+        model = _quantized(artifact, told, tensors)
 
         def embed(images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
             return embed_as_deployed(model, self.target, images)
@@ -71,9 +69,9 @@ class Simulation:
 
     def inspect(self, artifact: Path) -> Fusion:
         """Return the operations of the network; none of them runs on integers."""
-        told, _ = read_simulation(artifact)
+        told, tensors = read_simulation(artifact)
         ours = told.get("kind") != QUANTFACE
-        network = _quantized(artifact, told).network if ours else load_simulation(artifact).network
+        network = _quantized(artifact, told, tensors).network if ours else load_simulation(artifact).network
         computing = [node for node in network.graph.nodes if node.op not in ("placeholder", "output")]
         return Fusion(False, tuple(map(_operator, computing)), (), (), ())
 
@@ -83,32 +81,29 @@ def _operator(node: fx.Node) -> Operator:
     return Operator(operation(node) or str(node.target), node.name, "float", reads, (node.name,))
 
 
-def spec_of(artifact: Path) -> ModelSpec:
-    """Return the facts of the model behind a simulation's file.
+def spec_of(artifact: Path, content: bytes | None = None) -> ModelSpec:
+    """Return the facts of the model behind a simulation's file, whose bytes may have been read already.
 
     Raises:
         ArtifactError: if the file is damaged or no simulation.
     """
-    told, _ = read_simulation(artifact)
+    return _spec(artifact, read_simulation(artifact, content)[0])
+
+
+def _spec(artifact: Path, told: Mapping[str, Any]) -> ModelSpec:
     try:
         return read_spec(told["spec"] if told["kind"] == QUANTFACE else told["description"]["spec"])
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, CheckpointError) as error:
         what = "the simulation does not say how images are prepared"
         raise ArtifactError(what, where=str(artifact), fix="make it again with `qface compress`") from error
 
 
-def _quantized(artifact: Path, told: Mapping[str, Any]) -> QuantizedModel:
+def _quantized(artifact: Path, told: Mapping[str, Any], tensors: dict[str, torch.Tensor]) -> QuantizedModel:
     """Return our own model from a simulation, under the checks that a result's files undergo."""
     if told.get("kind") != QUANTIZED or not isinstance(told.get("description"), dict):
         raise ArtifactError("this is no simulation of ours", where=str(artifact), fix="make it again")
-    spec_of(artifact)
-    with tempfile.TemporaryDirectory() as folder:
-        plain = Path(folder) / "quantization.json"
-        plain.write_text(json.dumps(told["description"]))
-        try:
-            return load_quantized(plain, artifact)
-        except ArtifactError as error:
-            raise ArtifactError(error.what, where=str(artifact), fix=error.fix) from error
+    _spec(artifact, told)
+    return restored(told["description"], tensors, artifact)
 
 
 ENTRIES = {"simulation": Simulation()}

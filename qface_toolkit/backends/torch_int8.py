@@ -18,7 +18,7 @@ import torch
 
 from qface_toolkit.backends._base import Embed, Facts
 from qface_toolkit.backends._expressible import check_expressible
-from qface_toolkit.backends._torch_archive import engine_of, read_fusion
+from qface_toolkit.backends._torch_archive import read_archive, read_fusion
 from qface_toolkit.backends._torch_codes import read_torch_codes
 from qface_toolkit.errors import ArtifactError, BackendUnavailable
 from qface_toolkit.measure.fusion import Fusion
@@ -62,17 +62,14 @@ class TorchInt8:
             traced = torch.jit.freeze(_trace(converted.eval(), probe, check_trace=False))
             return _saved(traced, dict(facts) | {"engine": self.engine})
 
-    def open(self, artifact: Path, threads: int) -> Embed:
+    def open(self, artifact: Path, threads: int, content: bytes | None = None) -> Embed:
         """Load an archive; the engine is set while loading and running, and put back."""
         torch.set_num_threads(threads)
         with _engine(self.engine), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             # Once a process torch tells stderr that quantized tensors will go: let it do so where nobody hears it.
             torch.quantize_per_tensor(torch.zeros(1), 1.0, 0, torch.quint8)
-            try:
-                network = _load(str(artifact))
-            except (RuntimeError, ValueError) as error:
-                raise ArtifactError("torch cannot load the archive", where=str(artifact), fix=str(error)) from error
+            network = _loaded(artifact, content)
 
         def embed(inputs: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
             with _engine(self.engine), torch.inference_mode():
@@ -89,14 +86,18 @@ class TorchInt8:
 
     def inspect(self, artifact: Path) -> Fusion:
         """Return which operators work on codes, having read the archive's program before torch loads it."""
-        made_for = engine_of(artifact, EXTRA_FILE)
-        with _engine(made_for), warnings.catch_warnings():
+        archive = read_archive(artifact, EXTRA_FILE)
+        with _engine(archive.facts["engine"]), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            try:
-                return read_fusion(_load(str(artifact)).graph)
-            except (RuntimeError, ValueError) as error:
-                what = "torch cannot load the archive"
-                raise ArtifactError(what, where=str(artifact), fix="make it again") from error
+            return read_fusion(_loaded(artifact, archive.data).graph)
+
+
+def _loaded(artifact: Path, content: bytes | None) -> torch.jit.ScriptModule:
+    try:
+        return _load(str(artifact) if content is None else io.BytesIO(content))
+    except (RuntimeError, ValueError) as error:
+        what = "torch cannot load the archive"
+        raise ArtifactError(what, where=str(artifact), fix="copy it again, or make it again") from error
 
 
 class _engine:  # noqa: N801 - reads as the verb it is: with _engine("x86")

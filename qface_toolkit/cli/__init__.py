@@ -1,5 +1,6 @@
 """The command line: parse, call one function of the pipeline, print. The only place that prints, exits or catches."""
 
+import os
 import platform
 import shlex
 import sys
@@ -33,6 +34,8 @@ def main() -> None:
     except QFaceError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(1)
+    except OSError as error:
+        sys.exit(_refused_by_the_disk(error))
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
     except (KeyboardInterrupt, click.Abort):
@@ -44,6 +47,16 @@ def main() -> None:
         sys.exit(2)
     except Exception:  # noqa: BLE001 - the one boundary: an error that is not a QFaceError is a bug of ours
         sys.exit(_own_bug())
+
+
+def _refused_by_the_disk(error: OSError) -> int:
+    """Say what a file or a folder was refused for; an error without one is no user's to mend."""
+    if not isinstance(error.filename, str | bytes | os.PathLike):
+        return _own_bug()
+    what = f"this cannot be read or written: {error.strerror or error}"
+    said = QFaceError(what, where=os.fsdecode(error.filename), fix="check the path, and who may read or write there")
+    click.echo(f"error: {said}", err=True)
+    return 1
 
 
 def _own_bug() -> int:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from qface_toolkit.errors import plain_text
+
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
 
@@ -77,7 +79,7 @@ def _silent(step: str) -> Any:  # noqa: ANN401 - a Progress
 
 
 def _line(step: str) -> Any:  # noqa: ANN401 - a Progress
-    click.echo(step, err=True)
+    click.echo(plain_text(step), err=True)
     return lambda done, total: None
 
 
@@ -88,7 +90,7 @@ def _details() -> Iterator["Tell"]:
 
     def tell(step: str) -> Any:  # noqa: ANN401 - a Progress
         _end_all(ended)
-        click.echo(step, err=True)
+        click.echo(plain_text(step), err=True)
         started = said = time.perf_counter()
 
         def progress(done: int, total: int) -> None:

@@ -25,7 +25,7 @@ def show(name: str, full: bool, as_json: bool, quiet: bool) -> None:
     """
     import yaml
 
-    from qface_toolkit.recipe import find_recipe
+    from qface_toolkit.recipe import find_recipe, read_file_of
 
     if full:
         from qface_toolkit.pipeline import read_full_recipe
@@ -33,5 +33,5 @@ def show(name: str, full: bool, as_json: bool, quiet: bool) -> None:
         values = read_full_recipe(name)
         click.echo(json.dumps(values) if as_json else yaml.safe_dump(values, sort_keys=False), nl=as_json)
         return
-    text = find_recipe(name).read_text("utf-8")
-    click.echo(json.dumps(yaml.safe_load(text)) if as_json else text, nl=as_json)
+    text, values = read_file_of(find_recipe(name))
+    click.echo(json.dumps(values) if as_json else text, nl=as_json)

@@ -1,6 +1,7 @@
 """What a set of face images and a model look like to an evaluation, whatever files they came from."""
 
 import hashlib
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,7 +72,7 @@ def set_sha256(images: FaceImages) -> str:
 
 def shown_name(path: Path) -> str:
     """Return what a report calls a file or folder: its own name alone, in characters that any file takes."""
-    return shown_text(path.resolve().name)
+    return shown_text(Path(os.path.realpath(path)).name)
 
 
 def shown_text(name: str) -> str:

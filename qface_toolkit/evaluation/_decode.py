@@ -14,7 +14,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
+from qface_toolkit._reading import read_file
 from qface_toolkit.errors import MeasurementError
+
+LARGEST_BYTES = 1 << 28
 
 MOST_PIXELS = 1 << 26
 """The largest photograph that is decoded, 67 million pixels: 200 MB of them."""
@@ -53,11 +56,8 @@ def read_bytes(path: Path) -> bytes:
     Raises:
         MeasurementError: if it cannot be read.
     """
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        what = f"an image cannot be read: {error.strerror or error}"
-        raise MeasurementError(what, where=str(path), fix="put the file there or take it out of the set") from error
+    fix = "put the file there or take it out of the set"
+    return read_file(path, LARGEST_BYTES, noun="image", fix=fix, kind=MeasurementError)
 
 
 def decode(data: bytes, formats: tuple[str, ...], where: str) -> npt.NDArray[np.uint8]:

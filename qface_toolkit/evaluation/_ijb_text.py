@@ -11,8 +11,10 @@ from typing import IO
 import numpy as np
 import numpy.typing as npt
 
+from qface_toolkit._reading import open_file
 from qface_toolkit.errors import MeasurementError
 
+LARGEST_BYTES = 1 << 33
 MOST_IMAGES = 5_000_000
 MOST_PAIRS = 100_000_000
 LARGEST_ID = (1 << 31) - 1
@@ -187,12 +189,8 @@ def _lines(path: Path) -> Iterator[tuple[int, list[bytes]]]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[IO[bytes]]:
-    try:
-        with path.open("rb") as stream:
-            yield stream
-    except OSError as error:
-        what = f"the file cannot be read: {error.strerror or error}"
-        raise MeasurementError(what, where=str(path), fix=_FIX) from error
+    with open_file(path, LARGEST_BYTES, fix=_FIX, kind=MeasurementError) as stream:
+        yield stream
 
 
 def _mistake(path: Path, line: int, what: str) -> MeasurementError:

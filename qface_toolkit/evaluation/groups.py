@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from qface_toolkit._reading import read_file
 from qface_toolkit.errors import MeasurementError
 from qface_toolkit.evaluation.people import PeopleSet
 
@@ -82,15 +83,11 @@ def _lines(table: Path) -> Iterator[tuple[int, tuple[str, str]]]:
 
 
 def _text(table: Path) -> str:
+    data = read_file(table, LARGEST_BYTES, noun="table of groups", kind=MeasurementError)
     try:
-        with table.open("rb") as stream:
-            data = stream.read(LARGEST_BYTES + 1)
-        if len(data) > LARGEST_BYTES:
-            raise ValueError(f"it has more than {LARGEST_BYTES} bytes")
         return data.decode("utf-8-sig")
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        what = f"the table of groups cannot be read: {reason}"
+    except ValueError as error:
+        what = f"the table of groups cannot be read: {error}"
         raise MeasurementError(what, where=str(table), fix="give a CSV file in UTF-8") from error
 
 

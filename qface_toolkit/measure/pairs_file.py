@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from qface_toolkit._reading import open_file
 from qface_toolkit.errors import MeasurementError
 from qface_toolkit.measure._plain_pickle import Array, read_plain_pickle
 from qface_toolkit.measure.verification import Pairs
@@ -39,16 +40,11 @@ def read_pairs_file(path: Path) -> PairsFile:
     Raises:
         MeasurementError: if the file cannot be read or is anything else than images and flags.
     """
-    try:
-        if path.stat().st_size > LARGEST_BYTES:
-            raise ValueError(f"it has {path.stat().st_size} bytes, more than any verification set")
-        with path.open("rb") as stream:
+    with open_file(path, LARGEST_BYTES, noun="verification set", kind=MeasurementError) as stream:
+        try:
             return _checked(read_plain_pickle(stream))
-    except OSError as error:
-        what = f"the pairs file cannot be read: {error.strerror or error}"
-        raise MeasurementError(what, where=str(path), fix="check the path") from error
-    except ValueError as error:
-        raise MeasurementError(f"this is no pairs file: {error}", where=str(path), fix=_FIX) from error
+        except ValueError as error:
+            raise MeasurementError(f"this is no pairs file: {error}", where=str(path), fix=_FIX) from error
 
 
 def _checked(content: object) -> PairsFile:

@@ -5,63 +5,58 @@ terabytes, and a zip record can be read beyond its end. So the file's claims are
 pickle's opcodes alone. safetensors checks its own header.
 """
 
+import os
 import pickle
 import struct
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO
+from typing import IO, BinaryIO
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
+from safetensors.torch import load
 
+from qface_toolkit._reading import open_file
 from qface_toolkit.errors import CheckpointError
 from qface_toolkit.models._opcodes import Claims, read_claims
+from qface_toolkit.models._safetensors import metadata_of
 
 _LEGACY_MAGIC = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
 _LARGEST_BYTES = 8 << 30
+_LARGEST_SAFETENSORS = 2 << 30
 _RESAVE = (
     "in the program that made the file, save the weights alone: "
     "torch.save(model.state_dict(), 'weights.pth') or safetensors.torch.save_file(model.state_dict(), ...)"
 )
 
 
-def read_weights(path: Path) -> tuple[object, Mapping[str, str]]:
-    """Return what a file that `check_file` passed holds (tensors in nested dicts) and safetensors' text metadata.
+def open_checkpoint(path: Path) -> BinaryIO:
+    """Open a file of a size that a face network's weights can have; see `open_file`.
+
+    Raises:
+        CheckpointError: if there is none.
+    """
+    return open_file(path, _LARGEST_BYTES, noun="checkpoint", kind=CheckpointError)
+
+
+def read_weights(stream: BinaryIO, path: Path) -> tuple[object, Mapping[str, str]]:
+    """Return what an open file holds (tensors in nested dicts) and safetensors' text metadata; `path` is its name.
 
     Raises:
         CheckpointError: if the file is no weight file, holds Python objects, or claims more than its bytes.
     """
-    with path.open("rb") as stream:
-        head = stream.read(16)
+    head = stream.read(16)
+    stream.seek(0)
     if head[:2] == b"PK":
-        return _read_zip(path), {}
+        return _read_zip(stream, path), {}
     if head[: len(_LEGACY_MAGIC)] == _LEGACY_MAGIC:
-        return _read_legacy(path), {}
+        return _read_legacy(stream, path), {}
     if path.suffix == ".safetensors" or head[8:9] == b"{":
-        return _read_safetensors(path)
+        return _read_safetensors(stream, path)
     if head[:1] == b"\x80":
         raise CheckpointError("the file is a Python pickle, not written by torch.save", where=str(path), fix=_RESAVE)
     raise _not_a_checkpoint(path)
-
-
-def check_file(path: Path) -> None:
-    """Check that there is a file to read, of a size that a face network's weights can have.
-
-    Raises:
-        CheckpointError: if not.
-    """
-    if not path.exists():
-        raise CheckpointError("there is no such checkpoint", where=str(path), fix="check the path")
-    if not path.is_file():
-        raise CheckpointError("a checkpoint is a file, and this is none", where=str(path), fix="name the file itself")
-    size = path.stat().st_size
-    if size == 0:
-        raise CheckpointError("the checkpoint is empty", where=str(path), fix="copy or download it again")
-    if size > _LARGEST_BYTES:
-        raise CheckpointError(
-            f"the checkpoint has {size} bytes, more than any face network", where=str(path), fix=_RESAVE
-        )
 
 
 def _not_a_checkpoint(path: Path) -> CheckpointError:
@@ -76,41 +71,48 @@ def _damaged(path: Path, why: object) -> CheckpointError:
     )
 
 
-def _read_safetensors(path: Path) -> tuple[object, Mapping[str, str]]:
+def _read_safetensors(stream: BinaryIO, path: Path) -> tuple[object, Mapping[str, str]]:
+    data = stream.read(_LARGEST_SAFETENSORS + 1)
+    if len(data) > _LARGEST_SAFETENSORS:
+        what = f"the checkpoint is larger than {_LARGEST_SAFETENSORS} bytes, more than any face network"
+        raise CheckpointError(what, where=str(path), fix=_RESAVE)
     try:
-        with safe_open(path, framework="pt") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118 (no mapping)
-    except (SafetensorError, RuntimeError, MemoryError, OverflowError) as error:
+        return load(data), metadata_of(data)
+    except (SafetensorError, RuntimeError, ValueError, MemoryError, OverflowError) as error:
         raise _damaged(path, error) from error
 
 
-def _read_zip(path: Path) -> object:
+def _read_zip(stream: BinaryIO, path: Path) -> object:
     try:
-        with zipfile.ZipFile(path) as archive:
-            sizes = _record_sizes(archive, path)
+        with zipfile.ZipFile(stream) as archive:
+            sizes = _record_sizes(archive, path, _size(stream))
             pickles = [name for name in sizes if name.endswith("/data.pkl") or name == "data.pkl"]
             if len(pickles) != 1:
                 raise _not_a_checkpoint(path)
             folder = pickles[0].removesuffix("data.pkl")
-            with archive.open(pickles[0]) as stream:
-                claims = _claims_of(path, stream)
+            with archive.open(pickles[0]) as record:
+                claims = _claims_of(path, record)
     except (zipfile.BadZipFile, OSError, EOFError, RuntimeError, ValueError, struct.error) as error:
         raise _damaged(path, error) from error
     for storage in claims.storages:
         held = sizes.get(f"{folder}data/{storage.key}", 0)
         if storage.size_bytes > held:
             raise _overdrawn(path, storage.size_bytes, held)
-    return _load(path, mmap=True)
+    return _load(stream, path)
 
 
-def _record_sizes(archive: zipfile.ZipFile, path: Path) -> dict[str, int]:
+def _size(stream: BinaryIO) -> int:
+    return os.fstat(stream.fileno()).st_size
+
+
+def _record_sizes(archive: zipfile.ZipFile, path: Path, held: int) -> dict[str, int]:
     """Return the size of every record; torch stores them uncompressed, so anything else is not its work."""
     records = archive.infolist()
     if any(record.filename.endswith("constants.pkl") for record in records):
         raise CheckpointError("the file is a TorchScript program", where=str(path), fix=_RESAVE)
     sizes = {record.filename: record.file_size for record in records}
     compressed = any(record.compress_type != zipfile.ZIP_STORED for record in records)
-    claimed, held = sum(record.file_size for record in records), path.stat().st_size
+    claimed = sum(record.file_size for record in records)
     if compressed or claimed > held or len(sizes) != len(records):
         raise CheckpointError(
             f"torch.save did not write this zip archive: compressed, or {claimed} bytes claimed in a file of {held}",
@@ -120,15 +122,14 @@ def _record_sizes(archive: zipfile.ZipFile, path: Path) -> dict[str, int]:
     return sizes
 
 
-def _read_legacy(path: Path) -> object:
+def _read_legacy(stream: BinaryIO, path: Path) -> object:
     """Read torch's format from before 1.6: five pickles, the fourth with the object, then the storages."""
-    held = path.stat().st_size
-    with path.open("rb") as stream:
-        claims = [_claims_of(path, stream) for _ in range(5)][3]
+    held = _size(stream)
+    claims = [_claims_of(path, stream) for _ in range(5)][3]
     claimed = sum({storage.key: storage.size_bytes for storage in claims.storages}.values())
     if claimed > held:
         raise _overdrawn(path, claimed, held)
-    return _load(path, mmap=False)
+    return _load(stream, path)
 
 
 def _claims_of(path: Path, stream: IO[bytes]) -> Claims:
@@ -154,9 +155,10 @@ def _overdrawn(path: Path, claimed: int, held: int) -> CheckpointError:
     )
 
 
-def _load(path: Path, *, mmap: bool) -> object:
+def _load(stream: BinaryIO, path: Path) -> object:
+    stream.seek(0)
     try:
-        loaded: object = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+        loaded: object = torch.load(stream, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, ValueError, TypeError, AttributeError, LookupError) as error:
         raise _damaged(path, error) from error
     except (EOFError, AssertionError, OverflowError, MemoryError, struct.error) as error:

@@ -1,18 +1,19 @@
 """From a checkpoint on disk to a float network with its facts: recognised, complete, or refused with the reason."""
 
 import hashlib
+import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
 from qface_toolkit.errors import CheckpointError
-from qface_toolkit.models._archive import check_file, read_weights
+from qface_toolkit.models._archive import open_checkpoint, read_weights
 from qface_toolkit.models._match import Match, differing_error, match
 from qface_toolkit.models._model import FloatModel, override
 from qface_toolkit.models._onnx import is_onnx, load_onnx
-from qface_toolkit.models._spec import ModelSpec
+from qface_toolkit.models._spec import ModelSpec, check_input_size
 from qface_toolkit.models._state import State, drop_heads, flatten_state, to_float32
 
 DEMO = "demo"
@@ -36,16 +37,17 @@ def load_model(path: str | Path, *, name: str | None = None, overrides: Mapping[
         UnknownName: if nobody knows the architecture `name`.
     """
     file = _demo_file() if str(path) == DEMO else Path(path)
-    check_file(file)
-    if is_onnx(file):
-        return load_onnx(file, name=name, overrides=overrides)
-    loaded, metadata = read_weights(file)
-    state = flatten_state(loaded, where=str(file), size_bytes=file.stat().st_size)
+    with open_checkpoint(file) as stream:
+        if is_onnx(stream, file):
+            return load_onnx(stream, file, name=name, overrides=overrides)
+        loaded, metadata = read_weights(stream, file)
+        state = flatten_state(loaded, where=str(file), size_bytes=os.fstat(stream.fileno()).st_size)
+        sha256 = _sha256(stream)
     found, state = _complete_match(state, name)
     state = to_float32(state)
     facts = {key: metadata[key] for key in _METADATA_FACTS if key in metadata}
-    spec = override(_published_spec(found), {**facts, **(overrides or {})})
-    return FloatModel(_build(found, state), spec, _sha256(file), state.notes)
+    spec = override(_published_spec(found, state.where), {**facts, **(overrides or {})})
+    return FloatModel(_build(found, state), spec, sha256, state.notes)
 
 
 def _demo_file() -> Path:
@@ -65,7 +67,8 @@ def _complete_match(state: State, name: str | None) -> tuple[Match, State]:
     return found, state
 
 
-def _published_spec(found: Match) -> ModelSpec:
+def _published_spec(found: Match, where: str) -> ModelSpec:
+    check_input_size(found.plan.input_size, where)
     return ModelSpec(
         name=found.plan.name,
         input_size=found.plan.input_size,
@@ -84,9 +87,9 @@ def _build(found: Match, state: State) -> torch.nn.Module:
     return network.eval()
 
 
-def _sha256(file: Path) -> str:
+def _sha256(stream: BinaryIO) -> str:
+    stream.seek(0)
     digest = hashlib.sha256()
-    with file.open("rb") as stream:
-        while chunk := stream.read(1 << 20):
-            digest.update(chunk)
+    while chunk := stream.read(1 << 20):
+        digest.update(chunk)
     return digest.hexdigest()

@@ -11,7 +11,7 @@ import operator
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ from qface_toolkit.models._onnx_layers import LAYERS
 from qface_toolkit.models._onnx_read import OnnxFile, OnnxNode, parse_onnx, printable
 from qface_toolkit.models._onnx_shapes import SHAPES
 from qface_toolkit.models._onnx_tensors import TensorReader
+from qface_toolkit.models._spec import SHORTEST_EMBEDDING
 
 _OPERATORS = {**LAYERS, **SHAPES, **ARITHMETIC}
 _LARGEST_BYTES = 1 << 30
@@ -46,20 +47,20 @@ _DAMAGE = (
 """What numpy and torch raise when a damaged node asks for what cannot be."""
 
 
-def is_onnx(path: Path) -> bool:
-    """Tell whether a file is meant as ONNX: by its name, or because it begins as such files do."""
+def is_onnx(stream: BinaryIO, path: Path) -> bool:
+    """Tell whether an open file is meant as ONNX: by its name, or because it begins as such files do."""
+    head = stream.read(9)
+    stream.seek(0)
     if path.suffix.lower() == ".onnx":
         return True
-    if not path.is_file():
-        return False
-    with path.open("rb") as stream:
-        head = stream.read(9)
     starts = len(head) == 9 and head[0] == 0x08 and 0 < head[1] < 0x20 and head[2] in (0x12, 0x1A, 0x22, 0x3A, 0x42)
     return starts and head[8:] != b"{"
 
 
-def load_onnx(path: Path, *, name: str | None = None, overrides: Mapping[str, Any] | None = None) -> FloatModel:
-    """Load a float face network from an ONNX file that `check_file` has seen; see `load_model`.
+def load_onnx(
+    stream: BinaryIO, path: Path, *, name: str | None = None, overrides: Mapping[str, Any] | None = None
+) -> FloatModel:
+    """Load a float face network from an open ONNX file; `path` is its name. See `load_model`.
 
     Raises:
         CheckpointError: if the file is damaged, not what it claims, no network from an image to an embedding, or does
@@ -67,7 +68,7 @@ def load_onnx(path: Path, *, name: str | None = None, overrides: Mapping[str, An
         UnsupportedModel: naming the node if it holds an operator that is not known here.
     """
     with _located(str(path)):
-        file, size_bytes, digest = _parse(path)
+        file, size_bytes, digest = _parse(stream)
         reader = TensorReader(path.parent)
         network, size, notes = _import(file, reader, size_bytes)
         for piece in reader.contents():
@@ -89,15 +90,14 @@ def _located(where: str) -> Iterator[None]:
         raise type(error)(error.what, where=place, fix=fix) from error
 
 
-def _parse(path: Path) -> tuple[OnnxFile, int, "hashlib._Hash"]:
+def _parse(stream: BinaryIO) -> tuple[OnnxFile, int, "hashlib._Hash"]:
     """Return the file's parts, its size and the SHA-256 that begins with its bytes, which are then let go."""
-    size = path.stat().st_size
-    if size > _LARGEST_BYTES:
+    data = stream.read(_LARGEST_BYTES + 1)
+    if len(data) > _LARGEST_BYTES:
         raise CheckpointError(
-            f"the ONNX file has {size} bytes, more than any face network", fix="give the float network alone"
+            f"the ONNX file has more than {_LARGEST_BYTES} bytes, more than any face network",
+            fix="give the float network alone",
         )
-    with path.open("rb") as stream:
-        data = stream.read(_LARGEST_BYTES)
     with _damage("the graph"):
         return parse_onnx(data), len(data), hashlib.sha256(data)
 
@@ -156,10 +156,11 @@ def _embedding(network: Network, output: Value | None) -> tuple[Activation, tupl
     if not isinstance(output, Activation) or output.node is network.image.node:
         raise CheckpointError("the output is not computed from the image", fix=fix)
     size = max(output.shape, default=0)
-    if math.prod(output.shape) != size or not 2 <= size <= _LONGEST_EMBEDDING:
+    if math.prod(output.shape) != size or not SHORTEST_EMBEDDING <= size <= _LONGEST_EMBEDDING:
         raise CheckpointError(
-            f"the output has the shape [N, {str(list(output.shape))[1:]}, which is no embedding [N, D] of 2 to "
-            f"{_LONGEST_EMBEDDING} numbers: this is a detector, a classifier, or another kind of network",
+            f"the output has the shape [N, {str(list(output.shape))[1:]}, which is no embedding [N, D] of "
+            f"{SHORTEST_EMBEDDING} to {_LONGEST_EMBEDDING} numbers: this is a detector, a classifier, an estimator of "
+            "ages, or another kind of network",
             fix=fix,
         )
     if len(output.shape) == 1:

@@ -99,6 +99,22 @@ def printable(text: str | bytes, most: int = 80) -> str:
     return "".join(sign if sign.isprintable() else "?" for sign in as_text(text)[:most])
 
 
+def decoded(data: bytes) -> onnx.ModelProto:
+    """Return the bytes of an ONNX file as a message that holds a graph, once it is known what it takes in memory.
+
+    Raises:
+        CheckpointError: if they are damaged, no ONNX file, or hold more than any face network's file.
+    """
+    check_wire(data)
+    try:
+        model: onnx.ModelProto = onnx.ModelProto.FromString(data)
+    except DecodeError as error:
+        raise damaged("protobuf cannot read it") from error
+    if not model.graph.node or not model.graph.output:
+        raise damaged("it holds no graph")
+    return model
+
+
 def parse_onnx(data: bytes) -> OnnxFile:
     """Return the parts of an ONNX file that the embedding needs.
 
@@ -106,14 +122,8 @@ def parse_onnx(data: bytes) -> OnnxFile:
         CheckpointError: if the file is damaged, not a float network, not from one image to one embedding, or its
             graph holds cycles, duplicate names or inputs that nothing makes.
     """
-    check_wire(data)
-    try:
-        model = onnx.ModelProto.FromString(data)
-    except DecodeError as error:
-        raise damaged("protobuf cannot read it") from error
+    model = decoded(data)
     graph = model.graph
-    if not graph.node or not graph.output:
-        raise damaged("it holds no graph")
     nodes = _nodes(graph)
     opset = _opset(model)
     initializers = _unique(((tensor.name, tensor) for tensor in graph.initializer), "initializer")

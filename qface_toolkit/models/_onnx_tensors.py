@@ -1,9 +1,11 @@
 """Read the tensors of an ONNX file: what one declares is held against the bytes it carries before any is copied."""
 
+import hashlib
 import math
 import os
+import stat
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -80,29 +82,70 @@ class TensorReader:
         return np.fromiter(numbers, dtype, count)  # np.array would make a list of Python numbers first
 
     def _external(self, tensor: Any, needed: int) -> bytes:  # noqa: ANN401 - onnx ships no types
-        entries = {as_text(entry.key): as_text(entry.value) for entry in tensor.external_data}
-        location, offset = entries.get("location", ""), _whole(entries.get("offset", "0"))
-        _check_bytes(needed, _whole(entries.get("length", str(needed))))
-        self.external_files.add(location)
+        place = place_of(tensor)
+        _check_bytes(needed, needed if place.length is None else place.length)
+        self.external_files.add(place.location)
         self.external_bytes += needed
-        if self.external_bytes > _MOST_EXTERNAL_BYTES:
-            raise CheckpointError(f"the weights beside the file come to more than {_MOST_EXTERNAL_BYTES} bytes")
-        with os.fdopen(_open_beside(self.folder, location), "rb") as stream:
-            held = os.fstat(stream.fileno()).st_size
-            if offset + needed > held:
-                raise CheckpointError(
-                    f"a tensor claims bytes {offset}..{offset + needed} of {location!r}, which has {held}",
-                    fix="copy or download both files again",
-                )
-            stream.seek(offset)
-            return stream.read(needed)
+        return read_beside(
+            self.folder, replace(place, length=needed), _MOST_EXTERNAL_BYTES - self.external_bytes + needed
+        )
 
     def contents(self) -> Iterator[bytes]:
         """Yield the bytes of every file beside the ONNX file that a tensor was read from, in pieces."""
         for location in sorted(self.external_files):
-            with os.fdopen(_open_beside(self.folder, location), "rb") as stream:
-                while piece := stream.read(1 << 20):
-                    yield piece
+            yield from _pieces(self.folder, location)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a tensor's bytes stand beside the ONNX file: all from `offset` on if no length is said."""
+
+    location: str
+    offset: int
+    length: int | None
+
+
+def place_of(tensor: Any) -> Place:  # noqa: ANN401 - onnx ships no types
+    """Return where a TensorProto says that its bytes stand.
+
+    Raises:
+        CheckpointError: if that is no place: a length or an offset that is no whole number, or below zero.
+    """
+    entries = {as_text(entry.key): as_text(entry.value) for entry in tensor.external_data}
+    length = _whole(entries["length"]) if "length" in entries else None
+    return Place(entries.get("location", ""), _whole(entries.get("offset", "0")), length)
+
+
+def read_beside(folder: Path, place: Place, most: int) -> bytes:
+    """Return bytes of a regular file of the folder, never through a link or a path.
+
+    Raises:
+        CheckpointError: if there is no such file, or it holds less, or they are more than `most`.
+    """
+    with os.fdopen(_open_beside(folder, place.location), "rb") as stream:
+        held = os.fstat(stream.fileno()).st_size
+        needed = held - place.offset if place.length is None else place.length
+        if needed > most:
+            raise CheckpointError(f"the weights beside the file come to more than {_MOST_EXTERNAL_BYTES} bytes")
+        if needed < 0 or place.offset + needed > held:
+            what = f"a tensor claims bytes {place.offset}..{place.offset + max(needed, 0)} of {place.location!r}"
+            raise CheckpointError(f"{what}, which has {held}", fix="copy or download both files again")
+        stream.seek(place.offset)
+        return stream.read(needed)
+
+
+def sha256_beside(folder: Path, location: str) -> str:
+    """Return the SHA-256 of a file of the folder, in hexadecimal; see `read_beside`."""
+    digest = hashlib.sha256()
+    for piece in _pieces(folder, location):
+        digest.update(piece)
+    return digest.hexdigest()
+
+
+def _pieces(folder: Path, location: str) -> Iterator[bytes]:
+    with os.fdopen(_open_beside(folder, location), "rb") as stream:
+        while piece := stream.read(1 << 20):
+            yield piece
 
 
 def _open_beside(folder: Path, location: str) -> int:
@@ -119,7 +162,15 @@ def _open_beside(folder: Path, location: str) -> int:
             f"a tensor's bytes should stand in {location!r} beside the ONNX file, where no such file is, or a link",
             fix="copy or download both files themselves into one folder",
         )
-    return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        what = f"the weights in {location!r} beside the ONNX file cannot be read: {error.strerror}"
+        raise CheckpointError(what, fix="let the user that runs the command read it") from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise CheckpointError(f"{location!r} beside the ONNX file is no plain file", fix="put the weights there")
+    return descriptor
 
 
 def _whole(text: str) -> int:

@@ -18,7 +18,7 @@ from qface_toolkit.backends import BACKENDS, Backend
 from qface_toolkit.backends._float_fast import ARTIFACT as FAST_ARTIFACT
 from qface_toolkit.backends._float_onnx import ARTIFACT as FLOAT_ARTIFACT
 from qface_toolkit.backends._onnxruntime import ERRORS, repeat_onnx
-from qface_toolkit.backends._open import backend_of, open_untrusted
+from qface_toolkit.backends._open import backend_of, open_content
 from qface_toolkit.backends._openvino import repeat_openvino
 from qface_toolkit.backends._untrusted import limited_memory, limited_time, read_onnx
 from qface_toolkit.environment import Environment, record_environment
@@ -43,26 +43,31 @@ PRECISE_SHARE = 0.012
 """A ratio is known well enough when half the width of its interval is this share of it."""
 
 
-def repeat_file(file: Path, backend: Backend | None, inputs: Inputs, threads: int) -> Callable[[], object]:
-    """Open an ONNX file that was vetted, and return what runs it on these inputs, prepared once."""
+def repeat_file(
+    file: Path, content: bytes, backend: Backend | None, inputs: Inputs, threads: int
+) -> Callable[[], object]:
+    """Open an ONNX file by its bytes that were vetted, and return what runs it on these inputs, prepared once."""
     if backend is not None and backend.runtime == "openvino":
-        return repeat_openvino(file, inputs, threads)
+        return repeat_openvino(file, inputs, threads, content)
     signed = backend is not None and backend.engine == "arm"
-    return repeat_onnx(file, inputs, threads, signed_allowed=signed)
+    return repeat_onnx(file, inputs, threads, content=content, signed_allowed=signed)
 
 
-def vetted(file: Path, backend: Backend | None, inputs: Inputs) -> None:
-    """Run an ONNX file that anybody may have written once, within bounds of memory and time.
+def vetted(file: Path, content: bytes, backend: Backend | None, inputs: Inputs) -> bytes:
+    """Run an ONNX file that anybody may have written once, within bounds of memory and time, and return its bytes.
+
+    `content` are these as `read_onnx` gave them.
 
     Raises:
         QFaceError: if it cannot be trusted or run.
     """
     try:
         with limited_memory(file), limited_time() as limits:
-            open_untrusted(file, 1, backend, limits)(inputs)
+            open_content(file, content, 1, backend, limits)(inputs)
     except ERRORS as error:
         what = f"the runtime cannot run the file: {str(error).splitlines()[0]}"
         raise ArtifactError(what, where=str(file), fix="make it again, or give another file") from error
+    return content
 
 
 def measure_enough(
@@ -194,13 +199,13 @@ def _onnx_runtime(path: Path) -> str:
 
 def _of_onnx(path: Path, threads: int, batch: int) -> Callable[[], object]:
     """Return what runs an ONNX file of anybody's, which need not say how images are prepared: that decides no speed."""
-    size, made_for = _input_of(read_onnx(path), path)
+    read = read_onnx(path)
+    size, made_for = _input_of(read.model, path)
     if made_for not in (None, batch):
         what = f"the file is made for {made_for} images at a time, not for {batch}"
         raise MeasurementError(what, where=str(path), fix=f"time it with --batch {made_for}")
     example, backend = replace(_USUAL, input_size=size).preprocess(held_out(batch)), backend_of(path.name)
-    vetted(path, backend, example)
-    return repeat_file(path, backend, example, threads)
+    return repeat_file(path, vetted(path, read.data, backend, example), backend, example, threads)
 
 
 def _timed(candidate: _Candidate, latency: Latency, first: Latency, batch: int) -> Timed:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from qface_toolkit._disk import disk_errors, file_sha256
 from qface_toolkit.backends import Backend
 from qface_toolkit.backends._open import backend_of
+from qface_toolkit.backends._untrusted import read_onnx
 from qface_toolkit.environment import record_environment
 from qface_toolkit.errors import ArtifactError
 from qface_toolkit.gate import Judged, Timing, Verdict, compare, open_baseline, open_report, read_budgets
@@ -105,18 +106,19 @@ def _openers(
     openers: dict[str, Callable[[], Callable[[], object]]] = {}
     for one in artifacts:
         backend = backend_of(one.name)
-        vetted(folder / one.name, backend, example)
-        openers[one.name] = _opener(folder / one.name, backend, example)
+        file = folder / one.name
+        content = vetted(file, read_onnx(file).data, backend, example)
+        openers[one.name] = _opener(file, content, backend, example)
     if any(one.runtime == "openvino" for one in artifacts):
         like = next(backend_of(one.name) for one in artifacts if one.runtime == "openvino")
-        openers[IN_OPENVINO] = _opener(folder / FLOAT_ARTIFACT, like, example)
+        openers[IN_OPENVINO] = _opener(folder / FLOAT_ARTIFACT, read_onnx(folder / FLOAT_ARTIFACT).data, like, example)
     return openers
 
 
 def _opener(
-    file: Path, backend: Backend | None, example: npt.NDArray[np.float32]
+    file: Path, content: bytes, backend: Backend | None, example: npt.NDArray[np.float32]
 ) -> Callable[[], Callable[[], object]]:
-    return lambda: repeat_file(file, backend, example, threads=1)
+    return lambda: repeat_file(file, content, backend, example, threads=1)
 
 
 def _timing(judged: Judged, found: Mapping[str, Latency], missing: Mapping[str, str]) -> Timing:

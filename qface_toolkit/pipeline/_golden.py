@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from qface_toolkit._disk import disk_errors
+from qface_toolkit._reading import read_file
 from qface_toolkit.backends import BACKENDS
 from qface_toolkit.errors import ArtifactError
 from qface_toolkit.models import FloatModel
@@ -91,10 +91,8 @@ def read_golden(path: Path) -> dict[str, npt.NDArray[Any]]:
         ArtifactError: if the file is damaged, too large or holds anything but finite float32 arrays of N images.
     """
     try:
-        with disk_errors(path):
-            if path.stat().st_size > 2 * LARGEST_GOLDEN_BYTES:
-                raise ValueError("the file is too large")
-        with disk_errors(path), zipfile.ZipFile(path) as archive:
+        data = read_file(path, 2 * LARGEST_GOLDEN_BYTES, noun="file of golden vectors")
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
             arrays = {entry.filename.removesuffix(".npy"): _array(archive, entry) for entry in _bounded(archive)}
         _check_golden({name: array for name, array in arrays.items() if name != IMAGE})
         if IMAGE in arrays and arrays[IMAGE].dtype != np.uint8:

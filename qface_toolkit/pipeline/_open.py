@@ -1,7 +1,6 @@
 """Open whatever can be evaluated: float checkpoints, ONNX files of anybody's, our TorchScript archives, and results."""
 
 import hashlib
-import math
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,24 +12,26 @@ import onnx
 import onnxruntime
 import torch
 
-from qface_toolkit._disk import file_sha256
+from qface_toolkit._reading import read_file
 from qface_toolkit._settings import apply_setting
 from qface_toolkit.backends import BACKENDS, Embed
 from qface_toolkit.backends._float_onnx import ARTIFACT as FLOAT_ARTIFACT
 from qface_toolkit.backends._onnxruntime import ERRORS
-from qface_toolkit.backends._open import backend_of, open_untrusted
+from qface_toolkit.backends._open import backend_of, open_content
 from qface_toolkit.backends._pixels import IMAGE
-from qface_toolkit.backends._torch_archive import facts_of
-from qface_toolkit.backends._untrusted import limited_memory, limited_time, read_onnx, stored_tensors
+from qface_toolkit.backends._torch_archive import read_archive
+from qface_toolkit.backends._untrusted import limited_memory, limited_time, read_onnx
 from qface_toolkit.backends.simulation import ARTIFACT as SIMULATION
+from qface_toolkit.backends.simulation import RUNTIME as SIMULATION_BACKEND
 from qface_toolkit.backends.simulation import spec_of
 from qface_toolkit.backends.torch_int8 import EXTRA_FILE
 from qface_toolkit.errors import ArtifactError, RecipeError
 from qface_toolkit.evaluation import Embedder, Rows
 from qface_toolkit.models import CROP_SIZE, FloatModel, ModelSpec, load_model
 from qface_toolkit.models._model import override
+from qface_toolkit.models._spec import SHORTEST_EMBEDDING
 from qface_toolkit.models._stated import PREPROCESSING, how_to_give, stated_facts, stated_name, with_stated
-from qface_toolkit.quantize.simulated import is_simulation
+from qface_toolkit.quantize.simulated import LARGEST_BYTES, is_simulation
 
 _CUT = "cut the graph at the embedding, or give another model"
 
@@ -103,8 +104,10 @@ def open_embedder(model: str | Path | FloatModel, wanted: Wanted) -> Embedder:
 
 
 def _of_simulation(path: Path, wanted: Wanted) -> Embedder:
-    run, spec = open_untrusted(path, wanted.threads), override(spec_of(path), wanted.facts)
-    return Embedder(run, spec, path.name, file_sha256(path), f"torch {torch.__version__} (simulation)")
+    data = read_file(path, LARGEST_BYTES)
+    run = BACKENDS.get(SIMULATION_BACKEND).open(path, wanted.threads, data)
+    spec, sha256 = override(spec_of(path, data), wanted.facts), hashlib.sha256(data).hexdigest()
+    return Embedder(run, spec, path.name, sha256, f"torch {torch.__version__} (simulation)")
 
 
 def _of_network(model: FloatModel, name: str) -> Embedder:
@@ -119,26 +122,31 @@ def _of_network(model: FloatModel, name: str) -> Embedder:
 
 
 def _of_archive(path: Path, wanted: Wanted) -> Embedder:
-    told, run = facts_of(path, EXTRA_FILE), open_untrusted(path, wanted.threads)
+    archive = read_archive(path, EXTRA_FILE)
+    told = archive.facts
+    run = BACKENDS.get(f"torch-{told['engine']}").open(path, wanted.threads, archive.data)
     height, width = _whole_numbers(told.get("qface.input_size", ""), path)
     size = _probed(run, (height, width), path)
     spec = _stated_spec(told, ModelSpec(stated_name(told) or path.stem, (height, width), size), wanted, path)
-    return Embedder(run, spec, path.name, file_sha256(path), f"torch {torch.__version__} ({told['engine']})")
+    sha256 = hashlib.sha256(archive.data).hexdigest()
+    return Embedder(run, spec, path.name, sha256, f"torch {torch.__version__} ({told['engine']})")
 
 
 def _whole_numbers(text: str, path: Path) -> tuple[int, int]:
-    numbers = [int(part) for part in text.strip("[]").split(",") if part.strip().isdecimal()]
+    parts = [part.strip() for part in text.strip("[]").split(",")]
+    numbers = [int(part) for part in parts if part.isdecimal() and len(part) <= len(str(CROP_SIZE))]
     if len(numbers) != 2 or not all(0 < number <= CROP_SIZE for number in numbers):
         raise ArtifactError("the archive does not say how large its input is", where=str(path), fix="make it again")
     return numbers[0], numbers[1]
 
 
 def _of_onnx(path: Path, wanted: Wanted) -> Embedder:
-    file = read_onnx(path)
+    content = read_onnx(path)
+    file = content.model
     size, batch = _input_of(file, path)
     backend = backend_of(path.name)
     with limited_memory(path), limited_time() as limits:
-        probe = open_untrusted(path, 1, backend, limits)
+        probe = open_content(path, content.data, 1, backend, limits)
         embedding = _probed(_in_batches(probe, batch), size, path)
     told = {str(entry.key): str(entry.value) for entry in file.metadata_props}
     spec = ModelSpec(stated_name(told) or path.stem, size, embedding)
@@ -146,20 +154,11 @@ def _of_onnx(path: Path, wanted: Wanted) -> Embedder:
         spec = load_model(path, name=wanted.name, overrides=_all_facts(wanted)).spec
     else:
         spec = _stated_spec(told, spec, wanted, path)
-    run = _in_batches(open_untrusted(path, wanted.threads, backend), batch)
+    run = _in_batches(open_content(path, content.data, wanted.threads, backend), batch)
     runtime = f"onnxruntime {onnxruntime.__version__}"
     if backend is not None and backend.runtime != "onnxruntime":
         runtime = backend.runtime
-    return Embedder(run, spec, path.name, _whole_sha256(path), runtime)
-
-
-def _whole_sha256(path: Path) -> str:
-    """Return the SHA-256 of an ONNX file, or of it and its tensors where those stand in files beside it."""
-    bare = onnx.load(str(path), load_external_data=False)
-    entries = (entry for tensor in stored_tensors(bare) for entry in tensor.external_data)
-    names = {entry.value for entry in entries if entry.key == "location"}
-    found = [file_sha256(path), *(file_sha256(path.parent / name) for name in sorted(names))]
-    return found[0] if len(found) == 1 else hashlib.sha256("".join(found).encode()).hexdigest()
+    return Embedder(run, spec, path.name, content.sha256, runtime)
 
 
 def _is_foreign_float(file: onnx.ModelProto, told: Mapping[str, str]) -> bool:
@@ -235,7 +234,8 @@ def _probed(run: Embed, size: tuple[int, int], path: Path) -> int:
     except ERRORS as error:
         what = f"the runtime cannot run the file: {str(error).splitlines()[0]}"
         raise ArtifactError(what, where=str(path), fix=_CUT) from error
-    if embedding.ndim != 2 or len(embedding) != 1 or not math.prod(embedding.shape):
-        what = f"the model returns {list(embedding.shape)} for one image, not one embedding [1, D]"
+    if embedding.ndim != 2 or len(embedding) != 1 or embedding.shape[1] < SHORTEST_EMBEDDING:
+        wanted = f"one embedding [1, D] of {SHORTEST_EMBEDDING} numbers or more"
+        what = f"the model returns {list(embedding.shape)} for one image, not {wanted}"
         raise ArtifactError(what, where=str(path), fix=_CUT)
     return int(embedding.shape[1])

@@ -1,6 +1,5 @@
 """The value that methods hand on to backends: a canonical float network, its facts, its plan and its ranges."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -10,10 +9,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load, save
 from torch import fx
 
-from qface_toolkit.errors import ArtifactError, UnsupportedModel
+from qface_toolkit._disk import read_json
+from qface_toolkit._manifest import LARGEST_JSON_BYTES
+from qface_toolkit._reading import read_file
+from qface_toolkit.errors import ArtifactError, CheckpointError, UnsupportedModel
 from qface_toolkit.models._spec import ModelSpec
 from qface_toolkit.quantize._edit import propagate_shapes, shape_of
 from qface_toolkit.quantize.deployment import Deployment
@@ -32,6 +34,7 @@ from qface_toolkit.quantize.scheme import (
 from qface_toolkit.quantize.slopes import on_slope_grid
 
 FORMAT_VERSION = 2
+LARGEST_BYTES = 1 << 31
 MOST_WIDTHS = 5000
 """Entries of a scheme; every name is compared with all of them, and no face network has so many layers."""
 
@@ -154,16 +157,32 @@ def load_quantized(description_file: Path, weights_file: Path, *, between_steps:
     Raises:
         ArtifactError: if either file is missing, damaged, of another version, or does not fit the other.
     """
-    plain = _read_json(description_file)
+    plain, data = read_json(description_file, LARGEST_JSON_BYTES), read_file(weights_file, LARGEST_BYTES)
+    try:
+        tensors = load(data)
+    except (SafetensorError, ValueError) as error:
+        what = f"the weights are damaged: {error}"
+        raise ArtifactError(what, where=str(weights_file), fix="compress again") from error
+    return restored(plain, tensors, description_file, between_steps=between_steps)
+
+
+def restored(
+    plain: Mapping[str, Any], tensors: dict[str, torch.Tensor], where: Path, *, between_steps: bool = False
+) -> QuantizedModel:
+    """Return a model from its description as plain values and its weights, read from `where`; see `load_quantized`.
+
+    Raises:
+        ArtifactError: if the description is of another version or damaged, or the two do not fit.
+    """
     if plain.get("version") != FORMAT_VERSION:
         raise ArtifactError(
             f"quantization format version {plain.get('version')!r} is not {FORMAT_VERSION}",
-            where=str(description_file),
+            where=str(where),
             fix="compress again with this version",
         )
     try:
         network = from_plain(plain["network"])
-        network.load_state_dict(_finite(load_file(weights_file)), strict=True, assign=True)
+        network.load_state_dict(_finite(tensors), strict=True, assign=True)
         model = QuantizedModel(
             network.eval(),
             _spec(plain["spec"]),
@@ -176,15 +195,17 @@ def load_quantized(description_file: Path, weights_file: Path, *, between_steps:
             raise ValueError(f"the scheme has {len(model.scheme.layers)} entries")
         ranges = {owner: Range(*map(float, bounds)) for owner, bounds in plain["ranges"].items()}
         _check_runs(model)
+    except ArtifactError as error:
+        raise ArtifactError(error.what, where=str(where), fix=error.fix or "compress again") from error
     except _DAMAGE as error:
         raise ArtifactError(
-            f"the saved model is damaged: {error}", where=str(description_file.parent), fix="compress again"
+            f"the saved model is damaged: {str(error)[:300]}", where=str(where), fix="compress again"
         ) from error
     missing = [owner for owner in model.plan.owners() if owner not in ranges and (ranges or not between_steps)]
     if missing or description(model)["plan"] != plain["plan"]:
         raise ArtifactError(
             f"the saved plan does not fit the saved network (ranges missing: {missing[:5]})",
-            where=str(description_file),
+            where=str(where),
             fix="compress again",
         )
     return model.with_ranges(ranges)
@@ -199,7 +220,7 @@ _DAMAGE = (
     AssertionError,
     RuntimeError,
     OSError,
-    SafetensorError,
+    CheckpointError,
     UnsupportedModel,
 )
 """What building a network from a description raises that holds anything but what `description` writes."""
@@ -219,16 +240,6 @@ def _check_runs(model: QuantizedModel) -> None:
     last = next(node for node in model.network.graph.nodes if node.op == "output")
     if shape_of(last) != (2, model.spec.embedding_size):
         raise ValueError(f"the network returns {shape_of(last)} for two images")
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        plain = json.loads(path.read_text())
-    except (OSError, ValueError, RecursionError) as error:
-        raise ArtifactError(f"cannot read {path.name}: {error}", where=str(path), fix="compress again") from error
-    if not isinstance(plain, dict):
-        raise ArtifactError("not a quantization description", where=str(path), fix="compress again")
-    return plain
 
 
 def _spec(plain: dict[str, Any]) -> ModelSpec:

@@ -15,12 +15,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import fx, nn
 
-from qface_toolkit._disk import disk_errors
-from qface_toolkit.errors import ArtifactError, UnsupportedModel
+from qface_toolkit._reading import open_file, read_file
+from qface_toolkit.errors import ArtifactError, CheckpointError, UnsupportedModel
+from qface_toolkit.models._safetensors import LARGEST_HEADER_BYTES, metadata_of
 from qface_toolkit.models._spec import CROP_SIZE, ModelSpec
 from qface_toolkit.quantize.model import embed
 from qface_toolkit.quantize.quantface import open_ranges, with_grids
@@ -76,21 +77,17 @@ def file_bytes(tensors: Mapping[str, torch.Tensor], told: Mapping[str, Any]) -> 
     return save(contiguous, metadata={KEY: json.dumps(told, sort_keys=True, separators=(",", ":"))})
 
 
-def read_simulation(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+def read_simulation(path: Path, content: bytes | None = None) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     """Return what a simulation's file says of itself, and its tensors. The file may come from anybody.
+
+    `content` are its bytes if they were read already.
 
     Raises:
         ArtifactError: if it is missing, too large, damaged or no simulation.
     """
-    with disk_errors(path):
-        if not path.is_file():
-            raise ArtifactError("there is no such file", where=str(path), fix="check the path")
-        if path.stat().st_size > LARGEST_BYTES:
-            raise ArtifactError("the file is larger than any face network's", where=str(path), fix=_AGAIN)
+    data = read_file(path, LARGEST_BYTES) if content is None else content
     try:
-        with safe_open(path, framework="pt") as file:
-            told = json.loads((file.metadata() or {})[KEY])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
+        tensors, told = load(data), json.loads(metadata_of(data)[KEY])
         if not isinstance(told, dict):
             raise ValueError("no description")
     except (SafetensorError, OSError, LookupError, ValueError, TypeError, RecursionError) as error:
@@ -100,20 +97,22 @@ def read_simulation(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]
 
 def is_simulation(path: Path) -> bool:
     """Tell whether a safetensors file is a simulation and no float checkpoint."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            return KEY in (file.metadata() or {})
-    except (SafetensorError, OSError):
-        return False
+    with open_file(path, LARGEST_BYTES) as file:
+        try:
+            return KEY in metadata_of(file.read(LARGEST_HEADER_BYTES))
+        except ValueError:
+            return False
 
 
-def load_simulation(path: Path) -> SimulatedModel:
+def load_simulation(path: Path, content: bytes | None = None) -> SimulatedModel:
     """Read a simulation of QuantFace's rule back; nothing of the file is run but what is on a closed list.
+
+    `content` are its bytes if they were read already.
 
     Raises:
         ArtifactError: if the file is damaged, of another kind, or does not fit its own description.
     """
-    told, tensors = read_simulation(path)
+    told, tensors = read_simulation(path, content)
     try:
         if told["kind"] != QUANTFACE:
             raise ValueError(f"it is of the kind {told['kind']!r}")
@@ -143,6 +142,7 @@ _DAMAGE = (
     SafetensorError,
     UnsupportedModel,
     ArtifactError,
+    CheckpointError,
 )
 """What building a network from a description raises that holds anything but what `simulation_bytes` writes."""
 

@@ -105,7 +105,7 @@ def find_set(name_or_path: str) -> NamedSet:
         if name_or_path not in set_names():
             raise unknown_name("calibration set", name_or_path, set_names())
         path = _folder() / f"{name_or_path}.yaml"
-    return read_set(read_yaml(read_text(path), where=str(path)), where=str(path))
+    return read_set(read_yaml(read_text(path, "file of a calibration set"), where=str(path)), where=str(path))
 
 
 def _folder() -> Path:

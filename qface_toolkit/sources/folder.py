@@ -1,5 +1,6 @@
 """The user's own crops, for example from a face generator, read from a folder that may hold anything."""
 
+import io
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,6 +9,7 @@ import numpy as np
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
+from qface_toolkit._reading import read_file
 from qface_toolkit.errors import CalibrationError
 from qface_toolkit.sources._base import Crop, Provenance
 from qface_toolkit.sources._shapes import SIZE
@@ -15,6 +17,7 @@ from qface_toolkit.sources._shapes import SIZE
 if TYPE_CHECKING:
     from qface_toolkit.models import FloatModel
 
+LARGEST_BYTES = 1 << 28
 SUFFIXES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".bmp": "BMP", ".webp": "WEBP"}
 ALIGN = f"align the faces to {SIZE}x{SIZE} on the usual five-point template, or remove the file"
 
@@ -111,7 +114,8 @@ def _opened(file: Path) -> Image.Image:
         with warnings.catch_warnings():
             # Pillow only warns of an image of absurd size, which nobody wants decoded.
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            return Image.open(file, formats=sorted(set(SUFFIXES.values())))
+            data = read_file(file, LARGEST_BYTES, noun="calibration image", kind=CalibrationError)
+            return Image.open(io.BytesIO(data), formats=sorted(set(SUFFIXES.values())))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _unreadable(file, error) from error
 

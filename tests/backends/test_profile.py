@@ -7,7 +7,7 @@ from qdq_files import whole
 
 from qface_toolkit.backends import _untrusted
 from qface_toolkit.backends._profile import inspect_onnx
-from qface_toolkit.errors import ArtifactError, QFaceError
+from qface_toolkit.errors import ArtifactError, CheckpointError, QFaceError
 
 IMAGE = ("n", 3, 8, 8)
 
@@ -76,11 +76,11 @@ def test_cut_files_are_refused(share, tmp_path):
 
 
 def test_missing_and_large_files(tmp_path, monkeypatch):
-    with pytest.raises(ArtifactError, match="no such file"):
+    with pytest.raises(ArtifactError, match="no such model"):
         inspect_onnx(tmp_path / "none.onnx")
     monkeypatch.setattr(_untrusted, "LARGEST_BYTES", 10)
     onnx.save(whole(), tmp_path / "file.onnx")
-    with pytest.raises(ArtifactError, match="more than any face network"):
+    with pytest.raises(ArtifactError, match="larger than"):
         inspect_onnx(tmp_path / "file.onnx")
 
 
@@ -118,7 +118,7 @@ def test_external_data_beside_the_file_is_read(folder, length):
     "location", ["../secret.bin", "/etc/hostname", "link.bin", "gone.bin", "", ".", "*/_ORT_MEM_ADDR_/*", "a\0b"]
 )
 def test_external_data_from_elsewhere_is_not(folder, location):
-    with pytest.raises(ArtifactError, match="is not a file in the model's folder"):
+    with pytest.raises(CheckpointError, match="no plain file name|no such file is, or a link"):
         inspect_onnx(external(location, folder))
 
 

@@ -122,7 +122,7 @@ def test_damaged_and_compressed_archives(ours, tmp_path, monkeypatch):
     data, path = ours.read_bytes(), tmp_path / "file.ts"
     for damaged in (b"", b"PK" + bytes(100), data[: len(data) // 2]):
         path.write_bytes(damaged)
-        with pytest.raises(ArtifactError, match="no TorchScript archive of ours"):
+        with pytest.raises(ArtifactError, match="no TorchScript archive of ours|is empty"):
             BACKEND.inspect(path)
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:

@@ -90,7 +90,7 @@ def test_python_2_wrote_strings_and_text_flags(tmp_path):
 @given(st.binary(max_size=200))
 @settings(deadline=None, max_examples=300)
 def test_any_bytes_are_refused_in_our_words(folder, content):
-    with pytest.raises(MeasurementError, match="this is no pairs file"):
+    with pytest.raises(MeasurementError, match="this is no pairs file|is empty|a web page"):
         read(content, folder)
 
 
@@ -256,7 +256,7 @@ def test_a_list_that_holds_itself_is_refused(tmp_path):
 
 @pytest.mark.parametrize("name", ["missing.bin", "."])
 def test_a_file_that_is_not_there_is_said(tmp_path, name):
-    with pytest.raises(MeasurementError, match="cannot be read"):
+    with pytest.raises(MeasurementError, match="no such|a folder"):
         read_pairs_file(tmp_path / name)
 
 
@@ -264,5 +264,5 @@ def test_a_file_of_absurd_size_is_refused(tmp_path):
     path = tmp_path / "pairs.bin"
     with path.open("wb") as stream:
         stream.truncate(2 << 30)
-    with pytest.raises(MeasurementError, match="more than any verification set"):
+    with pytest.raises(MeasurementError, match="larger than"):
         read_pairs_file(path)

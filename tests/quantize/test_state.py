@@ -77,7 +77,7 @@ def test_missing_files_are_told(saved, tmp_path):
 
 def test_a_description_nested_without_end_is_refused(saved):
     saved[0].write_text("[" * 100_000)
-    with pytest.raises(ArtifactError, match="cannot read"):
+    with pytest.raises(ArtifactError, match="not JSON"):
         load_quantized(*saved)
 
 

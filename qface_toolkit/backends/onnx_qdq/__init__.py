@@ -48,9 +48,9 @@ class OnnxQdq:
         """Return what the file holds of a complete QDQ model: here, all of it as it is."""
         return written
 
-    def open(self, artifact: Path, threads: int) -> Embed:
+    def open(self, artifact: Path, threads: int, content: bytes | None = None) -> Embed:
         """Load a file in ONNX Runtime; a file for ARM is let run on integers here too, if not as fast as there."""
-        return open_onnx(artifact, threads, signed_allowed=self.engine == "arm")
+        return open_onnx(artifact, threads, content=content, signed_allowed=self.engine == "arm")
 
     def codes(self, artifact: Path, model: QuantizedModel, inputs: npt.NDArray[np.float32]) -> dict[str, Codes]:
         """Return the codes that the file itself computes."""
