@@ -194,7 +194,7 @@ class OutputFolder:
         return self.out
 
     def _check_out(self) -> None:
-        for place in (self.partial, self._aside):
+        for place in (self.out, self.partial, self._aside):
             if place.is_symlink():
                 fix = "remove the link, or choose another --out"
                 raise ArtifactError("this is a link where a folder of ours would stand", where=str(place), fix=fix)

@@ -4,10 +4,14 @@ The table has a row for each command and a column for each file of `damaged_file
 unless RUNS names it. Files that a command is likely to be handed are tried always, the rest in the slow tier.
 """
 
+import json
+import os
 import re
 import shutil
 import signal
+import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -37,7 +41,6 @@ COMMANDS = {
     "evaluate --cache X": ((".bin",), "evaluate GOOD --faces FACES/people --cache X/Y -q"),
     "evaluate --out X": ((".json",), "evaluate GOOD --faces FACES/people --out X/Y -q"),
     "benchmark X": (NETWORK, "benchmark X --rounds 10 -q"),
-    "benchmark GOOD X": ((".onnx", ".pth"), "benchmark GOOD X --rounds 10 -q"),
     "inspect X": ((".onnx", ".ts"), "inspect X -q"),
     "inspect X --sensitivity": ((".json",), "inspect X --sensitivity -q"),
     "export X": ((".json", ".onnx"), "export X --backend onnx-x86 -q"),
@@ -66,11 +69,12 @@ TEXT = ("fourteen-bytes.yaml", "letter.yaml", "noise.yaml", "empty.yaml", "page.
 RUNS = {
     "inspect X": {*WHOLE},
     "benchmark X": {*WHOLE} - {"larger-input.onnx"},
-    "benchmark GOOD X": {*WHOLE} - {"larger-input.onnx"},
     "evaluate X": {"int8.x86.onnx"},
     "evaluate --reference X": {"int8.x86.onnx"},
 }
 """Row -> the files that it runs on: what is whole can be looked into and timed, whatever it is for."""
+LONG = ("compress --out X",)
+"""Rows whose cells plan a whole job before they look at X; only likely files are tried, in the slow tier."""
 BELOW = ("folder", "missing")
 WRITES = {
     "evaluate --out X": BELOW,
@@ -174,7 +178,12 @@ def shown(faults):
     return "\n".join(f"{cell}: {what}" for cell, what in faults.items())
 
 
-@pytest.mark.parametrize("row", COMMANDS)
+def rows(*, slow=()):
+    """Return every row of the table; those that take long a cell are marked so."""
+    return [pytest.param(row, marks=pytest.mark.slow if row in slow else ()) for row in COMMANDS]
+
+
+@pytest.mark.parametrize("row", rows(slow=LONG))
 def test_what_is_likely_to_be_handed(row, place, run, tmp_path):
     folder, words, names = place
     faults = run_row(row, cells(names, COMMANDS[row][0], likely=True), folder, words, run, tmp_path / "out")
@@ -182,8 +191,109 @@ def test_what_is_likely_to_be_handed(row, place, run, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("row", COMMANDS)
+@pytest.mark.parametrize("row", [row for row in COMMANDS if row not in LONG])
 def test_everything_else(row, place, run, tmp_path):
     folder, words, names = place
     faults = run_row(row, cells(names, COMMANDS[row][0], likely=False), folder, words, run, tmp_path / "out")
+    assert not faults, shown(faults)
+
+
+MEMBERS = {
+    "manifest.json": {"export", "verify"},
+    "golden.npz": {"export", "verify"},
+    "quantization.json": {"export", "inspect --sensitivity"},
+    "model.safetensors": {"export", "inspect --sensitivity"},
+    "report.json": {"check"},
+    "float.onnx": {"evaluate"},
+    "int8.x86.onnx": {"evaluate"},
+}
+"""File of a result -> the commands that refuse the folder when it is damaged; `verify` gives its verdict on others."""
+ON_RESULTS = {
+    "verify": "verify X -q",
+    "export": "export X --backend onnx-x86 --name again.onnx -q",
+    "inspect --sensitivity": "inspect X --sensitivity -q",
+    "check": "check X --baseline RESULT -q",
+    "evaluate": "evaluate X --faces FACES/people --draws 10 -q",
+}
+DAMAGE = {
+    "empty": lambda data: b"",
+    "a quarter": lambda data: data[: len(data) // 4],
+    "half": lambda data: data[: len(data) // 2],
+    "three quarters": lambda data: data[: 3 * len(data) // 4],
+    "page": lambda data: b"<html><body>not found</body></html>",
+    "pointer": lambda data: b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 4\n",
+}
+
+
+@pytest.mark.parametrize("member", MEMBERS)
+def test_a_result_with_a_damaged_file(member, finished, place, run, tmp_path):
+    folder = shutil.copytree(finished / "out", tmp_path / "result")
+    whole, words, faults = (folder / member).read_bytes(), {**place[1], "X": folder}, {}
+    for damage, change in DAMAGE.items():
+        (folder / member).write_bytes(change(whole))
+        for command in sorted(MEMBERS[member] | {"verify"}):
+            args = [args_of(part.split("/", 1), words, folder) for part in ON_RESULTS[command].split(" ")]
+            told = run(*args)
+            refused = command in MEMBERS[member]
+            if what := fault(command, "", told) if refused else verdict_fault(told):
+                faults[f"{command}: {damage} {member}"] = what
+    assert sorted(path.name for path in folder.iterdir()) == sorted(path.name for path in (finished / "out").iterdir())
+    assert not faults, shown(faults)
+
+
+def verdict_fault(told):
+    """Return what is wrong with a verdict that a file is damaged, or nothing."""
+    code, out, err = told
+    return "" if code == 1 and not err and "damaged" in out else f"exit {code}: {out[:200]!r} {err[:200]!r}"
+
+
+AS_NOBODY = """
+import contextlib, io, json, os, shlex, sys
+import qface_toolkit.cli, qface_toolkit.gate, qface_toolkit.pipeline, qface_toolkit.report, qface_toolkit.sources
+from qface_toolkit import cli
+
+def run(command):
+    sys.argv, out, err = ["qface", *command], io.StringIO(), io.StringIO()
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            cli.main()
+    except SystemExit as stop:
+        return [stop.code or 0, out.getvalue(), err.getvalue()]
+
+commands = json.load(sys.stdin)
+# The first time imports what is needed, which this user need not be allowed to read later.
+for command in commands:
+    run([part.replace("closed", "gone") for part in command])
+os.setgroups([])
+os.setgid(65534)
+os.setuid(65534)
+json.dump([run(command) for command in commands], sys.stdout)
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_what_may_not_be_read_or_written(finished, place):
+    """All in one process of a user who may read nothing: a closed file, and files in a closed folder."""
+    with tempfile.TemporaryDirectory() as open_folder:
+        top = Path(open_folder)
+        top.chmod(0o755)
+        (top / "closed").mkdir(mode=0o700)
+        shutil.copy(finished / "tiny.pth", top / "good.pth")
+        shutil.copytree(finished / "out", top / "result")
+        shutil.copytree(place[1]["FACES"], top / "faces")
+        cells = {}
+        for row, (endings, text) in COMMANDS.items():
+            names = [f"{where}{endings[0]}" for where in ("closed", "closed/file")]
+            for name in names:
+                shutil.copy(finished / "tiny.pth", top / name)
+                (top / name).chmod(0o600)
+                words = {"GOOD": top / "good.pth", "RESULT": top / "result", "FACES": top / "faces", "OUT": top / "out"}
+                text_of = text.replace("calibration.set=X", "calibration.set=\0").split(" ")
+                cells[row, name] = [args_of(part.split("/", 1), words, top / name) for part in text_of]
+        done = subprocess.run(
+            [sys.executable, "-c", AS_NOBODY], input=json.dumps(list(cells.values())), capture_output=True, text=True
+        )
+    assert done.returncode == 0, done.stderr
+    told = dict(zip(cells, json.loads(done.stdout), strict=True))
+    faults = {f"{row}: {name}": what for (row, name), one in told.items() if (what := fault(row, "", one))}
     assert not faults, shown(faults)

@@ -89,7 +89,8 @@ def describe_people(
 def _folders(folder: Path) -> Iterator[tuple[str, list[str]]]:
     """Give each person's name and the names of their images, both sorted."""
     try:
-        inside = folder.resolve(strict=True)
+        # Unlike Path.resolve, this raises nothing but an OSError for links that lead in a circle.
+        inside = Path(os.path.realpath(folder, strict=True))
         for person in sorted(folder.iterdir()):
             if not person.name.startswith(".") and person.is_dir() and person.resolve().is_relative_to(inside):
                 yield person.name, sorted(file.name for file in person.iterdir() if _is_image(file, inside))

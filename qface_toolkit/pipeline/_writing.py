@@ -15,9 +15,10 @@ def check_free(first: Path, *, force: bool) -> None:
         ArtifactError: if the file is there already and is not to be replaced, or its folder cannot be written.
     """
     with disk_errors(first):
-        place = next(path for path in first.absolute().parents if path.exists())
+        place = next(path for path in first.absolute().parents if os.path.lexists(path))
         if not place.is_dir():
-            raise ArtifactError("this is a file and not a folder", where=str(place), fix="choose another --out")
+            what = "this is a file and not a folder" if place.is_file() else "this is a pipe, or a link to nothing"
+            raise ArtifactError(what, where=str(place), fix="choose another --out")
         if first.exists() and not force:
             raise ArtifactError("the file is there already", where=str(first), fix="--force to replace it")
         if not os.access(place, os.W_OK):
