@@ -13,7 +13,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 OPTIONS, OUTPUT = "Options", "Output"
 """The sections of what stands in no other, and of what every command has."""
 
-PATH = click.Path(path_type=Path)
+PATH = click.Path(path_type=Path, readable=False)
+"""Whether it can be read is told by what reads it, as any other mistake is."""
 MOST_THREADS = 1024
 CORES = "all cores"
 _OF_ALL = ("--json", "--quiet", "--verbose", "--help")
