@@ -383,7 +383,7 @@ def test_external_data_outside_the_folder_is_not_read(qface, result, baseline, t
 
     edited(result, copy / "report.json", told)
     code, out, err = qface("check", copy, "--baseline", baseline, "--measure")
-    assert (code, out, "not a file in the model's folder" in err) == (1, "", True)
+    assert (code, out, "no plain file name" in err) == (1, "", True)
 
 
 def _sha(path: Path):
