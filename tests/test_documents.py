@@ -191,7 +191,7 @@ def prepared(line):
     return [command, *args]
 
 
-@pytest.mark.parametrize(("page", "line", "said"), SHOWN, ids=lambda one: one if isinstance(one, str) else None)
+@pytest.mark.parametrize(("page", "line", "said"), SHOWN, ids=[line for _, line, _ in SHOWN])
 def test_what_is_shown_runs(page, line, said, at_desk, unpacked, monkeypatch, capsys):
     unpacked(page)
     code, out, err = run_here(monkeypatch, capsys, *prepared(line))
