@@ -25,7 +25,7 @@ from qface_toolkit.evaluation import synthetic
 from qface_toolkit.gate import open_report, update_baseline
 from qface_toolkit.methods import METHODS
 from qface_toolkit.models import ARCHITECTURES
-from qface_toolkit.pipeline import _evaluate, read_full_recipe
+from qface_toolkit.pipeline import _check, _evaluate, read_full_recipe
 from qface_toolkit.sources import SOURCES
 
 QUICK = {
@@ -35,6 +35,7 @@ QUICK = {
     "allocate": {"images": 4},
 }
 """What steps are given here: what is shown is meant for real networks, hundreds of images and minutes."""
+MEASURING_S = 1.0
 REGISTRIES = {"models": ARCHITECTURES, "sources": SOURCES, "methods": METHODS, "backends": BACKENDS}
 
 pytestmark = pytest.mark.slow
@@ -47,8 +48,8 @@ def shown_in_help():
     return [line for line in lines if line.startswith("qface ") and not line.startswith("qface completion")]
 
 
-def shown_in_pages():
-    """Return every command with the page that shows it first, and the output that is shown beneath it."""
+def everything_shown():
+    """Return each command once, with a page that shows it and the output that is shown beneath it."""
     shown = {}
     for page in PAGES:
         for block in blocks(page, "sh"):
@@ -57,10 +58,11 @@ def shown_in_pages():
                 said = block.said if line == lines[-1] else None
                 if shown.get(line, (page, None))[1] is None:
                     shown[line] = (shown.get(line, (page,))[0] if said is None else page, said)
+    shown |= {line: (README, None) for line in shown_in_help() if line not in shown}
     return [(page, line, said) for line, (page, said) in shown.items()]
 
 
-SHOWN = [*shown_in_pages(), *((README, line, None) for line in dict.fromkeys(shown_in_help()))]
+SHOWN = everything_shown()
 
 
 @pytest.fixture(scope="module")
@@ -74,8 +76,10 @@ def desk(tmp_path_factory, finished):
         shutil.copy(folder / "out" / name, folder / name)
     for name in ("int8.onnx", "someones.onnx"):
         shutil.copy(folder / "out" / "int8.x86.onnx", folder / name)
+    judged = open_report(folder / "out")
+    timing = _check.measure_beside(judged, longest_s=MEASURING_S)
     for name in ("baseline.json", "qface-baseline.json"):
-        update_baseline(open_report(folder / "out"), folder / name)
+        update_baseline(judged, folder / name, timing)
     silent = onnx.load(folder / "float.onnx")
     del silent.metadata_props[:]
     onnx.save(silent, folder / "backbone.onnx")
@@ -120,6 +124,7 @@ def at_desk(desk, tmp_path, monkeypatch):
     copy = shutil.copytree(desk, tmp_path / "desk")
     monkeypatch.chdir(copy)
     measure_quickly(monkeypatch)
+    monkeypatch.setattr(_check, "LONGEST_S", MEASURING_S)
     monkeypatch.setattr(_evaluate, "synthetic_people", lambda: synthetic.synthetic_people(12, 3))
     engine = torch.backends.quantized.engine
     yield copy
@@ -201,7 +206,7 @@ def test_what_is_shown_runs(page, line, said, at_desk, unpacked, monkeypatch, ca
 
 
 def test_something_is_shown():
-    assert len(shown_in_pages()) > 50
+    assert len(SHOWN) > 60
     assert len(shown_in_help()) > 12
     assert sum(said is not None for _, _, said in SHOWN) >= 2
     assert len([block for page in PAGES for block in blocks(page, "python")]) > 20
