@@ -7,6 +7,7 @@ import pickle
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,10 +24,11 @@ from qface_toolkit.backends import BACKENDS
 from qface_toolkit.cli import qface as root
 from qface_toolkit.evaluation import synthetic
 from qface_toolkit.gate import open_report, update_baseline
+from qface_toolkit.measure.verification import verify_identities
 from qface_toolkit.methods import METHODS
 from qface_toolkit.models import ARCHITECTURES
-from qface_toolkit.pipeline import _check, _evaluate, read_full_recipe
-from qface_toolkit.sources import SOURCES
+from qface_toolkit.pipeline import _check, _evaluate, _evidence, read_full_recipe
+from qface_toolkit.sources import SOURCES, find_set
 
 QUICK = {
     "equalize": {"images": 16, "iterations": 5},
@@ -125,6 +127,8 @@ def at_desk(desk, tmp_path, monkeypatch):
     monkeypatch.chdir(copy)
     measure_quickly(monkeypatch)
     monkeypatch.setattr(_check, "LONGEST_S", MEASURING_S)
+    monkeypatch.setattr(_evidence, "find_set", lambda name: find_set(name).model_copy(update={"count": 160}))
+    monkeypatch.setattr(_evidence, "verify_identities", partial(verify_identities, per_fold=20))
     monkeypatch.setattr(_evaluate, "synthetic_people", lambda: synthetic.synthetic_people(12, 3))
     engine = torch.backends.quantized.engine
     yield copy
