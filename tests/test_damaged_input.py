@@ -21,8 +21,11 @@ from PIL import Image
 from qface_toolkit import cli
 from qface_toolkit.evaluation.synthetic import synthetic_people
 
-MESSAGE = re.compile(r"error: [^\n]*\S\n(?:  (?!where: |to do: )[^\n]+\n)*  where: [^\n]*\S\n  to do: [^\n]*\S\n")
-"""One message: what, a line for each mistake of several, where, and what to do. No escape sequence is in it."""
+MESSAGE = re.compile(
+    r"error: (?:[^\n]*\S\n(?:  (?!where: |to do: )[^\n]+\n)*  where: [^\n]*\S|there is no [^\n]+ called '[^\n]+)\n"
+    r"  to do: [^\n]*\S\n"
+)
+"""One message: what, a line for each mistake of several, where (a name that nothing has is its own), and what to do."""
 LONGEST_S = 20
 NETWORK = (".onnx", ".pth", ".ts", ".safetensors")
 

@@ -13,7 +13,7 @@ from qface_toolkit.models._archive import open_checkpoint, read_weights
 from qface_toolkit.models._match import Match, differing_error, match
 from qface_toolkit.models._model import FloatModel, override
 from qface_toolkit.models._onnx import is_onnx, load_onnx
-from qface_toolkit.models._spec import ModelSpec, check_input_size
+from qface_toolkit.models._spec import ModelSpec
 from qface_toolkit.models._state import State, drop_heads, flatten_state, to_float32
 
 DEMO = "demo"
@@ -46,7 +46,7 @@ def load_model(path: str | Path, *, name: str | None = None, overrides: Mapping[
     found, state = _complete_match(state, name)
     state = to_float32(state)
     facts = {key: metadata[key] for key in _METADATA_FACTS if key in metadata}
-    spec = override(_published_spec(found, state.where), {**facts, **(overrides or {})})
+    spec = override(_published_spec(found), {**facts, **(overrides or {})})
     return FloatModel(_build(found, state), spec, sha256, state.notes)
 
 
@@ -67,8 +67,7 @@ def _complete_match(state: State, name: str | None) -> tuple[Match, State]:
     return found, state
 
 
-def _published_spec(found: Match, where: str) -> ModelSpec:
-    check_input_size(found.plan.input_size, where)
+def _published_spec(found: Match) -> ModelSpec:
     return ModelSpec(
         name=found.plan.name,
         input_size=found.plan.input_size,

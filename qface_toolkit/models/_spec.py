@@ -39,7 +39,13 @@ class ModelSpec:
         Raises:
             CheckpointError: if height or width is not within the crop's.
         """
-        check_input_size(self.input_size, self.name)
+        height, width = self.input_size
+        if not (0 < height <= CROP_SIZE and 0 < width <= CROP_SIZE):
+            what = (
+                f"the network takes images of {height}x{width} pixels, and aligned crops have {CROP_SIZE}x{CROP_SIZE}"
+            )
+            fix = f"give a network for at most {CROP_SIZE}x{CROP_SIZE}; larger inputs are not supported"
+            raise CheckpointError(what, where=self.name, fix=fix)
 
     def preprocess(self, crops: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Turn aligned RGB crops, uint8 [N, 112, 112, 3], into the network's input, float32 [N, 3, height, width].
@@ -66,18 +72,3 @@ class ModelSpec:
         scaled = inputs.transpose(0, 2, 3, 1) * np.asarray(self.std, np.float32) + np.asarray(self.mean, np.float32)
         pixels = np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
         return np.ascontiguousarray(pixels[..., ::-1] if self.color == "bgr" else pixels)
-
-
-def check_input_size(input_size: tuple[int, int], where: str) -> None:
-    """Check that the aligned crop holds the (height, width) that a network eats.
-
-    Raises:
-        CheckpointError: if it does not.
-    """
-    height, width = input_size
-    if not (0 < height <= CROP_SIZE and 0 < width <= CROP_SIZE):
-        what = (
-            f"the network takes images of {height}x{width} pixels, and the aligned crops have {CROP_SIZE}x{CROP_SIZE}"
-        )
-        fix = f"give a network for crops of {CROP_SIZE}x{CROP_SIZE}; larger inputs are not supported"
-        raise CheckpointError(what, where=where, fix=fix)
