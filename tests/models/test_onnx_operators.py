@@ -13,6 +13,8 @@ from qface_toolkit.errors import UnsupportedModel
 from qface_toolkit.models import load_model
 
 FIRST = node("Transpose", "s", "z", perm=[0, 3, 1, 2])
+WIDER, FOUR = node("Conv", "x w", "c"), draw(4, 3, 1, 1)
+"""What makes four channels of three: three numbers are no embedding."""
 SINGLE = {
     "Conv": (
         [node("Conv", "x w b", "z", pads=[1, 2, 1, 2], strides=[2, 1], dilations=[1, 2])],
@@ -62,15 +64,18 @@ SINGLE = {
         [node("AveragePool", "x", "z", kernel_shape=[3, 3], pads=[1, 1, 1, 1], count_include_pad=1)],
         {},
     ),
-    "ReduceMean": ([node("ReduceMean", "x", "z", axes=[-1, 2])], {}),
-    "ReduceMean, dropped": ([node("ReduceMean", "x", "z", axes=[2, 3], keepdims=0)], {}),
+    "ReduceMean": ([WIDER, node("ReduceMean", "c", "z", axes=[-1, 2])], {"w": FOUR}),
+    "ReduceMean, dropped": ([WIDER, node("ReduceMean", "c", "z", axes=[2, 3], keepdims=0)], {"w": FOUR}),
     "Transpose twice": ([LAST, node("Sigmoid", "t", "s"), FIRST], {}),
     "Transpose between": (
         [node("Transpose", "x", "t", perm=[0, 3, 1, 2]), node("Conv", "t w", "z")],
         {"w": draw(4, 8, 1, 1)},
     ),
     "PRelu, channels last": ([LAST, node("PRelu", "t w", "s"), FIRST], {"w": draw(1, 1, 3)}),
-    "ReduceMean, channels last": ([LAST, node("ReduceMean", "t", "z", axes=[1, 2])], {}),
+    "ReduceMean, channels last": (
+        [WIDER, node("Transpose", "c", "t", perm=[0, 2, 3, 1]), node("ReduceMean", "t", "z", axes=[1, 2])],
+        {"w": FOUR},
+    ),
     "Pad, channels last": ([LAST, node("Pad", "t p", "s"), FIRST], {"p": ints(0, 1, 2, 0, 0, 3, 0, 0)}),
     "Concat": ([node("Relu", "x", "r"), node("Concat", "x r x", "z", axis=-3)], {}),
     "Concat, channels last": ([LAST, node("Relu", "t", "r"), node("Concat", "t r", "s", axis=3), FIRST], {}),
@@ -129,7 +134,7 @@ def test_attributes_of_opset_9_are_read(tmp_path):
 
 
 def test_axes_of_opset_18_are_read(tmp_path):
-    model = load(tmp_path, [node("ReduceMean", "x a", "z"), FLAT], {"a": ints(2, 3)}, opset=18)
+    model = load(tmp_path, [WIDER, node("ReduceMean", "c a", "z"), FLAT], {"w": FOUR, "a": ints(2, 3)}, opset=18)
     assert_same(tmp_path / "net.onnx", model)
 
 
