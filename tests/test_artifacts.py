@@ -229,6 +229,18 @@ def test_disk_errors_are_told_in_words(out, monkeypatch, number, message):
         monkeypatch.undo()
 
 
+def test_a_disk_that_cannot_sync_folders_will_do_and_a_broken_one_will_not(tmp_path, monkeypatch):
+    def fail(descriptor):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(_disk.os, "fsync", fail)
+    number = errno.EINVAL
+    _disk.sync_folder(tmp_path)
+    number = errno.EIO
+    with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+        _disk.sync_folder(tmp_path)
+
+
 def test_a_disk_that_is_full_at_the_end_keeps_the_work(out, monkeypatch):
     def fail(self, target):
         raise OSError(errno.ENOSPC, "full")
