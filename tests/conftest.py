@@ -1,13 +1,14 @@
 """Options of the whole test run, and what tests of every folder share."""
 
+import sys
+
 import pytest
-import torch
-from helpers import compress_tiny, measure_quickly, write_tiny
 from hypothesis import settings
 from made_once import MadeOnce, run_folder
-from quantized import check_small_models
 
 from qface_toolkit.environment import set_determinism
+
+# torch and what needs it are imported where they are used: the process that only starts the workers needs none of it.
 
 pytest_plugins = ["cpu_budget"]
 
@@ -26,7 +27,7 @@ def pytest_addoption(parser):
 @pytest.hookimpl(tryfirst=True)
 def pytest_make_collect_report():
     """Let the tables of a test file be drawn from the same seed whichever files were collected before it."""
-    torch.manual_seed(0)
+    set_determinism(seed=0, threads=1)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -53,6 +54,8 @@ def golden(request):
 @pytest.fixture(scope="module")
 def measured_quickly():
     """Have the jobs of a module measure on few images and in few rounds."""
+    from helpers import measure_quickly
+
     with pytest.MonkeyPatch.context() as patch:
         measure_quickly(patch)
         yield
@@ -62,7 +65,8 @@ def measured_quickly():
 def small_models_stay():
     """See at the end whether some test changed a model that others use."""
     yield
-    check_small_models()
+    if "quantized" in sys.modules:
+        sys.modules["quantized"].check_small_models()
 
 
 @pytest.fixture(scope="session")
@@ -76,6 +80,8 @@ def made_once(tmp_path_factory):
 @pytest.fixture(scope="session")
 def checkpoint(made_once):
     """Return the path of the tiny checkpoint."""
+    from helpers import write_tiny
+
     return made_once.folder("checkpoint", lambda folder: write_tiny(folder / "tiny.pth")) / "tiny.pth"
 
 
@@ -85,10 +91,14 @@ def finished(made_once):
 
     A test that changes something works on a copy.
     """
+    from helpers import compress_tiny
+
     return made_once.folder("finished", compress_tiny)
 
 
 @pytest.fixture(scope="session")
 def finished_onnx(made_once):
     """Return such a folder whose result has one artifact, int8.x86.onnx: what is judged in few seconds."""
+    from helpers import compress_tiny
+
     return made_once.folder("finished-onnx", lambda folder: compress_tiny(folder, "onnx-x86"))

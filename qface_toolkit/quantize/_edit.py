@@ -2,14 +2,13 @@
 
 import contextlib
 import io
-import logging
 import operator
 from collections.abc import Iterator
-from typing import TypeGuard, TypeVar, cast
+from typing import Any, TypeGuard, TypeVar, cast
 
 import torch
 from torch import fx, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.func import functional_call
 from torch.fx.passes.shape_prop import ShapeProp
 
 from qface_toolkit.errors import UnsupportedModel
@@ -20,13 +19,14 @@ M = TypeVar("M", bound=nn.Module)
 def propagate_shapes(graph_module: fx.GraphModule, input_size: tuple[int, int]) -> None:
     """Note every tensor's shape for a batch of two; two tells the batch axis from axes of size one.
 
-    Fake tensors have shapes and no values, so a large network costs no more than a small one.
+    Tensors on torch's meta device have shapes and no values, so a large network costs no more than a small one.
     """
-    probe = torch.zeros(2, 3, *input_size)
-    fake = FakeTensorMode(allow_non_fake_inputs=True)
+    # On stderr torch would print the traceback of what it raises; the message says it in a line.
+    quiet = contextlib.redirect_stderr(io.StringIO())
     try:
-        with torch.no_grad(), _without_torch_telling():
-            ShapeProp(graph_module, fake_mode=fake).propagate(probe)
+        with torch.no_grad(), quiet, torch.device("meta"):
+            probe = torch.zeros(2, 3, *input_size)
+            _Shapes(graph_module).propagate(probe)
     except (RuntimeError, TypeError, ValueError) as error:
         raise UnsupportedModel(
             f"the network does not run on an input of {list(probe.shape)}: {error.__cause__ or error}",
@@ -45,16 +45,31 @@ def ensure_shapes(graph_module: fx.GraphModule, input_size: tuple[int, int]) -> 
         propagate_shapes(graph_module, input_size)
 
 
-@contextlib.contextmanager
-def _without_torch_telling() -> Iterator[None]:
-    """Keep torch from printing and logging the traceback of what it raises: the message says it in a line."""
-    log = logging.getLogger("torch._subclasses.fake_tensor")
-    log.disabled, before = True, log.disabled
-    try:
-        with contextlib.redirect_stderr(io.StringIO()):
-            yield
-    finally:
-        log.disabled = before
+class _Shapes(ShapeProp):
+    """Runs a network whose parameters and buffers are on the meta device, without copying it.
+
+    Of fake tensors, which `ShapeProp` knows too, it would copy the network into some, which takes most of the time.
+    """
+
+    def fetch_attr(self, target: str) -> object:
+        """Return a module, or a tensor without its values."""
+        found: object = super().fetch_attr(target)
+        return _without_values(found) if isinstance(found, torch.Tensor) else found
+
+    def call_module(self, target: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> object:
+        """Call a module with tensors that have no values."""
+        module = cast(nn.Module, self.fetch_attr(str(target)))
+        state = {name: _without_values(tensor) for name, tensor in _tensors(module)}
+        return functional_call(module, state, args, kwargs)
+
+
+def _tensors(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    yield from module.named_parameters()
+    yield from module.named_buffers()
+
+
+def _without_values(tensor: torch.Tensor) -> torch.Tensor:
+    return torch.empty_like(tensor, device="meta")
 
 
 def shape_of(node: fx.Node) -> tuple[int, ...]:
