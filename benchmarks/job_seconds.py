@@ -5,7 +5,7 @@
 
 A model is NAME=FILE, the word demo, or the name of an architecture to build with random weights. Each job is the whole
 command in a process of its own, its start included; the median of --runs. With --beside so many processes do nothing
-but keep a core busy meanwhile.
+but keep a core busy meanwhile. --save replaces these jobs in a file and leaves the others.
 """
 
 import argparse
@@ -71,6 +71,18 @@ def run_once(arguments: list[str], out: Path) -> dict[str, Any]:
     return {"all": taken, "measuring": steps[MEASURING], "core": core, "each": steps}
 
 
+def save(file: Path, rows: list[dict[str, Any]]) -> None:
+    """Write the rows to a file; those of other jobs that it holds stay."""
+    jobs = {_job(row): row for row in (json.loads(file.read_text())["jobs"] if file.exists() else [])}
+    jobs |= {_job(row): row for row in rows}
+    found = {"environment": record_environment(0, usable_cores()).model_dump(), "jobs": list(jobs.values())}
+    file.write_text(json.dumps(found, indent=1) + "\n")
+
+
+def _job(row: dict[str, Any]) -> tuple[str, str, int]:
+    return row["model"], row["recipe"], row["beside"]
+
+
 def main() -> None:
     """Run every job, print a table, and save all of it if asked to."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -91,6 +103,7 @@ def main() -> None:
                     [run_once(arguments, Path(folder) / "out") for _ in range(options.runs)],
                 )
                 row = {"model": name, "recipe": recipe, "beside": options.beside, "expected": told, "runs": runs}
+                row["load_average"] = os.getloadavg()[0]
                 rows.append(row)
                 taken, measuring = (median(run[key] for run in runs) for key in ("all", "measuring"))
                 print(
@@ -99,8 +112,7 @@ def main() -> None:
                     flush=True,
                 )
     if options.save:
-        found = {"environment": record_environment(0, usable_cores()).model_dump(), "jobs": rows}
-        options.save.write_text(json.dumps(found, indent=1) + "\n")
+        save(options.save, rows)
 
 
 if __name__ == "__main__":
