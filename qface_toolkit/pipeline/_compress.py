@@ -22,9 +22,9 @@ from qface_toolkit.environment import set_determinism
 from qface_toolkit.methods import METHODS, Context, Progress
 from qface_toolkit.models import FloatModel
 from qface_toolkit.pipeline._allocation import ALLOCATE
-from qface_toolkit.pipeline._evidence import collect_evidence
+from qface_toolkit.pipeline._evidence import collect_evidence, images_of
 from qface_toolkit.pipeline._export import DESCRIPTION, WEIGHTS
-from qface_toolkit.pipeline._golden import GOLDEN, golden_vectors
+from qface_toolkit.pipeline._golden import GOLDEN, HELD_OUT, golden_vectors
 from qface_toolkit.pipeline._job import Job, Tell, silent
 from qface_toolkit.pipeline._lowering import form_times
 from qface_toolkit.pipeline._packed_size import allocation_file, check_sizes, sizes
@@ -37,6 +37,7 @@ from qface_toolkit.quantize.simulated import SimulatedModel, load_simulation, si
 from qface_toolkit.report import Report, report_bytes
 from qface_toolkit.report.schema import StepTime
 from qface_toolkit.sources import Crop, Manifest, pixel_sha256
+from qface_toolkit.sources._ahead import DrawnAhead
 from qface_toolkit.sources._contact_sheet import contact_sheet
 from qface_toolkit.sources._sets import find_set
 
@@ -74,12 +75,12 @@ def compress(
 def run_job(job: Job, out: Path, *, force: bool = False, resume: bool = False, tell: Tell = silent) -> Report:
     """Do a planned job; see `compress`."""
     set_determinism(job.seed, job.threads)
-    with OutputFolder(out, fingerprint=job.fingerprint, force=force, resume=resume) as folder:
+    with OutputFolder(out, fingerprint=job.fingerprint, force=force, resume=resume) as folder, _held_out(job) as drawn:
         run = _Run(job, folder, tell)
         crops, manifest = run.calibration_images()
         model: Model = run.simulated(crops) if job.simulates else run.quantized(crops)
         run.lowered(model)
-        report = run.measured(model, manifest)
+        report = run.measured(model, manifest, drawn)
         folder.finish(
             {
                 "source": {"sha256": job.model.source_sha256, "name": job.model.spec.name},
@@ -91,6 +92,11 @@ def run_job(job: Job, out: Path, *, force: bool = False, resume: bool = False, t
             }
         )
     return report
+
+
+def _held_out(job: Job) -> DrawnAhead:
+    """Begin to draw what the files will be measured on, if the job may use another core and times nothing before."""
+    return DrawnAhead(HELD_OUT, images_of(job), apart=job.threads > 1 and job.form_times is not None)
 
 
 class _Run:
@@ -202,14 +208,15 @@ class _Run:
                     self.folder.write(backend.artifact, backend.lower(model, facts))
         check_sizes(self.job, self.folder.path)
 
-    def measured(self, model: Model, manifest: Manifest) -> Report:
+    def measured(self, model: Model, manifest: Manifest, drawn: DrawnAhead) -> Report:
         """Measure what was written and write the report."""
         with self.step("write golden vectors") as progress:
             if progress is not None:
                 self.folder.write(GOLDEN, golden_vectors(self.job.model, model, self.job.recipe.backends))
         started = time.perf_counter()
         progress = self.tell("measure")
-        report = collect_evidence(self.job, self.folder.path, model, manifest, self.seconds(), progress)
+        crops = drawn.crops()
+        report = collect_evidence(self.job, self.folder.path, model, manifest, self.seconds(), progress, crops)
         steps = (*report.steps, StepTime(name="measure", seconds=time.perf_counter() - started))
         report = report.model_copy(update={"steps": steps})
         self.folder.write(REPORT, report_bytes(report))

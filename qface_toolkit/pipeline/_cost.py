@@ -6,8 +6,7 @@ from math import prod
 
 from qface_toolkit.backends import BACKENDS
 from qface_toolkit.methods import METHODS
-from qface_toolkit.pipeline._evidence import AGREEMENT_IMAGES, FEWER_IMAGES, SIMULATION_IMAGES
-from qface_toolkit.pipeline._golden import HELD_OUT
+from qface_toolkit.pipeline._evidence import FEWER_IMAGES, SIMULATION_IMAGES, images_of
 from qface_toolkit.pipeline._job import Job
 from qface_toolkit.pipeline._sensitivity import JOB_BUDGET, JOB_IMAGES
 from qface_toolkit.pipeline._turns import LATENCY_ROUNDS, foreign
@@ -15,7 +14,6 @@ from qface_toolkit.quantize._edit import shape_of
 from qface_toolkit.quantize._walk import NUMBER_COST
 from qface_toolkit.quantize.channels import LAYERS
 from qface_toolkit.quantize.graph import module, operation
-from qface_toolkit.sources._sets import find_set
 
 # Fitted on two cores to the jobs of benchmarks/job_seconds.py, which holds that they are right within a factor of two.
 _PER_GMAC, _PER_MILLION_NUMBERS = 0.0062, 0.00065
@@ -62,9 +60,9 @@ def estimate_cost(job: Job) -> Cost:
     weights = sum(parameter.numel() for parameter in job.canonical.parameters())
     whatever = _START + _PER_NODE * len(job.canonical.graph.nodes) + weights / 1e6 * _PER_MILLION_WEIGHTS
     steps = whatever + _PER_DRAWING * count + pass_s * sum(passes.values())
-    drawn = find_set(HELD_OUT).count if job.verify else AGREEMENT_IMAGES
+    drawn = images_of(job)
     switching = _switched_passes(job, products + NUMBER_COST * numbers)
-    measuring = _FILES + _PER_DRAWING * drawn + pass_s * (_embedded_passes(job, drawn) + switching)
+    measuring = _FILES + pass_s * (_embedded_passes(job, drawn) + switching)
     return Cost(products, passes, steps, measuring)
 
 

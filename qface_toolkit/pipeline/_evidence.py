@@ -23,7 +23,7 @@ from qface_toolkit.methods import Progress
 from qface_toolkit.models import FloatModel
 from qface_toolkit.pipeline._budget import Bench, budget_block
 from qface_toolkit.pipeline._embedding import embed_crops, embed_file
-from qface_toolkit.pipeline._golden import GOLDEN, HELD_OUT, held_out, read_golden
+from qface_toolkit.pipeline._golden import GOLDEN, HELD_OUT, read_golden
 from qface_toolkit.pipeline._job import Job
 from qface_toolkit.pipeline._layers import backend_cost, cost_of
 from qface_toolkit.pipeline._packed_size import allocation_block
@@ -53,7 +53,7 @@ from qface_toolkit.report.schema import (
     VerificationBlock,
     VerificationFigures,
 )
-from qface_toolkit.sources import Manifest
+from qface_toolkit.sources import Crop, Manifest
 from qface_toolkit.sources._sets import find_set
 
 AGREEMENT_IMAGES = 256
@@ -63,6 +63,11 @@ times as long on this one; 32 of them show that these compute what they should."
 SIMULATION_IMAGES = 32
 
 
+def images_of(job: Job) -> int:
+    """Return how many held-out drawings a job's files are measured on."""
+    return find_set(HELD_OUT).count if job.verify else AGREEMENT_IMAGES
+
+
 def collect_evidence(
     job: Job,
     path: Callable[[str], Path],
@@ -70,9 +75,13 @@ def collect_evidence(
     manifest: Manifest,
     seconds: Mapping[str, float],
     progress: Progress,
+    crops: Crop,
 ) -> Report:
-    """Return the report of a job whose artifacts are written; `path` tells where each stands."""
-    bench = _Bench(job, path, model)
+    """Return the report of a job whose artifacts are written.
+
+    `path` tells where each stands; `crops` are `images_of(job)` held-out drawings.
+    """
+    bench = _Bench(job, path, model, crops)
     latencies = take_turns(job, path, bench.crops[:1])
     progress(1, 5)
     files = (FLOAT_ARTIFACT, FAST_ARTIFACT, *job.recipe.backends)
@@ -138,9 +147,8 @@ def _source(model: FloatModel) -> SourceModel:
 class _Bench:
     """The float model and its artifacts, opened for running, and the images to run them on."""
 
-    def __init__(self, job: Job, path: Callable[[str], Path], model: Model) -> None:
-        self.job, self.path, self.model = job, path, model
-        self.crops = held_out(find_set(HELD_OUT).count if job.verify else AGREEMENT_IMAGES)
+    def __init__(self, job: Job, path: Callable[[str], Path], model: Model, crops: Crop) -> None:
+        self.job, self.path, self.model, self.crops = job, path, model, crops
         self.float_embeddings = embed_crops(self._float_network, job.model.spec, self.crops)
         self.members = {"float": self.float_embeddings[:SIMULATION_IMAGES]}
         self.embeddings: dict[str, npt.NDArray[np.float32]] = {}

@@ -21,7 +21,7 @@ from qface_toolkit.quantize.model import QuantizedModel, embed
 from qface_toolkit.quantize.plan import Target
 from qface_toolkit.quantize.simulated import SimulatedModel
 from qface_toolkit.sources import Crop
-from qface_toolkit.sources._sets import find_set
+from qface_toolkit.sources._ahead import draw
 
 GOLDEN = "golden.npz"
 HELD_OUT = "drawings-heldout"
@@ -41,8 +41,7 @@ Arrays = dict[str, npt.NDArray[np.generic]]
 
 def held_out(count: int) -> Crop:
     """Return drawings that nothing was calibrated or trained on, uint8 [count, 112, 112, 3]."""
-    images = find_set(HELD_OUT).open(count=count)
-    return np.stack([images.crop(index) for index in range(count)])
+    return draw(HELD_OUT, count)
 
 
 def golden_vectors(source: FloatModel, model: Model, backends: Sequence[str]) -> bytes:
