@@ -8,14 +8,16 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 """Of glibc's mallopt: how much freed memory at its end the heap keeps, and how many allocations live outside it."""
 
 
-def settle_process() -> None:
+def settle_process(*, spinning: bool = False) -> None:
     """Make this process good company, and quick: its idle threads sleep, and freed memory is used again.
 
-    OpenMP's threads spin while they wait, and beside a busy process everybody then waits for them: OMP_WAIT_POLICY is
-    set unless the user has set it, which must happen before torch is imported. glibc gives every large tensor back to
-    the system and zeroes it anew; with larger batches that takes longer than the arithmetic.
+    OpenMP's threads spin while they wait, and beside a busy process all of them then wait for the core that one of them
+    lost: OMP_WAIT_POLICY is set unless the user has set it, which must happen before torch is imported. With `spinning`
+    it stays as it is, for timing several threads. glibc gives every large tensor back to the system and zeroes it anew;
+    with larger batches that takes longer than the arithmetic.
     """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if not spinning:
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # Only glibc has it; elsewhere memory is handled as it always was.
     with contextlib.suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL(None).mallopt

@@ -1,6 +1,10 @@
 """What a job is expected to cost: multiply-adds by known sizes, passes by what the steps do."""
 
 import dataclasses
+import itertools
+import json
+import statistics
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,6 +13,9 @@ from qface_toolkit.methods import METHODS
 from qface_toolkit.models import ARCHITECTURES
 from qface_toolkit.pipeline import plan_job
 from qface_toolkit.pipeline._cost import estimate_cost
+
+RESULT = Path(__file__).resolve().parents[1] / "benchmarks/results/job_seconds.json"
+MODELS = ("prelu", "relu6", "demo", "iresnet50")
 
 
 def job(architecture, *sets):
@@ -35,6 +42,17 @@ def test_what_is_measured_costs():
     verified = dataclasses.replace(small, verify=True)
     assert estimate_cost(verified).measuring_s > estimate_cost(small).measuring_s
     assert estimate_cost(small).seconds == estimate_cost(small).steps_s + estimate_cost(small).measuring_s
+
+
+def test_jobs_take_what_is_said_within_a_factor_of_two():
+    """The table that benchmarks/job_seconds.py has written, on two cores."""
+    jobs = [one for one in json.loads(RESULT.read_text())["jobs"] if not one["beside"]]
+    assert {(one["model"], one["recipe"]) for one in jobs} >= set(itertools.product(MODELS, ("int8-fast", "int8")))
+    for one in jobs:
+        taken = statistics.median(run["all"] for run in one["runs"])
+        measuring = statistics.median(run["measuring"] for run in one["runs"])
+        assert taken / 2 < one["expected"]["all"] < 2 * taken, one["model"]
+        assert measuring / 2 < one["expected"]["measuring"] < 2 * measuring, one["model"]
 
 
 @pytest.mark.parametrize("name", METHODS.names())

@@ -1,6 +1,7 @@
 """The record of machine and software, and the seeds that make runs repeat."""
 
 import importlib.metadata
+import os
 import random
 import subprocess
 import sys
@@ -11,6 +12,8 @@ from helpers import run_here
 
 from qface_toolkit import __version__, _memory, cli, environment
 from qface_toolkit._memory import peak_memory_bytes
+from qface_toolkit._process import settle_process
+from qface_toolkit.backends._onnxruntime import session_options
 from qface_toolkit.environment import Environment, read_cpu, record_environment, set_determinism
 
 X86 = """processor	: 0
@@ -123,9 +126,10 @@ def test_the_command_has_threads_sleep_unless_the_user_wants_otherwise(monkeypat
 
 def test_the_command_settles_its_process_before_it_does_anything(monkeypatch, capsys):
     settled = []
-    monkeypatch.setattr(cli, "settle_process", lambda: settled.append("torch" in sys.modules))
+    monkeypatch.setattr(cli, "settle_process", lambda *, spinning: settled.append(spinning))
     assert run_here(monkeypatch, capsys, "--version")[0] == 0
-    assert len(settled) == 1
+    assert run_here(monkeypatch, capsys, "benchmark", "--help")[0] == 0
+    assert settled == [False, True]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator")
@@ -146,3 +150,13 @@ print(first, second)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     first, second = map(int, done.stdout.split())
     assert first > 10 * max(second, 1)
+
+
+@pytest.mark.parametrize(("spinning", "told"), [(False, "0"), (True, None)])
+def test_threads_of_onnxruntime_spin_where_they_are_timed_alone(spinning, told):
+    options = session_options(2, spinning=spinning)
+    if told is None:
+        with pytest.raises(RuntimeError):
+            options.get_session_config_entry("session.intra_op.allow_spinning")
+    else:
+        assert options.get_session_config_entry("session.intra_op.allow_spinning") == told

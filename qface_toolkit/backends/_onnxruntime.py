@@ -67,7 +67,7 @@ def open_outputs(
 
     `content` is the file's path or the copy's bytes.
     """
-    session, fed = _opened(artifact, content, threads, signed_allowed)
+    session, fed = _opened(artifact, content, session_options(threads), signed_allowed)
 
     def run(inputs: npt.NDArray[np.float32]) -> list[npt.NDArray[Any]]:
         outputs: list[npt.NDArray[Any]] = session.run(None, fed(inputs), limits)
@@ -91,10 +91,9 @@ def repeat_onnx(
 
 
 def _opened(
-    artifact: Path, content: str | bytes, threads: int, signed_allowed: bool
+    artifact: Path, content: str | bytes, options: onnxruntime.SessionOptions, signed_allowed: bool
 ) -> tuple[onnxruntime.InferenceSession, Callable[[npt.NDArray[np.float32]], dict[str, npt.NDArray[Any]]]]:
     """Return a session, and what makes its arguments of preprocessed images."""
-    options = session_options(threads)
     if signed_allowed:
         options.add_session_config_entry("session.qdqisint8allowed", "1")
     session = _session(artifact, content, options)
@@ -116,18 +115,19 @@ def _check_runtime(needed: str, artifact: Path) -> None:
         )
 
 
-def session_options(threads: int) -> onnxruntime.SessionOptions:
+def session_options(threads: int, *, spinning: bool = False) -> onnxruntime.SessionOptions:
     """Return the options that everything is run and measured with.
 
-    Threads that wait for each other sleep, as torch's do here (see qface_toolkit._process): if they spun, they would
-    take the core that others wait for, beside a busy process and beside other candidates. One thread never waits.
+    Without `spinning` threads that wait for each other sleep, as torch's do in our commands (see qface_toolkit._process):
+    beside a busy process they would take the core that the others wait for. One thread never waits.
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     # What goes wrong is raised, and said by whoever catches it; the runtime need not print it, too.
     options.log_severity_level = 4
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if not spinning:
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return options
 
 

@@ -28,7 +28,7 @@ from qface_toolkit.errors import QFaceError
 
 def main() -> None:
     """Run the command line and exit: 0 done, 1 yours to mend, 2 usage, 3 our bug, 130 interrupted."""
-    settle_process()
+    settle_process(spinning=sys.argv[1:2] == ["benchmark"])
     try:
         sys.exit(qface.main(prog_name="qface", standalone_mode=False) or 0)
     except QFaceError as error:
