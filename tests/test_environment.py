@@ -1,7 +1,6 @@
 """The record of machine and software, and the seeds that make runs repeat."""
 
 import importlib.metadata
-import os
 import random
 import subprocess
 import sys
@@ -12,7 +11,6 @@ from helpers import run_here
 
 from qface_toolkit import __version__, _memory, cli, environment
 from qface_toolkit._memory import peak_memory_bytes
-from qface_toolkit._process import settle_process
 from qface_toolkit.backends._onnxruntime import session_options
 from qface_toolkit.environment import Environment, read_cpu, record_environment, set_determinism
 

@@ -120,10 +120,10 @@ def test_pip_finds_everything_for_each_python(version):
     assert {"torch", "onnxruntime"} <= {line.partition("==")[0] for line in found.stdout.splitlines()}
 
 
-def test_an_older_python_is_refused_rather_than_given_an_older_runtime():
+def test_there_is_no_runtime_for_an_older_python():
     found = resolved("3.10")
     assert found.returncode != 0
-    assert ">=3.11" in found.stderr
+    assert "onnxruntime" in found.stderr
 
 
 def resolved(version):

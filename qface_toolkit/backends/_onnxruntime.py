@@ -84,8 +84,12 @@ def repeat_onnx(
     content: bytes | None = None,
     signed_allowed: bool = False,
 ) -> Callable[[], object]:
-    """Load an ONNX file and return what runs it on these inputs, prepared once, for timing; see `open_onnx`."""
-    session, fed = _opened(artifact, content or str(artifact), threads, signed_allowed)
+    """Load an ONNX file and return what runs it on these inputs, prepared once, for timing; see `open_onnx`.
+
+    Threads spin between operators, as they do in a program that leaves the options of the runtime alone.
+    """
+    options = session_options(threads, spinning=True)
+    session, fed = _opened(artifact, content or str(artifact), options, signed_allowed)
     given = fed(inputs)
     return lambda: session.run(None, given)
 
@@ -118,7 +122,7 @@ def _check_runtime(needed: str, artifact: Path) -> None:
 def session_options(threads: int, *, spinning: bool = False) -> onnxruntime.SessionOptions:
     """Return the options that everything is run and measured with.
 
-    Without `spinning` threads that wait for each other sleep, as torch's do in our commands (see qface_toolkit._process):
+    Without `spinning` threads that wait for each other sleep, as torch's do in our commands (qface_toolkit._process):
     beside a busy process they would take the core that the others wait for. One thread never waits.
     """
     options = onnxruntime.SessionOptions()
