@@ -1,5 +1,6 @@
 """Options of the whole test run, and what tests of every folder share."""
 
+import gc
 import sys
 
 import pytest
@@ -28,6 +29,13 @@ def pytest_addoption(parser):
 def pytest_make_collect_report():
     """Let the tables of a test file be drawn from the same seed whichever files were collected before it."""
     set_determinism(seed=0, threads=1)
+
+
+def pytest_collection_finish():
+    """Keep the garbage collector from what lives as long as the tests: passing over it took a sixth of their time."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
 
 
 @pytest.hookimpl(tryfirst=True)
