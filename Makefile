@@ -6,7 +6,7 @@ PYTEST := $(VENV)/bin/pytest -q --numprocesses 2 --dist worksteal --durations 10
 
 # What the tests may take of the processors, with all that they start: about half as much again as they took when this
 # was written, since processors differ. A run that takes more fails.
-FAST_CPU_SECONDS := 600
+FAST_CPU_SECONDS := 540
 SLOW_CPU_SECONDS := 1900
 
 .PHONY: demo test lint types fast slow bench screenshot clean

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from made_once import MadeOnce
 
-BURN = "import time\nwhile time.process_time() < 1: pass\n"
+BURN = "import time\nwhile time.process_time() < 0.3: pass\n"
 WORK = f"""
 import os, pathlib, subprocess, sys
 
@@ -18,7 +18,7 @@ def test_work():
 """
 
 
-@pytest.mark.parametrize(("budget", "code"), [(60, 0), (0.5, 1)])
+@pytest.mark.parametrize(("budget", "code"), [(60, 0), (0.2, 1)])
 def test_a_run_over_its_budget_fails_whichever_process_spent_it(budget, code, tmp_path):
     (tmp_path / "test_work.py").write_text(WORK)
     options = ("-q", "-p", "xdist", "-n", "1", "-p", "cpu_budget", f"--cpu-budget={budget}", f"--rootdir={tmp_path}")
@@ -34,7 +34,7 @@ def test_a_run_over_its_budget_fails_whichever_process_spent_it(budget, code, tm
     assert "1 passed" in done.stdout
     assert ("raise the budget" in done.stdout) == bool(code)
     (told,) = [line.split() for line in done.stdout.splitlines() if "seconds of processor time" in line]
-    assert float(told[0]) > float((tmp_path / "spent").read_text()) > 1, "the worker and its child are counted"
+    assert float(told[0]) > float((tmp_path / "spent").read_text()) > 0.3, "the worker and its child are counted"
 
 
 def test_a_shared_folder_is_made_once_and_watched(tmp_path):
