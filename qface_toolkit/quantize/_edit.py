@@ -56,6 +56,13 @@ class _Shapes(ShapeProp):
         found: object = super().fetch_attr(target)
         return _without_values(found) if isinstance(found, torch.Tensor) else found
 
+    def call_method(self, target: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> object:
+        """Call a method; one that brings a tensor to another device, where it has no values, leaves its shape."""
+        try:
+            return super().call_method(str(target), args, kwargs)
+        except NotImplementedError:
+            return args[0]
+
     def call_module(self, target: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> object:
         """Call a module with tensors that have no values."""
         module = cast(nn.Module, self.fetch_attr(str(target)))
