@@ -32,8 +32,8 @@ def clean(text: str, longest: int = LONGEST_TEXT) -> str:
 
 
 def images_said(report: Report) -> list[str]:
-    """Return what the cosines of the integer files were taken on, if any were; fewer images of a file are told of."""
-    found = [(one.name, one.agreement) for one in report.artifacts if one.quantized and one.agreement]
+    """Return what the cosines were taken on, if any were; each file that got fewer images is named."""
+    found = [(one.name, one.agreement) for one in report.artifacts if one.agreement]
     if not found:
         return []
     most = max((one for _, one in found), key=lambda one: one.images)

@@ -14,6 +14,14 @@ def lines(report):
     return to_markdown(report).splitlines()
 
 
+def test_each_file_that_was_compared_on_fewer_images_is_named(values, make):
+    known = {one["name"]: one for one in values["artifacts"]}
+    float_file, integer_file = known["float.onnx"], known["int8.x86.onnx"]
+    float_file["agreement"] = integer_file["agreement"] | {"images": 64}
+    found = [line for line in lines(make(values)) if line.startswith("- cosine: ")]
+    assert found == [f"- cosine: 256 images, drawn faces, against float.onnx; 64 of {escape(float_file['name'])}"]
+
+
 def test_verdict_has_size_speed_agreement_and_accuracy(report):
     assert lines(report)[:3] == [
         r"# mobilefacenet\_prelu, compressed",
