@@ -91,12 +91,19 @@ def set_option(text: str, *, metavar: str = "KEY=VALUE") -> Callable[[F], F]:
     return click.option("-s", "--set", "sets", multiple=True, metavar=metavar, help=text)
 
 
+def number_option(
+    name: str, text: str, *, least: int, most: int | None = None, default: int | None = None
+) -> Callable[[F], F]:
+    """Return an option that takes a whole number within bounds, which its help does not tell."""
+    numbers = click.IntRange(least, most)
+    shown = default is not None
+    return click.option(name, cls=Option, default=default, show_default=shown, type=numbers, metavar="N", help=text)
+
+
 def seed_option(default: int | None) -> Callable[[F], F]:
     """Return --seed; None leaves it to what the command reads."""
-    seeds = click.IntRange(0, 2**31 - 1)
     text = "What everything random starts from." if default is not None else "Instead of the set's own."
-    shown = default is not None
-    return click.option("--seed", cls=Option, default=default, show_default=shown, type=seeds, metavar="N", help=text)
+    return number_option("--seed", text, least=0, most=2**31 - 1, default=default)
 
 
 def threads_option(text: str, *, default: int | None = None) -> Callable[[F], F]:

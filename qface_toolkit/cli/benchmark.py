@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from qface_toolkit.cli._options import Command, Option, model_option, threads_option
+from qface_toolkit.cli._options import Command, model_option, number_option, threads_option
 from qface_toolkit.cli._voice import progress, say_row, show, voice_options
 
 if TYPE_CHECKING:
@@ -20,24 +20,8 @@ LONGEST_NAME = 28
 @click.command(cls=Command, short_help="Time models beside each other.", no_args_is_help=True)
 @click.argument("models", nargs=-1, required=True, metavar="MODEL...")
 @threads_option("How many threads each model runs on.", default=1)
-@click.option(
-    "--batch",
-    cls=Option,
-    default=1,
-    show_default=True,
-    type=click.IntRange(1, 1024),
-    metavar="N",
-    help="Images in a call.",
-)
-@click.option(
-    "--rounds",
-    cls=Option,
-    default=100,
-    show_default=True,
-    type=click.IntRange(10, 100_000),
-    metavar="N",
-    help="Calls of each model.",
-)
+@number_option("--batch", "Images in a call.", least=1, most=1024, default=1)
+@number_option("--rounds", "Calls of each model.", least=10, most=100_000, default=100)
 @model_option
 @voice_options
 def benchmark(

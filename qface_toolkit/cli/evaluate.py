@@ -11,9 +11,9 @@ from qface_toolkit.cli._options import (
     PATH,
     Choice,
     Command,
-    Option,
     force_option,
     model_option,
+    number_option,
     out_option,
     seed_option,
     set_option,
@@ -50,22 +50,8 @@ def _set_options(command: Any) -> Any:  # noqa: ANN401 - a decorator of whatever
                 default=None,
                 help="Add the embedding of the mirrored image; default for --pairs and --ijb.",
             ),
-            click.option(
-                "--folds",
-                cls=Option,
-                default=10,
-                show_default=True,
-                type=click.IntRange(2, 1000),
-                metavar="N",
-                help="Folds of cross-validation, for --pairs.",
-            ),
-            click.option(
-                "--per-identity",
-                cls=Option,
-                type=click.IntRange(2),
-                metavar="N",
-                help="Only the first N images of each person, for --faces.",
-            ),
+            number_option("--folds", "Folds of cross-validation, for --pairs.", least=2, most=1000, default=10),
+            number_option("--per-identity", "Only the first N images of each person, for --faces.", least=2),
             click.option(
                 "--groups",
                 type=PATH,
@@ -96,15 +82,7 @@ def _set_options(command: Any) -> Any:  # noqa: ANN401 - a decorator of whatever
 )
 @model_option
 @set_option("Change a fact of the models, such as model.mean=127.5.")
-@click.option(
-    "--draws",
-    cls=Option,
-    default=1000,
-    show_default=True,
-    type=click.IntRange(10, 100_000),
-    metavar="N",
-    help="How often people are drawn anew for an interval.",
-)
+@number_option("--draws", "How often people are drawn anew for an interval.", least=10, most=100_000, default=1000)
 @seed_option(0)
 @threads_option("How many threads the models run on.")
 @click.option("--cache", type=PATH, metavar="DIR", help="Keep embeddings here, and use those that are here.")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from qface_toolkit.cli._options import Command, Option, out_option, seed_option
+from qface_toolkit.cli._options import Command, number_option, out_option, seed_option
 from qface_toolkit.cli._voice import progress, voice_options, warn_of_images
 
 if TYPE_CHECKING:
@@ -16,9 +16,7 @@ if TYPE_CHECKING:
 @click.command(cls=Command, short_help="Write calibration images, to look at them.", no_args_is_help=True)
 @click.argument("name", metavar="SET")
 @out_option("The folder to write.", required=True)
-@click.option(
-    "--count", cls=Option, type=click.IntRange(1), metavar="N", help="How many images, instead of the set's own count."
-)
+@number_option("--count", "How many images, instead of the set's own count.", least=1)
 @seed_option(None)
 @click.option(
     "--for",
