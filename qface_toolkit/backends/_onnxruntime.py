@@ -31,6 +31,8 @@ ERRORS = (
     failures.InvalidArgument,
     failures.RuntimeException,
     failures.NoSuchFile,
+    # Of its own messages, where they quote bytes of the file that are not text.
+    UnicodeDecodeError,
 )
 
 

@@ -10,7 +10,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped] 
 
 from qface_toolkit.errors import CheckpointError
 from qface_toolkit.models._onnx_tensors import FLOAT_TYPES
-from qface_toolkit.models._onnx_wire import as_text, check_wire, damaged
+from qface_toolkit.models._onnx_wire import as_text, check_names, check_wire, damaged
 from qface_toolkit.models._spec import CROP_SIZE
 
 OLDEST_OPSET = 9
@@ -112,6 +112,7 @@ def decoded(data: bytes) -> onnx.ModelProto:
         raise damaged("protobuf cannot read it") from error
     if not model.graph.node or not model.graph.output:
         raise damaged("it holds no graph")
+    check_names(model)
     return model
 
 

@@ -5,6 +5,7 @@ known while it is still bytes.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 from qface_toolkit.errors import CheckpointError
 
@@ -25,6 +26,9 @@ _MESSAGES: Mapping[str, Mapping[int, str]] = {
     "segment": {},
 }
 """Message -> which of its fields hold messages, and of what kind."""
+
+_REMARKS = ("doc_string", "metadata_props", "producer_name", "producer_version")
+"""Fields that are for people, in whatever encoding these write."""
 
 _REFUSED: Mapping[tuple[str, int], str] = {
     ("model", 20): "training steps",
@@ -126,6 +130,25 @@ def _check_amount(fields: int, other: int) -> None:
 def as_text(value: str | bytes) -> str:
     """Return a text of the file as one: where it is damaged, protobuf gives bytes."""
     return value if isinstance(value, str) else value.decode("utf-8", "replace")
+
+
+def check_names(message: Any) -> None:  # noqa: ANN401 - onnx ships no types
+    """Check that every name, operator and domain is text; what people wrote beside the graph is read by `as_text`.
+
+    Runtimes and readers take for granted that names are text, and each would fail in a way of its own.
+
+    Raises:
+        CheckpointError: if one is not.
+    """
+    for field, value in message.ListFields():
+        if field.name in _REMARKS or field.type not in (field.TYPE_MESSAGE, field.TYPE_STRING):
+            continue
+        single = isinstance(value, str | bytes) or hasattr(value, "ListFields")
+        for part in [value] if single else value:
+            if field.type == field.TYPE_MESSAGE:
+                check_names(part)
+            elif isinstance(part, bytes):
+                raise damaged(f"{as_text(part)[:40]!r}, one of its {field.name}, is not text")
 
 
 def damaged(why: str) -> CheckpointError:

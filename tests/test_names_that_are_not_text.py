@@ -1,0 +1,58 @@
+"""Bytes where an ONNX file should have a name: every reader refuses them in one way, and no runtime's error is lost."""
+
+import onnx
+import pytest
+
+from qface_toolkit.backends._onnxruntime import open_onnx
+from qface_toolkit.backends._untrusted import read_onnx
+from qface_toolkit.errors import ArtifactError, CheckpointError
+from qface_toolkit.models import load_model
+
+MARK = "QFACEMARK"
+PLACES = {
+    "operator": lambda model: setattr(model.graph.node[0], "op_type", MARK),
+    "domain": lambda model: setattr(model.graph.node[0], "domain", MARK),
+    "node": lambda model: setattr(model.graph.node[0], "name", MARK),
+    "output of a node": lambda model: model.graph.node[0].output.append(MARK),
+    "attribute": lambda model: setattr(model.graph.node[0].attribute.add(), "name", MARK),
+    "weights": lambda model: setattr(model.graph.initializer[0], "name", MARK),
+    "input": lambda model: setattr(model.graph.input.add(), "name", MARK),
+    "dimension": lambda model: setattr(model.graph.input[0].type.tensor_type.shape.dim[0], "dim_param", MARK),
+    "opset": lambda model: setattr(model.opset_import.add(), "domain", MARK),
+}
+
+
+def damaged_by(change, source, file):
+    """Write a model with bytes that are not text where `change` puts the mark."""
+    model = onnx.load(source)
+    change(model)
+    data = model.SerializeToString()
+    assert data.count(MARK.encode()) == 1
+    file.write_bytes(data.replace(MARK.encode(), b"\xb0" * len(MARK)))
+    return file
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("read", [read_onnx, load_model])
+def test_a_name_of_bytes_is_refused(read, place, finished, tmp_path):
+    file = damaged_by(PLACES[place], finished / "out" / "float.onnx", tmp_path / "net.onnx")
+    with pytest.raises(CheckpointError, match="is not text"):
+        read(file)
+
+
+def test_what_people_wrote_may_have_any_encoding(finished, tmp_path):
+    def remark(model):
+        model.graph.doc_string = MARK
+
+    file = damaged_by(remark, finished / "out" / "float.onnx", tmp_path / "net.onnx")
+    assert load_model(file).spec == load_model(finished / "out" / "float.onnx").spec
+
+
+def test_an_error_of_the_runtime_that_quotes_bytes_is_told(finished, tmp_path):
+    def change(model):
+        pads = model.graph.node[0].attribute.add()
+        pads.name, pads.type, pads.s = "auto_pad", onnx.AttributeProto.STRING, MARK.encode()
+
+    file = damaged_by(change, finished / "out" / "float.onnx", tmp_path / "net.onnx")
+    with pytest.raises(ArtifactError, match="refuses the file"):
+        open_onnx(file, 1, content=read_onnx(file).data)
