@@ -2,8 +2,10 @@
 
 import onnx
 import pytest
+from onnx import helper
 
 from qface_toolkit.backends._onnxruntime import open_onnx
+from qface_toolkit.backends._profile import inspect_onnx
 from qface_toolkit.backends._untrusted import read_onnx
 from qface_toolkit.errors import ArtifactError, CheckpointError
 from qface_toolkit.models import load_model
@@ -48,11 +50,14 @@ def test_what_people_wrote_may_have_any_encoding(finished, tmp_path):
     assert load_model(file).spec == load_model(finished / "out" / "float.onnx").spec
 
 
-def test_an_error_of_the_runtime_that_quotes_bytes_is_told(finished, tmp_path):
-    def change(model):
-        pads = model.graph.node[0].attribute.add()
-        pads.name, pads.type, pads.s = "auto_pad", onnx.AttributeProto.STRING, MARK.encode()
-
-    file = damaged_by(change, finished / "out" / "float.onnx", tmp_path / "net.onnx")
+@pytest.mark.parametrize("look", [lambda file: open_onnx(file, 1, content=read_onnx(file).data), inspect_onnx])
+def test_an_error_of_the_runtime_that_quotes_bytes_is_told(look, tmp_path, capfd):
+    resize = helper.make_node("Resize", ["input", "", "scales"], ["output"], mode=b"\xb0")
+    values = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, 3, 8, 8]) for name in ("input", "output")]
+    scales = helper.make_tensor("scales", onnx.TensorProto.FLOAT, [4], [1, 1, 1, 1])
+    graph = helper.make_graph([resize], "graph", values[:1], values[1:], [scales])
+    file = tmp_path / "net.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 16)], ir_version=8), file)
     with pytest.raises(ArtifactError, match="refuses the file"):
-        open_onnx(file, 1, content=read_onnx(file).data)
+        look(file)
+    assert capfd.readouterr() == ("", "")

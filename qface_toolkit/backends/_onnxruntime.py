@@ -137,9 +137,17 @@ def session_options(threads: int, *, spinning: bool = False) -> onnxruntime.Sess
     return options
 
 
+def new_session(content: str | bytes, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
+    """Return a session on the CPU; `content` is a file's path or bytes.
+
+    After some errors the runtime would print a notice on stdout and try the same once more; an error is raised instead.
+    """
+    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"], enable_fallback=0)
+
+
 def _session(artifact: Path, content: str | bytes, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
     try:
-        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        return new_session(content, options)
     except ERRORS as error:
         _check_runtime(_needed_runtime(content), artifact)
         said = printable(str(error).strip().partition("\n")[0], 400)

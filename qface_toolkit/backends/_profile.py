@@ -19,7 +19,7 @@ import numpy as np
 import onnx
 import onnxruntime
 
-from qface_toolkit.backends._onnxruntime import ERRORS, REFUSED, session_options
+from qface_toolkit.backends._onnxruntime import ERRORS, REFUSED, new_session, session_options
 from qface_toolkit.backends._untrusted import LARGEST_BYTES, limited_memory, limited_time, read_onnx
 from qface_toolkit.errors import ArtifactError
 from qface_toolkit.measure._qdq import QdqGraph
@@ -127,7 +127,7 @@ class _Runtime:
         options.log_severity_level = 4
         if self.signed_allowed:
             options.add_session_config_entry("session.qdqisint8allowed", "1")
-        return onnxruntime.InferenceSession(self.data, options, providers=["CPUExecutionProvider"])
+        return new_session(self.data, options)
 
     def folded(self) -> onnx.ModelProto:
         """Return the graph as the pattern matching finds it."""

@@ -4,11 +4,10 @@ import copy
 from collections.abc import Callable, Iterable
 
 import numpy as np
-import onnxruntime
 import torch
 from torch import nn
 
-from qface_toolkit.backends._onnxruntime import session_options
+from qface_toolkit.backends._onnxruntime import new_session, session_options
 from qface_toolkit.backends.onnx_qdq.writer import write_qdq
 from qface_toolkit.measure.latency import Latency, measure_latency
 from qface_toolkit.models import ModelSpec
@@ -69,7 +68,7 @@ def _call(shape: ConvShape, form: Form, copies: int) -> Callable[[], object]:
     model = new_model(network, ModelSpec("layer", input_size, copies * shape.outputs))
     model = _with_any_ranges(model.with_forms({node.name: form for node in choices(model)}))
     written = write_qdq(model).SerializeToString()
-    session = onnxruntime.InferenceSession(written, session_options(threads=1), providers=["CPUExecutionProvider"])
+    session = new_session(written, session_options(threads=1))
     image = np.random.default_rng(0).standard_normal((1, 3, *input_size)).astype(np.float32)
     return lambda: session.run(None, {"input": image})
 
