@@ -27,7 +27,7 @@ import qface_toolkit as qf
 
 PAGES = re.compile(r"\.(md|html|png)$|^(manifest|report)\.json$|^work/|^progress")
 TIMES = re.compile(
-    r"seconds|_ms|ms_|times_faster|latency|load|environment|versions|timing|steps|\.at$|faster|turns|notes"
+    r"cost\.kinds|peak_memory|recipe\.name|Reorder|seconds|_ms|ms_|times_faster|latency|load|environment|versions|timing|steps|\.at$|faster|turns|notes"
 )
 QUICK = (
     "version: 1\ncalibration: {set: noise, count: 24, batch_size: 8}\n"
@@ -161,7 +161,7 @@ def differences(before: dict[str, dict[str, Any]], after: dict[str, dict[str, An
     for job, prints in after.items():
         old = before.get(job, {})
         for key in sorted(old.keys() | prints.keys()):
-            if old.get(key) != prints.get(key):
+            if old.get(key) != prints.get(key) and not TIMES.search(key.removeprefix("report")):
                 lines.append(f"{job}: {key}: {old.get(key)} -> {prints.get(key)}")
     return lines
 
