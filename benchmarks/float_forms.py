@@ -26,13 +26,13 @@ from qface_toolkit.backends._float_onnx import export_float
 from qface_toolkit.backends._onnxruntime import open_onnx
 from qface_toolkit.backends._profile import inspect_onnx
 from qface_toolkit.backends.onnx_qdq._floats import Activation, FloatWriter, scaled_sum
+from qface_toolkit.canonical.canonicalise import canonicalise
+from qface_toolkit.canonical.edit import shape_of
+from qface_toolkit.canonical.graph import inputs, module, operation
 from qface_toolkit.environment import record_environment, set_determinism
 from qface_toolkit.measure.agreement import row_cosines
 from qface_toolkit.measure.latency import measure_latency, times_faster
 from qface_toolkit.models import ARCHITECTURES, FloatModel, from_module, load_model
-from qface_toolkit.quantize._edit import shape_of
-from qface_toolkit.quantize.canonical import canonicalise
-from qface_toolkit.quantize.graph import inputs, module, operation
 from qface_toolkit.sources import load_crops
 from qface_toolkit.sources._sets import find_set
 

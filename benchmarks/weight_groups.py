@@ -15,8 +15,8 @@ import math
 import torch
 from torch import nn
 
+from qface_toolkit.canonical.canonicalise import canonicalise
 from qface_toolkit.models import load_model
-from qface_toolkit.quantize.canonical import canonicalise
 from qface_toolkit.quantize.weights import Width
 
 GROUPS, MULTIPLES, FEWEST = (64, 32, 16), 16, 64

@@ -8,13 +8,13 @@ import torch
 from torch import nn
 
 from qface_toolkit.backends import BACKENDS
+from qface_toolkit.canonical.canonicalise import canonicalise
 from qface_toolkit.methods import METHODS, Context
 from qface_toolkit.models import ModelSpec
 from qface_toolkit.models.iresnet import IResNetPlan
 from qface_toolkit.models.mobilefacenet import Bottleneck, MobileFaceNetPlan, PReLUMobileFaceNet, ReLU6MobileFaceNet
 from qface_toolkit.models.mobilefacenet_insightface import MBF, QuantFaceMobileFaceNet
 from qface_toolkit.models.pocketnet import PocketNetPlan
-from qface_toolkit.quantize.canonical import canonicalise
 from qface_toolkit.quantize.model import new_model
 from qface_toolkit.quantize.plan import ONNX
 

@@ -10,8 +10,8 @@ from test_shared import PRELU, RELU6, SHARED, compressed_once, tell
 
 from qface_toolkit.backends import BACKENDS
 from qface_toolkit.backends._onnxruntime import open_onnx
+from qface_toolkit.integer.simulate import embed_as_integers
 from qface_toolkit.pipeline import export
-from qface_toolkit.quantize.integer import embed_as_integers
 from qface_toolkit.quantize.model import embed, load_quantized
 from qface_toolkit.quantize.plan import ONNX
 from qface_toolkit.quantize.simulation import prepare

@@ -8,8 +8,8 @@ import pytest
 from helpers import SMALL, measure_quickly, write_tiny
 
 from qface_toolkit import pipeline
+from qface_toolkit.canonical.graph import inputs, module, operation
 from qface_toolkit.errors import RecipeError
-from qface_toolkit.quantize.graph import inputs, module, operation
 from qface_toolkit.quantize.kept import LAYERS
 from qface_toolkit.quantize.model import load_quantized
 from qface_toolkit.quantize.plan import ONNX

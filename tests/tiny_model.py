@@ -3,8 +3,8 @@
 import torch
 from torch import nn
 
+from qface_toolkit.canonical.canonicalise import canonicalise
 from qface_toolkit.models import ModelSpec
-from qface_toolkit.quantize.canonical import canonicalise
 from qface_toolkit.quantize.model import new_model
 from qface_toolkit.quantize.scheme import Range
 

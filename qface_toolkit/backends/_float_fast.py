@@ -6,8 +6,8 @@ from torch import fx
 from qface_toolkit.backends._base import Facts
 from qface_toolkit.backends.onnx_qdq._builder import float_value
 from qface_toolkit.backends.onnx_qdq._floats import OPERATIONS, Activation, FloatWriter, scaled_sum
+from qface_toolkit.canonical.graph import operation
 from qface_toolkit.models import ModelSpec
-from qface_toolkit.quantize.graph import operation
 
 ARTIFACT = "float.fast.onnx"
 

@@ -8,9 +8,9 @@ import numpy.typing as npt
 import torch
 from torch import fx
 
+from qface_toolkit.canonical.graph import inputs, operation
 from qface_toolkit.errors import MeasurementError
 from qface_toolkit.measure.parity import Codes
-from qface_toolkit.quantize.graph import inputs, operation
 from qface_toolkit.quantize.model import QuantizedModel
 
 _LAYERS = ("quantized::conv2d", "quantized::linear")

@@ -15,12 +15,12 @@ import torch
 from torch import fx
 
 from qface_toolkit.backends._base import Embed, Facts
+from qface_toolkit.canonical.graph import operation
 from qface_toolkit.errors import ArtifactError, CheckpointError, MeasurementError
+from qface_toolkit.integer.deployed import embed_as_deployed
 from qface_toolkit.measure.fusion import Fusion, Operator
 from qface_toolkit.measure.parity import Codes
 from qface_toolkit.models import ModelSpec
-from qface_toolkit.quantize.graph import operation
-from qface_toolkit.quantize.image_input import embed_as_deployed
 from qface_toolkit.quantize.model import QuantizedModel, description, restored
 from qface_toolkit.quantize.plan import ONNX, Target
 from qface_toolkit.quantize.simulated import (

@@ -7,10 +7,10 @@ written, too, and what the estimate missed is taken off the budget.
 
 from collections.abc import Callable, Mapping, Sequence
 
-from qface_toolkit.quantize.graph import module
+from qface_toolkit.analysis.widths import rounded_layers
+from qface_toolkit.canonical.graph import module
 from qface_toolkit.quantize.model import QuantizedModel
 from qface_toolkit.quantize.scheme import EIGHT_BITS
-from qface_toolkit.quantize.widths import rounded_layers
 
 
 def code_bytes(weights: int, width: int) -> int:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from torch import fx
 
-from qface_toolkit.quantize.blocks import Block
-from qface_toolkit.quantize.graph import inputs, operation
+from qface_toolkit.analysis.blocks import Block
+from qface_toolkit.canonical.graph import inputs, operation
 from qface_toolkit.quantize.kept import LAYERS
 from qface_toolkit.quantize.learned import LearnedLayer, LearnedRange
 from qface_toolkit.quantize.model import QuantizedModel

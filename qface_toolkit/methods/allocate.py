@@ -1,7 +1,7 @@
 """Give each layer's weights a width of their own: the least loss within a file's bytes, or the fewest bytes for a loss.
 
 Losses of layers alone nearly add up as long as the embedding stays close, so widths are chosen for their sum, exactly
-or within a known gap (quantize.allocation), and what was chosen is then simulated as a whole. First and last layers are
+or within a known gap (analysis.allocation), and what was chosen is then simulated as a whole. First and last layers are
 layers like all others: what they lose is measured, too.
 """
 
@@ -13,15 +13,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from qface_toolkit.errors import CalibrationError, RecipeError
-from qface_toolkit.methods._artifact_size import ArtifactSize
-from qface_toolkit.methods._base import Context
-from qface_toolkit.methods._held_out import HeldOut, held_out_count
-from qface_toolkit.quantize.allocation import Allocation, Choice, OutOfReach, fewest_bytes, least_loss
-from qface_toolkit.quantize.image_input import input_convolution, takes_pixels
-from qface_toolkit.quantize.model import QuantizedModel
-from qface_toolkit.quantize.scheme import EIGHT_BITS, WEIGHT_BITS
-from qface_toolkit.quantize.widths import (
+from qface_toolkit.analysis.allocation import Allocation, Choice, OutOfReach, fewest_bytes, least_loss
+from qface_toolkit.analysis.widths import (
     Losses,
     measure_widths,
     predict_widths,
@@ -29,6 +22,13 @@ from qface_toolkit.quantize.widths import (
     weights_loss,
     widths_effort,
 )
+from qface_toolkit.errors import CalibrationError, RecipeError
+from qface_toolkit.methods._artifact_size import ArtifactSize
+from qface_toolkit.methods._base import Context
+from qface_toolkit.methods._held_out import HeldOut, held_out_count
+from qface_toolkit.quantize.image_input import input_convolution, takes_pixels
+from qface_toolkit.quantize.model import QuantizedModel
+from qface_toolkit.quantize.scheme import EIGHT_BITS, WEIGHT_BITS
 
 RECORD = "allocation"
 MEASURING_BUDGET, FEWEST_IMAGES = 1.2e12, 4

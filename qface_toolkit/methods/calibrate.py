@@ -6,17 +6,17 @@ from typing import Literal, cast
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
+from qface_toolkit.analysis.statistics import STATISTICS_PASSES, measure_statistics
+from qface_toolkit.canonical.edit import ensure_shapes
 from qface_toolkit.errors import CalibrationError
 from qface_toolkit.methods._base import Context
 from qface_toolkit.methods._observers import OBSERVERS, Observer
-from qface_toolkit.quantize._edit import ensure_shapes
 from qface_toolkit.quantize.forms import FORM_IMAGES, choices, choose_forms, read_form_times
 from qface_toolkit.quantize.input_range import input_range
 from qface_toolkit.quantize.model import QuantizedModel
 from qface_toolkit.quantize.plan import ONNX, Form, LoweringPlan
 from qface_toolkit.quantize.scheme import Range
 from qface_toolkit.quantize.simulation import prepare
-from qface_toolkit.quantize.statistics import STATISTICS_PASSES, measure_statistics
 from qface_toolkit.quantize.sums import settle_sums
 
 

@@ -16,14 +16,14 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 
+from qface_toolkit.analysis.channels import LAYERS, ChannelClasses, channel_classes, scaled
+from qface_toolkit.analysis.statistics import STATISTICS_PASSES, Statistics, measure_statistics, quantile_shares
+from qface_toolkit.canonical.edit import by_input
+from qface_toolkit.canonical.graph import inputs, module, operation
 from qface_toolkit.errors import CalibrationError
 from qface_toolkit.methods._base import Context
-from qface_toolkit.quantize._edit import by_input
-from qface_toolkit.quantize.channels import LAYERS, ChannelClasses, channel_classes, scaled
-from qface_toolkit.quantize.graph import inputs, module, operation
 from qface_toolkit.quantize.model import QuantizedModel
 from qface_toolkit.quantize.plan import Target
-from qface_toolkit.quantize.statistics import STATISTICS_PASSES, Statistics, measure_statistics, quantile_shares
 from qface_toolkit.quantize.weights import Width
 
 PULL = 1e-6

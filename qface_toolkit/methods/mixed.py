@@ -7,16 +7,16 @@ from collections.abc import Iterator
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from qface_toolkit.analysis.sensitivity import affordable_images, measure_sensitivity
 from qface_toolkit.errors import CalibrationError, RecipeError
 from qface_toolkit.methods._base import Context
 from qface_toolkit.methods._held_out import HeldOut, held_out_count
 from qface_toolkit.methods._ranking import ranked_layers
 from qface_toolkit.quantize.model import QuantizedModel
 from qface_toolkit.quantize.plan import ONNX
-from qface_toolkit.quantize.sensitivity import affordable_images, measure_sensitivity
 
 RANKING_IMAGES, RANKING_BUDGET = 16, 1.2e12
-"""Images at most, and multiply-adds (see quantize.sensitivity), to find out what each quantizer loses."""
+"""Images at most, and multiply-adds (see analysis.sensitivity), to find out what each quantizer loses."""
 FEWEST_IMAGES = 2
 PASSES_TO_RANK = 100
 """Roughly what it takes to measure every quantizer of a network of some fifty layers on one image."""

@@ -18,16 +18,16 @@ import torch.nn.functional as F  # noqa: N812 - the name everybody knows it by
 from pydantic import BaseModel, ConfigDict, Field
 from torch import fx
 
+from qface_toolkit.analysis.blocks import Block, cut_blocks
+from qface_toolkit.analysis.statistics import STATISTICS_PASSES, measure_statistics
 from qface_toolkit.errors import CalibrationError
 from qface_toolkit.methods._base import Context
 from qface_toolkit.methods._learning import Learning, attach
 from qface_toolkit.methods._means import Correcting, FloatMeans
-from qface_toolkit.quantize.blocks import Block, cut_blocks
 from qface_toolkit.quantize.model import QuantizedModel
 from qface_toolkit.quantize.quantizers import ActivationQuantizer
 from qface_toolkit.quantize.scheme import Range
 from qface_toolkit.quantize.simulation import Simulation, prepare, with_weights
-from qface_toolkit.quantize.statistics import STATISTICS_PASSES, measure_statistics
 from qface_toolkit.quantize.sums import settle_sums
 
 FIRST_IMAGES = 64

@@ -4,9 +4,9 @@ import math
 
 from torch import fx
 
+from qface_toolkit.canonical.graph import module, operation
 from qface_toolkit.errors import RecipeError
 from qface_toolkit.methods.allocate import Options
-from qface_toolkit.quantize.graph import module, operation
 from qface_toolkit.quantize.kept import LAYERS
 from qface_toolkit.quantize.scheme import EIGHT_BITS
 from qface_toolkit.recipe import Budget, Recipe, Step

@@ -10,12 +10,12 @@ import numpy.typing as npt
 
 from qface_toolkit.backends import BACKENDS, Backend, Embed, Facts
 from qface_toolkit.backends._onnxruntime import repeat_onnx
+from qface_toolkit.canonical.graph import operation
 from qface_toolkit.errors import RecipeError
 from qface_toolkit.measure.agreement import measure_agreement
 from qface_toolkit.measure.latency import Latency, measure_latency, times_faster
 from qface_toolkit.methods.mixed import Options
 from qface_toolkit.pipeline._allocation import allocated_steps, allocates, check_allocation
-from qface_toolkit.quantize.graph import operation
 from qface_toolkit.quantize.kept import LAYERS
 from qface_toolkit.quantize.model import QuantizedModel
 from qface_toolkit.quantize.plan import ONNX

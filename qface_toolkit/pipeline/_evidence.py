@@ -15,6 +15,7 @@ from qface_toolkit.backends._float_onnx import ARTIFACT as FLOAT_ARTIFACT
 from qface_toolkit.backends._profile import inspect_onnx
 from qface_toolkit.backends.simulation import RUNTIME
 from qface_toolkit.environment import record_environment
+from qface_toolkit.integer.deployed import embed_as_deployed
 from qface_toolkit.measure.agreement import measure_agreement, row_cosines
 from qface_toolkit.measure.fusion import Fusion
 from qface_toolkit.measure.latency import Latency
@@ -32,7 +33,6 @@ from qface_toolkit.pipeline._sensitivity import job_sensitivity
 from qface_toolkit.pipeline._simulate import Model, float_sizes, simulated_sizes
 from qface_toolkit.pipeline._turns import FLOAT_IN, foreign, speeds, take_turns
 from qface_toolkit.pipeline._weigh import loads, nominal, weighed
-from qface_toolkit.quantize.image_input import embed_as_deployed
 from qface_toolkit.quantize.model import QuantizedModel, embed
 from qface_toolkit.quantize.simulated import SimulatedModel
 from qface_toolkit.report import Report

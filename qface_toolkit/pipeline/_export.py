@@ -26,12 +26,12 @@ from qface_toolkit.backends import BACKENDS, Backend, expand_backends
 from qface_toolkit.backends._expressible import check_expressible
 from qface_toolkit.backends._float_fast import ARTIFACT as FAST_ARTIFACT
 from qface_toolkit.backends._float_onnx import ARTIFACT as FLOAT_ARTIFACT
+from qface_toolkit.canonical.graph import operation
 from qface_toolkit.errors import ArtifactError, RecipeError
 from qface_toolkit.pipeline._golden import GOLDEN, with_artifact
 from qface_toolkit.pipeline._job import Tell, silent
 from qface_toolkit.pipeline._simulate import refuse_simulated
 from qface_toolkit.quantize.deployment import Deployment
-from qface_toolkit.quantize.graph import operation
 from qface_toolkit.quantize.model import QuantizedModel, load_quantized
 from qface_toolkit.quantize.sums import settle_sums
 from qface_toolkit.recipe import Export, Target

@@ -14,9 +14,10 @@ import numpy.typing as npt
 from qface_toolkit._reading import read_file
 from qface_toolkit.backends import BACKENDS
 from qface_toolkit.errors import ArtifactError
+from qface_toolkit.integer.deployed import embed_as_deployed
 from qface_toolkit.models import FloatModel
 from qface_toolkit.pipeline._simulate import Model
-from qface_toolkit.quantize.image_input import embed_as_deployed, takes_pixels
+from qface_toolkit.quantize.image_input import takes_pixels
 from qface_toolkit.quantize.model import QuantizedModel, embed
 from qface_toolkit.quantize.plan import Target
 from qface_toolkit.quantize.simulated import SimulatedModel

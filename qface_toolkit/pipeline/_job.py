@@ -9,13 +9,13 @@ from torch import fx
 from qface_toolkit import __version__
 from qface_toolkit.artifacts import fingerprint_of
 from qface_toolkit.backends._pixels import FLOATS, INPUT_KEY
+from qface_toolkit.canonical.graph import to_plain
 from qface_toolkit.methods import Progress
 from qface_toolkit.models import FloatModel
 from qface_toolkit.pipeline._budget import steps_of
 from qface_toolkit.pipeline._simulate import simulating
 from qface_toolkit.quantize.deployment import Deployment
 from qface_toolkit.quantize.forms import FormTimes
-from qface_toolkit.quantize.graph import to_plain
 from qface_toolkit.quantize.scheme import Scheme
 from qface_toolkit.recipe import Recipe, Step
 from qface_toolkit.sources import find_set

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from qface_toolkit.artifacts import OutputFolder
 from qface_toolkit.backends.onnx_qdq.measure_forms import measure_forms
+from qface_toolkit.canonical.edit import ensure_shapes
 from qface_toolkit.methods import Progress
 from qface_toolkit.pipeline._job import Job
-from qface_toolkit.quantize._edit import ensure_shapes
 from qface_toolkit.quantize.forms import FormTimes, choices, read_form_times, shape_before
 from qface_toolkit.quantize.model import new_model
 

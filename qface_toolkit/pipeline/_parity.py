@@ -9,6 +9,9 @@ import numpy.typing as npt
 from qface_toolkit.backends import Backend
 from qface_toolkit.backends.simulation import NO_CODES
 from qface_toolkit.errors import MeasurementError
+from qface_toolkit.integer.deployed import as_deployed
+from qface_toolkit.integer.simulate import embed_as_integers, tensors_as_integers
+from qface_toolkit.integer.tensors import comparable, embedding_name, float_tensors, restored_tensors, tensor_sources
 from qface_toolkit.measure.parity import (
     CodeDifference,
     TensorAgreement,
@@ -16,11 +19,8 @@ from qface_toolkit.measure.parity import (
     compare_members,
     compare_tensors,
 )
-from qface_toolkit.quantize.image_input import as_deployed
-from qface_toolkit.quantize.integer import embed_as_integers, tensors_as_integers
 from qface_toolkit.quantize.model import QuantizedModel
 from qface_toolkit.quantize.plan import ONNX, Target
-from qface_toolkit.quantize.tensors import comparable, embedding_name, float_tensors, restored_tensors, tensor_sources
 from qface_toolkit.report._ledger import (
     CodeFigures,
     LayerFigures,

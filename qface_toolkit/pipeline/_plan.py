@@ -10,6 +10,7 @@ from torch import nn
 
 from qface_toolkit.backends import BACKENDS, backend_names, expand_backends
 from qface_toolkit.backends._expressible import check_expressible
+from qface_toolkit.canonical.canonicalise import canonicalise
 from qface_toolkit.environment import usable_cores
 from qface_toolkit.methods import METHODS
 from qface_toolkit.models import FloatModel, from_module, load_model
@@ -20,7 +21,6 @@ from qface_toolkit.pipeline._job import Job
 from qface_toolkit.pipeline._lowering import find_form_times
 from qface_toolkit.pipeline._scheme import check_scheme
 from qface_toolkit.pipeline._simulate import check_simulation
-from qface_toolkit.quantize.canonical import canonicalise
 from qface_toolkit.quantize.image_input import input_convolution
 from qface_toolkit.quantize.scheme import Scheme
 from qface_toolkit.recipe import Recipe, load_recipe

@@ -5,8 +5,8 @@ from fnmatch import fnmatchcase
 from torch import fx
 
 from qface_toolkit._mistakes import closest
+from qface_toolkit.canonical.graph import operation
 from qface_toolkit.errors import RecipeError
-from qface_toolkit.quantize.graph import operation
 from qface_toolkit.quantize.kept import LAYERS
 from qface_toolkit.quantize.plan import make_plan
 from qface_toolkit.quantize.scheme import Scheme

@@ -6,6 +6,7 @@ from typing import Any
 
 from qface_toolkit._disk import disk_errors
 from qface_toolkit._manifest import Manifest, is_intact, read_manifest
+from qface_toolkit.analysis.sensitivity import affordable_images, measure_sensitivity
 from qface_toolkit.backends import BACKENDS
 from qface_toolkit.errors import ArtifactError
 from qface_toolkit.methods import Progress
@@ -14,7 +15,6 @@ from qface_toolkit.pipeline._golden import held_out
 from qface_toolkit.pipeline._simulate import refuse_simulated
 from qface_toolkit.quantize.model import QuantizedModel, load_quantized
 from qface_toolkit.quantize.plan import ONNX, Target
-from qface_toolkit.quantize.sensitivity import affordable_images, measure_sensitivity
 from qface_toolkit.report import Report
 from qface_toolkit.report._sensitivity import SensitivityBlock, sensitivity_figures
 from qface_toolkit.report.sensitivity import PLOT, sensitivity_plot

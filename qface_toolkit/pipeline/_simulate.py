@@ -9,12 +9,12 @@ from torch import nn
 
 from qface_toolkit.backends import BACKENDS
 from qface_toolkit.backends.simulation import ARTIFACT, RUNTIME
+from qface_toolkit.canonical.graph import module, operation
 from qface_toolkit.errors import ArtifactError, RecipeError
 from qface_toolkit.measure.packing import Coded, packed_size
 from qface_toolkit.measure.size import nominal_bytes
 from qface_toolkit.methods import METHODS, Context
 from qface_toolkit.models import FloatModel
-from qface_toolkit.quantize.graph import module, operation
 from qface_toolkit.quantize.kept import LAYERS
 from qface_toolkit.quantize.model import QuantizedModel
 from qface_toolkit.quantize.plan import Target

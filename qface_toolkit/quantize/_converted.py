@@ -5,7 +5,7 @@ from typing import Any, cast
 import torch
 from torch import fx, nn
 
-from qface_toolkit.quantize._edit import bypass, calls
+from qface_toolkit.canonical.edit import bypass, calls
 from qface_toolkit.quantize.scheme import ACTIVATION_MAX
 
 

@@ -14,9 +14,9 @@ from typing import Any
 
 from torch import fx
 
+from qface_toolkit.canonical.edit import shape_of
+from qface_toolkit.canonical.graph import inputs, module, operation
 from qface_toolkit.errors import ArtifactError
-from qface_toolkit.quantize._edit import shape_of
-from qface_toolkit.quantize.graph import inputs, module, operation
 from qface_toolkit.quantize.model import QuantizedModel
 from qface_toolkit.quantize.plan import Form, has_own_convolution
 from qface_toolkit.quantize.scheme import ACTIVATION_MAX, Range, hull

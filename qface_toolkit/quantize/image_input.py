@@ -14,11 +14,10 @@ import numpy.typing as npt
 import torch
 from torch import fx, nn
 
+from qface_toolkit.canonical.edit import own_module
+from qface_toolkit.canonical.graph import inputs, module, operation
 from qface_toolkit.errors import UnsupportedModel
 from qface_toolkit.models._spec import ModelSpec
-from qface_toolkit.quantize._edit import own_module
-from qface_toolkit.quantize.graph import inputs, module, operation
-from qface_toolkit.quantize.integer import embed_as_integers
 from qface_toolkit.quantize.model import QuantizedModel
 from qface_toolkit.quantize.plan import Target
 from qface_toolkit.quantize.scheme import ACTIVATION_MAX, EIGHT_BITS, WEIGHT_MAX, LayerScheme, Range
@@ -119,23 +118,3 @@ def image_inputs(spec: ModelSpec, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[
     grid = image_grid(spec)
     centred = pixels.transpose(0, 3, 1, 2).astype(np.float32) - grid.zero_point
     return np.pad(centred, ((0, 0), (0, 1), (0, 0), (0, 0)), constant_values=grid.constant)
-
-
-def as_deployed(
-    model: QuantizedModel, target: Target, inputs: npt.NDArray[np.float32]
-) -> tuple[QuantizedModel, npt.NDArray[np.float32]]:
-    """Return the model that a target runs and what it is given of preprocessed images [N, 3, height, width].
-
-    A form that takes pixels is given those that the images were made from.
-    """
-    if not takes_pixels(model, target):
-        return model, inputs
-    return absorb_preprocessing(model), image_inputs(model.spec, model.spec.pixels_of(inputs))
-
-
-def embed_as_deployed(
-    model: QuantizedModel, target: Target, inputs: npt.NDArray[np.float32], batch_size: int = 8
-) -> npt.NDArray[np.float32]:
-    """Return what a target computes, float32 [N, embedding], of preprocessed images [N, 3, height, width]."""
-    run, given = as_deployed(model, target, inputs)
-    return embed_as_integers(run, target, given, batch_size)

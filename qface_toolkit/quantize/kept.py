@@ -10,7 +10,7 @@ from collections.abc import Collection
 
 from torch import fx
 
-from qface_toolkit.quantize.graph import inputs, operation
+from qface_toolkit.canonical.graph import inputs, operation
 
 LAYERS = ("conv", "linear")
 _ENDS = ("output", "normalize")

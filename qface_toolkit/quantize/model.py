@@ -15,11 +15,11 @@ from torch import fx
 from qface_toolkit._disk import read_json
 from qface_toolkit._manifest import LARGEST_JSON_BYTES
 from qface_toolkit._reading import read_file
+from qface_toolkit.canonical.edit import propagate_shapes, shape_of
+from qface_toolkit.canonical.graph import check_operations, from_plain, operation, to_plain
 from qface_toolkit.errors import ArtifactError, CheckpointError, UnsupportedModel
 from qface_toolkit.models._spec import ModelSpec
-from qface_toolkit.quantize._edit import propagate_shapes, shape_of
 from qface_toolkit.quantize.deployment import Deployment
-from qface_toolkit.quantize.graph import check_operations, from_plain, operation, to_plain
 from qface_toolkit.quantize.kept import LAYERS
 from qface_toolkit.quantize.plan import Form, LoweringPlan, Target, make_plan
 from qface_toolkit.quantize.scheme import (

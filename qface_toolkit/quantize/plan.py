@@ -12,7 +12,7 @@ from typing import Literal
 
 from torch import fx, nn
 
-from qface_toolkit.quantize.graph import inputs, operation
+from qface_toolkit.canonical.graph import inputs, operation
 from qface_toolkit.quantize.kept import nodes_in_float, stays_float
 from qface_toolkit.quantize.scheme import ACTIVATION_MAX, SAFE_WEIGHT_MAX, WEIGHT_MAX, WIDE_GROUPS
 
@@ -43,7 +43,7 @@ class Target:
     """What a runtime does to activations, as far as simulation must know.
 
     `family` selects the tensors that are quantized at all; `arithmetic` names the engine's way of rescaling
-    (quantize._arithmetic). `levels` is the number of steps over a range: codes saturate at ACTIVATION_MAX even where
+    (integer._arithmetic). `levels` is the number of steps over a range: codes saturate at ACTIVATION_MAX even where
     the range spans fewer, as fbgemm's kernels do.
     """
 

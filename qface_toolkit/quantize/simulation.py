@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import fx, nn
 
+from qface_toolkit.canonical.graph import operation
 from qface_toolkit.errors import BackendUnavailable
 from qface_toolkit.quantize._converted import settle
 from qface_toolkit.quantize.fx import convert_quantized, insert_quantizers
-from qface_toolkit.quantize.graph import operation
 from qface_toolkit.quantize.kept import LAYERS
 from qface_toolkit.quantize.model import QuantizedModel
 from qface_toolkit.quantize.plan import Target

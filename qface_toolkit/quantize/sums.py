@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from qface_toolkit.quantize.graph import inputs, operation
+from qface_toolkit.canonical.graph import inputs, operation
 from qface_toolkit.quantize.model import QuantizedModel
 from qface_toolkit.quantize.plan import ONNX
 from qface_toolkit.quantize.scheme import Range, activation_qparams

@@ -8,9 +8,9 @@ import numpy.typing as npt
 import torch
 from torch import fx, nn
 
-from qface_toolkit.quantize._edit import depthwise
+from qface_toolkit.canonical.edit import depthwise
+from qface_toolkit.canonical.graph import module
 from qface_toolkit.quantize.deployment import Deployment
-from qface_toolkit.quantize.graph import module
 from qface_toolkit.quantize.plan import Target
 from qface_toolkit.quantize.scales import TABLE, places, table_scales
 from qface_toolkit.quantize.scheme import (

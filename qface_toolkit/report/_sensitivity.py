@@ -8,7 +8,7 @@ from pydantic import Field
 from qface_toolkit.report._values import Block
 
 if TYPE_CHECKING:
-    from qface_toolkit.quantize.sensitivity import Sensitivity
+    from qface_toolkit.analysis.sensitivity import Sensitivity
 
 Loss = Annotated[float, Field(ge=0, le=2)]
 """1 - cosine."""

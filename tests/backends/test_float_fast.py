@@ -14,10 +14,10 @@ from qface_toolkit.backends._float_onnx import export_float
 from qface_toolkit.backends._onnxruntime import open_onnx
 from qface_toolkit.backends._profile import inspect_onnx
 from qface_toolkit.backends.onnx_qdq._floats import OPERATIONS, scaled_sum
+from qface_toolkit.canonical.canonicalise import canonicalise
+from qface_toolkit.canonical.graph import FUNCTIONS, MODULES
 from qface_toolkit.models import ARCHITECTURES, ModelSpec
 from qface_toolkit.models.iresnet import IResNetPlan
-from qface_toolkit.quantize.canonical import canonicalise
-from qface_toolkit.quantize.graph import FUNCTIONS, MODULES
 from qface_toolkit.sources import load_crops
 from qface_toolkit.sources._sets import find_set
 

@@ -10,8 +10,8 @@ from quantized import calibrated, cosines, opened, run, smooth_images, trained
 from torch import nn
 
 from qface_toolkit.backends import BACKENDS
-from qface_toolkit.quantize.graph import operation
-from qface_toolkit.quantize.integer import embed_as_integers
+from qface_toolkit.canonical.graph import operation
+from qface_toolkit.integer.simulate import embed_as_integers
 
 SIZE = (24, 20)
 """Neither side nor channel count fills a vector register: kernels have other code for the rest."""

@@ -10,11 +10,11 @@ from quantized import calibrate, cosines, opened, small_network, smooth_images
 
 from qface_toolkit.backends import BACKENDS
 from qface_toolkit.backends._onnxruntime import open_onnx, repeat_onnx
+from qface_toolkit.canonical.canonicalise import canonicalise
 from qface_toolkit.errors import ArtifactError
+from qface_toolkit.integer.deployed import embed_as_deployed
 from qface_toolkit.models import ModelSpec
-from qface_toolkit.quantize.canonical import canonicalise
 from qface_toolkit.quantize.deployment import Deployment
-from qface_toolkit.quantize.image_input import embed_as_deployed
 from qface_toolkit.quantize.model import new_model
 
 SPECS = {

@@ -8,11 +8,12 @@ import torch
 from quantized import calibrate, cosines, opened, run, small_network, smooth_images
 
 from qface_toolkit.backends import BACKENDS
+from qface_toolkit.canonical.canonicalise import canonicalise
+from qface_toolkit.integer.deployed import embed_as_deployed
+from qface_toolkit.integer.simulate import embed_as_integers
 from qface_toolkit.models import ModelSpec
-from qface_toolkit.quantize.canonical import canonicalise
 from qface_toolkit.quantize.deployment import Deployment
-from qface_toolkit.quantize.image_input import absorb_preprocessing, embed_as_deployed, input_convolution
-from qface_toolkit.quantize.integer import embed_as_integers
+from qface_toolkit.quantize.image_input import absorb_preprocessing, input_convolution
 from qface_toolkit.quantize.model import new_model
 from qface_toolkit.quantize.plan import ONNX
 from qface_toolkit.quantize.scheme import LayerScheme, Scheme, TensorScheme

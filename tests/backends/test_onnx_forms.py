@@ -12,9 +12,9 @@ from torch import nn
 from qface_toolkit.backends import BACKENDS
 from qface_toolkit.backends.onnx_qdq._tensors import SIGNED
 from qface_toolkit.backends.onnx_qdq.writer import write_qdq
+from qface_toolkit.canonical.graph import inputs, module, operation
+from qface_toolkit.integer.simulate import embed_as_integers
 from qface_toolkit.quantize.deployment import Deployment
-from qface_toolkit.quantize.graph import inputs, module, operation
-from qface_toolkit.quantize.integer import embed_as_integers
 from qface_toolkit.quantize.plan import ONNX, ONNX_SIGNED
 from qface_toolkit.quantize.scheme import activation_qparams
 from qface_toolkit.quantize.weights import Width, is_depthwise, largest_codes, layer_grid

@@ -10,7 +10,7 @@ from tiny_model import golden_model
 from torch import nn
 
 from qface_toolkit.backends import BACKENDS
-from qface_toolkit.quantize.graph import operation
+from qface_toolkit.canonical.graph import operation
 
 BACKEND = BACKENDS.get("onnx-x86")
 FLOAT = {

@@ -12,11 +12,11 @@ from torch import nn
 
 from qface_toolkit.backends import BACKENDS, _openvino, _openvino_profile
 from qface_toolkit.backends._float_onnx import export_float
+from qface_toolkit.canonical.canonicalise import canonicalise
 from qface_toolkit.errors import ArtifactError, BackendUnavailable, QFaceError
+from qface_toolkit.integer.simulate import embed_as_integers
 from qface_toolkit.models import ModelSpec
 from qface_toolkit.quantize import weights
-from qface_toolkit.quantize.canonical import canonicalise
-from qface_toolkit.quantize.integer import embed_as_integers
 from qface_toolkit.quantize.model import new_model
 from qface_toolkit.quantize.plan import OPENVINO
 from qface_toolkit.quantize.simulation import prepare

@@ -7,15 +7,15 @@ import pytest
 from pydantic import ValidationError
 from quantized import cosines, small_model, smooth_images
 
+from qface_toolkit.analysis.widths import rounded_layers
+from qface_toolkit.canonical.graph import module
 from qface_toolkit.errors import CalibrationError, RecipeError
 from qface_toolkit.methods import METHODS, Context, allocate
 from qface_toolkit.quantize.deployment import Deployment
-from qface_toolkit.quantize.graph import module
 from qface_toolkit.quantize.model import embed, new_model
 from qface_toolkit.quantize.plan import ONNX
 from qface_toolkit.quantize.scheme import LayerScheme, Scheme, TensorScheme
 from qface_toolkit.quantize.simulation import prepare
-from qface_toolkit.quantize.widths import rounded_layers
 
 ALLOCATE = METHODS.get("allocate")
 FLOAT_BYTES = 100_000

@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 from quantized import calibrate, calibrated, cosines, run, small_network, smooth_images
 from torch import nn
 
+from qface_toolkit.canonical.canonicalise import canonicalise
 from qface_toolkit.errors import CalibrationError
+from qface_toolkit.integer.simulate import embed_as_integers
 from qface_toolkit.methods import METHODS, Context
 from qface_toolkit.models import ModelSpec
-from qface_toolkit.quantize.canonical import canonicalise
 from qface_toolkit.quantize.input_range import input_range
-from qface_toolkit.quantize.integer import embed_as_integers
 from qface_toolkit.quantize.model import new_model
 from qface_toolkit.quantize.plan import ONNX
 

@@ -10,8 +10,8 @@ from quantized import calibrated, cosines, run, small_model, smooth_images, trai
 from torch import nn
 
 from qface_toolkit.errors import CalibrationError
+from qface_toolkit.integer.simulate import embed_as_integers
 from qface_toolkit.methods import METHODS, Context
-from qface_toolkit.quantize.integer import embed_as_integers
 from qface_toolkit.quantize.plan import ONNX, TORCH_X86
 from qface_toolkit.quantize.scheme import Range
 

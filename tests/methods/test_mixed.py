@@ -7,15 +7,15 @@ from pydantic import ValidationError
 from quantized import calibrated, cosines, small_model, smooth_images
 from torch import nn
 
+from qface_toolkit.analysis.sensitivity import measure_sensitivity
+from qface_toolkit.canonical.graph import operation
 from qface_toolkit.errors import CalibrationError, RecipeError
+from qface_toolkit.integer.simulate import embed_as_integers
 from qface_toolkit.methods import METHODS, Context
 from qface_toolkit.methods._ranking import ranked_layers
-from qface_toolkit.quantize.graph import operation
-from qface_toolkit.quantize.integer import embed_as_integers
 from qface_toolkit.quantize.kept import LAYERS
 from qface_toolkit.quantize.model import new_model
 from qface_toolkit.quantize.plan import ONNX, TORCH_X86
-from qface_toolkit.quantize.sensitivity import measure_sensitivity
 
 MIXED = METHODS.get("mixed")
 

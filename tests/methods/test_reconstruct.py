@@ -8,10 +8,10 @@ import torch
 from quantized import SMALL_NETWORKS, calibrated, cosines, opened, run, small_network, smooth_images
 from torch import nn
 
+from qface_toolkit.canonical.graph import inputs, module, operation
 from qface_toolkit.errors import CalibrationError
+from qface_toolkit.integer.simulate import embed_as_integers
 from qface_toolkit.methods import METHODS, Context
-from qface_toolkit.quantize.graph import inputs, module, operation
-from qface_toolkit.quantize.integer import embed_as_integers
 from qface_toolkit.quantize.kept import LAYERS
 from qface_toolkit.quantize.model import description, load_quantized, weights_bytes
 from qface_toolkit.quantize.plan import ONNX, TORCH_FBGEMM

@@ -14,11 +14,11 @@ from state_dicts import random_state
 from torch import nn
 
 from qface_toolkit.backends._float_onnx import export_float
+from qface_toolkit.canonical.canonicalise import canonicalise
 from qface_toolkit.errors import CheckpointError
 from qface_toolkit.models import ARCHITECTURES, ModelSpec, load_model
 from qface_toolkit.models._match import needed_shapes
 from qface_toolkit.models.iresnet import IResNetPlan
-from qface_toolkit.quantize.canonical import canonicalise
 
 SHARED = Path(__file__).parents[3] / "shared"
 FAST = ("mobilefacenet",)

@@ -9,6 +9,7 @@ from quantized import calibrated, small_model, small_network, smooth_images
 from torch import nn
 
 from qface_toolkit.backends.onnx_qdq.measure_forms import measure_forms
+from qface_toolkit.canonical.graph import operation
 from qface_toolkit.errors import ArtifactError
 from qface_toolkit.quantize.forms import (
     TABLE,
@@ -19,7 +20,6 @@ from qface_toolkit.quantize.forms import (
     read_form_times,
     shape_before,
 )
-from qface_toolkit.quantize.graph import operation
 from qface_toolkit.quantize.scheme import Range
 
 POINTWISE = ConvShape(64, 128, 1, 1, 1, 28, 28)

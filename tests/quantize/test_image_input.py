@@ -6,11 +6,12 @@ import torch
 from quantized import calibrate, run
 from torch import nn
 
+from qface_toolkit.canonical.canonicalise import canonicalise
+from qface_toolkit.canonical.graph import inputs, module
 from qface_toolkit.errors import UnsupportedModel
+from qface_toolkit.integer.simulate import embed_as_integers
 from qface_toolkit.models import ModelSpec
-from qface_toolkit.quantize.canonical import canonicalise
 from qface_toolkit.quantize.deployment import Deployment
-from qface_toolkit.quantize.graph import inputs, module
 from qface_toolkit.quantize.image_input import (
     absorb_preprocessing,
     embed_as_deployed,
@@ -18,7 +19,6 @@ from qface_toolkit.quantize.image_input import (
     image_inputs,
     input_convolution,
 )
-from qface_toolkit.quantize.integer import embed_as_integers
 from qface_toolkit.quantize.model import new_model
 from qface_toolkit.quantize.plan import ONNX, TORCH_X86
 from qface_toolkit.quantize.scheme import activation_qparams

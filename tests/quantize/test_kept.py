@@ -9,9 +9,9 @@ from odd_networks import CHANNELS, conv, two_convs
 from quantized import calibrated, small_model, smooth_images
 from torch import nn
 
+from qface_toolkit.canonical.graph import operation
 from qface_toolkit.errors import ArtifactError
-from qface_toolkit.quantize.graph import operation
-from qface_toolkit.quantize.integer import embed_as_integers
+from qface_toolkit.integer.simulate import embed_as_integers
 from qface_toolkit.quantize.kept import LAYERS
 from qface_toolkit.quantize.model import description, load_quantized, weights_bytes
 from qface_toolkit.quantize.plan import ONNX, OPENVINO, TORCH_X86

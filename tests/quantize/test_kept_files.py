@@ -11,11 +11,11 @@ from quantized import calibrated, cosines, opened, small_model, smooth_images
 from torch import nn
 
 from qface_toolkit.backends import BACKENDS
+from qface_toolkit.canonical.graph import operation
+from qface_toolkit.integer.deployed import embed_as_deployed
+from qface_toolkit.integer.simulate import embed_as_integers
 from qface_toolkit.measure.fusion import KEPT
 from qface_toolkit.quantize.deployment import Deployment
-from qface_toolkit.quantize.graph import operation
-from qface_toolkit.quantize.image_input import embed_as_deployed
-from qface_toolkit.quantize.integer import embed_as_integers
 from qface_toolkit.quantize.kept import LAYERS
 from qface_toolkit.quantize.plan import ONNX
 from qface_toolkit.quantize.simulation import prepare

@@ -5,18 +5,18 @@ import pytest
 import torch
 from quantized import calibrated, small_model, small_network, smooth_images
 
-from qface_toolkit.errors import MeasurementError
-from qface_toolkit.quantize import widths
-from qface_toolkit.quantize.plan import ONNX, TORCH_X86
-from qface_toolkit.quantize.quantizers import ActivationQuantizer
-from qface_toolkit.quantize.simulation import prepare
-from qface_toolkit.quantize.widths import (
+from qface_toolkit.analysis import widths
+from qface_toolkit.analysis.widths import (
     measure_widths,
     predict_widths,
     rounded_layers,
     weights_loss,
     widths_effort,
 )
+from qface_toolkit.errors import MeasurementError
+from qface_toolkit.quantize.plan import ONNX, TORCH_X86
+from qface_toolkit.quantize.quantizers import ActivationQuantizer
+from qface_toolkit.quantize.simulation import prepare
 
 
 @pytest.fixture(scope="module", params=["mobilefacenet", "iresnet"])

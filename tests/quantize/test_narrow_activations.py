@@ -7,14 +7,14 @@ import pytest
 import torch
 from quantized import calibrate, cosines, run, small_network, smooth_images
 
+from qface_toolkit.canonical.canonicalise import canonicalise
+from qface_toolkit.integer.simulate import embed_as_integers, tensors_as_integers
+from qface_toolkit.integer.tensors import float_tensors, restored_tensors
 from qface_toolkit.models import ModelSpec
-from qface_toolkit.quantize.canonical import canonicalise
-from qface_toolkit.quantize.integer import embed_as_integers, tensors_as_integers
 from qface_toolkit.quantize.model import new_model
 from qface_toolkit.quantize.plan import ONNX
 from qface_toolkit.quantize.scheme import LayerScheme, Scheme, TensorScheme, activation_qparams
 from qface_toolkit.quantize.simulation import prepare
-from qface_toolkit.quantize.tensors import float_tensors, restored_tensors
 
 NETWORKS = ["mobilefacenet", "mobilefacenet-relu6", "iresnet", pytest.param("pocketnet", marks=pytest.mark.slow)]
 

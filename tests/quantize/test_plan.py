@@ -5,8 +5,8 @@ import torch.nn.functional as F  # noqa: N812 - the name everybody knows it by
 from odd_networks import ODD_NETWORKS, Net, conv, head
 from torch import nn
 
-from qface_toolkit.quantize.canonical import canonicalise
-from qface_toolkit.quantize.graph import operation
+from qface_toolkit.canonical.canonicalise import canonicalise
+from qface_toolkit.canonical.graph import operation
 from qface_toolkit.quantize.plan import ONNX, TARGETS, TORCH_FBGEMM, TORCH_X86, make_plan
 
 

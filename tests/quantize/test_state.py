@@ -10,7 +10,7 @@ from quantized import calibrated, opened, small_model, small_network, smooth_ima
 
 from qface_toolkit.backends import BACKENDS
 from qface_toolkit.errors import ArtifactError
-from qface_toolkit.quantize.integer import embed_as_integers
+from qface_toolkit.integer.simulate import embed_as_integers
 from qface_toolkit.quantize.model import description, load_quantized, weights_bytes
 from qface_toolkit.quantize.plan import ONNX
 

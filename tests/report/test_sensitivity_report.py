@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 from rich.console import Console
 
-from qface_toolkit.quantize.sensitivity import QuantizerEffect, Sensitivity
+from qface_toolkit.analysis.sensitivity import QuantizerEffect, Sensitivity
 from qface_toolkit.report._sensitivity import SensitivityBlock, sensitivity_figures
 from qface_toolkit.report.markdown import to_markdown
 from qface_toolkit.report.sensitivity import render_sensitivity, sensitivity_plot, sensitivity_said, worst_quantizers

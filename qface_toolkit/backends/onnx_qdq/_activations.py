@@ -8,8 +8,8 @@ from torch import fx
 
 from qface_toolkit.backends.onnx_qdq._layer import dequantized, diagonal, layer_constants, scaled_constants
 from qface_toolkit.backends.onnx_qdq._tensors import TensorWriter
-from qface_toolkit.quantize._edit import shape_of
-from qface_toolkit.quantize.graph import inputs, module
+from qface_toolkit.canonical.edit import shape_of
+from qface_toolkit.canonical.graph import inputs, module
 from qface_toolkit.quantize.model import QuantizedModel
 from qface_toolkit.quantize.plan import ONNX
 from qface_toolkit.quantize.scheme import ACTIVATION_MAX, weight_codes, weight_scales

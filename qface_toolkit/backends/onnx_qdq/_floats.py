@@ -15,7 +15,7 @@ from torch import fx
 
 from qface_toolkit.backends.onnx_qdq._builder import INPUT, GraphBuilder
 from qface_toolkit.backends.onnx_qdq._geometry import convolution_attributes, pool_attributes
-from qface_toolkit.quantize.graph import inputs, module, operation
+from qface_toolkit.canonical.graph import inputs, module, operation
 
 Floats = npt.NDArray[np.float64]
 Activation = Callable[["FloatWriter", fx.Node], str]

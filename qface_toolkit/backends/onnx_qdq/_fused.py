@@ -12,8 +12,8 @@ from torch import fx, nn
 
 from qface_toolkit.backends.onnx_qdq._geometry import convolution_attributes, pool_attributes
 from qface_toolkit.backends.onnx_qdq._tensors import TensorWriter
-from qface_toolkit.quantize._edit import shape_of
-from qface_toolkit.quantize.graph import inputs, module
+from qface_toolkit.canonical.edit import shape_of
+from qface_toolkit.canonical.graph import inputs, module
 from qface_toolkit.quantize.weights import WeightGrid, bias_of_codes, is_affine, layer_bias, pads_codes, weight_grid
 
 

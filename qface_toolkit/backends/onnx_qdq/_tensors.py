@@ -8,7 +8,7 @@ from torch import fx
 from qface_toolkit.backends.onnx_qdq._builder import GraphBuilder
 from qface_toolkit.backends.onnx_qdq._geometry import convolution_attributes
 from qface_toolkit.backends.onnx_qdq._layer import LayerConstants, dequantized, layer_constants
-from qface_toolkit.quantize.graph import inputs, module
+from qface_toolkit.canonical.graph import inputs, module
 from qface_toolkit.quantize.model import QuantizedModel
 from qface_toolkit.quantize.plan import ONNX, Target
 from qface_toolkit.quantize.scheme import ACTIVATION_MAX, activation_qparams

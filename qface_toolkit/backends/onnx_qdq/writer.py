@@ -25,8 +25,8 @@ from qface_toolkit.backends.onnx_qdq._image import image_value, write_image
 from qface_toolkit.backends.onnx_qdq._kept import write_in_float
 from qface_toolkit.backends.onnx_qdq._layer import dequantized
 from qface_toolkit.backends.onnx_qdq._tensors import UNSIGNED, CodeType, TensorWriter
-from qface_toolkit.quantize._edit import ensure_shapes
-from qface_toolkit.quantize.graph import inputs, module, operation
+from qface_toolkit.canonical.edit import ensure_shapes
+from qface_toolkit.canonical.graph import inputs, module, operation
 from qface_toolkit.quantize.image_input import absorb_preprocessing, takes_pixels
 from qface_toolkit.quantize.model import QuantizedModel
 from qface_toolkit.quantize.plan import ONNX, Target

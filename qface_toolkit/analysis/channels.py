@@ -1,0 +1,122 @@
+"""Which channels of which tensors can be scaled together without changing what a network computes.
+
+A layer that makes a channel larger and all who read it smaller by the same factor compute what they did (cross-layer
+equalization, arXiv 1906.04721, section 4.1). What lies in between must let a positive factor pass: ReLU does, and so
+does PReLU, whose two slopes meet at zero. A sum ties the channels of its terms to each other, so a whole residual
+stream is scaled at once, and a concatenation strings the channels of its parts together.
+"""
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import fx, nn
+
+from qface_toolkit.canonical.edit import by_input, ensure_shapes, shape_of
+from qface_toolkit.canonical.graph import inputs, module, operation
+
+LAYERS = ("conv", "linear")
+_PASS = ("prelu", "relu", "relu6", "max_pool", "average_pool", "global_average_pool")
+_FIXED = ("input", "sigmoid", "hard_sigmoid", "mul", "normalize", "output")
+"""What reads or makes tensors whose scale means something."""
+
+
+@dataclass(frozen=True)
+class ChannelClasses:
+    """The classes of channels that share a factor: for each tensor the class of each channel, int64 [C].
+
+    `lowest` and `highest` bound the logarithm of each class's factor, float32 [classes].
+    """
+
+    of: Mapping[str, torch.Tensor]
+    lowest: torch.Tensor
+    highest: torch.Tensor
+
+    def bounded(self, log_factors: torch.Tensor) -> torch.Tensor:
+        """Return log factors [classes] within the bounds; gradients pass where they do not bind."""
+        return torch.maximum(torch.minimum(log_factors, self.highest), self.lowest)
+
+
+def channel_classes(network: fx.GraphModule, input_size: tuple[int, int]) -> ChannelClasses:
+    """Return the classes of a canonical network's channels.
+
+    A class behind a ReLU6 may only grow: its clamp stays at 6 for the tensor, and so comes down for the channel. That
+    is the function of the network only while the channel stays below, which whoever chooses the factor must see to.
+    """
+    ensure_shapes(network, input_size)
+    union = _Union()
+    first: dict[str, list[int]] = {}
+    for node in network.graph.nodes:
+        if operation(node) != "output":
+            first[node.name] = _channels(node, first, union)
+    heads = {name: [union.head(channel) for channel in channels] for name, channels in first.items()}
+    numbers = {head: number for number, head in enumerate(dict.fromkeys(sum(heads.values(), [])))}
+    of = {name: torch.tensor([numbers[head] for head in found]) for name, found in heads.items()}
+    lowest, highest = torch.full((len(numbers),), -torch.inf), torch.full((len(numbers),), torch.inf)
+    for node in network.graph.nodes:
+        if operation(node) == "relu6":
+            lowest[of[node.name]] = 0.0
+        for name in _fixed(node):
+            lowest[of[name]] = highest[of[name]] = 0.0
+    return ChannelClasses(of, lowest, highest)
+
+
+def _channels(node: fx.Node, first: Mapping[str, list[int]], union: "_Union") -> list[int]:
+    """Return a number for each channel of a tensor: its source's, where it has the same factor."""
+    sources = [first[source.name] for source in inputs(node)]
+    kind = operation(node)
+    if kind == "add":
+        for one, other in zip(*sources, strict=True):
+            union.join(one, other)
+        return sources[0]
+    if kind == "concat":
+        return [channel for source in sources for channel in source]
+    if kind == "flatten":
+        pixels = shape_of(node)[1] // len(sources[0])
+        return [channel for channel in sources[0] for _ in range(pixels)]
+    return sources[0] if kind in _PASS else union.more(shape_of(node)[1])
+
+
+def _fixed(node: fx.Node) -> list[str]:
+    """Return the tensors around a node whose factors must be one."""
+    if operation(node) not in _FIXED:
+        return []
+    return [source.name for source in inputs(node)] + ([] if operation(node) == "output" else [node.name])
+
+
+class _Union:
+    """Numbers that can be joined into sets."""
+
+    def __init__(self) -> None:
+        self.parents: list[int] = []
+
+    def more(self, count: int) -> list[int]:
+        start = len(self.parents)
+        self.parents.extend(range(start, start + count))
+        return list(range(start, start + count))
+
+    def head(self, number: int) -> int:
+        while self.parents[number] != number:
+            self.parents[number] = self.parents[self.parents[number]]
+            number = self.parents[number]
+        return number
+
+    def join(self, one: int, other: int) -> None:
+        one, other = self.head(one), self.head(other)
+        self.parents[max(one, other)] = min(one, other)
+
+
+def scaled(network: fx.GraphModule, classes: ChannelClasses, log_factors: torch.Tensor) -> fx.GraphModule:
+    """Return a copy of a network whose layers write every channel times its class's factor, and read it back."""
+    network, factors = copy.deepcopy(network), log_factors.exp()
+    with torch.no_grad():
+        for node in network.graph.nodes:
+            if operation(node) in LAYERS:
+                layer = cast(nn.Conv2d | nn.Linear, module(node))
+                written, read = factors[classes.of[node.name]], factors[classes.of[inputs(node)[0].name]]
+                layer.weight *= by_input(layer, 1 / read) * written.reshape((-1,) + (1,) * (layer.weight.dim() - 1))
+                assert layer.bias is not None, "canonical layers have a bias"
+                layer.bias *= written
+    return network
