@@ -28,8 +28,8 @@ from timing import time_files
 import qface_toolkit as qf
 from qface_toolkit.backends import BACKENDS
 from qface_toolkit.environment import record_environment, usable_cores
+from qface_toolkit.evidence import collect
 from qface_toolkit.models import FloatModel, load_model
-from qface_toolkit.pipeline import _evidence
 from qface_toolkit.report import Report
 from qface_toolkit.report.schema import ArtifactFigures
 from qface_toolkit.sources import find_set, load_crops
@@ -57,7 +57,7 @@ class Field:
         if folder.exists():
             return qf.read_report(folder / "report.json")
         if self.random:
-            _evidence.AGREEMENT_IMAGES = _evidence.SIMULATION_IMAGES = FEW
+            collect.AGREEMENT_IMAGES = collect.SIMULATION_IMAGES = FEW
         return qf.compress(self.model, out=folder, recipe=recipe, sets=self.wanted.set, force=True)
 
     def rows(self, scored: ScoredSet | None) -> list[dict[str, Any]]:

@@ -21,7 +21,6 @@ import numpy as np
 import onnxruntime
 from scored_set import ScoredSet, embed, open_faces
 
-from qface_toolkit.artifacts import read_manifest
 from qface_toolkit.backends import BACKENDS
 from qface_toolkit.backends._float_onnx import ARTIFACT as FLOAT_ARTIFACT
 from qface_toolkit.backends._onnxruntime import open_onnx
@@ -33,6 +32,7 @@ from qface_toolkit.measure.accuracy import FARS, Figures, measure_accuracy
 from qface_toolkit.measure.resampling import draw_people
 from qface_toolkit.models import ModelSpec
 from qface_toolkit.quantize.model import load_quantized
+from qface_toolkit.result.manifest import read_manifest
 
 DEPLOYED = "int8.x86.onnx"
 

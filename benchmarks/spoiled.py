@@ -9,11 +9,11 @@ import onnx
 from onnx import numpy_helper
 
 from qface_toolkit._disk import file_sha256, json_bytes
-from qface_toolkit._manifest import add_files
 from qface_toolkit.backends import BACKENDS
 from qface_toolkit.report import Report, read_report
 from qface_toolkit.report.inspection import fusion_figures
 from qface_toolkit.report.schema import ArtifactFigures
+from qface_toolkit.result.manifest import add_files
 
 ARTIFACT = "int8.x86.onnx"
 BACKEND = "onnx-x86"

@@ -13,8 +13,9 @@ import pytest
 import torch
 
 from qface_toolkit import _disk, cli, pipeline
+from qface_toolkit.evidence import collect, sensitivity, sizes, speed
 from qface_toolkit.models.mobilefacenet import Bottleneck, MobileFaceNetPlan, PReLUMobileFaceNet
-from qface_toolkit.pipeline import _evidence, _plan, _sensitivity, _turns, _weigh
+from qface_toolkit.pipeline import _planning
 from qface_toolkit.sources._sets import find_set
 
 SMALL = ("--recipe", "int8-fast", "--set", "calibration.count=16")
@@ -54,11 +55,11 @@ def write_tiny(path, change=lambda state: state):
 def measure_quickly(monkeypatch):
     """Measure on few images and in few rounds, on one thread: the files do not depend on it."""
     for name, value in (("AGREEMENT_IMAGES", 32), ("SIMULATION_IMAGES", 16)):
-        monkeypatch.setattr(_evidence, name, value)
-    monkeypatch.setattr(_turns, "LATENCY_ROUNDS", 10)
-    monkeypatch.setattr(_sensitivity, "JOB_IMAGES", 4)
-    monkeypatch.setattr(_weigh, "LOADS", 1)
-    monkeypatch.setattr(_plan, "usable_cores", lambda: 1)
+        monkeypatch.setattr(collect, name, value)
+    monkeypatch.setattr(speed, "LATENCY_ROUNDS", 10)
+    monkeypatch.setattr(sensitivity, "JOB_IMAGES", 4)
+    monkeypatch.setattr(sizes, "LOADS", 1)
+    monkeypatch.setattr(_planning, "usable_cores", lambda: 1)
 
 
 def compress_tiny(folder, *backends):

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from qface_toolkit import _disk
-from qface_toolkit.artifacts import OutputFolder, fingerprint_of, read_manifest, verify_files
 from qface_toolkit.errors import ArtifactError
+from qface_toolkit.result.folder import OutputFolder, fingerprint_of
+from qface_toolkit.result.manifest import read_manifest, verify_files
 
 JOB = "a" * 64
 SHA256_OF_ABC = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
@@ -289,7 +290,7 @@ def test_a_kill_between_the_two_renames_loses_nothing(out, tmp_path):
 EVERY_KILL = """
 import os, signal, sys
 from pathlib import Path
-from qface_toolkit.artifacts import OutputFolder, verify_files
+from qface_toolkit.result.folder import OutputFolder, verify_files
 
 os.fsync = lambda descriptor: None  # a kill, not a power cut
 

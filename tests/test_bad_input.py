@@ -14,7 +14,7 @@ import pytest
 import torch
 from helpers import SMALL, contents, fill_disk, measure_quickly, run_apart, run_here, start, wait_for, write_tiny
 
-from qface_toolkit.artifacts import verify_files
+from qface_toolkit.result.manifest import verify_files
 
 MESSAGE = re.compile(r"error: \S.*\n(.*\n)*  where: \S.*\n  to do: \S.*\n", re.MULTILINE)
 STEPS = (

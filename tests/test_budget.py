@@ -10,9 +10,9 @@ from helpers import measure_quickly, run_here
 
 from qface_toolkit import pipeline
 from qface_toolkit.errors import RecipeError
+from qface_toolkit.evidence import kept
+from qface_toolkit.evidence.kept import pareto_counts
 from qface_toolkit.methods import allocate
-from qface_toolkit.pipeline import _budget
-from qface_toolkit.pipeline._budget import pareto_counts
 from qface_toolkit.quantize.model import load_quantized
 from qface_toolkit.report import to_markdown
 
@@ -33,7 +33,7 @@ def compressed(checkpoint, folder, *sets):
     (folder / "mine.yaml").write_text(RECIPE)
     with pytest.MonkeyPatch.context() as patch:
         measure_quickly(patch)
-        patch.setattr(_budget, "ROUNDS", 5)
+        patch.setattr(kept, "ROUNDS", 5)
         job = pipeline.plan_job(checkpoint, recipe=str(folder / "mine.yaml"), sets=sets)
         return SimpleNamespace(out=folder / "out", report=pipeline.run_job(job, folder / "out"), job=job)
 

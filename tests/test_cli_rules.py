@@ -206,7 +206,7 @@ def test_the_command_in_the_report_tells_the_threads(place, monkeypatch, capsys)
     monkeypatch.chdir(place)
     jobs = []
     monkeypatch.setattr(pipeline, "run_job", lambda job, *_, **__: jobs.append(job) or read_report("out/report.json"))
-    monkeypatch.setattr(pipeline._plan, "usable_cores", lambda: 3)
+    monkeypatch.setattr(pipeline._planning, "usable_cores", lambda: 3)
     run_here(monkeypatch, capsys, "compress", "tiny.pth", "-o", "new", "-q")
     run_here(monkeypatch, capsys, "compress", "tiny.pth", "-o", "new", "--threads", "2")
     default, two = jobs

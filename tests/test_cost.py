@@ -12,7 +12,7 @@ import torch
 from qface_toolkit.methods import METHODS
 from qface_toolkit.models import ARCHITECTURES
 from qface_toolkit.pipeline import plan_job
-from qface_toolkit.pipeline._cost import estimate_cost
+from qface_toolkit.pipeline._estimate import estimate_cost
 
 RESULT = Path(__file__).resolve().parents[1] / "benchmarks/results/job_seconds.json"
 MODELS = ("prelu", "relu6", "demo", "iresnet50")

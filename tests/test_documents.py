@@ -23,11 +23,12 @@ from torch import nn
 from qface_toolkit.backends import BACKENDS
 from qface_toolkit.cli import qface as root
 from qface_toolkit.evaluation import synthetic
+from qface_toolkit.evidence import collect
 from qface_toolkit.gate import open_report, update_baseline
 from qface_toolkit.measure.verification import verify_identities
 from qface_toolkit.methods import METHODS
 from qface_toolkit.models import ARCHITECTURES
-from qface_toolkit.pipeline import _check, _evaluate, _evidence, read_full_recipe
+from qface_toolkit.pipeline import _check, _evaluate, read_full_recipe
 from qface_toolkit.sources import SOURCES, find_set
 
 QUICK = {
@@ -127,8 +128,8 @@ def at_desk(desk, tmp_path, monkeypatch):
     monkeypatch.chdir(copy)
     measure_quickly(monkeypatch)
     monkeypatch.setattr(_check, "LONGEST_S", MEASURING_S)
-    monkeypatch.setattr(_evidence, "find_set", lambda name: find_set(name).model_copy(update={"count": 160}))
-    monkeypatch.setattr(_evidence, "verify_identities", partial(verify_identities, per_fold=20))
+    monkeypatch.setattr(collect, "find_set", lambda name: find_set(name).model_copy(update={"count": 160}))
+    monkeypatch.setattr(collect, "verify_identities", partial(verify_identities, per_fold=20))
     monkeypatch.setattr(_evaluate, "synthetic_people", lambda: synthetic.synthetic_people(12, 3))
     engine = torch.backends.quantized.engine
     yield copy

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from qface_toolkit.backends import BACKENDS
+from qface_toolkit.evidence import collect
+from qface_toolkit.evidence.embedding import BATCH_SIZE, embed_crops
 from qface_toolkit.models import ModelSpec
-from qface_toolkit.pipeline import _evidence
-from qface_toolkit.pipeline._embedding import BATCH_SIZE, embed_crops
 
 SPEC = ModelSpec("some", (112, 112), 4)
 CROPS = np.random.default_rng(0).integers(0, 256, (3 * BATCH_SIZE + 1, 112, 112, 3), np.uint8)
@@ -32,15 +32,15 @@ def test_rows_stand_in_the_order_of_the_crops(workers):
 @pytest.mark.parametrize(
     ("backend", "verify", "expected"),
     [
-        (None, False, _evidence.FEWER_IMAGES),
-        (None, True, _evidence.FEWER_IMAGES),
-        ("onnx-x86", False, _evidence.AGREEMENT_IMAGES),
-        ("onnx-arm", False, _evidence.FEWER_IMAGES),
-        ("onnx-arm", True, _evidence.AGREEMENT_IMAGES),
-        ("simulation", False, _evidence.AGREEMENT_IMAGES),
+        (None, False, collect.FEWER_IMAGES),
+        (None, True, collect.FEWER_IMAGES),
+        ("onnx-x86", False, collect.AGREEMENT_IMAGES),
+        ("onnx-arm", False, collect.FEWER_IMAGES),
+        ("onnx-arm", True, collect.AGREEMENT_IMAGES),
+        ("simulation", False, collect.AGREEMENT_IMAGES),
     ],
 )
 def test_what_estimates_gets_more_images_than_what_proves(backend, verify, expected, monkeypatch):
     monkeypatch.setattr("platform.machine", lambda: "x86_64")
-    bench = SimpleNamespace(job=SimpleNamespace(verify=verify), crops=range(_evidence.AGREEMENT_IMAGES))
-    assert _evidence._Bench._count(bench, BACKENDS.get(backend) if backend else None) == expected
+    bench = SimpleNamespace(job=SimpleNamespace(verify=verify), crops=range(collect.AGREEMENT_IMAGES))
+    assert collect._Bench._count(bench, BACKENDS.get(backend) if backend else None) == expected

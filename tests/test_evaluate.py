@@ -10,12 +10,12 @@ import pytest
 from helpers import contents, run_here
 from PIL import Image
 
-from qface_toolkit.artifacts import read_manifest, verify_files
 from qface_toolkit.errors import MeasurementError
 from qface_toolkit.evaluation.synthetic import synthetic_people
 from qface_toolkit.pipeline import Protocol, _evaluate, evaluate
 from qface_toolkit.report import read_evaluation
 from qface_toolkit.report._evaluation_verdict import evaluation_verdict
+from qface_toolkit.result.manifest import read_manifest, verify_files
 
 PEOPLE, EACH = 12, 3
 QUICK = ("--draws", "20", "--quiet")

@@ -15,11 +15,11 @@ from torch import nn
 
 import qface_toolkit as qf
 from qface_toolkit import pipeline
-from qface_toolkit._manifest import read_manifest, verify_files
 from qface_toolkit.backends import BACKENDS
 from qface_toolkit.backends._profile import inspect_onnx
 from qface_toolkit.errors import ArtifactError, RecipeError, UnsupportedModel
 from qface_toolkit.quantize.model import load_quantized
+from qface_toolkit.result.manifest import read_manifest, verify_files
 
 COUNT = "calibration.count=16"
 ELSEWHERE = ("target.onnxruntime=1.18", "target.vnni=false", "export.input=uint8")

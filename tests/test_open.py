@@ -10,10 +10,11 @@ from helpers import EMBEDDING, tiny_network
 from onnx import TensorProto, helper
 
 from qface_toolkit import load_model, pipeline
+from qface_toolkit.backends import BACKENDS
 from qface_toolkit.errors import ArtifactError, QFaceError, RecipeError
 from qface_toolkit.evaluation import embed_images
 from qface_toolkit.evaluation.synthetic import synthetic_people
-from qface_toolkit.pipeline._open import Wanted, open_embedder, read_facts, result_files
+from qface_toolkit.result.opening import Wanted, open_embedder, read_facts, result_files
 
 PLAIN = Wanted({})
 FACTS = {"mean": 127.5, "std": 128, "color": "rgb"}
@@ -47,7 +48,7 @@ def test_checkpoint_and_float_onnx_say_the_same(result, people):
 @pytest.mark.parametrize("name", ["int8.x86.onnx", "int8.arm.onnx", "int8.x86.ts"])
 def test_artifacts_say_what_their_backend_says(result, people, name):
     opened = open_embedder(result / "out" / name, PLAIN)
-    backend = next(entry for entry in pipeline._open.BACKENDS.entries().values() if entry.artifact == name)
+    backend = next(entry for entry in BACKENDS.entries().values() if entry.artifact == name)
     crops = np.stack([people.images.crop(index) for index in range(8)])
     expected = backend.open(result / "out" / name, 1)(opened.spec.preprocess(crops))
     assert np.array_equal(rows_of(result / "out" / name, people), expected)

@@ -9,14 +9,14 @@ from helpers import run_here, tiny_network
 
 import qface_toolkit as qf
 from qface_toolkit import pipeline
-from qface_toolkit.artifacts import verify_files
 from qface_toolkit.errors import ArtifactError, RecipeError
 from qface_toolkit.evaluation.synthetic import synthetic_people
 from qface_toolkit.models import ModelSpec
 from qface_toolkit.pipeline import _evaluate
-from qface_toolkit.pipeline._open import Wanted, open_embedder
 from qface_toolkit.quantize.simulated import load_simulation
 from qface_toolkit.recipe import list_recipes
+from qface_toolkit.result.manifest import verify_files
+from qface_toolkit.result.opening import Wanted, open_embedder
 
 SETS = [
     "calibration.count=24",

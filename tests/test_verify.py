@@ -20,7 +20,7 @@ from qface_toolkit import pipeline
 from qface_toolkit.backends import BACKENDS
 from qface_toolkit.backends.torch_int8 import _saved
 from qface_toolkit.errors import ArtifactError
-from qface_toolkit.pipeline._golden import LARGEST_GOLDEN_BYTES, read_golden
+from qface_toolkit.result.golden import LARGEST_GOLDEN_BYTES, read_golden
 
 FILES = ("float.onnx", "float.fast.onnx", "int8.x86.onnx", "int8.arm.onnx", "int8.x86.ts", "int8.qnnpack.ts")
 

@@ -11,12 +11,13 @@ from safetensors.torch import save_file
 from qface_toolkit.backends import _onnxruntime
 from qface_toolkit.errors import ArtifactError, CheckpointError
 from qface_toolkit.models import ModelSpec, _checkpoint
-from qface_toolkit.pipeline import _benchmark, _open
+from qface_toolkit.pipeline import _benchmark
+from qface_toolkit.result import opening
 
 MOMENTS = {
-    "float.onnx": (_open, "_input_of"),
-    "int8.x86.onnx": (_open, "_input_of"),
-    "int8.x86.ts": (_open, "_whole_numbers"),
+    "float.onnx": (opening, "_input_of"),
+    "int8.x86.onnx": (opening, "_input_of"),
+    "int8.x86.ts": (opening, "_whole_numbers"),
     "tiny.pth": (_checkpoint, "flatten_state"),
     "weights.safetensors": (_checkpoint, "flatten_state"),
 }
@@ -45,10 +46,10 @@ def test_a_file_that_is_exchanged_while_it_is_opened(name, finished, tmp_path, m
         source = tmp_path / "source.safetensors"
         save_file(torch.load(finished / "tiny.pth", weights_only=True)["net_state_dict"], source)
     inputs = np.ones((1, 3, 112, 96), np.float32)
-    expected = _open.open_embedder(source, _open.Wanted({}))
+    expected = opening.open_embedder(source, opening.Wanted({}))
     file = shutil.copy(source, tmp_path / name)
     exchange_at(MOMENTS[name], file, monkeypatch)
-    opened = _open.open_embedder(file, _open.Wanted({}))
+    opened = opening.open_embedder(file, opening.Wanted({}))
     assert file.read_bytes() == b"not a network"
     assert np.array_equal(opened.run(inputs), expected.run(inputs))
     assert opened.sha256 == expected.sha256 == hashlib.sha256(source.read_bytes()).hexdigest()
@@ -64,7 +65,7 @@ def test_a_file_that_is_exchanged_before_it_is_timed(finished, tmp_path, monkeyp
 @pytest.mark.parametrize("text", [f"[{DIGITS}, 112]", "[²²², 112]", "[112]", "[0, 112]", "[113, 112]", "[-1, 5]"])
 def test_an_input_size_that_is_none(text, tmp_path):
     with pytest.raises(ArtifactError, match="how large its input is"):
-        _open._whole_numbers(text, tmp_path)
+        opening._whole_numbers(text, tmp_path)
 
 
 @pytest.mark.parametrize("text", [DIGITS, f"1.{DIGITS}", "²"])

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from qface_toolkit import _disk
-from qface_toolkit._manifest import add_files, finish_adding, read_manifest, verify_files
-from qface_toolkit.artifacts import OutputFolder
 from qface_toolkit.errors import ArtifactError
 from qface_toolkit.gate import write_page
-from qface_toolkit.pipeline._writing import write_together
+from qface_toolkit.result.folder import OutputFolder
+from qface_toolkit.result.manifest import add_files, finish_adding, read_manifest, verify_files
+from qface_toolkit.result.writing import write_together
 from qface_toolkit.sources import write_set
 from qface_toolkit.sources._sets import NamedSet
 
@@ -157,7 +157,7 @@ def test_two_writers_of_one_file_never_mix(folder):
 EVERY_KILL = """
 import os, shutil, signal, sys
 from pathlib import Path
-from qface_toolkit._manifest import add_files, finish_adding, verify_files
+from qface_toolkit.result.manifest import add_files, finish_adding, verify_files
 
 os.fsync = lambda descriptor: None  # a kill, not a power cut
 

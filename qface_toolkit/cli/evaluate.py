@@ -111,8 +111,8 @@ def evaluate(
     """
     _check_sets(suite, options)
     from qface_toolkit.pipeline import Protocol, evaluate, evaluate_suite, write_evaluation, write_suite
-    from qface_toolkit.pipeline._writing import check_free
     from qface_toolkit.report import alarms, render_evaluation, render_suite
+    from qface_toolkit.result.writing import check_free
 
     options["command"] = shlex.join(["qface", *sys.argv[1:]])
     habits = {key: options.pop(key) for key in _HABITS}

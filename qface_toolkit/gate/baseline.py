@@ -6,10 +6,10 @@ An evaluation lies beside a report as evaluation.json, and beside a baseline cal
 from dataclasses import dataclass
 from pathlib import Path
 
-from qface_toolkit._manifest import MANIFEST
 from qface_toolkit.errors import ArtifactError
 from qface_toolkit.report import Evaluation, Report, read_evaluation, read_report
 from qface_toolkit.report._evaluation import EvaluatedModel
+from qface_toolkit.result.manifest import MANIFEST
 
 REPORT = "report.json"
 EVALUATION = "evaluation.json"

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from qface_toolkit._disk import disk_errors
-from qface_toolkit._manifest import MANIFEST, FileRecord, is_intact, read_manifest
 from qface_toolkit.errors import ArtifactError
 from qface_toolkit.gate.baseline import Judged
 from qface_toolkit.gate.verdict import Finding
+from qface_toolkit.result.manifest import MANIFEST, FileRecord, is_intact, read_manifest
 
 FIGURE = "sha256"
 EVERY_FILE = "all files"

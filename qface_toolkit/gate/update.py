@@ -3,13 +3,13 @@
 from pathlib import Path
 
 from qface_toolkit._disk import disk_errors, write_json
-from qface_toolkit._manifest import MANIFEST
 from qface_toolkit.errors import ArtifactError
 from qface_toolkit.gate._accuracy import how_to_evaluate
 from qface_toolkit.gate.baseline import REPORT, Judged, check_same_model, evaluation_beside, open_report
 from qface_toolkit.gate.files import file_findings
 from qface_toolkit.gate.timing import Timing
 from qface_toolkit.report import read_evaluation, write_report
+from qface_toolkit.result.manifest import MANIFEST
 
 _UNREAD = ("parity", "sensitivity", "budget")
 _UNREAD_OF_EVALUATION = {"reference_figures", "paired", "groups"}

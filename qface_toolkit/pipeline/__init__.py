@@ -3,15 +3,15 @@
 from qface_toolkit.pipeline._benchmark import Benchmark, Timed, benchmark
 from qface_toolkit.pipeline._check import check, measure_beside
 from qface_toolkit.pipeline._compress import compress, run_job
-from qface_toolkit.pipeline._cost import estimate_cost
+from qface_toolkit.pipeline._estimate import estimate_cost
 from qface_toolkit.pipeline._evaluate import Protocol, evaluate, write_evaluation
 from qface_toolkit.pipeline._export import export, export_all, exported_values
 from qface_toolkit.pipeline._inspect import inspect
-from qface_toolkit.pipeline._job import Job, Tell, silent
-from qface_toolkit.pipeline._plan import plan_job, read_full_recipe
+from qface_toolkit.pipeline._planning import plan_job, read_full_recipe
 from qface_toolkit.pipeline._sensitivity import sensitivity
 from qface_toolkit.pipeline._suite import evaluate_suite, write_suite
 from qface_toolkit.pipeline._verify import verify
+from qface_toolkit.result.job import Job, Tell, silent
 
 __all__ = [
     "Benchmark",

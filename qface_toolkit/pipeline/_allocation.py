@@ -6,12 +6,13 @@ from torch import fx
 
 from qface_toolkit.canonical.graph import module, operation
 from qface_toolkit.errors import RecipeError
+from qface_toolkit.evidence.allocation import PACKED, packed_backends
 from qface_toolkit.methods.allocate import Options
 from qface_toolkit.quantize.kept import LAYERS
 from qface_toolkit.quantize.scheme import EIGHT_BITS
 from qface_toolkit.recipe import Budget, Recipe, Step
 
-ALLOCATE, CALIBRATE, PACKED = "allocate", "calibrate", "onnx-packed"
+ALLOCATE, CALIBRATE = "allocate", "calibrate"
 CHANNEL_BYTES = 2
 """What an output channel takes beside its codes at least: a byte for its scale, and one for its bias."""
 FLOAT_GRAPH_BYTES, FLOAT_GRAPH_SHARE = 200_000, 1.05
@@ -39,11 +40,6 @@ def _steered(step: Step, budget: Budget) -> Step:
     if step.method != ALLOCATE or set(wanted.values()) == {None}:
         return step
     return Step(method=ALLOCATE, options=step.options.model_copy(update=wanted))
-
-
-def packed_backends(recipe: Recipe) -> list[str]:
-    """Return the backends whose files have a budget of bytes."""
-    return [name for name in recipe.backends if name.startswith(PACKED)]
 
 
 def check_allocation(recipe: Recipe) -> None:

@@ -20,9 +20,9 @@ from qface_toolkit.gate.timing import FAST_ARTIFACT, FLOAT_ARTIFACT
 from qface_toolkit.measure.latency import Latency
 from qface_toolkit.models import ModelSpec
 from qface_toolkit.pipeline._benchmark import measure_enough, repeat_file, vetted
-from qface_toolkit.pipeline._golden import held_out
-from qface_toolkit.pipeline._job import Tell, silent
 from qface_toolkit.report.schema import ArtifactFigures, LatencyFigures, SpecFacts
+from qface_toolkit.result.golden import held_out
+from qface_toolkit.result.job import Tell, silent
 
 LONGEST_S = 40.0
 IN_OPENVINO = "float.onnx in OpenVINO"

@@ -12,30 +12,31 @@ import numpy as np
 from PIL import Image
 from torch import nn
 
-from qface_toolkit.artifacts import OutputFolder
 from qface_toolkit.backends import BACKENDS
 from qface_toolkit.backends._float_fast import ARTIFACT as FAST_ARTIFACT
 from qface_toolkit.backends._float_fast import export_float_fast
 from qface_toolkit.backends._float_onnx import ARTIFACT as FLOAT_ARTIFACT
 from qface_toolkit.backends._float_onnx import export_float
 from qface_toolkit.environment import set_determinism
+from qface_toolkit.evidence.allocation import allocation_file
+from qface_toolkit.evidence.collect import collect_evidence, images_of
 from qface_toolkit.methods import METHODS, Context, Progress
 from qface_toolkit.models import FloatModel
 from qface_toolkit.pipeline._allocation import ALLOCATE
-from qface_toolkit.pipeline._evidence import collect_evidence, images_of
-from qface_toolkit.pipeline._export import DESCRIPTION, WEIGHTS
-from qface_toolkit.pipeline._golden import GOLDEN, HELD_OUT, golden_vectors
-from qface_toolkit.pipeline._job import Job, Tell, silent
-from qface_toolkit.pipeline._lowering import form_times
-from qface_toolkit.pipeline._packed_size import allocation_file, check_sizes, sizes
-from qface_toolkit.pipeline._pages import REPORT, SHEET, report_pages
-from qface_toolkit.pipeline._plan import plan_job
-from qface_toolkit.pipeline._simulate import Model, Simulates
+from qface_toolkit.pipeline._form_times import form_times
+from qface_toolkit.pipeline._packed_size import check_sizes, sizes
+from qface_toolkit.pipeline._planning import plan_job
+from qface_toolkit.pipeline._simulate import Simulates
 from qface_toolkit.quantize.model import QuantizedModel, description, load_quantized, new_model, weights_bytes
 from qface_toolkit.quantize.plan import ONNX
 from qface_toolkit.quantize.simulated import SimulatedModel, load_simulation, simulation_bytes
 from qface_toolkit.report import Report, report_bytes
 from qface_toolkit.report.schema import StepTime
+from qface_toolkit.result.folder import OutputFolder
+from qface_toolkit.result.golden import HELD_OUT, golden_vectors
+from qface_toolkit.result.job import Job, Model, Tell, silent
+from qface_toolkit.result.names import DESCRIPTION, GOLDEN, REPORT, SHEET, WEIGHTS
+from qface_toolkit.result.pages import report_pages
 from qface_toolkit.sources import Crop, Manifest, pixel_sha256
 from qface_toolkit.sources._ahead import DrawnAhead
 from qface_toolkit.sources._contact_sheet import contact_sheet

@@ -23,15 +23,15 @@ from qface_toolkit.evaluation import (
 )
 from qface_toolkit.methods import Progress
 from qface_toolkit.models import FloatModel
-from qface_toolkit.pipeline._job import Tell, silent
-from qface_toolkit.pipeline._open import Wanted, open_embedder, read_facts, result_files
-from qface_toolkit.pipeline._pages import add_evaluation, is_result
 from qface_toolkit.pipeline._protocols import Judged, judge_pairs, judge_people
 from qface_toolkit.pipeline._templates import judge_templates
-from qface_toolkit.pipeline._writing import check_free, write_together
 from qface_toolkit.report._evaluation import EvaluatedData, EvaluatedModel, Evaluation
 from qface_toolkit.report.evaluation import PLOT, evaluation_markdown
 from qface_toolkit.report.evaluation_plot import evaluation_plot
+from qface_toolkit.result.job import Tell, silent
+from qface_toolkit.result.opening import Wanted, open_embedder, read_facts, result_files
+from qface_toolkit.result.pages import add_evaluation, is_result
+from qface_toolkit.result.writing import check_free, write_together
 
 JSON, MARKDOWN = "evaluation.json", "evaluation.md"
 _FACTS = ("kind", "name", "images", "people", "pairs", "sha256")

@@ -1,25 +1,13 @@
 """Lower a finished result again, for another runtime, machine or input, and let the folder know the new file."""
 
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from qface_toolkit._disk import disk_errors, lock_folder, read_json
-from qface_toolkit._manifest import (
-    LARGEST_JSON_BYTES,
-    NAME,
-    WORK,
-    Manifest,
-    add_files,
-    finish_adding,
-    is_intact,
-    read_manifest,
-)
+from qface_toolkit._disk import LARGEST_JSON_BYTES, read_json
 from qface_toolkit._mistakes import worded
 from qface_toolkit._settings import apply_setting
 from qface_toolkit.backends import BACKENDS, Backend, expand_backends
@@ -28,17 +16,26 @@ from qface_toolkit.backends._float_fast import ARTIFACT as FAST_ARTIFACT
 from qface_toolkit.backends._float_onnx import ARTIFACT as FLOAT_ARTIFACT
 from qface_toolkit.canonical.graph import operation
 from qface_toolkit.errors import ArtifactError, RecipeError
-from qface_toolkit.pipeline._golden import GOLDEN, with_artifact
-from qface_toolkit.pipeline._job import Tell, silent
-from qface_toolkit.pipeline._simulate import refuse_simulated
 from qface_toolkit.quantize.deployment import Deployment
 from qface_toolkit.quantize.model import QuantizedModel, load_quantized
 from qface_toolkit.quantize.sums import settle_sums
 from qface_toolkit.recipe import Export, Target
+from qface_toolkit.result.golden import with_artifact
+from qface_toolkit.result.job import Tell, silent
+from qface_toolkit.result.manifest import (
+    EXPORTED,
+    NAME,
+    WORK,
+    Manifest,
+    add_files,
+    alone_in,
+    finish_adding,
+    is_intact,
+    read_manifest,
+)
+from qface_toolkit.result.names import DESCRIPTION, GOLDEN, WEIGHTS
+from qface_toolkit.result.saved import refuse_simulated
 
-WEIGHTS, DESCRIPTION = "model.safetensors", "quantization.json"
-EXPORTED = "exported"
-"""Key of the manifest: for each file that was lowered again, the backend and the settings it was lowered with."""
 SETTABLE = ("target.onnxruntime", "target.vnni", "target.prelu", "export.input")
 
 
@@ -163,18 +160,6 @@ def exported_values(artifact: Path) -> dict[str, Any]:
     manifest = read_manifest(artifact.parent)
     told = (manifest.model_extra or {})[EXPORTED][artifact.name]
     return {"file": str(artifact), **told, **manifest.files[artifact.name].model_dump()}
-
-
-@contextmanager
-def alone_in(root: Path) -> Iterator[None]:
-    """Keep other processes out of a folder that is there; a missing one is told by whoever reads it."""
-    with disk_errors(root):
-        lock = lock_folder(root) if root.is_dir() else None
-    try:
-        yield
-    finally:
-        if lock is not None:
-            os.close(lock)
 
 
 def _file_name(chosen: Backend, wanted: str | None) -> str:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from qface_toolkit.backends._inspect import inspect_files
 from qface_toolkit.measure.fusion import Fusion
-from qface_toolkit.pipeline._job import Tell, silent
+from qface_toolkit.result.job import Tell, silent
 
 
 def inspect(model: str | Path, *, tell: Tell = silent) -> dict[str, Fusion]:

@@ -1,6 +1,5 @@
 """The bytes of packed files: for the step that has a budget of them, for the last check, and for the report."""
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -9,11 +8,10 @@ from qface_toolkit.backends import BACKENDS
 from qface_toolkit.backends._float_onnx import ARTIFACT as FLOAT_ARTIFACT
 from qface_toolkit.backends._float_onnx import export_float
 from qface_toolkit.errors import RecipeError
-from qface_toolkit.methods.allocate import RECORD
-from qface_toolkit.pipeline._allocation import allocates, bytes_wanted, packed_backends
-from qface_toolkit.pipeline._job import Job
+from qface_toolkit.evidence.allocation import packed_backends
+from qface_toolkit.pipeline._allocation import allocates, bytes_wanted
 from qface_toolkit.quantize.model import QuantizedModel
-from qface_toolkit.report._allocation import AllocationBlock
+from qface_toolkit.result.job import Job
 
 
 def sizes(job: Job) -> Mapping[str, Any]:
@@ -52,21 +50,3 @@ def check_sizes(job: Job, path: Callable[[str], Path]) -> None:
                 where="budget.bytes",
                 fix=f"compress again with --set budget.bytes={wanted * wanted / share * 0.999:.4f}",
             )
-
-
-def allocation_file(name: str = RECORD) -> str:
-    """Return where what a step told is kept while the job runs."""
-    return f"work/{name}.json"
-
-
-def allocation_block(job: Job, path: Callable[[str], Path]) -> AllocationBlock | None:
-    """Return what the report says about the widths that were allocated."""
-    if not allocates(job.recipe):
-        return None
-    told = json.loads(path(allocation_file()).read_text())
-    artifacts = [BACKENDS.get(name).artifact for name in packed_backends(job.recipe)]
-    return AllocationBlock(
-        **told,
-        files={name: path(name).stat().st_size for name in artifacts},
-        float_bytes=path(FLOAT_ARTIFACT).stat().st_size,
-    )

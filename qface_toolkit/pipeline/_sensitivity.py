@@ -5,42 +5,20 @@ from pathlib import Path
 from typing import Any
 
 from qface_toolkit._disk import disk_errors
-from qface_toolkit._manifest import Manifest, is_intact, read_manifest
 from qface_toolkit.analysis.sensitivity import affordable_images, measure_sensitivity
 from qface_toolkit.backends import BACKENDS
 from qface_toolkit.errors import ArtifactError
+from qface_toolkit.evidence.sensitivity import FEWEST_IMAGES
 from qface_toolkit.methods import Progress
-from qface_toolkit.pipeline._export import DESCRIPTION, WEIGHTS
-from qface_toolkit.pipeline._golden import held_out
-from qface_toolkit.pipeline._simulate import refuse_simulated
 from qface_toolkit.quantize.model import QuantizedModel, load_quantized
 from qface_toolkit.quantize.plan import ONNX, Target
-from qface_toolkit.report import Report
 from qface_toolkit.report._sensitivity import SensitivityBlock, sensitivity_figures
-from qface_toolkit.report.sensitivity import PLOT, sensitivity_plot
-from qface_toolkit.sources import Crop
-
-JOB_IMAGES, JOB_BUDGET = 8, 1.1e12
-"""Images at most, and multiply-adds: a core of a small server does up to 1e11 of them in a second.
-
-Eight images order the quantizers by what each costs alone as sixteen do: both at a rank correlation of 0.99 with 48
-other images, on MobileFaceNet with PReLU."""
+from qface_toolkit.result.golden import held_out
+from qface_toolkit.result.manifest import Manifest, is_intact, read_manifest
+from qface_toolkit.result.names import DESCRIPTION, WEIGHTS
+from qface_toolkit.result.saved import refuse_simulated
 
 IMAGES, BUDGET = 32, 4e12
-FEWEST_IMAGES = 4
-
-
-def job_sensitivity(model: QuantizedModel, target: Target, crops: Crop) -> SensitivityBlock | None:
-    """Return what each quantizer of a target costs, or None for a network so large that it would hold up the job."""
-    count = affordable_images(model, target, JOB_IMAGES, JOB_BUDGET)
-    if count < min(FEWEST_IMAGES, JOB_IMAGES):
-        return None
-    return sensitivity_figures(measure_sensitivity(model, target, model.spec.preprocess(crops[:count])))
-
-
-def plot_file(report: Report) -> dict[str, bytes]:
-    """Return the picture that a report needs beside it, by its name, if it needs one."""
-    return {PLOT: sensitivity_plot(report.sensitivity)} if report.sensitivity else {}
 
 
 def sensitivity(

@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 
 from qface_toolkit._disk import disk_errors
-from qface_toolkit._manifest import Manifest, is_intact, read_manifest
 from qface_toolkit.backends import BACKENDS, Backend
 from qface_toolkit.backends._float_fast import ARTIFACT as FAST_ARTIFACT
 from qface_toolkit.backends._float_onnx import ARTIFACT as FLOAT_ARTIFACT
@@ -23,9 +22,10 @@ from qface_toolkit.backends._untrusted import limited_memory, limited_time
 from qface_toolkit.errors import ArtifactError, QFaceError
 from qface_toolkit.measure.verdicts import FileVerdict, Verification, judge_file
 from qface_toolkit.methods import Progress
-from qface_toolkit.pipeline._export import EXPORTED
-from qface_toolkit.pipeline._golden import FLOAT, GOLDEN, IMAGE, INPUTS, read_golden
-from qface_toolkit.pipeline._job import Tell, silent
+from qface_toolkit.result.golden import FLOAT, IMAGE, INPUTS, read_golden
+from qface_toolkit.result.job import Tell, silent
+from qface_toolkit.result.manifest import EXPORTED, Manifest, is_intact, read_manifest
+from qface_toolkit.result.names import GOLDEN
 
 Floats = npt.NDArray[np.float32]
 

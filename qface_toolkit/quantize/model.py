@@ -12,8 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import fx
 
-from qface_toolkit._disk import read_json
-from qface_toolkit._manifest import LARGEST_JSON_BYTES
+from qface_toolkit._disk import LARGEST_JSON_BYTES, read_json
 from qface_toolkit._reading import read_file
 from qface_toolkit.canonical.edit import propagate_shapes, shape_of
 from qface_toolkit.canonical.graph import check_operations, from_plain, operation, to_plain

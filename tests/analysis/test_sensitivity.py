@@ -14,8 +14,9 @@ from qface_toolkit.canonical.graph import operation
 from qface_toolkit.errors import MeasurementError
 from qface_toolkit.quantize.deployment import Deployment
 from qface_toolkit.quantize.plan import ONNX, OPENVINO, TORCH_FBGEMM, TORCH_X86
+from qface_toolkit.quantize.quantizers import ActivationQuantizer
 from qface_toolkit.quantize.scheme import Range
-from qface_toolkit.quantize.simulation import ActivationQuantizer, prepare
+from qface_toolkit.quantize.simulation import prepare
 
 
 class WholePasses:

@@ -12,8 +12,8 @@ from qface_toolkit.backends._profile import inspect_onnx
 from qface_toolkit.backends.onnx_qdq._codes import with_outputs
 from qface_toolkit.backends.onnx_qdq.writer import code_names
 from qface_toolkit.errors import MeasurementError
+from qface_toolkit.evidence.parity import compare_layers, differing_codes
 from qface_toolkit.integer.simulate import tensors_as_integers
-from qface_toolkit.pipeline._parity import compare_layers, differing_codes
 from qface_toolkit.quantize.plan import ONNX, ONNX_SIGNED, TORCH_QNNPACK, TORCH_X86
 
 QUICK = ("mobilefacenet", "mobilefacenet-relu6")

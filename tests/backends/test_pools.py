@@ -7,7 +7,7 @@ from quantized import calibrated, opened, smooth_images
 from torch import nn
 
 from qface_toolkit.backends import BACKENDS
-from qface_toolkit.pipeline._parity import differing_codes
+from qface_toolkit.evidence.parity import differing_codes
 
 POOLS = {"windows": nn.AvgPool2d(2), "padded windows": nn.AvgPool2d(3, 2, 1), "global": nn.AdaptiveAvgPool2d(1)}
 

@@ -6,9 +6,9 @@ import json
 
 import numpy as np
 
-from qface_toolkit._manifest import MANIFEST, record_of
 from qface_toolkit.gate import Judged, open_report
 from qface_toolkit.report.schema import Report
+from qface_toolkit.result.manifest import MANIFEST, record_of
 
 ROUNDS = 60
 OPERATORS = {"QLinearConv": 50, "QGemm": 1, "Max": 10}

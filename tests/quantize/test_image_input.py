@@ -9,16 +9,11 @@ from torch import nn
 from qface_toolkit.canonical.canonicalise import canonicalise
 from qface_toolkit.canonical.graph import inputs, module
 from qface_toolkit.errors import UnsupportedModel
+from qface_toolkit.integer.deployed import embed_as_deployed
 from qface_toolkit.integer.simulate import embed_as_integers
 from qface_toolkit.models import ModelSpec
 from qface_toolkit.quantize.deployment import Deployment
-from qface_toolkit.quantize.image_input import (
-    absorb_preprocessing,
-    embed_as_deployed,
-    image_grid,
-    image_inputs,
-    input_convolution,
-)
+from qface_toolkit.quantize.image_input import absorb_preprocessing, image_grid, image_inputs, input_convolution
 from qface_toolkit.quantize.model import new_model
 from qface_toolkit.quantize.plan import ONNX, TORCH_X86
 from qface_toolkit.quantize.scheme import activation_qparams

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qface_toolkit.report.markdown import escape, to_markdown
+from qface_toolkit.report._markup import escape
+from qface_toolkit.report.markdown import to_markdown
 
 
 def lines(report):

@@ -17,6 +17,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from qface_toolkit._disk import (
+    LARGEST_JSON_BYTES,
     UNFINISHED,
     disk_errors,
     lock_folder,
@@ -26,8 +27,8 @@ from qface_toolkit._disk import (
     write_inside,
     write_json,
 )
-from qface_toolkit._manifest import (
-    LARGEST_JSON_BYTES,
+from qface_toolkit.errors import ArtifactError
+from qface_toolkit.result.manifest import (
     MANIFEST,
     NAME,
     SIGNATURE,
@@ -42,7 +43,6 @@ from qface_toolkit._manifest import (
     record_of_bytes,
     verify_files,
 )
-from qface_toolkit.errors import ArtifactError
 
 __all__ = [
     "MANIFEST",

@@ -9,11 +9,11 @@ from qface_toolkit.analysis.walk import NUMBER_COST
 from qface_toolkit.backends import BACKENDS
 from qface_toolkit.canonical.edit import shape_of
 from qface_toolkit.canonical.graph import module, operation
+from qface_toolkit.evidence.collect import FEWER_IMAGES, SIMULATION_IMAGES, images_of
+from qface_toolkit.evidence.sensitivity import JOB_BUDGET, JOB_IMAGES
+from qface_toolkit.evidence.speed import LATENCY_ROUNDS, foreign
 from qface_toolkit.methods import METHODS
-from qface_toolkit.pipeline._evidence import FEWER_IMAGES, SIMULATION_IMAGES, images_of
-from qface_toolkit.pipeline._job import Job
-from qface_toolkit.pipeline._sensitivity import JOB_BUDGET, JOB_IMAGES
-from qface_toolkit.pipeline._turns import LATENCY_ROUNDS, foreign
+from qface_toolkit.result.job import Job
 
 # Fitted on two cores to the jobs of benchmarks/job_seconds.py, which holds that they are right within a factor of two.
 _PER_GMAC, _PER_MILLION_NUMBERS = 0.0062, 0.00065

@@ -5,13 +5,13 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from qface_toolkit.artifacts import OutputFolder
 from qface_toolkit.backends.onnx_qdq.measure_forms import measure_forms
 from qface_toolkit.canonical.edit import ensure_shapes
 from qface_toolkit.methods import Progress
-from qface_toolkit.pipeline._job import Job
 from qface_toolkit.quantize.forms import FormTimes, choices, read_form_times, shape_before
 from qface_toolkit.quantize.model import new_model
+from qface_toolkit.result.folder import OutputFolder
+from qface_toolkit.result.job import Job
 
 FORM_TIMES = "form_times.json"
 """What measuring leaves in the output folder; `--set target.lowering=FILE` takes it, so that a run can be repeated."""

@@ -1,24 +1,38 @@
 """What a finished folder says of itself: the hash and size of every file in it, so that a copy can be checked."""
 
 import hashlib
+import os
 import re
 import secrets
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from qface_toolkit._disk import UNFINISHED, disk_errors, file_sha256, json_bytes, read_json, sync_folder, write_inside
+from qface_toolkit._disk import (
+    LARGEST_JSON_BYTES,
+    UNFINISHED,
+    disk_errors,
+    file_sha256,
+    json_bytes,
+    lock_folder,
+    read_json,
+    sync_folder,
+    write_inside,
+)
 from qface_toolkit.errors import ArtifactError
 
 MANIFEST = "manifest.json"
-LARGEST_JSON_BYTES = 16_000_000
 SIGNATURE: Literal["qface_toolkit"] = "qface_toolkit"
 
 WORK = "work/"
 """Files under this name are only needed to resume; they do not reach the finished folder."""
+
+EXPORTED = "exported"
+"""Key of the manifest: for each file that was lowered again, the backend and the settings it was lowered with."""
 
 _ADDED = ".adding-"
 """What the name of a folder begins with that holds files on their way into the one around it."""
@@ -122,6 +136,18 @@ def finish_adding(folder: Path) -> None:
                     _move_in(left, folder)
                 else:
                     shutil.rmtree(left)
+
+
+@contextmanager
+def alone_in(root: Path) -> Iterator[None]:
+    """Keep other processes out of a folder that is there; a missing one is told by whoever reads it."""
+    with disk_errors(root):
+        lock = lock_folder(root) if root.is_dir() else None
+    try:
+        yield
+    finally:
+        if lock is not None:
+            os.close(lock)
 
 
 def _is_whole(waiting: Path) -> bool:

@@ -16,14 +16,14 @@ from qface_toolkit.methods import METHODS
 from qface_toolkit.models import FloatModel, from_module, load_model
 from qface_toolkit.models._model import override
 from qface_toolkit.pipeline._allocation import check_reach
-from qface_toolkit.pipeline._budget import check_budget
-from qface_toolkit.pipeline._job import Job
-from qface_toolkit.pipeline._lowering import find_form_times
+from qface_toolkit.pipeline._budget import check_budget, steps_of
+from qface_toolkit.pipeline._form_times import find_form_times
 from qface_toolkit.pipeline._scheme import check_scheme
-from qface_toolkit.pipeline._simulate import check_simulation
+from qface_toolkit.pipeline._simulate import check_simulation, simulating
 from qface_toolkit.quantize.image_input import input_convolution
 from qface_toolkit.quantize.scheme import Scheme
 from qface_toolkit.recipe import Recipe, load_recipe
+from qface_toolkit.result.job import Job
 from qface_toolkit.sources._sets import find_set
 
 DEMO = "demo"
@@ -71,6 +71,8 @@ def plan_job(
         threads or usable_cores(),
         verify=source == DEMO,
         command=command,
+        steps=steps_of(wanted),
+        simulates=simulating(wanted),
         form_times=times,
     )
 

@@ -2,15 +2,13 @@
 
 from pathlib import Path
 
-from qface_toolkit._manifest import MANIFEST, add_files
 from qface_toolkit.errors import ArtifactError
-from qface_toolkit.pipeline._export import alone_in
-from qface_toolkit.pipeline._sensitivity import plot_file
 from qface_toolkit.report import Evaluation, Report, read_report, to_markdown
 from qface_toolkit.report.html import PAGE, to_html
 from qface_toolkit.report.model_card import to_model_card
-
-CARD, TEXT, REPORT, SHEET = "model_card.md", "report.md", "report.json", "calibration.png"
+from qface_toolkit.report.sensitivity import PLOT, sensitivity_plot
+from qface_toolkit.result.manifest import MANIFEST, add_files, alone_in
+from qface_toolkit.result.names import CARD, REPORT, SHEET, TEXT
 
 
 def report_pages(report: Report, sheet: bytes) -> dict[str, bytes]:
@@ -23,6 +21,11 @@ def _judged_pages(report: Report, sheet: bytes, evaluation: Evaluation | None) -
     page = to_html(report, calibration_png=sheet, evaluation=evaluation)
     pages = {PAGE: page, TEXT: to_markdown(report, evaluation), CARD: to_model_card(report, evaluation)}
     return {name: text.encode() for name, text in pages.items()}
+
+
+def plot_file(report: Report) -> dict[str, bytes]:
+    """Return the picture that a report needs beside it, by its name, if it needs one."""
+    return {PLOT: sensitivity_plot(report.sensitivity)} if report.sensitivity else {}
 
 
 def is_result(folder: Path) -> bool:

@@ -7,18 +7,21 @@ from dataclasses import dataclass
 from torch import fx
 
 from qface_toolkit import __version__
-from qface_toolkit.artifacts import fingerprint_of
 from qface_toolkit.backends._pixels import FLOATS, INPUT_KEY
 from qface_toolkit.canonical.graph import to_plain
 from qface_toolkit.methods import Progress
 from qface_toolkit.models import FloatModel
-from qface_toolkit.pipeline._budget import steps_of
-from qface_toolkit.pipeline._simulate import simulating
 from qface_toolkit.quantize.deployment import Deployment
 from qface_toolkit.quantize.forms import FormTimes
+from qface_toolkit.quantize.model import QuantizedModel
 from qface_toolkit.quantize.scheme import Scheme
+from qface_toolkit.quantize.simulated import SimulatedModel
 from qface_toolkit.recipe import Recipe, Step
+from qface_toolkit.result.folder import fingerprint_of
 from qface_toolkit.sources import find_set
+
+Model = QuantizedModel | SimulatedModel
+"""What a job makes: one that backends lower, or one that is only simulated."""
 
 Tell = Callable[[str], Progress]
 """Called with the name of a step that begins; returns what to call as its work gets done."""
@@ -34,6 +37,7 @@ class Job:
     """One compression, all questions answered before anything is written.
 
     `canonical` is the model's network in canonical form: weights alone do not say what a module of the user's computes.
+    `steps` are the recipe's and what its budget adds; with `simulates` they make a simulation that no backend lowers.
     `form_times` decides how each PReLU is written; None: measure it.
     """
 
@@ -45,6 +49,8 @@ class Job:
     threads: int
     verify: bool
     command: str
+    steps: tuple[Step, ...]
+    simulates: bool = False
     form_times: FormTimes | None = None
 
     @property
@@ -63,19 +69,9 @@ class Job:
         )
 
     @property
-    def steps(self) -> tuple[Step, ...]:
-        """Return what is done, one after the other: the recipe's steps and what its budget adds."""
-        return steps_of(self.recipe)
-
-    @property
     def scheme(self) -> Scheme:
         """Return the widths that the recipe begins with."""
         return Scheme.from_plain(self.recipe.scheme.model_dump())
-
-    @property
-    def simulates(self) -> bool:
-        """Tell whether the result is a simulation that no backend lowers."""
-        return simulating(self.recipe)
 
     @property
     def deployment(self) -> Deployment:

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from qface_toolkit._manifest import record_of
 from qface_toolkit._memory import peak_memory_bytes
 from qface_toolkit.backends import BACKENDS, Backend, Embed
 from qface_toolkit.backends._float_fast import ARTIFACT as FAST_ARTIFACT
@@ -15,6 +14,15 @@ from qface_toolkit.backends._float_onnx import ARTIFACT as FLOAT_ARTIFACT
 from qface_toolkit.backends._profile import inspect_onnx
 from qface_toolkit.backends.simulation import RUNTIME
 from qface_toolkit.environment import record_environment
+from qface_toolkit.evidence.allocation import allocation_block
+from qface_toolkit.evidence.embedding import embed_crops, embed_file
+from qface_toolkit.evidence.kept import Bench, budget_block
+from qface_toolkit.evidence.layers import backend_cost, cost_of
+from qface_toolkit.evidence.parity import LAYER_IMAGES, parity_ledger, simulated_ledger
+from qface_toolkit.evidence.sensitivity import job_sensitivity
+from qface_toolkit.evidence.simulated_sizes import float_sizes, simulated_sizes
+from qface_toolkit.evidence.sizes import loads, nominal, weighed
+from qface_toolkit.evidence.speed import FLOAT_IN, foreign, speeds, take_turns
 from qface_toolkit.integer.deployed import embed_as_deployed
 from qface_toolkit.measure.agreement import measure_agreement, row_cosines
 from qface_toolkit.measure.fusion import Fusion
@@ -22,17 +30,6 @@ from qface_toolkit.measure.latency import Latency
 from qface_toolkit.measure.verification import verify_identities
 from qface_toolkit.methods import Progress
 from qface_toolkit.models import FloatModel
-from qface_toolkit.pipeline._budget import Bench, budget_block
-from qface_toolkit.pipeline._embedding import embed_crops, embed_file
-from qface_toolkit.pipeline._golden import GOLDEN, HELD_OUT, read_golden
-from qface_toolkit.pipeline._job import Job
-from qface_toolkit.pipeline._layers import backend_cost, cost_of
-from qface_toolkit.pipeline._packed_size import allocation_block
-from qface_toolkit.pipeline._parity import LAYER_IMAGES, parity_ledger, simulated_ledger
-from qface_toolkit.pipeline._sensitivity import job_sensitivity
-from qface_toolkit.pipeline._simulate import Model, float_sizes, simulated_sizes
-from qface_toolkit.pipeline._turns import FLOAT_IN, foreign, speeds, take_turns
-from qface_toolkit.pipeline._weigh import loads, nominal, weighed
 from qface_toolkit.quantize.model import QuantizedModel, embed
 from qface_toolkit.quantize.simulated import SimulatedModel
 from qface_toolkit.report import Report
@@ -53,6 +50,10 @@ from qface_toolkit.report.schema import (
     VerificationBlock,
     VerificationFigures,
 )
+from qface_toolkit.result.golden import HELD_OUT, read_golden
+from qface_toolkit.result.job import Job, Model
+from qface_toolkit.result.manifest import record_of
+from qface_toolkit.result.names import GOLDEN
 from qface_toolkit.sources import Crop, Manifest
 from qface_toolkit.sources._sets import find_set
 
@@ -253,7 +254,7 @@ class _Bench:
         """Return what the points between int8 and the artifact cost, if there is a budget."""
         if isinstance(self.model, SimulatedModel):
             return None
-        return budget_block(self.job.recipe, self.job.facts(), self.model, self._of_budget())
+        return budget_block(self.job, self.model, self._of_budget())
 
     def _of_budget(self) -> Bench:
         """Return what these points are measured with."""

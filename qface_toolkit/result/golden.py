@@ -16,15 +16,14 @@ from qface_toolkit.backends import BACKENDS
 from qface_toolkit.errors import ArtifactError
 from qface_toolkit.integer.deployed import embed_as_deployed
 from qface_toolkit.models import FloatModel
-from qface_toolkit.pipeline._simulate import Model
 from qface_toolkit.quantize.image_input import takes_pixels
 from qface_toolkit.quantize.model import QuantizedModel, embed
 from qface_toolkit.quantize.plan import Target
 from qface_toolkit.quantize.simulated import SimulatedModel
+from qface_toolkit.result.job import Model
 from qface_toolkit.sources import Crop
 from qface_toolkit.sources._ahead import draw
 
-GOLDEN = "golden.npz"
 HELD_OUT = "drawings-heldout"
 GOLDEN_IMAGES = 8
 
