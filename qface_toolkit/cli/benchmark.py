@@ -85,7 +85,7 @@ def _table(found: "Benchmark") -> "Table":
 def _row(one: "Timed") -> tuple["str | Text", ...]:
     from rich.text import Text
 
-    from qface_toolkit.report._figures import NOTHING, clean, megabytes, milliseconds
+    from qface_toolkit.report.figures import NOTHING, clean, megabytes, milliseconds
 
     faster = one.times_faster
     said = "1" if faster is None else f"{faster.value:.2f} ({faster.low:.2f} to {faster.high:.2f})"
@@ -96,7 +96,7 @@ def _row(one: "Timed") -> tuple["str | Text", ...]:
 
 
 def _conditions(found: "Benchmark") -> str:
-    from qface_toolkit.report._figures import clean, threads
+    from qface_toolkit.report.figures import clean, threads
 
     runtimes = ", ".join(dict.fromkeys(one.runtime for one in found.models))
     batch = "1 image" if found.batch == 1 else f"{found.batch} images"

@@ -12,7 +12,7 @@ from qface_toolkit.cli._options import PATH, Command, force_option, set_option
 from qface_toolkit.cli._voice import progress, show, voice_options, warn
 
 if TYPE_CHECKING:
-    from qface_toolkit.gate import Judged, Timing, Verdict
+    from qface_toolkit.gate import OpenedReport, Timing, Verdict
 
 SUMMARY = "GITHUB_STEP_SUMMARY"
 
@@ -69,14 +69,16 @@ def _check_usage(update: bool, force: bool) -> None:
         raise click.UsageError("--force goes with --update: it replaces the baseline of another model")
 
 
-def _measured(judged: "Judged", quiet: bool) -> "Timing":
+def _measured(judged: "OpenedReport", quiet: bool) -> "Timing":
     from qface_toolkit.pipeline import measure_beside
 
     with progress(quiet) as tell:
         return measure_beside(judged, tell=tell)
 
 
-def _update(judged: "Judged", place: Path, timing: "Timing | None", force: bool, as_json: bool, quiet: bool) -> int:
+def _update(
+    judged: "OpenedReport", place: Path, timing: "Timing | None", force: bool, as_json: bool, quiet: bool
+) -> int:
     from qface_toolkit.gate import evaluation_beside, update_baseline
 
     path = update_baseline(judged, place, timing, force=force)

@@ -15,8 +15,17 @@ from qface_toolkit.backends._open import backend_of
 from qface_toolkit.backends._untrusted import read_onnx
 from qface_toolkit.environment import record_environment
 from qface_toolkit.errors import ArtifactError
-from qface_toolkit.gate import Judged, Timing, Verdict, compare, open_baseline, open_report, read_budgets
-from qface_toolkit.gate.timing import FAST_ARTIFACT, FLOAT_ARTIFACT
+from qface_toolkit.gate import (
+    FAST_ARTIFACT,
+    FLOAT_ARTIFACT,
+    OpenedReport,
+    Timing,
+    Verdict,
+    compare,
+    open_baseline,
+    open_report,
+    read_budgets,
+)
 from qface_toolkit.measure.latency import Latency
 from qface_toolkit.models import ModelSpec
 from qface_toolkit.pipeline._benchmark import measure_enough, repeat_file, vetted
@@ -54,7 +63,7 @@ def check(
     return compare(judged, open_baseline(Path(baseline)), wanted, timing, strict=strict)
 
 
-def measure_beside(judged: Judged, *, tell: Tell = silent, longest_s: float | None = None) -> Timing:
+def measure_beside(judged: OpenedReport, *, tell: Tell = silent, longest_s: float | None = None) -> Timing:
     """Return the latencies of the ONNX files beside a report: one image at a time on one thread, in turns.
 
     It takes as many rounds as it needs, for LONGEST_S seconds at most, or `longest_s`. A file that is not the one that
@@ -121,11 +130,13 @@ def _opener(
     return lambda: repeat_file(file, content, backend, example, threads=1)
 
 
-def _timing(judged: Judged, found: Mapping[str, Latency], missing: Mapping[str, str]) -> Timing:
+def _timing(judged: OpenedReport, found: Mapping[str, Latency], missing: Mapping[str, str]) -> Timing:
     figures = {name: LatencyFigures.of(latency, threads=1, batch=1) for name, latency in found.items()}
     floats = {"onnxruntime": figures[FLOAT_ARTIFACT]} if figures else {}
     if IN_OPENVINO in figures:
         floats["openvino"] = figures.pop(IN_OPENVINO)
     before = judged.report.environment
     hashes = {one.name: one.sha256 for one in judged.report.artifacts}
-    return Timing(record_environment(before.seed, before.threads), figures, floats, hashes, missing)
+    recorded = frozenset(name for name, why in missing.items() if why == NOT_ONNX)
+    environment = record_environment(before.seed, before.threads)
+    return Timing(environment, figures, floats, hashes, missing, recorded=recorded)

@@ -31,7 +31,7 @@ from qface_toolkit.report._evaluation import (
     PairListFigures,
     plain_figures,
 )
-from qface_toolkit.report._values import Block
+from qface_toolkit.report.figures import Block
 
 FAR_OF_LISTS = 1e-3
 B = TypeVar("B", bound=Block)

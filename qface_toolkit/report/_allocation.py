@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from qface_toolkit.report._values import Block, Cosine, Count
+from qface_toolkit.report.figures import Block, Cosine, Count
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 Bytes = Annotated[int, Field(gt=0)]

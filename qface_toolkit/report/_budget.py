@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from qface_toolkit.report._values import Block, Cosine, Count, Positive
+from qface_toolkit.report.figures import Block, Cosine, Count, Positive
 
 
 class ParetoPoint(Block):

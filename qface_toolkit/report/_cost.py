@@ -6,7 +6,7 @@ from pydantic import Field
 
 from qface_toolkit.measure.cost import Cost
 from qface_toolkit.measure.fusion import Arithmetic, Fusion
-from qface_toolkit.report._values import Block, Count, Rate
+from qface_toolkit.report.figures import Block, Count, Rate
 
 Milliseconds = Annotated[float, Field(ge=0)]
 

@@ -15,7 +15,7 @@ from pydantic import BeforeValidator, Field, ValidationError
 from qface_toolkit._disk import read_json
 from qface_toolkit.environment import Environment
 from qface_toolkit.errors import ArtifactError
-from qface_toolkit.report._values import Block, Count, Rate, Sha256
+from qface_toolkit.report.figures import Block, Count, Rate, Sha256
 
 EVALUATION_VERSION: Literal[1] = 1
 LARGEST_EVALUATION_BYTES = 64_000_000

@@ -12,7 +12,7 @@ from qface_toolkit.report._evaluation import (
     PairedFigures,
 )
 from qface_toolkit.report._evaluation_verdict import LONGEST_NAME, data_said, points
-from qface_toolkit.report._figures import NOTHING, clean, cosine
+from qface_toolkit.report.figures import NOTHING, clean, cosine
 
 PAIRS_SHOWN = 10
 ACCURACY = "Telling people apart"

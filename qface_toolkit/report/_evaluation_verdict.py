@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 from qface_toolkit.measure.apart import FEW_GENUINE, error_rate_of, tells_apart
 from qface_toolkit.report._evaluation import Evaluation, Figure, ModelFigures, PairedFigures, PairListFigures
-from qface_toolkit.report._figures import NOTHING, clean, cosine
 from qface_toolkit.report._page import Said
+from qface_toolkit.report.figures import NOTHING, clean, cosine
 
 LONGEST_NAME = 34
 MAIN_FAR = "1e-4"

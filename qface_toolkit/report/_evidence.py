@@ -9,26 +9,6 @@ from qface_toolkit.report._cost import CostFigures
 from qface_toolkit.report._evaluation import Evaluation
 from qface_toolkit.report._evaluation_tables import ACCURACY, evaluation_sections
 from qface_toolkit.report._evaluation_verdict import evaluation_verdict
-from qface_toolkit.report._figures import (
-    FIGURE_HEADINGS,
-    NOTHING,
-    clean,
-    cosine,
-    float_rows,
-    images_said,
-    integer_said,
-    latency_cells,
-    main_artifact,
-    megabytes,
-    milliseconds,
-    percent,
-    runtime_name,
-    runtimes,
-    speed_cells,
-    speed_meaning,
-    threads,
-    times,
-)
 from qface_toolkit.report._headline import belongs, plain
 from qface_toolkit.report._inline_svg import inline_svg
 from qface_toolkit.report._ledger import LayerFigures
@@ -38,9 +18,31 @@ from qface_toolkit.report._sizes import HEADINGS as SIZE_HEADINGS
 from qface_toolkit.report._sizes import TITLE as SIZE_TITLE
 from qface_toolkit.report._sizes import size_notes, size_rows
 from qface_toolkit.report.allocation import page_section
+from qface_toolkit.report.artifacts import (
+    FIGURE_HEADINGS,
+    float_rows,
+    images_said,
+    integer_said,
+    latency_cells,
+    main_artifact,
+    runtimes,
+    speed_cells,
+    speed_meaning,
+)
 from qface_toolkit.report.budget import HEADINGS as PARETO_HEADINGS
 from qface_toolkit.report.budget import budget_said, kept_said, pareto_rows
-from qface_toolkit.report.parity import fine_cosine
+from qface_toolkit.report.figures import (
+    NOTHING,
+    clean,
+    cosine,
+    fine_cosine,
+    megabytes,
+    milliseconds,
+    percent,
+    runtime_name,
+    threads,
+    times,
+)
 from qface_toolkit.report.schema import ArtifactFigures, IslandFigures, Report, VerificationBlock
 
 _ARITHMETIC = {"integer": "integers", "float": "float", "move": "(moves data)"}

@@ -6,16 +6,9 @@ from dataclasses import dataclass
 from qface_toolkit.measure.time_ratio import Interval, time_ratio
 from qface_toolkit.report._evaluation import Evaluation
 from qface_toolkit.report._evaluation_verdict import evaluation_verdict
-from qface_toolkit.report._figures import (
-    clean,
-    cosine,
-    main_artifact,
-    megabytes,
-    percent,
-    runtime_name,
-    threads,
-)
 from qface_toolkit.report._page import Said
+from qface_toolkit.report.artifacts import main_artifact
+from qface_toolkit.report.figures import clean, cosine, megabytes, percent, runtime_name, threads
 from qface_toolkit.report.schema import ArtifactFigures, LatencyFigures, Report
 
 FLOAT, FAST = "float.onnx", "float.fast.onnx"

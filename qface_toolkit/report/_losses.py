@@ -3,11 +3,12 @@
 from collections.abc import Iterator
 
 from qface_toolkit.report import plots
-from qface_toolkit.report._figures import NOTHING, clean, main_artifact
 from qface_toolkit.report._inline_svg import inline_svg
 from qface_toolkit.report._ledger import CodeFigures, LayerFigures, ParityBlock
 from qface_toolkit.report._page import Plot, Section, Table
 from qface_toolkit.report._sensitivity import SensitivityBlock
+from qface_toolkit.report.artifacts import main_artifact
+from qface_toolkit.report.figures import NOTHING, clean
 from qface_toolkit.report.parity import largest_drops, matrix, parity_said
 from qface_toolkit.report.schema import Report
 from qface_toolkit.report.sensitivity import HEADINGS, sensitivity_said, worst_quantizers

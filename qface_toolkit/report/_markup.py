@@ -3,8 +3,8 @@
 import re
 from collections.abc import Iterable, Sequence
 
-from qface_toolkit.report._figures import LONGEST_TEXT, clean
 from qface_toolkit.report._page import Said
+from qface_toolkit.report.figures import LONGEST_TEXT, clean
 
 LONGEST_SENTENCE = 1000
 _MARKUP = re.compile(r"[\\`*_\[\]|~#]")

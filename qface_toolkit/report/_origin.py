@@ -2,8 +2,8 @@
 
 import yaml
 
-from qface_toolkit.report._figures import clean, threads
 from qface_toolkit.report._page import Code, Facts, Notes, Photo, Section, Table
+from qface_toolkit.report.figures import clean, threads
 from qface_toolkit.report.markdown import LONGEST_COMMAND, REAL_FACES, input_said, loading_code
 from qface_toolkit.report.schema import CalibrationUsed, Report
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from qface_toolkit.report._values import Block
+from qface_toolkit.report.figures import Block
 
 if TYPE_CHECKING:
     from qface_toolkit.analysis.sensitivity import Sensitivity

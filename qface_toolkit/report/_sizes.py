@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from qface_toolkit.report._figures import NOTHING, clean, megabytes, milliseconds
 from qface_toolkit.report._markup import escape, markdown_table
+from qface_toolkit.report.figures import NOTHING, clean, megabytes, milliseconds
 from qface_toolkit.report.schema import ArtifactFigures, Report
 
 TITLE = "Sizes, and what loading takes"

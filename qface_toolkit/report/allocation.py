@@ -1,9 +1,9 @@
 """The widths that weights were given, in words and in tables: for the terminal, report.md and report.html."""
 
 from qface_toolkit.report._allocation import AllocationBlock
-from qface_toolkit.report._figures import clean
 from qface_toolkit.report._markup import escape, markdown_table
 from qface_toolkit.report._page import Section, Table
+from qface_toolkit.report.figures import clean
 
 LONGEST = 1000
 TITLE = "Widths of weights"

@@ -1,7 +1,7 @@
 """What a wanted cosine cost, in words and in a table: for the terminal and for report.md."""
 
 from qface_toolkit.report._budget import BudgetBlock, ParetoPoint
-from qface_toolkit.report._figures import NOTHING, clean, megabytes, milliseconds, times
+from qface_toolkit.report.figures import NOTHING, clean, megabytes, milliseconds, times
 
 HEADINGS = ("layers in float", "MB", "median ms", "than int8", "cosine mean", "lowest")
 NAMES_SHOWN = 12

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from qface_toolkit.report._evaluation import Evaluation, EveryPairFigures, HistogramFigures
-from qface_toolkit.report._figures import clean
+from qface_toolkit.report.figures import clean
 
 _STYLE: dict[str, Any] = {"svg.hashsalt": "qface", "svg.fonttype": "none", "font.size": 9.0}
 _FLOAT, _MODEL, _IMPOSTOR = "#555555", "#0072b2", "#d55e00"

@@ -15,10 +15,10 @@ from qface_toolkit.errors import ArtifactError
 from qface_toolkit.report._cards import cards, signs
 from qface_toolkit.report._evaluation import Evaluation
 from qface_toolkit.report._evidence import evidence
-from qface_toolkit.report._figures import clean
 from qface_toolkit.report._headline import verdict
 from qface_toolkit.report._origin import calibration, loading, provenance, repetition
 from qface_toolkit.report._page import Photo, Section
+from qface_toolkit.report.figures import clean
 from qface_toolkit.report.schema import CalibrationUsed, Report
 
 PAGE = "report.html"

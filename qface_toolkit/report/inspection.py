@@ -11,7 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from qface_toolkit.measure.fusion import FLOAT_MODEL, Fusion, Island, Layer, integer_count, kept_count
-from qface_toolkit.report._figures import LONGEST_KIND, NOTHING, clean, island_said, layers_said, milliseconds, percent
+from qface_toolkit.report.artifacts import island_said
+from qface_toolkit.report.figures import LONGEST_KIND, NOTHING, clean, layers_said, milliseconds, percent
 from qface_toolkit.report.schema import IslandFigures
 
 NAMES_SHOWN = 5

@@ -5,33 +5,26 @@ from collections.abc import Sequence
 from qface_toolkit.report._agreement import AgreementFigures
 from qface_toolkit.report._budget import BudgetBlock
 from qface_toolkit.report._evaluation import Evaluation
-from qface_toolkit.report._figures import (
-    FIGURE_HEADINGS,
-    NOTHING,
-    clean,
-    cosine,
-    float_rows,
-    images_said,
-    integer_said,
-    island_said,
-    latency_cells,
-    megabytes,
-    percent,
-    runtime_name,
-    runtimes,
-    speed_cells,
-    speed_meaning,
-    threads,
-    times,
-)
 from qface_toolkit.report._headline import verdict
 from qface_toolkit.report._ledger import ParityBlock
 from qface_toolkit.report._markup import escape, markdown_table, said_markdown
 from qface_toolkit.report._sensitivity import SensitivityBlock
 from qface_toolkit.report._sizes import size_section
 from qface_toolkit.report.allocation import markdown_section
+from qface_toolkit.report.artifacts import (
+    FIGURE_HEADINGS,
+    float_rows,
+    images_said,
+    integer_said,
+    island_said,
+    latency_cells,
+    runtimes,
+    speed_cells,
+    speed_meaning,
+)
 from qface_toolkit.report.budget import HEADINGS as PARETO_HEADINGS
 from qface_toolkit.report.budget import budget_said, kept_said, pareto_rows
+from qface_toolkit.report.figures import NOTHING, clean, cosine, megabytes, percent, runtime_name, threads, times
 from qface_toolkit.report.parity import largest_drops, matrix, parity_said
 from qface_toolkit.report.schema import (
     ArtifactFigures,

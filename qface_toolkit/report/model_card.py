@@ -9,20 +9,12 @@ import yaml
 from qface_toolkit.report._evaluation import Evaluation
 from qface_toolkit.report._evaluation_tables import ACCURACY, LOSSES, evaluation_sections
 from qface_toolkit.report._evaluation_verdict import data_said
-from qface_toolkit.report._figures import (
-    FIGURE_HEADINGS,
-    clean,
-    cosine,
-    main_artifact,
-    megabytes,
-    runtime_name,
-    speed_cells,
-    speed_meaning,
-)
 from qface_toolkit.report._headline import verdict
 from qface_toolkit.report._markup import escape, markdown_table, said_markdown
 from qface_toolkit.report._sizes import size_section
+from qface_toolkit.report.artifacts import FIGURE_HEADINGS, main_artifact, speed_cells, speed_meaning
 from qface_toolkit.report.evaluation import section_markdown
+from qface_toolkit.report.figures import clean, cosine, megabytes, runtime_name
 from qface_toolkit.report.schema import Report
 
 _TAGS = ["face-recognition", "face-verification", "quantization", "int8", "onnx"]

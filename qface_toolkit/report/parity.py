@@ -2,27 +2,19 @@
 
 from collections.abc import Mapping
 
-from qface_toolkit.report._figures import NOTHING, clean
 from qface_toolkit.report._ledger import SIMULATED, CodeFigures, LayerFigures, PairFigures, ParityBlock, TensorFigures
+from qface_toolkit.report.figures import NOTHING, clean, fine_cosine
 
 WORST_SHOWN = 5
 SIMULATION = "simulation.safetensors"
 """The file that is itself what others are compared with."""
 LONGEST_NAME = 16
 TWINS = ("int8.x86.onnx", "int8.arm.onnx")
-_ALMOST_ONE = 0.999995
 
 
 def short_name(member: str) -> str:
     """Return a member's name as a table with many columns can hold it."""
     return clean(member.removeprefix("int8.").replace(SIMULATED, " sim"), LONGEST_NAME)
-
-
-def fine_cosine(value: float, *, exact: bool = False) -> str:
-    """Return a cosine in five digits; what is not quite one is not shown as one."""
-    if exact:
-        return "exact"
-    return ">0.99999" if value >= _ALMOST_ONE else f"{value:.5f}"
 
 
 def matrix(block: ParityBlock) -> list[list[str]]:

@@ -9,10 +9,10 @@ from typing import Any
 from qface_toolkit.report._agreement import AgreementFigures
 from qface_toolkit.report._cost import CostFigures
 from qface_toolkit.report._evaluation import Evaluation
-from qface_toolkit.report._figures import clean, cosine
 from qface_toolkit.report._ledger import LayerFigures
 from qface_toolkit.report._sensitivity import SensitivityBlock
 from qface_toolkit.report.evaluation_plot import evaluation_plots
+from qface_toolkit.report.figures import clean, cosine
 from qface_toolkit.report.sensitivity import sensitivity_plot
 
 SIZE = (5.6, 3.9)

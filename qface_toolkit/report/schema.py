@@ -21,7 +21,7 @@ from qface_toolkit.report._budget import BudgetBlock
 from qface_toolkit.report._cost import CostFigures
 from qface_toolkit.report._ledger import ParityBlock
 from qface_toolkit.report._sensitivity import SensitivityBlock
-from qface_toolkit.report._values import Block, Count, Positive, Rate, Sha256
+from qface_toolkit.report.figures import Block, Count, Positive, Rate, Sha256
 
 SCHEMA_VERSION: Literal[2] = 2
 MIGRATED_VERSIONS = (1,)

@@ -8,8 +8,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from qface_toolkit.report._figures import clean
 from qface_toolkit.report._sensitivity import QuantizerFigures, SensitivityBlock
+from qface_toolkit.report.figures import clean
 
 PLOT = "sensitivity.svg"
 HEADINGS = ("quantizer", "of", "loss alone", "gain left out")

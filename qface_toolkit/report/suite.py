@@ -5,8 +5,7 @@ from typing import Literal
 
 from qface_toolkit.report._evaluation import Evaluation, ModelFigures
 from qface_toolkit.report._evaluation_tables import Section
-from qface_toolkit.report._figures import NOTHING, clean
-from qface_toolkit.report._values import Block, Rate
+from qface_toolkit.report.figures import NOTHING, Block, Rate, clean
 
 SUITE_VERSION: Literal[1] = 1
 TITLES = {

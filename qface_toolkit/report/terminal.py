@@ -7,26 +7,13 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from qface_toolkit.report._figures import (
-    NOTHING,
-    clean,
-    cosine,
-    float_rows,
-    integer_said,
-    island_said,
-    latency_cells,
-    megabytes,
-    percent,
-    runtime_name,
-    runtimes,
-    speed_cells,
-    times,
-)
 from qface_toolkit.report._headline import plain, verdict
 from qface_toolkit.report._page import Said
 from qface_toolkit.report._sizes import SHORT_MEANING, load_cells, size_cells, size_rows
 from qface_toolkit.report.allocation import allocation_said
+from qface_toolkit.report.artifacts import float_rows, integer_said, island_said, latency_cells, runtimes, speed_cells
 from qface_toolkit.report.budget import budget_said
+from qface_toolkit.report.figures import NOTHING, clean, cosine, megabytes, percent, runtime_name, times
 from qface_toolkit.report.parity import parity_line
 from qface_toolkit.report.schema import ArtifactFigures, Report, VerificationBlock, VerificationFigures
 

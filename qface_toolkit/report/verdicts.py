@@ -10,8 +10,7 @@ from rich.text import Text
 
 from qface_toolkit.environment import Environment
 from qface_toolkit.measure.verdicts import FileVerdict, Verification
-from qface_toolkit.report._figures import NOTHING, clean
-from qface_toolkit.report.parity import fine_cosine
+from qface_toolkit.report.figures import NOTHING, clean, fine_cosine
 
 LONGEST_NAME = 40
 RUNTIMES = ("onnxruntime", "torch", "openvino")

@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 
-from qface_toolkit.gate import Judged, open_report
+from qface_toolkit.gate import OpenedReport, open_report
 from qface_toolkit.report.schema import Report
 from qface_toolkit.result.manifest import MANIFEST, record_of
 
@@ -116,7 +116,7 @@ def list_files(folder):
 
 
 def judged(found, path=None, evaluation=None):
-    return Judged(Report.model_validate_json(json.dumps(found), strict=True), path, evaluation)
+    return OpenedReport(Report.model_validate_json(json.dumps(found), strict=True), path, evaluation)
 
 
 def write(found, path):

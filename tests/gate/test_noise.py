@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from made_reports import judged, times, values
 
-from qface_toolkit.gate import compare, growth, read_budgets, time_ratio
-from qface_toolkit.measure.time_ratio import FEWEST_ROUNDS
+from qface_toolkit.gate import compare, read_budgets
+from qface_toolkit.measure.time_ratio import FEWEST_ROUNDS, growth, time_ratio
 
 RUNS = 50
 

@@ -23,7 +23,7 @@ from qface_toolkit.gate import (
     verdict_values,
     write_page,
 )
-from qface_toolkit.gate.words import headline
+from qface_toolkit.gate.verdict import headline
 
 HOSTILE = {
     "script": "<script>alert(1)</script>",

@@ -3,8 +3,9 @@
 import pytest
 from pydantic import ValidationError
 
+from qface_toolkit.report.figures import fine_cosine
 from qface_toolkit.report.markdown import to_markdown
-from qface_toolkit.report.parity import fine_cosine, largest_drops, matrix, parity_line, parity_said
+from qface_toolkit.report.parity import largest_drops, matrix, parity_line, parity_said
 
 
 def test_matrix_has_means_below_and_lowest_above_the_diagonal(report):

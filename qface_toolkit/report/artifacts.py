@@ -1,14 +1,16 @@
-"""How a figure is put into words, so that the terminal and the Markdown never say different things."""
+"""What is said of the files of a report."""
 
-import unicodedata
-
-from qface_toolkit.measure.fusion import KEPT
+from qface_toolkit.report.figures import (
+    LONGEST_KIND,
+    NOTHING,
+    clean,
+    layers_said,
+    milliseconds,
+    percent,
+    times,
+)
 from qface_toolkit.report.schema import ArtifactFigures, IslandFigures, LatencyFigures, Report
 
-RUNTIMES = {"onnxruntime": "ONNX Runtime", "torch": "torch", "openvino": "OpenVINO", "simulation": "simulation"}
-NOTHING = "-"
-LONGEST_TEXT = 300
-LONGEST_KIND = 30
 FIGURE_HEADINGS = (
     "file",
     "runtime",
@@ -24,13 +26,6 @@ FIGURE_HEADINGS = (
 )
 
 
-def clean(text: str, longest: int = LONGEST_TEXT) -> str:
-    """Return a stranger's text on one line, without control characters (a name may hold escape codes), cut if long."""
-    shown = "".join("\N{REPLACEMENT CHARACTER}" if unicodedata.category(sign)[0] == "C" else sign for sign in text)
-    line = " ".join(shown.split())
-    return line if len(line) <= longest else line[: longest - 1] + "…"
-
-
 def images_said(report: Report) -> list[str]:
     """Return what the cosines were taken on, if any were; each file that got fewer images is named."""
     found = [(one.name, one.agreement) for one in report.artifacts if one.agreement]
@@ -39,43 +34,6 @@ def images_said(report: Report) -> list[str]:
     most = max((one for _, one in found), key=lambda one: one.images)
     fewer = [f"{one.images} of {clean(name)}" for name, one in found if one.images < most.images]
     return ["; ".join([f"cosine: {most.images} images, {clean(most.what)}", *fewer])]
-
-
-def runtime_name(runtime: str) -> str:
-    """Return what people call a runtime."""
-    return RUNTIMES.get(runtime, clean(runtime))
-
-
-def megabytes(size_bytes: int) -> str:
-    """Return a size in millions of bytes, without its unit."""
-    return f"{size_bytes / 1e6:.2f}"
-
-
-def milliseconds(value: float) -> str:
-    """Return a time in three digits, without its unit."""
-    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
-
-
-def threads(count: int) -> str:
-    """Return a number of threads."""
-    return "1 thread" if count == 1 else f"{count} threads"
-
-
-def times(value: float | None) -> str:
-    """Return a ratio."""
-    return NOTHING if value is None else f"{value:.2f}x"
-
-
-def cosine(value: float | None) -> str:
-    """Return a cosine in four digits; what is not quite one is not shown as one."""
-    if value is None:
-        return NOTHING
-    return ">0.9999" if 0.99995 <= value < 1 else f"{value:.4f}"
-
-
-def percent(value: float) -> str:
-    """Return a rate in percent."""
-    return f"{100 * value:.1f} %"
 
 
 def speed_cells(artifact: ArtifactFigures) -> tuple[str, str, str, str]:
@@ -111,19 +69,6 @@ def float_rows(report: Report, runtime: str) -> LatencyFigures | None:
 def main_artifact(report: Report) -> ArtifactFigures | None:
     """Return the artifact that the verdict speaks of: the first quantized one."""
     return next((artifact for artifact in report.artifacts if artifact.quantized), None)
-
-
-def layers_said(count: int, integer: int, name: str = "convolution", kept: int = 0) -> tuple[bool, str]:
-    """Return whether layers are as they should be, and one sentence about how many of them run on integers."""
-    if count == 0:
-        return True, f"there are no {name}s"
-    if integer == count:
-        which = f"all {count} {name}s run" if count > 1 else f"the only {name} runs"
-        return True, f"{which} on integers"
-    if integer + kept == count:
-        return True, f"{integer} of {count} {name}s run on integers, {kept} {'is' if kept == 1 else 'are'} {KEPT}"
-    which = f"only {integer} of {count} {name}s run" if integer else f"none of {count} {name}s runs"
-    return False, f"warning: {which} on integers"
 
 
 def integer_said(artifact: ArtifactFigures) -> tuple[bool, str] | None:

@@ -1,32 +1,24 @@
 """Accuracy against the baseline's: the verification in both reports, and the evaluations that lie beside both."""
 
-import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from qface_toolkit.gate._figures import fallen
-from qface_toolkit.gate.baseline import Judged
-from qface_toolkit.gate.verdict import Finding, Outcome
+from qface_toolkit.gate.baseline import OpenedReport, how_to_evaluate
+from qface_toolkit.gate.verdict import Finding, Outcome, fallen
 from qface_toolkit.report import Evaluation
 from qface_toolkit.report.schema import VerificationFigures
 
 EVALUATED, VERIFIED = "evaluation", "verification"
-_SETS = {
-    "drawings": ["--synthetic"],
-    "people": ["--faces", "DIR"],
-    "pairs": ["--pairs", "FILE"],
-    "ijb": ["--ijb", "DIR"],
-}
 
 
-def accuracy_findings(report: Judged, baseline: Judged, budget: float | None) -> Iterator[Finding]:
+def accuracy_findings(report: OpenedReport, baseline: OpenedReport, budget: float | None) -> Iterator[Finding]:
     """Return the findings on every rate that both have on the same images."""
     if budget is not None:
         yield from _verified(report, baseline, budget)
         yield from _evaluations(report, baseline, budget)
 
 
-def _verified(report: Judged, baseline: Judged, budget: float) -> Iterator[Finding]:
+def _verified(report: OpenedReport, baseline: OpenedReport, budget: float) -> Iterator[Finding]:
     now, before = report.report.verification, baseline.report.verification
     if now is None and before is None:
         return
@@ -56,7 +48,7 @@ def _rates(figures: VerificationFigures) -> dict[str, float]:
     return {"pair_accuracy": figures.pair_accuracy, **{f"tar {far}": rate for far, rate in figures.tar.items()}}
 
 
-def _evaluations(report: Judged, baseline: Judged, budget: float) -> Iterator[Finding]:
+def _evaluations(report: OpenedReport, baseline: OpenedReport, budget: float) -> Iterator[Finding]:
     now, before = report.evaluation, baseline.evaluation
     if now is None and before is None:
         return
@@ -82,14 +74,6 @@ def _only_one(folder: Path | None, before: Evaluation | None) -> tuple[Outcome, 
 
 def _what(found: Evaluation) -> tuple[str, str, str, bool]:
     return found.model.name, found.data.kind, found.data.sha256, found.flip
-
-
-def how_to_evaluate(like: Evaluation, folder: Path | None) -> str:
-    """Return how to make a result's evaluation on the set of another one."""
-    place = str(folder or "RESULT")
-    given = [*_SETS[like.data.kind], "--flip" if like.flip else "--no-flip", "--out", place, "--force"]
-    told = f"run `{shlex.join(['qface', 'evaluate', place, *given])}`"
-    return f"{told} (the baseline's was made by `{like.command}`)" if like.command else told
 
 
 def _all_rates(found: Evaluation) -> dict[str, float]:
