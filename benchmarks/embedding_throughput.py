@@ -16,8 +16,8 @@ import numpy as np
 
 from qface_toolkit.environment import record_environment
 from qface_toolkit.evaluation import BATCH, Embedder, embed_images
-from qface_toolkit.measure.latency import Latency, measure_latency, times_faster
 from qface_toolkit.result.opening import Wanted, open_embedder
+from qface_toolkit.runtimes.latency import Latency, measure_latency, times_faster
 from qface_toolkit.sources import Crop, find_set, load_crops
 
 BATCHES = (1, 2, 4, 8, 16, 32)

@@ -19,8 +19,8 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
-from qface_toolkit.measure.latency import measure_latency, times_faster
-from qface_toolkit.measure.verdicts import judge_file
+from qface_toolkit.runtimes.latency import measure_latency, times_faster
+from qface_toolkit.scoring.verdicts import judge_file
 
 FLOATS = ("float.onnx", "float.fast.onnx")
 ROUNDS = 100

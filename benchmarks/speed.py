@@ -23,8 +23,8 @@ import qface_toolkit as qf
 from qface_toolkit.backends import BACKENDS
 from qface_toolkit.backends._onnxruntime import open_onnx
 from qface_toolkit.environment import record_environment
-from qface_toolkit.measure.latency import Latency, measure_latency, times_faster
 from qface_toolkit.models import FloatModel, load_model
+from qface_toolkit.runtimes.latency import Latency, measure_latency, times_faster
 from qface_toolkit.sources._sets import find_set
 
 IMAGES = 64

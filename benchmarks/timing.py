@@ -9,7 +9,7 @@ import numpy as np
 from runtimes import open_file
 
 from qface_toolkit.environment import usable_cores
-from qface_toolkit.measure.latency import Latency, measure_latency, times_faster
+from qface_toolkit.runtimes.latency import Latency, measure_latency, times_faster
 
 BATCH = 8
 Files = Mapping[str, tuple[str, Path]]

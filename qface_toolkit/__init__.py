@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from qface_toolkit.errors import QFaceError
     from qface_toolkit.gate import Finding, Verdict
-    from qface_toolkit.measure.fusion import Fusion
-    from qface_toolkit.measure.verdicts import FileVerdict, Verification
     from qface_toolkit.models import FloatModel, ModelSpec, from_module, load_model
     from qface_toolkit.pipeline import (
         Benchmark,
@@ -28,23 +26,25 @@ if TYPE_CHECKING:
         verify,
     )
     from qface_toolkit.report import Evaluation, Report, read_report
+    from qface_toolkit.runtimes.fusion import Fusion
+    from qface_toolkit.scoring.verdicts import FileVerdict, Verification
 
 __version__ = "0.1.0"
 
 _HOME = {
     "Benchmark": "pipeline",
     "Evaluation": "report",
-    "FileVerdict": "measure.verdicts",
+    "FileVerdict": "scoring.verdicts",
     "Finding": "gate",
     "FloatModel": "models",
-    "Fusion": "measure.fusion",
+    "Fusion": "runtimes.fusion",
     "ModelSpec": "models",
     "Protocol": "pipeline",
     "QFaceError": "errors",
     "Report": "report",
     "Timed": "pipeline",
     "Verdict": "gate",
-    "Verification": "measure.verdicts",
+    "Verification": "scoring.verdicts",
     "benchmark": "pipeline",
     "check": "pipeline",
     "compress": "pipeline",

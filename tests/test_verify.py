@@ -266,7 +266,7 @@ def test_a_folder_of_something_else(tmp_path):
 
 
 def test_verdicts_need_numpy_alone():
-    needed = "import sys, qface_toolkit.measure.verdicts, qface_toolkit.measure.latency"
+    needed = "import sys, qface_toolkit.scoring.verdicts, qface_toolkit.runtimes.latency"
     program = f"{needed}; sys.exit(', '.join({{'torch', 'onnx', 'onnxruntime', 'pydantic'}} & set(sys.modules)) or 0)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")

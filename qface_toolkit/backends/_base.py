@@ -7,10 +7,10 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from qface_toolkit.measure.fusion import Fusion
-from qface_toolkit.measure.parity import Codes
 from qface_toolkit.quantize.model import QuantizedModel
 from qface_toolkit.quantize.plan import Target
+from qface_toolkit.runtimes.fusion import Fusion
+from qface_toolkit.scoring.parity import Codes
 
 Embed = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]
 """Runs a model: inputs float32 [N, 3, height, width] to embeddings float32 [N, D]."""

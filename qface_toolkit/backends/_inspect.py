@@ -6,7 +6,7 @@ from pathlib import Path
 from qface_toolkit.backends import BACKENDS
 from qface_toolkit.backends._profile import inspect_onnx
 from qface_toolkit.errors import ArtifactError
-from qface_toolkit.measure.fusion import Fusion
+from qface_toolkit.runtimes.fusion import Fusion
 
 ENDINGS = (".onnx", ".ts")
 

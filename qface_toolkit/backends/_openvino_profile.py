@@ -15,7 +15,7 @@ import onnx
 from qface_toolkit.backends._openvino import compiled, openvino
 from qface_toolkit.backends._untrusted import LONGEST_RUN_S, limited_memory, read_onnx
 from qface_toolkit.errors import ArtifactError
-from qface_toolkit.measure.fusion import (
+from qface_toolkit.runtimes.fusion import (
     CONVERSIONS,
     CONVOLUTIONS,
     LINEAR_LAYERS,

@@ -20,11 +20,11 @@ import onnx
 import onnxruntime
 
 from qface_toolkit.backends._onnxruntime import ERRORS, REFUSED, new_session, session_options
+from qface_toolkit.backends._qdq import QdqGraph
 from qface_toolkit.backends._untrusted import LARGEST_BYTES, limited_memory, limited_time, read_onnx
 from qface_toolkit.errors import ArtifactError
-from qface_toolkit.measure._qdq import QdqGraph
-from qface_toolkit.measure.cost import node_names
-from qface_toolkit.measure.fusion import (
+from qface_toolkit.runtimes.cost import node_names
+from qface_toolkit.runtimes.fusion import (
     CONVERSIONS,
     CONVOLUTIONS,
     KEPT,

@@ -15,7 +15,7 @@ from typing import Any
 
 from qface_toolkit._reading import read_file
 from qface_toolkit.errors import ArtifactError
-from qface_toolkit.measure.fusion import Arithmetic, Fusion, Layer, Operator, measure_fusion
+from qface_toolkit.runtimes.fusion import Arithmetic, Fusion, Layer, Operator, measure_fusion
 
 LARGEST_BYTES = 1 << 30
 LARGEST_RECORD = 16 << 20

@@ -10,8 +10,8 @@ from torch import fx
 
 from qface_toolkit.canonical.graph import inputs, operation
 from qface_toolkit.errors import MeasurementError
-from qface_toolkit.measure.parity import Codes
 from qface_toolkit.quantize.model import QuantizedModel
+from qface_toolkit.scoring.parity import Codes
 
 _LAYERS = ("quantized::conv2d", "quantized::linear")
 _KINDS: Mapping[str, tuple[str, ...]] = {

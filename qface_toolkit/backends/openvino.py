@@ -16,11 +16,11 @@ from qface_toolkit.backends.onnx_qdq._codes import with_outputs
 from qface_toolkit.backends.onnx_qdq._tensors import UNSIGNED
 from qface_toolkit.backends.onnx_qdq.writer import code_names, value_names, write_qdq
 from qface_toolkit.errors import MeasurementError
-from qface_toolkit.measure.fusion import Fusion
-from qface_toolkit.measure.parity import Codes
 from qface_toolkit.quantize.model import QuantizedModel
 from qface_toolkit.quantize.plan import OPENVINO, Target
 from qface_toolkit.quantize.scheme import activation_qparams
+from qface_toolkit.runtimes.fusion import Fusion
+from qface_toolkit.scoring.parity import Codes
 
 
 @dataclass(frozen=True)

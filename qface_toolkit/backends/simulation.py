@@ -18,8 +18,6 @@ from qface_toolkit.backends._base import Embed, Facts
 from qface_toolkit.canonical.graph import operation
 from qface_toolkit.errors import ArtifactError, CheckpointError, MeasurementError
 from qface_toolkit.integer.deployed import embed_as_deployed
-from qface_toolkit.measure.fusion import Fusion, Operator
-from qface_toolkit.measure.parity import Codes
 from qface_toolkit.models import ModelSpec
 from qface_toolkit.quantize.model import QuantizedModel, description, restored
 from qface_toolkit.quantize.plan import ONNX, Target
@@ -31,6 +29,8 @@ from qface_toolkit.quantize.simulated import (
     read_simulation,
     read_spec,
 )
+from qface_toolkit.runtimes.fusion import Fusion, Operator
+from qface_toolkit.scoring.parity import Codes
 
 ARTIFACT, RUNTIME = "simulation.safetensors", "simulation"
 NO_CODES = "a simulation in torch is no program with codes inside"

@@ -21,11 +21,11 @@ from qface_toolkit.backends._expressible import check_expressible
 from qface_toolkit.backends._torch_archive import read_archive, read_fusion
 from qface_toolkit.backends._torch_codes import read_torch_codes
 from qface_toolkit.errors import ArtifactError, BackendUnavailable
-from qface_toolkit.measure.fusion import Fusion
-from qface_toolkit.measure.parity import Codes
 from qface_toolkit.quantize.model import QuantizedModel
 from qface_toolkit.quantize.plan import TORCH_FBGEMM, TORCH_ONEDNN, TORCH_QNNPACK, TORCH_X86, Target
 from qface_toolkit.quantize.simulation import convert, prepare
+from qface_toolkit.runtimes.fusion import Fusion
+from qface_toolkit.scoring.parity import Codes
 
 EXTRA_FILE = "qface.json"
 _WRITTEN_BY_TORCH = ("version", "byteorder", ".format_version", ".storage_alignment")

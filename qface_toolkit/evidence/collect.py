@@ -25,8 +25,6 @@ from qface_toolkit.evidence.sizes import loads, nominal, weighed
 from qface_toolkit.evidence.speed import FLOAT_IN, foreign, speeds, take_turns
 from qface_toolkit.integer.deployed import embed_as_deployed
 from qface_toolkit.measure.agreement import measure_agreement, row_cosines
-from qface_toolkit.measure.fusion import Fusion
-from qface_toolkit.measure.latency import Latency
 from qface_toolkit.measure.verification import verify_identities
 from qface_toolkit.methods import Progress
 from qface_toolkit.models import FloatModel
@@ -54,6 +52,8 @@ from qface_toolkit.result.golden import HELD_OUT, read_golden
 from qface_toolkit.result.job import Job, Model
 from qface_toolkit.result.manifest import record_of
 from qface_toolkit.result.names import GOLDEN
+from qface_toolkit.runtimes.fusion import Fusion
+from qface_toolkit.runtimes.latency import Latency
 from qface_toolkit.sources import Crop, Manifest
 from qface_toolkit.sources._sets import find_set
 

@@ -12,13 +12,6 @@ from qface_toolkit.errors import MeasurementError
 from qface_toolkit.integer.deployed import as_deployed
 from qface_toolkit.integer.simulate import embed_as_integers, tensors_as_integers
 from qface_toolkit.integer.tensors import comparable, embedding_name, float_tensors, restored_tensors, tensor_sources
-from qface_toolkit.measure.parity import (
-    CodeDifference,
-    TensorAgreement,
-    compare_codes,
-    compare_members,
-    compare_tensors,
-)
 from qface_toolkit.quantize.model import QuantizedModel
 from qface_toolkit.quantize.plan import ONNX, Target
 from qface_toolkit.report._ledger import (
@@ -28,6 +21,13 @@ from qface_toolkit.report._ledger import (
     code_figures,
     layer_figures,
     pair_figures,
+)
+from qface_toolkit.scoring.parity import (
+    CodeDifference,
+    TensorAgreement,
+    compare_codes,
+    compare_members,
+    compare_tensors,
 )
 
 LAYER_IMAGES = 8

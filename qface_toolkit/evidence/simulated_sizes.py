@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from qface_toolkit.canonical.graph import module, operation
-from qface_toolkit.measure.packing import Coded, packed_size
-from qface_toolkit.measure.size import nominal_bytes
+from qface_toolkit.evidence.packing import Coded, packed_size
+from qface_toolkit.evidence.size import nominal_bytes
 from qface_toolkit.quantize.kept import LAYERS
 from qface_toolkit.quantize.model import QuantizedModel
 from qface_toolkit.quantize.plan import Target

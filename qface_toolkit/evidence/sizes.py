@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from qface_toolkit.backends import BACKENDS
-from qface_toolkit.measure.load import Load, measure_loads
-from qface_toolkit.measure.size import compressed_bytes, measure_size, nominal_bytes, payload_bytes, size_ratio
+from qface_toolkit.evidence.load import Load, measure_loads
+from qface_toolkit.evidence.size import compressed_bytes, measure_size, nominal_bytes, payload_bytes, size_ratio
 from qface_toolkit.quantize.model import QuantizedModel
 from qface_toolkit.quantize.plan import Target
 

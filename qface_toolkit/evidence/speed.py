@@ -16,9 +16,9 @@ from qface_toolkit.backends._float_onnx import ARTIFACT as FLOAT_ARTIFACT
 from qface_toolkit.backends._onnxruntime import repeat_onnx
 from qface_toolkit.backends._openvino import repeat_openvino
 from qface_toolkit.backends.simulation import RUNTIME
-from qface_toolkit.measure.latency import Latency, measure_latency, times_faster
 from qface_toolkit.models import FloatModel
 from qface_toolkit.result.job import Job
+from qface_toolkit.runtimes.latency import Latency, measure_latency, times_faster
 from qface_toolkit.sources import Crop
 
 LATENCY_ROUNDS = 60

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 
 from qface_toolkit.environment import Environment
 from qface_toolkit.gate.verdict import Finding, Outcome, Unchecked
-from qface_toolkit.measure.latency import Latency, times_faster
-from qface_toolkit.measure.time_ratio import Interval, Ratio, growth, time_ratio
 from qface_toolkit.report.schema import ArtifactFigures, LatencyFigures, Report
+from qface_toolkit.runtimes.latency import Latency, times_faster
+from qface_toolkit.runtimes.time_ratio import Interval, Ratio, growth, time_ratio
 
 FIGURE = "latency_ratio"
 NOT_MEASURED = "it was not measured"

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from qface_toolkit.measure.time_ratio import Interval
 from qface_toolkit.report.figures import NOTHING
+from qface_toolkit.runtimes.time_ratio import Interval
 
 LEAST = 1e-9
 """What float arithmetic may add to a difference that is just within its budget."""

@@ -24,13 +24,13 @@ from qface_toolkit.backends._untrusted import limited_memory, limited_time, read
 from qface_toolkit.environment import Environment, record_environment
 from qface_toolkit.errors import ArtifactError, MeasurementError
 from qface_toolkit.evidence.speed import foreign, frozen
-from qface_toolkit.measure.latency import Latency, measure_latency
-from qface_toolkit.measure.time_ratio import Interval, time_ratio
 from qface_toolkit.methods import Progress
 from qface_toolkit.models import ModelSpec, load_model
 from qface_toolkit.result.golden import held_out
 from qface_toolkit.result.job import Tell, silent
 from qface_toolkit.result.opening import Wanted, _input_of, open_embedder, result_files
+from qface_toolkit.runtimes.latency import Latency, measure_latency
+from qface_toolkit.runtimes.time_ratio import Interval, time_ratio
 
 Inputs = npt.NDArray[np.float32]
 Opener = Callable[[], Callable[[], object]]

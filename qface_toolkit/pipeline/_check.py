@@ -26,12 +26,12 @@ from qface_toolkit.gate import (
     open_report,
     read_budgets,
 )
-from qface_toolkit.measure.latency import Latency
 from qface_toolkit.models import ModelSpec
 from qface_toolkit.pipeline._benchmark import measure_enough, repeat_file, vetted
 from qface_toolkit.report.schema import ArtifactFigures, LatencyFigures, SpecFacts
 from qface_toolkit.result.golden import held_out
 from qface_toolkit.result.job import Tell, silent
+from qface_toolkit.runtimes.latency import Latency
 
 LONGEST_S = 40.0
 IN_OPENVINO = "float.onnx in OpenVINO"

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from qface_toolkit.backends._inspect import inspect_files
-from qface_toolkit.measure.fusion import Fusion
 from qface_toolkit.result.job import Tell, silent
+from qface_toolkit.runtimes.fusion import Fusion
 
 
 def inspect(model: str | Path, *, tell: Tell = silent) -> dict[str, Fusion]:

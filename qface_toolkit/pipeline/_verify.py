@@ -20,12 +20,12 @@ from qface_toolkit.backends._onnxruntime import ERRORS
 from qface_toolkit.backends._open import backend_of, open_untrusted
 from qface_toolkit.backends._untrusted import limited_memory, limited_time
 from qface_toolkit.errors import ArtifactError, QFaceError
-from qface_toolkit.measure.verdicts import FileVerdict, Verification, judge_file
 from qface_toolkit.methods import Progress
 from qface_toolkit.result.golden import FLOAT, IMAGE, INPUTS, read_golden
 from qface_toolkit.result.job import Tell, silent
 from qface_toolkit.result.manifest import EXPORTED, Manifest, is_intact, read_manifest
 from qface_toolkit.result.names import GOLDEN
+from qface_toolkit.scoring.verdicts import FileVerdict, Verification, judge_file
 
 Floats = npt.NDArray[np.float32]
 

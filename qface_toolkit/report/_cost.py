@@ -4,9 +4,9 @@ from typing import Annotated
 
 from pydantic import Field
 
-from qface_toolkit.measure.cost import Cost
-from qface_toolkit.measure.fusion import Arithmetic, Fusion
 from qface_toolkit.report.figures import Block, Count, Rate
+from qface_toolkit.runtimes.cost import Cost
+from qface_toolkit.runtimes.fusion import Arithmetic, Fusion
 
 Milliseconds = Annotated[float, Field(ge=0)]
 

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 
-from qface_toolkit.measure.apart import FEW_GENUINE, error_rate_of, tells_apart
 from qface_toolkit.report._evaluation import Evaluation, Figure, ModelFigures, PairedFigures, PairListFigures
 from qface_toolkit.report._page import Said
 from qface_toolkit.report.figures import NOTHING, clean, cosine
+from qface_toolkit.scoring.apart import FEW_GENUINE, error_rate_of, tells_apart
 
 LONGEST_NAME = 34
 MAIN_FAR = "1e-4"

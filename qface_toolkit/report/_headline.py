@@ -3,13 +3,13 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from qface_toolkit.measure.time_ratio import Interval, time_ratio
 from qface_toolkit.report._evaluation import Evaluation
 from qface_toolkit.report._evaluation_verdict import evaluation_verdict
 from qface_toolkit.report._page import Said
 from qface_toolkit.report.artifacts import main_artifact
 from qface_toolkit.report.figures import clean, cosine, megabytes, percent, runtime_name, threads
 from qface_toolkit.report.schema import ArtifactFigures, LatencyFigures, Report
+from qface_toolkit.runtimes.time_ratio import Interval, time_ratio
 
 FLOAT, FAST = "float.onnx", "float.fast.onnx"
 ALARM = "ALARM: "

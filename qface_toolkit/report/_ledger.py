@@ -5,8 +5,8 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from qface_toolkit.measure.parity import CodeDifference, Pair, TensorAgreement
 from qface_toolkit.report.figures import Block, Cosine, Count
+from qface_toolkit.scoring.parity import CodeDifference, Pair, TensorAgreement
 
 SIMULATED = " simulated"
 """Behind the name of a file: what its ranges say that it computes."""

@@ -10,10 +10,10 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from qface_toolkit.measure.fusion import FLOAT_MODEL, Fusion, Island, Layer, integer_count, kept_count
 from qface_toolkit.report.artifacts import island_said
 from qface_toolkit.report.figures import LONGEST_KIND, NOTHING, clean, layers_said, milliseconds, percent
 from qface_toolkit.report.schema import IslandFigures
+from qface_toolkit.runtimes.fusion import FLOAT_MODEL, Fusion, Island, Layer, integer_count, kept_count
 
 NAMES_SHOWN = 5
 

@@ -13,7 +13,6 @@ from pydantic import Field, ValidationError, model_validator
 from qface_toolkit._disk import json_bytes, read_json, write_inside
 from qface_toolkit.environment import Environment
 from qface_toolkit.errors import ArtifactError
-from qface_toolkit.measure.latency import Latency
 from qface_toolkit.measure.verification import Verification
 from qface_toolkit.report._agreement import AgreementFigures
 from qface_toolkit.report._allocation import AllocationBlock
@@ -22,6 +21,7 @@ from qface_toolkit.report._cost import CostFigures
 from qface_toolkit.report._ledger import ParityBlock
 from qface_toolkit.report._sensitivity import SensitivityBlock
 from qface_toolkit.report.figures import Block, Count, Positive, Rate, Sha256
+from qface_toolkit.runtimes.latency import Latency
 
 SCHEMA_VERSION: Literal[2] = 2
 MIGRATED_VERSIONS = (1,)

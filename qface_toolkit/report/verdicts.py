@@ -9,8 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from qface_toolkit.environment import Environment
-from qface_toolkit.measure.verdicts import FileVerdict, Verification
 from qface_toolkit.report.figures import NOTHING, clean, fine_cosine
+from qface_toolkit.scoring.verdicts import FileVerdict, Verification
 
 LONGEST_NAME = 40
 RUNTIMES = ("onnxruntime", "torch", "openvino")

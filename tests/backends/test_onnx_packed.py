@@ -14,8 +14,8 @@ from qface_toolkit.backends import BACKENDS
 from qface_toolkit.backends.onnx_packed.pack import pack
 from qface_toolkit.backends.onnx_qdq.writer import code_names, write_qdq
 from qface_toolkit.errors import ArtifactError
-from qface_toolkit.measure.cost import measure_cost
 from qface_toolkit.quantize.scheme import SCALE_TABLE, Scheme, TensorScheme
+from qface_toolkit.runtimes.cost import measure_cost
 
 PAIRS = {"onnx-packed-x86": "onnx-x86", "onnx-packed-arm": "onnx-arm"}
 NETWORKS = ["mobilefacenet", "mobilefacenet-relu6", "iresnet", pytest.param("pocketnet", marks=pytest.mark.slow)]

@@ -11,7 +11,7 @@ from torch import nn
 from qface_toolkit.backends import BACKENDS
 from qface_toolkit.backends.torch_int8 import _saved
 from qface_toolkit.errors import ArtifactError
-from qface_toolkit.measure.fusion import integer_count
+from qface_toolkit.runtimes.fusion import integer_count
 
 BACKEND = BACKENDS.get("torch-x86")
 

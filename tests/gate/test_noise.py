@@ -5,7 +5,7 @@ import pytest
 from made_reports import judged, times, values
 
 from qface_toolkit.gate import compare, read_budgets
-from qface_toolkit.measure.time_ratio import FEWEST_ROUNDS, growth, time_ratio
+from qface_toolkit.runtimes.time_ratio import FEWEST_ROUNDS, growth, time_ratio
 
 RUNS = 50
 

@@ -6,9 +6,9 @@ import json
 import pytest
 from rich.console import Console
 
-from qface_toolkit.measure.fusion import Layer, Operator, measure_fusion
 from qface_toolkit.report import inspection_values, render_inspection, to_markdown
 from qface_toolkit.report.inspection import fusion_figures
+from qface_toolkit.runtimes.fusion import Layer, Operator, measure_fusion
 
 WHY = "PRelu has no integer kernel in ONNX Runtime"
 

@@ -7,7 +7,6 @@ import pytest
 
 from qface_toolkit.errors import ArtifactError
 from qface_toolkit.measure.agreement import Agreement
-from qface_toolkit.measure.latency import Latency
 from qface_toolkit.measure.verification import Verification
 from qface_toolkit.report._agreement import AgreementFigures, CosineHistogram
 from qface_toolkit.report.schema import (
@@ -16,6 +15,7 @@ from qface_toolkit.report.schema import (
     read_report,
     write_report,
 )
+from qface_toolkit.runtimes.latency import Latency
 
 
 @pytest.fixture

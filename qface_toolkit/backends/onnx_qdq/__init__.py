@@ -16,11 +16,11 @@ from qface_toolkit.backends.onnx_qdq._activations import oldest_runtime
 from qface_toolkit.backends.onnx_qdq._codes import read_onnx_codes
 from qface_toolkit.backends.onnx_qdq._tensors import SIGNED, UNSIGNED, CodeType
 from qface_toolkit.backends.onnx_qdq.writer import code_names, write_qdq
-from qface_toolkit.measure.fusion import Fusion
-from qface_toolkit.measure.parity import Codes
 from qface_toolkit.quantize.image_input import takes_pixels
 from qface_toolkit.quantize.model import QuantizedModel
 from qface_toolkit.quantize.plan import ONNX, ONNX_SIGNED, Target
+from qface_toolkit.runtimes.fusion import Fusion
+from qface_toolkit.scoring.parity import Codes
 
 
 @dataclass(frozen=True)

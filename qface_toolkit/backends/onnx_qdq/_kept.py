@@ -5,7 +5,7 @@ from torch import fx
 from qface_toolkit.backends.onnx_qdq._floats import OPERATIONS, FloatWriter, scaled_sum
 from qface_toolkit.backends.onnx_qdq._tensors import TensorWriter
 from qface_toolkit.canonical.graph import operation
-from qface_toolkit.measure.fusion import KEPT
+from qface_toolkit.runtimes.fusion import KEPT
 
 
 def write_in_float(writer: TensorWriter, node: fx.Node) -> None:

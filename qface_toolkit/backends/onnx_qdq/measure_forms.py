@@ -10,12 +10,12 @@ from torch import nn
 from qface_toolkit.backends._onnxruntime import new_session, session_options
 from qface_toolkit.backends.onnx_qdq.writer import write_qdq
 from qface_toolkit.canonical.canonicalise import canonicalise
-from qface_toolkit.measure.latency import Latency, measure_latency
 from qface_toolkit.models import ModelSpec
 from qface_toolkit.quantize.forms import ConvShape, FormTimes, choices
 from qface_toolkit.quantize.model import QuantizedModel, new_model
 from qface_toolkit.quantize.plan import Form
 from qface_toolkit.quantize.scheme import Range
+from qface_toolkit.runtimes.latency import Latency, measure_latency
 
 _FEW, _MANY = 1, 5
 """Copies of the layer in the two networks whose difference is timed."""

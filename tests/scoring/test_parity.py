@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from qface_toolkit.errors import MeasurementError
-from qface_toolkit.measure.parity import (
+from qface_toolkit.scoring.parity import (
     TRUSTED_COSINE,
     CodeDifference,
     compare_codes,

@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from qface_toolkit.measure.size import nominal_bytes
+from qface_toolkit.evidence.size import nominal_bytes
 
 FLOAT_BYTES = 4
 

@@ -3,7 +3,7 @@
 Every load has a process of its own, with ONNX Runtime imported and nothing loaded yet: memory that was given back stays
 counted, and a second load finds everything warm. These processes are forks of one that has imported the runtime, which
 gives the same bytes and milliseconds as starting each anew and takes a fifth of the time. The files take turns, as in
-`measure.latency`, and the disk's cache holds them.
+`runtimes.latency`, and the disk's cache holds them.
 """
 
 import json
@@ -16,7 +16,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-_MAIN = "from qface_toolkit.measure._load_once import main; main()"
+_MAIN = "from qface_toolkit.evidence._load_once import main; main()"
 PROGRAM = f"import json, sys; sys.path[:] = json.loads(sys.argv.pop(1)); {_MAIN}"
 LONGEST_S = 3600.0
 """For all loads; each ends after ten minutes."""

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from qface_toolkit.measure.verdicts import FileVerdict, Verification, judge_file
+from qface_toolkit.scoring.verdicts import FileVerdict, Verification, judge_file
 
 
 def at_angles(*degrees):

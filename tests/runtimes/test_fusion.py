@@ -8,7 +8,7 @@ import pytest
 from qdq_files import CHANNELS, SCALE, QdqFile, batch_norm, between, float_network, prelu, whole, write
 
 from qface_toolkit.backends._profile import inspect_onnx
-from qface_toolkit.measure.fusion import (
+from qface_toolkit.runtimes.fusion import (
     ENDS,
     FLOAT_MODEL,
     MADE_BY_RUNTIME,

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import onnx
 from onnx import numpy_helper
 
-from qface_toolkit.measure.fusion import Operator
+from qface_toolkit.runtimes.fusion import Operator
 
 _WHOLE_NUMBERS = frozenset({onnx.TensorProto.INT64, onnx.TensorProto.INT32, onnx.TensorProto.UINT16})
 """Types of the lengths that a Split cuts, or of what they are cast from."""

@@ -5,8 +5,8 @@ import pytest
 from qdq_files import QdqFile, float_network, whole, write
 
 from qface_toolkit.backends._profile import inspect_onnx
-from qface_toolkit.measure.cost import measure_cost, node_names
-from qface_toolkit.measure.fusion import Operator
+from qface_toolkit.runtimes.cost import measure_cost, node_names
+from qface_toolkit.runtimes.fusion import Operator
 
 
 def two_layers():

@@ -8,8 +8,8 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from qface_toolkit.measure import load
-from qface_toolkit.measure.load import Load, measure_loads
+from qface_toolkit.evidence import load
+from qface_toolkit.evidence.load import Load, measure_loads
 
 
 def write_network(path, elements):
@@ -34,7 +34,7 @@ def test_a_large_file_takes_more_memory_by_its_size(tmp_path):
 
 def test_a_fork_takes_as_much_memory_as_a_process_that_is_started_anew(tmp_path):
     file = write_network(tmp_path / "small.onnx", 100_000)
-    anew = "from qface_toolkit.measure._load_once import _loaded"
+    anew = "from qface_toolkit.evidence._load_once import _loaded"
     program = f"{anew}; print(_loaded({str(file)!r}, False, [])['bytes'])"
     told = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
     # Without the pages of libraries that the parent had read, it would be half as much again.

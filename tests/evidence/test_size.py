@@ -11,7 +11,7 @@ from onnx import helper, numpy_helper
 from safetensors.numpy import save_file
 
 from qface_toolkit.errors import MeasurementError
-from qface_toolkit.measure.size import (
+from qface_toolkit.evidence.size import (
     FileSize,
     compressed_bytes,
     measure_size,

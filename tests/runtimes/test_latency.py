@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from qface_toolkit.errors import MeasurementError
-from qface_toolkit.measure import latency
-from qface_toolkit.measure.latency import Latency, measure_latency, times_faster
+from qface_toolkit.runtimes import latency
+from qface_toolkit.runtimes.latency import Latency, measure_latency, times_faster
 
 
 class Clock:

@@ -5,7 +5,7 @@ from typing import Literal
 
 from qface_toolkit.errors import MeasurementError
 from qface_toolkit.measure.agreement import Floats, measure_agreement
-from qface_toolkit.measure.parity import judge
+from qface_toolkit.scoring.parity import judge
 
 PROMISE_KEPT = 0.002
 """How much lower a mean cosine to the float model may be before somebody should mind."""

@@ -1,4 +1,4 @@
-"""The program that `measure.load` starts: it imports ONNX Runtime once and loads each file in a fork of its own.
+"""The program that `evidence.load` starts: it imports ONNX Runtime once and loads each file in a fork of its own.
 
 It imports as little else as can be, since what is imported counts as held before a load. A fork finds the memory of its
 parent, but not the pages of the libraries' files that the parent has read: they are read again before the load, so that
@@ -19,7 +19,7 @@ from typing import Any
 import onnxruntime
 
 from qface_toolkit._memory import peak_memory_bytes
-from qface_toolkit.measure.latency import time_once
+from qface_toolkit.runtimes.latency import time_once
 
 LONGEST_S = 600
 _MOST_TOLD = 1 << 12

@@ -1,0 +1,1 @@
+"""Figures: arrays in, frozen dataclasses out, and nothing read or run."""
