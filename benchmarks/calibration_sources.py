@@ -18,13 +18,13 @@ from typing import Any
 from scored_set import embed
 
 import qface_toolkit as qf
-from qface_toolkit.backends._float_onnx import ARTIFACT as FLOAT_ARTIFACT
 from qface_toolkit.backends._onnxruntime import open_onnx
 from qface_toolkit.environment import record_environment, usable_cores
 from qface_toolkit.evaluation import PeopleSet, read_people, synthetic_people
 from qface_toolkit.measure.agreement import measure_agreement
 from qface_toolkit.quantize.model import load_quantized
 from qface_toolkit.result.manifest import read_manifest
+from qface_toolkit.runtimes import FLOAT_ARTIFACT
 
 SETS = ("noise", "drawings", "matched", "drawings-and-matched")
 HELD_OUT = "drawings-heldout"

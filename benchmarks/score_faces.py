@@ -22,7 +22,6 @@ import onnxruntime
 from scored_set import ScoredSet, embed, open_faces
 
 from qface_toolkit.backends import BACKENDS
-from qface_toolkit.backends._float_onnx import ARTIFACT as FLOAT_ARTIFACT
 from qface_toolkit.backends._onnxruntime import open_onnx
 from qface_toolkit.backends.simulation import ARTIFACT as SIMULATION
 from qface_toolkit.backends.simulation import spec_of
@@ -33,6 +32,7 @@ from qface_toolkit.measure.resampling import draw_people
 from qface_toolkit.models import ModelSpec
 from qface_toolkit.quantize.model import load_quantized
 from qface_toolkit.result.manifest import read_manifest
+from qface_toolkit.runtimes import FLOAT_ARTIFACT
 
 DEPLOYED = "int8.x86.onnx"
 

@@ -9,8 +9,6 @@ from qface_toolkit.backends.onnx_qdq._floats import OPERATIONS, Activation, Floa
 from qface_toolkit.canonical.graph import operation
 from qface_toolkit.models import ModelSpec
 
-ARTIFACT = "float.fast.onnx"
-
 
 def export_float_fast(network: fx.GraphModule, spec: ModelSpec, facts: Facts) -> bytes:
     """Return the ONNX file of a canonical network: "input" [N, 3, height, width] to "embedding" [N, D], any N."""

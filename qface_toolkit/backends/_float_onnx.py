@@ -11,7 +11,6 @@ from qface_toolkit.backends._base import Facts
 from qface_toolkit.errors import UnsupportedModel
 from qface_toolkit.models import ModelSpec
 
-ARTIFACT = "float.onnx"
 _OPSET = 17
 
 

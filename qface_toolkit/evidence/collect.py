@@ -9,8 +9,6 @@ import numpy.typing as npt
 
 from qface_toolkit._memory import peak_memory_bytes
 from qface_toolkit.backends import BACKENDS, Backend, Embed
-from qface_toolkit.backends._float_fast import ARTIFACT as FAST_ARTIFACT
-from qface_toolkit.backends._float_onnx import ARTIFACT as FLOAT_ARTIFACT
 from qface_toolkit.backends._profile import inspect_onnx
 from qface_toolkit.backends.simulation import RUNTIME
 from qface_toolkit.environment import record_environment
@@ -52,6 +50,7 @@ from qface_toolkit.result.golden import HELD_OUT, read_golden
 from qface_toolkit.result.job import Job, Model
 from qface_toolkit.result.manifest import record_of
 from qface_toolkit.result.names import GOLDEN
+from qface_toolkit.runtimes import FAST_ARTIFACT, FLOAT_ARTIFACT
 from qface_toolkit.runtimes.fusion import Fusion
 from qface_toolkit.runtimes.latency import Latency
 from qface_toolkit.sources import Crop, Manifest

@@ -11,13 +11,12 @@ import numpy.typing as npt
 import torch
 
 from qface_toolkit.backends import BACKENDS, Backend, Embed
-from qface_toolkit.backends._float_fast import ARTIFACT as FAST_ARTIFACT
-from qface_toolkit.backends._float_onnx import ARTIFACT as FLOAT_ARTIFACT
 from qface_toolkit.backends._onnxruntime import repeat_onnx
 from qface_toolkit.backends._openvino import repeat_openvino
 from qface_toolkit.backends.simulation import RUNTIME
 from qface_toolkit.models import FloatModel
 from qface_toolkit.result.job import Job
+from qface_toolkit.runtimes import FAST_ARTIFACT, FLOAT_ARTIFACT
 from qface_toolkit.runtimes.latency import Latency, measure_latency, times_faster
 from qface_toolkit.sources import Crop
 

@@ -10,13 +10,11 @@ from qface_toolkit.gate.baseline import (
 )
 from qface_toolkit.gate.budgets import Budgets, read_budgets
 from qface_toolkit.gate.compare import compare
-from qface_toolkit.gate.latency import FAST_ARTIFACT, FLOAT_ARTIFACT, Timing
+from qface_toolkit.gate.latency import Timing
 from qface_toolkit.gate.pages import render, to_junit, to_markdown, verdict_values, write_page
 from qface_toolkit.gate.verdict import Finding, Outcome, Unchecked, Verdict
 
 __all__ = [
-    "FAST_ARTIFACT",
-    "FLOAT_ARTIFACT",
     "Budgets",
     "Finding",
     "OpenedReport",

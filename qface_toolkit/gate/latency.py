@@ -6,13 +6,12 @@ from dataclasses import dataclass, field
 from qface_toolkit.environment import Environment
 from qface_toolkit.gate.verdict import Finding, Outcome, Unchecked
 from qface_toolkit.report.schema import ArtifactFigures, LatencyFigures, Report
+from qface_toolkit.runtimes import FAST_ARTIFACT, FLOAT_ARTIFACT
 from qface_toolkit.runtimes.latency import Latency, times_faster
 from qface_toolkit.runtimes.time_ratio import Interval, Ratio, growth, time_ratio
 
 FIGURE = "latency_ratio"
 NOT_MEASURED = "it was not measured"
-FLOAT_ARTIFACT, FAST_ARTIFACT = "float.onnx", "float.fast.onnx"
-"""As the backends name them; importing those would load torch, which takes longer than a check."""
 
 
 @dataclass(frozen=True)

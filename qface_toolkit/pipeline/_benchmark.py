@@ -15,8 +15,6 @@ import onnxruntime
 import torch
 
 from qface_toolkit.backends import BACKENDS, Backend
-from qface_toolkit.backends._float_fast import ARTIFACT as FAST_ARTIFACT
-from qface_toolkit.backends._float_onnx import ARTIFACT as FLOAT_ARTIFACT
 from qface_toolkit.backends._onnxruntime import ERRORS, repeat_onnx
 from qface_toolkit.backends._open import backend_of, open_content
 from qface_toolkit.backends._openvino import repeat_openvino
@@ -29,6 +27,7 @@ from qface_toolkit.models import ModelSpec, load_model
 from qface_toolkit.result.golden import held_out
 from qface_toolkit.result.job import Tell, silent
 from qface_toolkit.result.opening import Wanted, _input_of, open_embedder, result_files
+from qface_toolkit.runtimes import FAST_ARTIFACT, FLOAT_ARTIFACT
 from qface_toolkit.runtimes.latency import Latency, measure_latency
 from qface_toolkit.runtimes.time_ratio import Interval, time_ratio
 

@@ -16,8 +16,6 @@ from qface_toolkit.backends._untrusted import read_onnx
 from qface_toolkit.environment import record_environment
 from qface_toolkit.errors import ArtifactError
 from qface_toolkit.gate import (
-    FAST_ARTIFACT,
-    FLOAT_ARTIFACT,
     OpenedReport,
     Timing,
     Verdict,
@@ -31,6 +29,7 @@ from qface_toolkit.pipeline._benchmark import measure_enough, repeat_file, vette
 from qface_toolkit.report.schema import ArtifactFigures, LatencyFigures, SpecFacts
 from qface_toolkit.result.golden import held_out
 from qface_toolkit.result.job import Tell, silent
+from qface_toolkit.runtimes import FAST_ARTIFACT, FLOAT_ARTIFACT
 from qface_toolkit.runtimes.latency import Latency
 
 LONGEST_S = 40.0

@@ -13,9 +13,7 @@ from PIL import Image
 from torch import nn
 
 from qface_toolkit.backends import BACKENDS
-from qface_toolkit.backends._float_fast import ARTIFACT as FAST_ARTIFACT
 from qface_toolkit.backends._float_fast import export_float_fast
-from qface_toolkit.backends._float_onnx import ARTIFACT as FLOAT_ARTIFACT
 from qface_toolkit.backends._float_onnx import export_float
 from qface_toolkit.environment import set_determinism
 from qface_toolkit.evidence.allocation import allocation_file
@@ -37,6 +35,7 @@ from qface_toolkit.result.golden import HELD_OUT, golden_vectors
 from qface_toolkit.result.job import Job, Model, Tell, silent
 from qface_toolkit.result.names import DESCRIPTION, GOLDEN, REPORT, SHEET, WEIGHTS
 from qface_toolkit.result.pages import report_pages
+from qface_toolkit.runtimes import FAST_ARTIFACT, FLOAT_ARTIFACT
 from qface_toolkit.sources import Crop, Manifest, pixel_sha256
 from qface_toolkit.sources._ahead import DrawnAhead
 from qface_toolkit.sources._contact_sheet import contact_sheet

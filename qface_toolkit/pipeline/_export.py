@@ -12,8 +12,6 @@ from qface_toolkit._mistakes import worded
 from qface_toolkit._settings import apply_setting
 from qface_toolkit.backends import BACKENDS, Backend, expand_backends
 from qface_toolkit.backends._expressible import check_expressible
-from qface_toolkit.backends._float_fast import ARTIFACT as FAST_ARTIFACT
-from qface_toolkit.backends._float_onnx import ARTIFACT as FLOAT_ARTIFACT
 from qface_toolkit.canonical.graph import operation
 from qface_toolkit.errors import ArtifactError, RecipeError
 from qface_toolkit.quantize.deployment import Deployment
@@ -35,6 +33,7 @@ from qface_toolkit.result.manifest import (
 )
 from qface_toolkit.result.names import DESCRIPTION, GOLDEN, WEIGHTS
 from qface_toolkit.result.saved import refuse_simulated
+from qface_toolkit.runtimes import FAST_ARTIFACT, FLOAT_ARTIFACT
 
 SETTABLE = ("target.onnxruntime", "target.vnni", "target.prelu", "export.input")
 

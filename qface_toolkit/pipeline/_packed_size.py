@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from qface_toolkit.backends import BACKENDS
-from qface_toolkit.backends._float_onnx import ARTIFACT as FLOAT_ARTIFACT
 from qface_toolkit.backends._float_onnx import export_float
 from qface_toolkit.errors import RecipeError
 from qface_toolkit.evidence.allocation import packed_backends
 from qface_toolkit.pipeline._allocation import allocates, bytes_wanted
 from qface_toolkit.quantize.model import QuantizedModel
 from qface_toolkit.result.job import Job
+from qface_toolkit.runtimes import FLOAT_ARTIFACT
 
 
 def sizes(job: Job) -> Mapping[str, Any]:

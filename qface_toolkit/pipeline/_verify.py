@@ -13,8 +13,6 @@ import numpy.typing as npt
 
 from qface_toolkit._disk import disk_errors
 from qface_toolkit.backends import BACKENDS, Backend
-from qface_toolkit.backends._float_fast import ARTIFACT as FAST_ARTIFACT
-from qface_toolkit.backends._float_onnx import ARTIFACT as FLOAT_ARTIFACT
 from qface_toolkit.backends._inspect import ENDINGS
 from qface_toolkit.backends._onnxruntime import ERRORS
 from qface_toolkit.backends._open import backend_of, open_untrusted
@@ -25,6 +23,7 @@ from qface_toolkit.result.golden import FLOAT, IMAGE, INPUTS, read_golden
 from qface_toolkit.result.job import Tell, silent
 from qface_toolkit.result.manifest import EXPORTED, Manifest, is_intact, read_manifest
 from qface_toolkit.result.names import GOLDEN
+from qface_toolkit.runtimes import FAST_ARTIFACT, FLOAT_ARTIFACT
 from qface_toolkit.scoring.verdicts import FileVerdict, Verification, judge_file
 
 Floats = npt.NDArray[np.float32]

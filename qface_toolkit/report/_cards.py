@@ -14,13 +14,15 @@ from qface_toolkit.report._evaluation_verdict import (
     main_rate,
     rates,
 )
-from qface_toolkit.report._headline import FAST, FLOAT, belongs, pace, speed_of
+from qface_toolkit.report._headline import belongs, pace, speed_of
 from qface_toolkit.report._page import Bar, Card, Sign
 from qface_toolkit.report.artifacts import integer_said, main_artifact
 from qface_toolkit.report.budget import budget_said
 from qface_toolkit.report.figures import NOTHING, clean, cosine, megabytes, milliseconds, percent, runtime_name, threads
 from qface_toolkit.report.parity import parity_line
 from qface_toolkit.report.schema import ArtifactFigures, LatencyFigures, Report
+from qface_toolkit.runtimes import FAST_ARTIFACT as FAST
+from qface_toolkit.runtimes import FLOAT_ARTIFACT as FLOAT
 
 ACCURACY = "Accuracy"
 UNKNOWN = Card(ACCURACY, "not measured", "on real faces: qface evaluate DIR --faces PEOPLE --out DIR measures it", ())

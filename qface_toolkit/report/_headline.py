@@ -9,9 +9,10 @@ from qface_toolkit.report._page import Said
 from qface_toolkit.report.artifacts import main_artifact
 from qface_toolkit.report.figures import clean, cosine, megabytes, percent, runtime_name, threads
 from qface_toolkit.report.schema import ArtifactFigures, LatencyFigures, Report
+from qface_toolkit.runtimes import FAST_ARTIFACT as FAST
+from qface_toolkit.runtimes import FLOAT_ARTIFACT as FLOAT
 from qface_toolkit.runtimes.time_ratio import Interval, time_ratio
 
-FLOAT, FAST = "float.onnx", "float.fast.onnx"
 ALARM = "ALARM: "
 NOT_MEASURED = (
     "Accuracy on real faces was not measured: qface evaluate DIR --faces PEOPLE --out DIR measures it (DIR: this "

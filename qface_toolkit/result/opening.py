@@ -15,7 +15,6 @@ import torch
 from qface_toolkit._reading import read_file
 from qface_toolkit._settings import apply_setting
 from qface_toolkit.backends import BACKENDS, Embed
-from qface_toolkit.backends._float_onnx import ARTIFACT as FLOAT_ARTIFACT
 from qface_toolkit.backends._onnxruntime import ERRORS
 from qface_toolkit.backends._open import backend_of, open_content
 from qface_toolkit.backends._pixels import IMAGE
@@ -32,6 +31,7 @@ from qface_toolkit.models._model import override
 from qface_toolkit.models._spec import SHORTEST_EMBEDDING
 from qface_toolkit.models._stated import PREPROCESSING, how_to_give, stated_facts, stated_name, with_stated
 from qface_toolkit.quantize.simulated import LARGEST_BYTES, is_simulation
+from qface_toolkit.runtimes import FLOAT_ARTIFACT
 
 _CUT = "cut the graph at the embedding, or give another model"
 

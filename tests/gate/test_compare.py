@@ -449,9 +449,3 @@ def test_latencies_in_torch_stay_the_recorded_ones():
     now["environment"]["cpu"] = "another"
     dropped = fresh.put_into(judged(now).report).artifacts[INT8]
     assert (dropped.latency, dropped.latency_missing) == (None, "only ONNX files")
-
-
-def test_names_of_float_files_are_those_of_the_backends():
-    from qface_toolkit.backends import _float_fast, _float_onnx
-
-    assert (timings.FLOAT_ARTIFACT, timings.FAST_ARTIFACT) == (_float_onnx.ARTIFACT, _float_fast.ARTIFACT)
