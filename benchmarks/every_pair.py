@@ -12,8 +12,8 @@ import time
 import numpy as np
 import numpy.typing as npt
 
-from qface_toolkit._memory import peak_memory_bytes
 from qface_toolkit.measure.separation import Separation, measure_separation
+from qface_toolkit.untrusted.limits import peak_memory_bytes
 
 
 def embeddings(wanted: argparse.Namespace) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.intp]]:

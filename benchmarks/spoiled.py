@@ -8,12 +8,13 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from qface_toolkit._disk import file_sha256, json_bytes
 from qface_toolkit.backends import BACKENDS
 from qface_toolkit.report import Report, read_report
 from qface_toolkit.report.inspection import fusion_figures
 from qface_toolkit.report.schema import ArtifactFigures
 from qface_toolkit.result.manifest import add_files
+from qface_toolkit.untrusted.json import json_bytes
+from qface_toolkit.untrusted.reading import file_sha256
 
 ARTIFACT = "int8.x86.onnx"
 BACKEND = "onnx-x86"

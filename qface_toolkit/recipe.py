@@ -22,11 +22,10 @@ from pydantic import (
     field_validator,
 )
 
-from qface_toolkit._mistakes import closest, shown, worded
-from qface_toolkit._settings import apply_setting
-from qface_toolkit._yaml import as_written, read_text, read_yaml
 from qface_toolkit.errors import RecipeError
 from qface_toolkit.registry import unknown_name
+from qface_toolkit.untrusted.settings import apply_setting, closest, shown, worded
+from qface_toolkit.untrusted.yaml import as_written, read_text, read_yaml
 
 PACKAGE = Path(__file__).resolve().parent
 OLDEST_ONNXRUNTIME = (1, 18)

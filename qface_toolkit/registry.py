@@ -61,9 +61,11 @@ def unknown_name(kind: str, name: str, known: tuple[str, ...]) -> UnknownName:
 
 
 def _folder_mappings(package: str) -> list[Mapping[str, object]]:
+    """Return the entries of a folder's modules; a folder inside that has none serves the others."""
     folder = importlib.import_module(package)
     names = sorted(info.name for info in pkgutil.iter_modules(folder.__path__) if not info.name.startswith("_"))
-    return [importlib.import_module(f"{package}.{name}").ENTRIES for name in names]
+    modules = [importlib.import_module(f"{package}.{name}") for name in names]
+    return [module.ENTRIES for module in modules if hasattr(module, "ENTRIES") or not hasattr(module, "__path__")]
 
 
 def _entry_point_mappings(package: str) -> list[Mapping[str, object]]:

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 import torch
 
-from qface_toolkit import _disk, cli, pipeline
+from qface_toolkit import cli, pipeline
 from qface_toolkit.evidence import collect, sensitivity, sizes, speed
 from qface_toolkit.models.mobilefacenet import Bottleneck, MobileFaceNetPlan, PReLUMobileFaceNet
 from qface_toolkit.pipeline import _planning
 from qface_toolkit.sources._sets import find_set
+from qface_toolkit.untrusted import writing
 
 SMALL = ("--recipe", "int8-fast", "--set", "calibration.count=16")
 EMBEDDING = 32
@@ -115,14 +116,14 @@ def wait_for(process, line):
 
 def fill_disk(monkeypatch, name):
     """Let the disk be full for files of this name."""
-    put = _disk._put
+    put = writing._put
 
     def refuse(place, called, data):
         if called == name:
             raise OSError(errno.ENOSPC, "No space left on device")
         return put(place, called, data)
 
-    monkeypatch.setattr(_disk, "_put", refuse)
+    monkeypatch.setattr(writing, "_put", refuse)
 
 
 def contents(folder: Path):

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from qface_toolkit import _disk
 from qface_toolkit.errors import ArtifactError
 from qface_toolkit.result.folder import OutputFolder, fingerprint_of
 from qface_toolkit.result.manifest import read_manifest, verify_files
+from qface_toolkit.untrusted import writing
 
 JOB = "a" * 64
 SHA256_OF_ABC = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
@@ -209,7 +209,7 @@ def test_failed_write_leaves_the_old_file_and_no_scraps(out, partial, monkeypatc
     with OutputFolder(out, fingerprint=JOB) as folder:
         folder.write("a.bin", b"old")
         with monkeypatch.context() as patch, pytest.raises(ArtifactError, match="the disk says"):
-            patch.setattr(_disk.os, "fsync", fail)
+            patch.setattr(writing.os, "fsync", fail)
             folder.write("a.bin", b"half of the new")
         assert names(partial) == ["a.bin", "progress.json"]
         assert folder.path("a.bin").read_bytes() == b"old"
@@ -224,7 +224,7 @@ def test_disk_errors_are_told_in_words(out, monkeypatch, number, message):
         raise OSError(number, os.strerror(number))
 
     with OutputFolder(out, fingerprint=JOB) as folder:
-        monkeypatch.setattr(_disk.os, "fsync", fail)
+        monkeypatch.setattr(writing.os, "fsync", fail)
         with pytest.raises(ArtifactError, match=message):
             folder.write("float.onnx", b"abc")
         monkeypatch.undo()
@@ -234,12 +234,12 @@ def test_a_disk_that_cannot_sync_folders_will_do_and_a_broken_one_will_not(tmp_p
     def fail(descriptor):
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(_disk.os, "fsync", fail)
+    monkeypatch.setattr(writing.os, "fsync", fail)
     number = errno.EINVAL
-    _disk.sync_folder(tmp_path)
+    writing.sync_folder(tmp_path)
     number = errno.EIO
     with pytest.raises(OSError, match=os.strerror(errno.EIO)):
-        _disk.sync_folder(tmp_path)
+        writing.sync_folder(tmp_path)
 
 
 def test_a_disk_that_is_full_at_the_end_keeps_the_work(out, monkeypatch):

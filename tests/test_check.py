@@ -387,6 +387,6 @@ def test_external_data_outside_the_folder_is_not_read(qface, result, baseline, t
 
 
 def _sha(path: Path):
-    from qface_toolkit._disk import file_sha256
+    from qface_toolkit.untrusted.reading import file_sha256
 
     return file_sha256(path)

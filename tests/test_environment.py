@@ -9,10 +9,11 @@ import pytest
 import torch
 from helpers import run_here
 
-from qface_toolkit import __version__, _memory, cli, environment
-from qface_toolkit._memory import peak_memory_bytes
+from qface_toolkit import __version__, cli, environment
 from qface_toolkit.backends._onnxruntime import session_options
 from qface_toolkit.environment import Environment, read_cpu, record_environment, set_determinism
+from qface_toolkit.untrusted import limits
+from qface_toolkit.untrusted.limits import peak_memory_bytes
 
 X86 = """processor	: 0
 vendor_id	: GenuineIntel
@@ -99,14 +100,14 @@ def test_determinism_repeats_torch_and_python():
 def test_peak_memory_is_that_of_the_process_alone():
     """A child of a large process is not itself large."""
     held = bytearray(600_000_000)
-    code = "from qface_toolkit._memory import peak_memory_bytes; print(peak_memory_bytes())"
+    code = "from qface_toolkit.untrusted.limits import peak_memory_bytes; print(peak_memory_bytes())"
     child = int(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout)
     assert 1_000_000 < child < len(held) < peak_memory_bytes()
 
 
 def test_peak_memory_without_the_kernels_text(tmp_path, monkeypatch):
     expected = peak_memory_bytes()
-    monkeypatch.setattr(_memory, "STATUS", tmp_path / "absent")
+    monkeypatch.setattr(limits, "STATUS", tmp_path / "absent")
     assert peak_memory_bytes() >= 0.5 * expected
 
 

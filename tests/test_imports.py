@@ -28,9 +28,8 @@ LAYERS = (
     {"canonical"},
     {"models"},
     {"recipe", "environment", "runtimes"},
-    {"_settings"},
-    {"_yaml", "_disk", "_mistakes", "_memory", "_process", "registry"},
-    {"_reading"},
+    {"_process", "registry"},
+    {"untrusted"},
     {"errors"},
     {"__init__"},
 )

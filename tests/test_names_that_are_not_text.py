@@ -6,9 +6,9 @@ from onnx import helper
 
 from qface_toolkit.backends._onnxruntime import open_onnx
 from qface_toolkit.backends._profile import inspect_onnx
-from qface_toolkit.backends._untrusted import read_onnx
 from qface_toolkit.errors import ArtifactError, CheckpointError
 from qface_toolkit.models import load_model
+from qface_toolkit.untrusted.onnx import read_onnx
 
 MARK = "QFACEMARK"
 PLACES = {

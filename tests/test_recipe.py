@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field
 
 from qface_toolkit import methods
-from qface_toolkit._yaml import read_yaml
 from qface_toolkit.errors import QFaceError, RecipeError, UnknownName
 from qface_toolkit.recipe import Recipe, find_recipe, list_recipes, load_recipe, read_recipe
+from qface_toolkit.untrusted.yaml import read_yaml
 
 
 class Calibrate(BaseModel):

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from qface_toolkit import _disk
 from qface_toolkit.errors import ArtifactError
 from qface_toolkit.gate import write_page
 from qface_toolkit.result.folder import OutputFolder
@@ -16,6 +15,8 @@ from qface_toolkit.result.manifest import add_files, finish_adding, read_manifes
 from qface_toolkit.result.writing import write_together
 from qface_toolkit.sources import write_set
 from qface_toolkit.sources._sets import NamedSet
+from qface_toolkit.untrusted import writing
+from qface_toolkit.untrusted.json import write_json
 
 JOB = "a" * 64
 PRECIOUS = b"years of work"
@@ -46,8 +47,8 @@ def write_result(out):
 
 
 WRITERS = {
-    "write_inside": lambda folder: _disk.write_inside(folder, "new.json", b"new"),
-    "write_json": lambda folder: _disk.write_json(folder / "new.json", {"new": 1}),
+    "write_inside": lambda folder: writing.write_inside(folder, "new.json", b"new"),
+    "write_json": lambda folder: write_json(folder / "new.json", {"new": 1}),
     "write_page": lambda folder: write_page(folder / "new.json", b"new"),
     "write_together": lambda folder: write_together({"new.json": b"new"}, folder, force=True),
     "add_files": lambda folder: add_files(folder, {"new.json": b"new"}, {}),
@@ -67,13 +68,13 @@ def test_a_link_that_came_with_the_folder_is_not_followed(write, name, tmp_path,
 @pytest.mark.parametrize("inner", ["work", "images"])
 def test_a_linked_folder_inside_is_not_written_to(inner, folder, victim):
     (folder / inner).symlink_to(victim.parent)
-    with pytest.raises(ArtifactError, match="a link where"), _disk.disk_errors(folder):
-        _disk.write_inside(folder, f"{inner}/new.json", b"new")
+    with pytest.raises(ArtifactError, match="a link where"), writing.disk_errors(folder):
+        writing.write_inside(folder, f"{inner}/new.json", b"new")
 
 
 def test_a_folder_that_is_named_by_a_link_is_written_to(folder, tmp_path):
     (tmp_path / "link").symlink_to(folder)
-    _disk.write_inside(tmp_path / "link", "work/new.json", b"new")
+    writing.write_inside(tmp_path / "link", "work/new.json", b"new")
     assert (folder / "work" / "new.json").read_bytes() == b"new"
 
 
@@ -130,7 +131,7 @@ def test_a_folder_in_the_way_of_a_file_is_told(folder):
 def test_files_are_readable_as_other_programs_would_make_them(folder):
     before = os.umask(0o022)
     try:
-        _disk.write_inside(folder, "a.json", b"a")
+        writing.write_inside(folder, "a.json", b"a")
     finally:
         os.umask(before)
     assert (folder / "a.json").stat().st_mode & 0o777 == 0o644
@@ -139,11 +140,11 @@ def test_files_are_readable_as_other_programs_would_make_them(folder):
 MANY_WRITES = """
 import sys
 from pathlib import Path
-from qface_toolkit import _disk
+from qface_toolkit.untrusted import writing
 
-_disk._sync = _disk.os.fsync = lambda descriptor: None
+writing._sync = writing.os.fsync = lambda descriptor: None
 for turn in range(200):
-    _disk.write_inside(Path(sys.argv[1]), "a.json", sys.argv[2].encode() * 50_000)
+    writing.write_inside(Path(sys.argv[1]), "a.json", sys.argv[2].encode() * 50_000)
 """
 
 

@@ -15,7 +15,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as failures
 from qface_toolkit.backends._base import Embed
 from qface_toolkit.backends._pixels import IMAGE, read_pixels_of
 from qface_toolkit.errors import ArtifactError, BackendUnavailable
-from qface_toolkit.models._onnx_read import printable
+from qface_toolkit.untrusted.reading import printable
 
 Outputs = Callable[[npt.NDArray[np.float32]], list[npt.NDArray[Any]]]
 """Runs a file: inputs float32 [N, 3, height, width] to all its outputs."""

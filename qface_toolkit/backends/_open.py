@@ -8,8 +8,8 @@ from qface_toolkit.backends import BACKENDS
 from qface_toolkit.backends._base import Backend, Embed
 from qface_toolkit.backends._onnxruntime import open_onnx
 from qface_toolkit.backends._torch_archive import read_archive
-from qface_toolkit.backends._untrusted import read_onnx
 from qface_toolkit.backends.torch_int8 import EXTRA_FILE
+from qface_toolkit.untrusted.onnx import read_onnx
 
 
 def open_untrusted(

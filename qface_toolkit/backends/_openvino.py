@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from qface_toolkit._disk import disk_errors
 from qface_toolkit.backends._base import Embed
 from qface_toolkit.errors import ArtifactError, BackendUnavailable
+from qface_toolkit.untrusted.writing import disk_errors
 
 Outputs = Callable[[npt.NDArray[np.float32]], list[npt.NDArray[Any]]]
 """Runs a file: inputs float32 [N, 3, height, width] to all its outputs."""

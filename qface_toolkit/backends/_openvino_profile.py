@@ -13,7 +13,6 @@ import numpy as np
 import onnx
 
 from qface_toolkit.backends._openvino import compiled, openvino
-from qface_toolkit.backends._untrusted import LONGEST_RUN_S, limited_memory, read_onnx
 from qface_toolkit.errors import ArtifactError
 from qface_toolkit.runtimes.fusion import (
     CONVERSIONS,
@@ -25,6 +24,8 @@ from qface_toolkit.runtimes.fusion import (
     Operator,
     measure_fusion,
 )
+from qface_toolkit.untrusted.limits import LONGEST_RUN_S, limited_memory
+from qface_toolkit.untrusted.onnx import read_onnx
 
 WARMUP_RUNS = 3
 RUNS = 20

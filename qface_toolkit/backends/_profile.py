@@ -21,7 +21,6 @@ import onnxruntime
 
 from qface_toolkit.backends._onnxruntime import ERRORS, REFUSED, new_session, session_options
 from qface_toolkit.backends._qdq import QdqGraph
-from qface_toolkit.backends._untrusted import LARGEST_BYTES, limited_memory, limited_time, read_onnx
 from qface_toolkit.errors import ArtifactError
 from qface_toolkit.runtimes.cost import node_names
 from qface_toolkit.runtimes.fusion import (
@@ -35,6 +34,8 @@ from qface_toolkit.runtimes.fusion import (
     Operator,
     measure_fusion,
 )
+from qface_toolkit.untrusted.limits import limited_memory, limited_time
+from qface_toolkit.untrusted.onnx import LARGEST_BYTES, read_onnx
 
 WARMUP_RUNS = 3
 FEWEST_RUNS = 3

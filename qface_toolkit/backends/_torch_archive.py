@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from qface_toolkit._reading import read_file
 from qface_toolkit.errors import ArtifactError
 from qface_toolkit.runtimes.fusion import Arithmetic, Fusion, Layer, Operator, measure_fusion
+from qface_toolkit.untrusted.reading import read_file
 
 LARGEST_BYTES = 1 << 30
 LARGEST_RECORD = 16 << 20

@@ -21,10 +21,10 @@ from typing import BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from qface_toolkit._disk import append_to
 from qface_toolkit.environment import read_cpu
 from qface_toolkit.errors import MeasurementError
 from qface_toolkit.evaluation._base import Embedder, Rows
+from qface_toolkit.untrusted.writing import append_to
 
 PIECE = 1024
 """So many rows are kept in memory before they are written."""

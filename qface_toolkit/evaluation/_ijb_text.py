@@ -11,8 +11,8 @@ from typing import IO
 import numpy as np
 import numpy.typing as npt
 
-from qface_toolkit._reading import open_file
 from qface_toolkit.errors import MeasurementError
+from qface_toolkit.untrusted.reading import open_file
 
 LARGEST_BYTES = 1 << 33
 MOST_IMAGES = 5_000_000

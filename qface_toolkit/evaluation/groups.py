@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from qface_toolkit._reading import read_file
 from qface_toolkit.errors import MeasurementError
 from qface_toolkit.evaluation.people import PeopleSet
+from qface_toolkit.untrusted.reading import read_file
 
 LARGEST_BYTES = 64 << 20
 MOST_GROUPS = 100

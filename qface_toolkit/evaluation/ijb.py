@@ -9,13 +9,13 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from qface_toolkit._disk import file_sha256
 from qface_toolkit.errors import MeasurementError
 from qface_toolkit.evaluation._base import FaceImages, shown_name
-from qface_toolkit.evaluation._decode import decode, read_bytes
 from qface_toolkit.evaluation._ijb_text import Names, read_detections, read_pair_list, read_templates
 from qface_toolkit.evaluation.align import TEMPLATE, align
 from qface_toolkit.sources import Crop
+from qface_toolkit.untrusted.images import decode, read_bytes
+from qface_toolkit.untrusted.reading import file_sha256
 
 Protocol: TypeAlias = Literal["ijbb", "ijbc"]
 PROTOCOLS: tuple[Protocol, ...] = ("ijbb", "ijbc")

@@ -11,11 +11,11 @@ from PIL import Image as Pillow
 
 from qface_toolkit.errors import MeasurementError
 from qface_toolkit.evaluation._base import FaceImages, set_sha256, shown_name
-from qface_toolkit.evaluation._decode import decode, image_size
 from qface_toolkit.measure.pairs_file import Image, PairsFile, read_pairs_file
 from qface_toolkit.measure.verification import Pairs
 from qface_toolkit.models import CROP_SIZE
 from qface_toolkit.sources import Crop
+from qface_toolkit.untrusted.images import decode, image_size
 
 FORMATS = ("JPEG", "PNG")
 FOLDS = 10

@@ -18,8 +18,8 @@ from typing import Any
 
 import onnxruntime
 
-from qface_toolkit._memory import peak_memory_bytes
 from qface_toolkit.runtimes.latency import time_once
+from qface_toolkit.untrusted.limits import peak_memory_bytes
 
 LONGEST_S = 600
 _MOST_TOLD = 1 << 12

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from qface_toolkit._memory import peak_memory_bytes
 from qface_toolkit.backends import BACKENDS, Backend, Embed
 from qface_toolkit.backends._profile import inspect_onnx
 from qface_toolkit.backends.simulation import RUNTIME
@@ -55,6 +54,7 @@ from qface_toolkit.runtimes.fusion import Fusion
 from qface_toolkit.runtimes.latency import Latency
 from qface_toolkit.sources import Crop, Manifest
 from qface_toolkit.sources._sets import find_set
+from qface_toolkit.untrusted.limits import peak_memory_bytes
 
 AGREEMENT_IMAGES = 256
 FEWER_IMAGES = 64

@@ -10,10 +10,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from qface_toolkit._mistakes import worded
-from qface_toolkit._settings import apply_setting
-from qface_toolkit._yaml import read_text, read_yaml
 from qface_toolkit.errors import RecipeError
+from qface_toolkit.untrusted.settings import apply_setting, worded
+from qface_toolkit.untrusted.yaml import read_text, read_yaml
 
 Share = Annotated[float, Field(ge=0, le=10)]
 Fall = Annotated[float, Field(ge=0, le=1)]

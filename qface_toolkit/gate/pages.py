@@ -12,7 +12,6 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from qface_toolkit._disk import append_to, disk_errors, write_inside
 from qface_toolkit.gate.verdict import (
     Finding,
     Verdict,
@@ -25,6 +24,7 @@ from qface_toolkit.gate.verdict import (
 )
 from qface_toolkit.report._markup import escape, markdown_table
 from qface_toolkit.report.figures import clean
+from qface_toolkit.untrusted.writing import append_to, disk_errors, write_inside
 
 STYLES = {
     "failed": "bold red",

@@ -8,10 +8,10 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from qface_toolkit._reading import open_file
 from qface_toolkit.errors import MeasurementError
-from qface_toolkit.measure._plain_pickle import Array, read_plain_pickle
 from qface_toolkit.measure.verification import Pairs
+from qface_toolkit.untrusted.pickles import Array, read_plain_pickle
+from qface_toolkit.untrusted.reading import open_file
 
 LARGEST_BYTES = 1 << 30
 _FIX = "give a pickle of (list of JPEG bytes, list of bool), two images a pair, as insightface's verification sets are"

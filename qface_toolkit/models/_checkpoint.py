@@ -4,17 +4,17 @@ import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 
 from qface_toolkit.errors import CheckpointError
-from qface_toolkit.models._archive import open_checkpoint, read_weights
 from qface_toolkit.models._match import Match, differing_error, match
 from qface_toolkit.models._model import FloatModel, override
-from qface_toolkit.models._onnx import is_onnx, load_onnx
 from qface_toolkit.models._spec import ModelSpec
 from qface_toolkit.models._state import State, drop_heads, flatten_state, to_float32
+from qface_toolkit.models.onnx import is_onnx, load_onnx
+from qface_toolkit.untrusted.weights import open_checkpoint, read_weights
 
 DEMO = "demo"
 """The word that stands for the embedded model."""
@@ -42,7 +42,8 @@ def load_model(path: str | Path, *, name: str | None = None, overrides: Mapping[
             return load_onnx(stream, file, name=name, overrides=overrides)
         loaded, metadata = read_weights(stream, file)
         state = flatten_state(loaded, where=str(file), size_bytes=os.fstat(stream.fileno()).st_size)
-        sha256 = _sha256(stream)
+        stream.seek(0)
+        sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
     found, state = _complete_match(state, name)
     state = to_float32(state)
     facts = {key: metadata[key] for key in _METADATA_FACTS if key in metadata}
@@ -84,11 +85,3 @@ def _build(found: Match, state: State) -> torch.nn.Module:
     counters = {key: torch.zeros((), dtype=torch.int64) for key in network.state_dict() if key not in state.tensors}
     network.load_state_dict({**counters, **state.tensors}, strict=True, assign=True)
     return network.eval()
-
-
-def _sha256(stream: BinaryIO) -> str:
-    stream.seek(0)
-    digest = hashlib.sha256()
-    while chunk := stream.read(1 << 20):
-        digest.update(chunk)
-    return digest.hexdigest()

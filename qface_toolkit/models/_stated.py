@@ -6,8 +6,8 @@ from typing import Any
 
 from qface_toolkit.errors import CheckpointError, RecipeError
 from qface_toolkit.models._model import override
-from qface_toolkit.models._onnx_read import printable
 from qface_toolkit.models._spec import ModelSpec
+from qface_toolkit.untrusted.reading import printable
 
 PREPROCESSING = ("mean", "std", "color")
 _VALUES = {"mean": "model.mean=MEAN", "std": "model.std=STD", "color": "model.color=rgb|bgr"}

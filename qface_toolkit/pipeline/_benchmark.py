@@ -18,7 +18,6 @@ from qface_toolkit.backends import BACKENDS, Backend
 from qface_toolkit.backends._onnxruntime import ERRORS, repeat_onnx
 from qface_toolkit.backends._open import backend_of, open_content
 from qface_toolkit.backends._openvino import repeat_openvino
-from qface_toolkit.backends._untrusted import limited_memory, limited_time, read_onnx
 from qface_toolkit.environment import Environment, record_environment
 from qface_toolkit.errors import ArtifactError, MeasurementError
 from qface_toolkit.evidence.speed import foreign, frozen
@@ -30,6 +29,8 @@ from qface_toolkit.result.opening import Wanted, _input_of, open_embedder, resul
 from qface_toolkit.runtimes import FAST_ARTIFACT, FLOAT_ARTIFACT
 from qface_toolkit.runtimes.latency import Latency, measure_latency
 from qface_toolkit.runtimes.time_ratio import Interval, time_ratio
+from qface_toolkit.untrusted.limits import limited_memory, limited_time
+from qface_toolkit.untrusted.onnx import read_onnx
 
 Inputs = npt.NDArray[np.float32]
 Opener = Callable[[], Callable[[], object]]

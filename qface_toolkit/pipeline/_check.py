@@ -9,10 +9,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from qface_toolkit._disk import disk_errors, file_sha256
 from qface_toolkit.backends import Backend
 from qface_toolkit.backends._open import backend_of
-from qface_toolkit.backends._untrusted import read_onnx
 from qface_toolkit.environment import record_environment
 from qface_toolkit.errors import ArtifactError
 from qface_toolkit.gate import (
@@ -31,6 +29,9 @@ from qface_toolkit.result.golden import held_out
 from qface_toolkit.result.job import Tell, silent
 from qface_toolkit.runtimes import FAST_ARTIFACT, FLOAT_ARTIFACT
 from qface_toolkit.runtimes.latency import Latency
+from qface_toolkit.untrusted.onnx import read_onnx
+from qface_toolkit.untrusted.reading import file_sha256
+from qface_toolkit.untrusted.writing import disk_errors
 
 LONGEST_S = 40.0
 IN_OPENVINO = "float.onnx in OpenVINO"

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from qface_toolkit._disk import json_bytes
 from qface_toolkit.environment import record_environment, set_determinism, usable_cores
 from qface_toolkit.errors import MeasurementError
 from qface_toolkit.evaluation import (
@@ -32,6 +31,7 @@ from qface_toolkit.result.job import Tell, silent
 from qface_toolkit.result.opening import Wanted, open_embedder, read_facts, result_files
 from qface_toolkit.result.pages import add_evaluation, is_result
 from qface_toolkit.result.writing import check_free, write_together
+from qface_toolkit.untrusted.json import json_bytes
 
 JSON, MARKDOWN = "evaluation.json", "evaluation.md"
 _FACTS = ("kind", "name", "images", "people", "pairs", "sha256")

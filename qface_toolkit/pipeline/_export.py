@@ -7,9 +7,6 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from qface_toolkit._disk import LARGEST_JSON_BYTES, read_json
-from qface_toolkit._mistakes import worded
-from qface_toolkit._settings import apply_setting
 from qface_toolkit.backends import BACKENDS, Backend, expand_backends
 from qface_toolkit.backends._expressible import check_expressible
 from qface_toolkit.canonical.graph import operation
@@ -34,6 +31,9 @@ from qface_toolkit.result.manifest import (
 from qface_toolkit.result.names import DESCRIPTION, GOLDEN, WEIGHTS
 from qface_toolkit.result.saved import refuse_simulated
 from qface_toolkit.runtimes import FAST_ARTIFACT, FLOAT_ARTIFACT
+from qface_toolkit.untrusted.json import read_json
+from qface_toolkit.untrusted.settings import apply_setting, worded
+from qface_toolkit.untrusted.writing import LARGEST_JSON_BYTES
 
 SETTABLE = ("target.onnxruntime", "target.vnni", "target.prelu", "export.input")
 

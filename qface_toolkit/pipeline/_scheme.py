@@ -4,12 +4,12 @@ from fnmatch import fnmatchcase
 
 from torch import fx
 
-from qface_toolkit._mistakes import closest
 from qface_toolkit.canonical.graph import operation
 from qface_toolkit.errors import RecipeError
 from qface_toolkit.quantize.kept import LAYERS
 from qface_toolkit.quantize.plan import make_plan
 from qface_toolkit.quantize.scheme import Scheme
+from qface_toolkit.untrusted.settings import closest
 
 
 def check_scheme(scheme: Scheme, canonical: fx.GraphModule) -> None:

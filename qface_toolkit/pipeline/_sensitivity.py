@@ -4,7 +4,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from qface_toolkit._disk import disk_errors
 from qface_toolkit.analysis.sensitivity import affordable_images, measure_sensitivity
 from qface_toolkit.backends import BACKENDS
 from qface_toolkit.errors import ArtifactError
@@ -17,6 +16,7 @@ from qface_toolkit.result.golden import held_out
 from qface_toolkit.result.manifest import Manifest, is_intact, read_manifest
 from qface_toolkit.result.names import DESCRIPTION, WEIGHTS
 from qface_toolkit.result.saved import refuse_simulated
+from qface_toolkit.untrusted.writing import disk_errors
 
 IMAGES, BUDGET = 32, 4e12
 

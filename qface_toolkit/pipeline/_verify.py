@@ -11,12 +11,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from qface_toolkit._disk import disk_errors
 from qface_toolkit.backends import BACKENDS, Backend
 from qface_toolkit.backends._inspect import ENDINGS
 from qface_toolkit.backends._onnxruntime import ERRORS
 from qface_toolkit.backends._open import backend_of, open_untrusted
-from qface_toolkit.backends._untrusted import limited_memory, limited_time
 from qface_toolkit.errors import ArtifactError, QFaceError
 from qface_toolkit.methods import Progress
 from qface_toolkit.result.golden import FLOAT, IMAGE, INPUTS, read_golden
@@ -25,6 +23,8 @@ from qface_toolkit.result.manifest import EXPORTED, Manifest, is_intact, read_ma
 from qface_toolkit.result.names import GOLDEN
 from qface_toolkit.runtimes import FAST_ARTIFACT, FLOAT_ARTIFACT
 from qface_toolkit.scoring.verdicts import FileVerdict, Verification, judge_file
+from qface_toolkit.untrusted.limits import limited_memory, limited_time
+from qface_toolkit.untrusted.writing import disk_errors
 
 Floats = npt.NDArray[np.float32]
 

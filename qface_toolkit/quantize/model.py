@@ -12,8 +12,6 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import fx
 
-from qface_toolkit._disk import LARGEST_JSON_BYTES, read_json
-from qface_toolkit._reading import read_file
 from qface_toolkit.canonical.edit import propagate_shapes, shape_of
 from qface_toolkit.canonical.graph import check_operations, from_plain, operation, to_plain
 from qface_toolkit.errors import ArtifactError, CheckpointError, UnsupportedModel
@@ -31,6 +29,9 @@ from qface_toolkit.quantize.scheme import (
     hull,
 )
 from qface_toolkit.quantize.slopes import on_slope_grid
+from qface_toolkit.untrusted.json import read_json
+from qface_toolkit.untrusted.reading import read_file
+from qface_toolkit.untrusted.writing import LARGEST_JSON_BYTES
 
 FORMAT_VERSION = 2
 LARGEST_BYTES = 1 << 31

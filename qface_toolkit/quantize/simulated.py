@@ -19,13 +19,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import fx, nn
 
-from qface_toolkit._reading import open_file, read_file
 from qface_toolkit.errors import ArtifactError, CheckpointError, UnsupportedModel
-from qface_toolkit.models._safetensors import LARGEST_HEADER_BYTES, metadata_of
 from qface_toolkit.models._spec import CROP_SIZE, ModelSpec
 from qface_toolkit.quantize.model import embed
 from qface_toolkit.quantize.quantface import open_ranges, with_grids
 from qface_toolkit.quantize.structure import network_of
+from qface_toolkit.untrusted.reading import open_file, read_file
+from qface_toolkit.untrusted.weights import LARGEST_HEADER_BYTES, metadata_of
 
 KEY = "qface.simulation"
 """The one key of the file's metadata; the order of several would change from run to run."""

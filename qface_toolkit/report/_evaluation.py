@@ -12,10 +12,10 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import BeforeValidator, Field, ValidationError
 
-from qface_toolkit._disk import read_json
 from qface_toolkit.environment import Environment
 from qface_toolkit.errors import ArtifactError
 from qface_toolkit.report.figures import Block, Count, Rate, Sha256
+from qface_toolkit.untrusted.json import read_json
 
 EVALUATION_VERSION: Literal[1] = 1
 LARGEST_EVALUATION_BYTES = 64_000_000

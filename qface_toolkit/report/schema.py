@@ -10,7 +10,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from qface_toolkit._disk import json_bytes, read_json, write_inside
 from qface_toolkit.environment import Environment
 from qface_toolkit.errors import ArtifactError
 from qface_toolkit.measure.verification import Verification
@@ -22,6 +21,8 @@ from qface_toolkit.report._ledger import ParityBlock
 from qface_toolkit.report._sensitivity import SensitivityBlock
 from qface_toolkit.report.figures import Block, Count, Positive, Rate, Sha256
 from qface_toolkit.runtimes.latency import Latency
+from qface_toolkit.untrusted.json import json_bytes, read_json
+from qface_toolkit.untrusted.writing import write_inside
 
 SCHEMA_VERSION: Literal[2] = 2
 MIGRATED_VERSIONS = (1,)

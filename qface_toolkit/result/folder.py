@@ -16,17 +16,6 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from qface_toolkit._disk import (
-    LARGEST_JSON_BYTES,
-    UNFINISHED,
-    disk_errors,
-    lock_folder,
-    read_json,
-    remove_all_but,
-    sync_folder,
-    write_inside,
-    write_json,
-)
 from qface_toolkit.errors import ArtifactError
 from qface_toolkit.result.manifest import (
     MANIFEST,
@@ -42,6 +31,16 @@ from qface_toolkit.result.manifest import (
     record_of,
     record_of_bytes,
     verify_files,
+)
+from qface_toolkit.untrusted.json import read_json, write_json
+from qface_toolkit.untrusted.writing import (
+    LARGEST_JSON_BYTES,
+    UNFINISHED,
+    disk_errors,
+    lock_folder,
+    remove_all_but,
+    sync_folder,
+    write_inside,
 )
 
 __all__ = [

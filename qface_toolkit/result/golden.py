@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from qface_toolkit._reading import read_file
 from qface_toolkit.backends import BACKENDS
 from qface_toolkit.errors import ArtifactError
 from qface_toolkit.integer.deployed import embed_as_deployed
@@ -23,6 +22,7 @@ from qface_toolkit.quantize.simulated import SimulatedModel
 from qface_toolkit.result.job import Model
 from qface_toolkit.sources import Crop
 from qface_toolkit.sources._ahead import draw
+from qface_toolkit.untrusted.reading import read_file
 
 HELD_OUT = "drawings-heldout"
 GOLDEN_IMAGES = 8

@@ -12,18 +12,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from qface_toolkit._disk import (
+from qface_toolkit.errors import ArtifactError
+from qface_toolkit.untrusted.json import json_bytes, read_json
+from qface_toolkit.untrusted.reading import file_sha256
+from qface_toolkit.untrusted.writing import (
     LARGEST_JSON_BYTES,
     UNFINISHED,
     disk_errors,
-    file_sha256,
-    json_bytes,
     lock_folder,
-    read_json,
     sync_folder,
     write_inside,
 )
-from qface_toolkit.errors import ArtifactError
 
 MANIFEST = "manifest.json"
 SIGNATURE: Literal["qface_toolkit"] = "qface_toolkit"

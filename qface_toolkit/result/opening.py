@@ -12,14 +12,11 @@ import onnx
 import onnxruntime
 import torch
 
-from qface_toolkit._reading import read_file
-from qface_toolkit._settings import apply_setting
 from qface_toolkit.backends import BACKENDS, Embed
 from qface_toolkit.backends._onnxruntime import ERRORS
 from qface_toolkit.backends._open import backend_of, open_content
 from qface_toolkit.backends._pixels import IMAGE
 from qface_toolkit.backends._torch_archive import read_archive
-from qface_toolkit.backends._untrusted import limited_memory, limited_time, read_onnx
 from qface_toolkit.backends.simulation import ARTIFACT as SIMULATION
 from qface_toolkit.backends.simulation import RUNTIME as SIMULATION_BACKEND
 from qface_toolkit.backends.simulation import spec_of
@@ -32,6 +29,10 @@ from qface_toolkit.models._spec import SHORTEST_EMBEDDING
 from qface_toolkit.models._stated import PREPROCESSING, how_to_give, stated_facts, stated_name, with_stated
 from qface_toolkit.quantize.simulated import LARGEST_BYTES, is_simulation
 from qface_toolkit.runtimes import FLOAT_ARTIFACT
+from qface_toolkit.untrusted.limits import limited_memory, limited_time
+from qface_toolkit.untrusted.onnx import read_onnx
+from qface_toolkit.untrusted.reading import read_file
+from qface_toolkit.untrusted.settings import apply_setting
 
 _CUT = "cut the graph at the embedding, or give another model"
 

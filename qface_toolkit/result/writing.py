@@ -4,8 +4,8 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from qface_toolkit._disk import disk_errors, write_inside
 from qface_toolkit.errors import ArtifactError
+from qface_toolkit.untrusted.writing import disk_errors, write_inside
 
 
 def check_free(first: Path, *, force: bool) -> None:

@@ -11,12 +11,13 @@ import numpy as np
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from qface_toolkit._disk import disk_errors, new_folder, write_json
-from qface_toolkit._yaml import read_text, read_yaml
 from qface_toolkit.errors import ArtifactError, CalibrationError, QFaceError, RecipeError
 from qface_toolkit.registry import unknown_name
 from qface_toolkit.sources._base import SOURCES, Crop, ImageSet, Manifest, Source
 from qface_toolkit.sources._contact_sheet import contact_sheet
+from qface_toolkit.untrusted.json import write_json
+from qface_toolkit.untrusted.writing import disk_errors, new_folder
+from qface_toolkit.untrusted.yaml import read_text, read_yaml
 
 if TYPE_CHECKING:
     from qface_toolkit.models import FloatModel

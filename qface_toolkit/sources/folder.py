@@ -9,10 +9,10 @@ import numpy as np
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
-from qface_toolkit._reading import read_file
 from qface_toolkit.errors import CalibrationError
 from qface_toolkit.sources._base import Crop, Provenance
 from qface_toolkit.sources._shapes import SIZE
+from qface_toolkit.untrusted.reading import read_file
 
 if TYPE_CHECKING:
     from qface_toolkit.models import FloatModel

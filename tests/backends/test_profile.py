@@ -5,9 +5,10 @@ import pytest
 from onnx import TensorProto, helper
 from qdq_files import whole
 
-from qface_toolkit.backends import _untrusted
 from qface_toolkit.backends._profile import inspect_onnx
 from qface_toolkit.errors import ArtifactError, CheckpointError, QFaceError
+from qface_toolkit.untrusted import limits
+from qface_toolkit.untrusted import onnx as reader
 
 IMAGE = ("n", 3, 8, 8)
 
@@ -78,7 +79,7 @@ def test_cut_files_are_refused(share, tmp_path):
 def test_missing_and_large_files(tmp_path, monkeypatch):
     with pytest.raises(ArtifactError, match="no such model"):
         inspect_onnx(tmp_path / "none.onnx")
-    monkeypatch.setattr(_untrusted, "LARGEST_BYTES", 10)
+    monkeypatch.setattr(reader, "LARGEST_BYTES", 10)
     onnx.save(whole(), tmp_path / "file.onnx")
     with pytest.raises(ArtifactError, match="larger than"):
         inspect_onnx(tmp_path / "file.onnx")
@@ -136,7 +137,7 @@ def test_a_run_that_takes_too_long_is_ended(tmp_path, monkeypatch):
         path,
     )
     assert len(inspect_onnx(path).operators) == 42
-    monkeypatch.setattr(_untrusted, "LONGEST_RUN_S", 0.0)
+    monkeypatch.setattr(limits, "LONGEST_RUN_S", 0.0)
     with pytest.raises(ArtifactError, match="terminate"):
         inspect_onnx(path)
 

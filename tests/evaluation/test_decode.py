@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from qface_toolkit.errors import MeasurementError
-from qface_toolkit.evaluation._decode import decode
+from qface_toolkit.untrusted.images import decode
 
 FORMATS = ("JPEG", "PNG", "TIFF")
 # A quarter is bright, so that each way of turning it looks otherwise.

@@ -243,7 +243,7 @@ IMAGES, PAIR_LINES, FIRST_TEMPLATE = 470_000, 15_660_000, 1
 READ = """
 import sys
 from pathlib import Path
-from qface_toolkit._memory import peak_memory_bytes
+from qface_toolkit.untrusted.limits import peak_memory_bytes
 from qface_toolkit.evaluation import read_ijb, ijb
 ijb._check_pictures = lambda folder, names: None
 found = read_ijb(Path(sys.argv[1]))

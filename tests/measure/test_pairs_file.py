@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from qface_toolkit.errors import MeasurementError
-from qface_toolkit.measure import _plain_pickle
 from qface_toolkit.measure.pairs_file import PairsFile, read_pairs_file
+from qface_toolkit.untrusted import pickles
 
 PIXELS = arrays.arrays(np.uint8, st.tuples(st.integers(1, 4), st.integers(1, 4), st.just(3)))
 ENCODED = st.binary(min_size=1, max_size=300)
@@ -203,7 +203,7 @@ def peak_bytes(content):
     tracemalloc.start()
     try:
         with pytest.raises(ValueError):
-            _plain_pickle.read_plain_pickle(stream)
+            pickles.read_plain_pickle(stream)
         return tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -236,13 +236,13 @@ def test_bytes_made_of_text_are_made_once():
     text = b"X\x04\x00\x00\x00\xc3\xbf\xc3\xbfq\x00"
     encode = b"c_codecs\nencode\n(h\x00X\x06\x00\x00\x00latin1tR"
     content = text + b"0(" + encode + encode + b"l."
-    first, second = _plain_pickle.read_plain_pickle(io.BytesIO(content))
+    first, second = pickles.read_plain_pickle(io.BytesIO(content))
     assert first is second
     assert first == b"\xff\xff"
 
 
 def test_a_file_of_many_steps_is_refused(monkeypatch, tmp_path):
-    monkeypatch.setattr(_plain_pickle, "MOST_STEPS", 100)
+    monkeypatch.setattr(pickles, "MOST_STEPS", 100)
     with pytest.raises(MeasurementError, match="too many steps"):
         read(b"]" * 101 + b".", tmp_path)
 

@@ -11,8 +11,9 @@ from onnx_files import GIVEN, build, export, node, write
 from torch import fx
 
 from qface_toolkit.errors import CheckpointError, RecipeError, UnknownName
-from qface_toolkit.models import Architecture, _onnx_facts, load_model
+from qface_toolkit.models import Architecture, load_model
 from qface_toolkit.models.mobilefacenet import Bottleneck, MobileFaceNetPlan, PReLUMobileFaceNet, read_prelu
+from qface_toolkit.models.onnx import facts as onnx_facts
 from qface_toolkit.registry import Registry
 
 
@@ -111,7 +112,7 @@ def test_two_architectures_that_differ_in_preprocessing_alone_are_asked_about(tm
     }
     registry = Registry("architecture", "nowhere")
     monkeypatch.setattr(registry, "_entries", entries)
-    monkeypatch.setattr(_onnx_facts, "ARCHITECTURES", registry)
+    monkeypatch.setattr(onnx_facts, "ARCHITECTURES", registry)
     with pytest.raises(CheckpointError, match="it could be one or other, whose preprocessing differs") as caught:
         load_model(path)
     assert "or give --model one" in str(caught.value)

@@ -12,7 +12,7 @@ from onnx_files import build, draw, ints, node, positive, write
 
 from qface_toolkit.errors import CheckpointError, QFaceError
 from qface_toolkit.models import load_model
-from qface_toolkit.models._onnx_wire import check_wire
+from qface_toolkit.untrusted._wire import check_wire
 
 
 def sound():

@@ -227,7 +227,7 @@ def test_memory_and_time_stay_bounded(tmp_path):
     write(tmp_path / "c.onnx", build(outer, {"a": draw(9000, 1), "b": draw(1, 9000)}))
     program = (
         "import sys\n"
-        "from qface_toolkit._memory import peak_memory_bytes\n"
+        "from qface_toolkit.untrusted.limits import peak_memory_bytes\n"
         "from qface_toolkit.errors import QFaceError\n"
         "from qface_toolkit.models import load_model\n"
         "before = peak_memory_bytes()\n"

@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 
 from qface_toolkit.errors import CheckpointError, QFaceError
 from qface_toolkit.models import load_model
-from qface_toolkit.models._opcodes import read_claims
+from qface_toolkit.untrusted._claims import read_claims
 
 TERABYTE = 1 << 40
 
@@ -222,7 +222,7 @@ def test_bombs_do_not_fill_the_memory(tmp_path):
     rewrite(tmp_path / "plain.pth", tmp_path / "zip.pth", lambda _, data: data, zipfile.ZIP_DEFLATED)
     program = (
         "import sys\n"
-        "from qface_toolkit._memory import peak_memory_bytes\n"
+        "from qface_toolkit.untrusted.limits import peak_memory_bytes\n"
         "from qface_toolkit.errors import CheckpointError\n"
         "from qface_toolkit.models import load_model\n"
         "before = peak_memory_bytes()\n"

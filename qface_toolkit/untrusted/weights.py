@@ -5,11 +5,13 @@ terabytes, and a zip record can be read beyond its end. So the file's claims are
 pickle's opcodes alone. safetensors checks its own header.
 """
 
+import json
 import os
 import pickle
 import struct
 import zipfile
 from collections.abc import Mapping
+from io import BufferedReader
 from pathlib import Path
 from typing import IO, BinaryIO
 
@@ -17,12 +19,14 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load
 
-from qface_toolkit._reading import open_file
 from qface_toolkit.errors import CheckpointError
-from qface_toolkit.models._opcodes import Claims, read_claims
-from qface_toolkit.models._safetensors import metadata_of
+from qface_toolkit.untrusted._claims import Claims, read_claims
+from qface_toolkit.untrusted.reading import open_file
 
 _LEGACY_MAGIC = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
+LARGEST_HEADER_BYTES = 100_000_000
+"""Of a safetensors file, as safetensors itself has it."""
+_LENGTH_BYTES = 8
 _LARGEST_BYTES = 8 << 30
 _LARGEST_SAFETENSORS = 2 << 30
 _RESAVE = (
@@ -31,7 +35,7 @@ _RESAVE = (
 )
 
 
-def open_checkpoint(path: Path) -> BinaryIO:
+def open_checkpoint(path: Path) -> BufferedReader:
     """Open a file of a size that a face network's weights can have; see `open_file`.
 
     Raises:
@@ -80,6 +84,27 @@ def _read_safetensors(stream: BinaryIO, path: Path) -> tuple[object, Mapping[str
         return load(data), metadata_of(data)
     except (SafetensorError, RuntimeError, ValueError, MemoryError, OverflowError) as error:
         raise _damaged(path, error) from error
+
+
+def metadata_of(data: bytes) -> Mapping[str, str]:
+    """Return the text metadata of a safetensors file, of which `data` are at least the first bytes.
+
+    safetensors itself reads it from a path alone, and here bytes were read already.
+
+    Raises:
+        ValueError: if this is no such file.
+    """
+    length = int.from_bytes(data[:_LENGTH_BYTES], "little")
+    if len(data) < _LENGTH_BYTES or length > min(LARGEST_HEADER_BYTES, len(data) - _LENGTH_BYTES):
+        raise ValueError("no head of a safetensors file")
+    try:
+        head = json.loads(data[_LENGTH_BYTES : _LENGTH_BYTES + length])
+    except RecursionError as error:
+        raise ValueError("brackets nested too deep") from error
+    told = head.get("__metadata__", {}) if isinstance(head, dict) else None
+    if not isinstance(told, dict) or not all(isinstance(text, str) for text in told.values()):
+        raise ValueError("no head of a safetensors file")
+    return told
 
 
 def _read_zip(stream: BinaryIO, path: Path) -> object:

@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from qface_toolkit.errors import CheckpointError, UnsupportedModel
-from qface_toolkit.models._onnx_graph import BATCH, Activation, Value, constant
-from qface_toolkit.models._onnx_read import OnnxNode
-from qface_toolkit.models._onnx_tensors import FLOAT_TYPES, Array, TensorReader
+from qface_toolkit.models.onnx.graph import BATCH, Activation, Value, constant
+from qface_toolkit.models.onnx.reading import OnnxNode
+from qface_toolkit.models.onnx.tensors import FLOAT_TYPES, Array, TensorReader
 
 _LONGEST_LIST = 1024
 _MOST_COMPUTED = 1 << 26

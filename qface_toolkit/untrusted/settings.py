@@ -1,10 +1,15 @@
-"""What `--set KEY=VALUE` does: put one value into a recipe's plain values before they are checked."""
+"""Somebody's settings: a `--set KEY=VALUE` put in its place, and the mistakes that a schema finds, in words."""
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Collection, Sequence
 from typing import Any
 
-from qface_toolkit._yaml import read_yaml
+from pydantic import BaseModel, ValidationError
+
 from qface_toolkit.errors import RecipeError
+from qface_toolkit.untrusted.yaml import read_yaml
+
+_SHOWN_CHARACTERS = 60
 
 
 def apply_setting(values: dict[str, Any], text: str) -> list[str]:
@@ -64,3 +69,42 @@ def _put(holder: object, parts: Sequence[str], value: object) -> None:
             holder[first] = value
     else:
         raise RecipeError(f"{first} would have to stand inside {str(holder)[:60]!r}, which is a value and not a block")
+
+
+def worded(error: ValidationError, schema: type[BaseModel], *prefix: str) -> list[str]:
+    """Return one line for each mistake that a schema found, with the path of its key."""
+    mistakes = []
+    for one in error.errors(include_url=False):
+        path = ".".join(map(str, (*prefix, *one["loc"]))) or "(recipe)"
+        if one["type"] == "extra_forbidden":
+            mistakes.append(f"{path}: there is no such key{closest(one['loc'][-1], _keys_at(schema, one['loc'][:-1]))}")
+        elif one["type"] == "missing":
+            mistakes.append(f"{path}: this key is missing")
+        else:
+            what = one["msg"].removeprefix("Value error, ").removeprefix("Input ")
+            mistakes.append(f"{path}: {what} (it is {shown(one['input'])})")
+    return mistakes
+
+
+def _keys_at(schema: type[BaseModel], path: Sequence[int | str]) -> Collection[str]:
+    """Return the keys that the block at this path knows, as far as plain nesting goes."""
+    for part in path:
+        field = schema.model_fields.get(str(part))
+        if field is None or not isinstance(field.annotation, type) or not issubclass(field.annotation, BaseModel):
+            return ()
+        schema = field.annotation
+    return schema.model_fields
+
+
+def closest(name: object, known: Collection[str]) -> str:
+    """Return the end of a sentence that names the known name most like this one, or else all of them."""
+    close = difflib.get_close_matches(str(name), known, n=1)
+    if close:
+        return f"; did you mean {close[0]}?"
+    return f"; there are: {', '.join(sorted(known))}" if known else ""
+
+
+def shown(value: object) -> str:
+    """Return a value as a message can show it."""
+    text = repr(value)
+    return text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "…"

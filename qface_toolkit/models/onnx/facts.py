@@ -15,9 +15,9 @@ from torch import fx, nn
 from qface_toolkit.errors import CheckpointError
 from qface_toolkit.models._architecture import ARCHITECTURES, Architecture, Plan
 from qface_toolkit.models._model import override
-from qface_toolkit.models._onnx_read import OnnxFile
 from qface_toolkit.models._spec import ModelSpec
 from qface_toolkit.models._stated import PREPROCESSING, how_to_give, stated_facts, stated_name, with_stated
+from qface_toolkit.models.onnx.reading import OnnxFile
 
 _TOTAL_STRIDE = 16
 _UNSEEN = (nn.BatchNorm2d, nn.BatchNorm1d, nn.Dropout, nn.Identity, nn.Flatten, nn.AdaptiveAvgPool2d)

@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
-from qface_toolkit._reading import read_file
 from qface_toolkit.errors import MeasurementError
+from qface_toolkit.untrusted.reading import read_file
 
 LARGEST_BYTES = 1 << 28
 

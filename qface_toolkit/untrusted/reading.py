@@ -4,10 +4,11 @@ Whatever is checked of a file is checked through the one descriptor that is read
 """
 
 import errno
+import hashlib
 import os
 import stat
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 from qface_toolkit.errors import ArtifactError, QFaceError
 
@@ -38,7 +39,7 @@ def open_file(
     noun: str = "file",
     fix: str = "check the path",
     kind: type[QFaceError] = ArtifactError,
-) -> BinaryIO:
+) -> BufferedReader:
     """Open a regular file of 1 to `largest_bytes` bytes; `noun` is what it should be, `fix` what to do without it.
 
     Links are followed: it is the caller's own path, and models are often kept as links.
@@ -79,6 +80,22 @@ def read_file(
             raise _unopened(path, error, noun, fix, kind) from error
     _check_size(len(data), largest_bytes, path, noun, kind)
     return data
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def as_text(value: str | bytes) -> str:
+    """Return a text of the file as one: where it is damaged, protobuf gives bytes."""
+    return value if isinstance(value, str) else value.decode("utf-8", "replace")
+
+
+def printable(text: str | bytes, most: int = 80) -> str:
+    """Return a stranger's text cut short and free of what a terminal would obey."""
+    return "".join(sign if sign.isprintable() else "?" for sign in as_text(text)[:most])
 
 
 def _unopened(path: Path, error: Exception, noun: str, fix: str, kind: type[QFaceError]) -> QFaceError:

@@ -6,8 +6,8 @@ from typing import Any
 
 import yaml
 
-from qface_toolkit._reading import read_file
 from qface_toolkit.errors import RecipeError
+from qface_toolkit.untrusted.reading import read_file
 
 LARGEST_FILE_BYTES = 100_000
 DEEPEST_NESTING = 24

@@ -11,11 +11,11 @@ import torch.nn.functional as F  # noqa: N812 - the name everybody knows it by
 from torch import nn
 
 from qface_toolkit.errors import CheckpointError, UnsupportedModel
-from qface_toolkit.models._onnx_constants import listed
-from qface_toolkit.models._onnx_graph import Activation, Network, Norm, Value, activation, broadcast, constant
-from qface_toolkit.models._onnx_layers import Handler, Inputs, at
-from qface_toolkit.models._onnx_read import OnnxNode
-from qface_toolkit.models._onnx_tensors import Array
+from qface_toolkit.models.onnx.constants import listed
+from qface_toolkit.models.onnx.graph import Activation, Network, Norm, Value, activation, broadcast, constant
+from qface_toolkit.models.onnx.layers import Handler, Inputs, at
+from qface_toolkit.models.onnx.reading import OnnxNode
+from qface_toolkit.models.onnx.tensors import Array
 
 _TINY = 1e-5
 _DEFAULT_LEAST = 1e-12

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from qface_toolkit.errors import CheckpointError
+from qface_toolkit.untrusted.reading import as_text
 
 _MESSAGES: Mapping[str, Mapping[int, str]] = {
     "model": {7: "graph", 8: "opset", 14: "entry"},
@@ -125,11 +126,6 @@ def _check_amount(fields: int, other: int) -> None:
             "more than any face network's",
             fix=_FIX + ", its weights as raw data",
         )
-
-
-def as_text(value: str | bytes) -> str:
-    """Return a text of the file as one: where it is damaged, protobuf gives bytes."""
-    return value if isinstance(value, str) else value.decode("utf-8", "replace")
 
 
 def check_names(message: Any) -> None:  # noqa: ANN401 - onnx ships no types

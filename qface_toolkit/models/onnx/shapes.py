@@ -7,11 +7,11 @@ from dataclasses import replace
 import torch
 
 from qface_toolkit.errors import CheckpointError, UnsupportedModel
-from qface_toolkit.models._onnx_constants import listed, slices, whole_numbers
-from qface_toolkit.models._onnx_graph import BATCH, Activation, Network, Norm, Value, activation, constant
-from qface_toolkit.models._onnx_layers import Handler, Inputs, at, pad
-from qface_toolkit.models._onnx_read import OnnxNode
-from qface_toolkit.models._onnx_tensors import FLOAT_TYPES
+from qface_toolkit.models.onnx.constants import listed, slices, whole_numbers
+from qface_toolkit.models.onnx.graph import BATCH, Activation, Network, Norm, Value, activation, constant
+from qface_toolkit.models.onnx.layers import Handler, Inputs, at, pad
+from qface_toolkit.models.onnx.reading import OnnxNode
+from qface_toolkit.models.onnx.tensors import FLOAT_TYPES
 
 _BATCH_MOVES = "it moves, cuts or joins the batch axis, so the network would not take any number of images"
 _BATCH_FIX = "export it with a dynamic batch size, keeping the batch the first axis"

@@ -1,4 +1,4 @@
-"""From the bytes of an ONNX file to its parts, checked: what the graph eats and returns, and nodes in running order."""
+"""From an ONNX file's message to its parts, checked: what the graph eats and returns, and nodes in running order."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -6,15 +6,13 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import onnx
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # ships no type information
 
 from qface_toolkit.errors import CheckpointError
-from qface_toolkit.models._onnx_tensors import FLOAT_TYPES
-from qface_toolkit.models._onnx_wire import as_text, check_names, check_wire, damaged
 from qface_toolkit.models._spec import CROP_SIZE
+from qface_toolkit.models.onnx.tensors import FLOAT_TYPES
+from qface_toolkit.untrusted.reading import as_text, printable
 
 OLDEST_OPSET = 9
-_MOST_NODES = 20_000
 _MOST_NAMES = 256
 _LONGEST_LIST = 1024
 _MOST_ATTRIBUTES = 64
@@ -94,36 +92,13 @@ class OnnxFile:
     notes: tuple[str, ...]
 
 
-def printable(text: str | bytes, most: int = 80) -> str:
-    """Return a stranger's text cut short and free of what a terminal would obey."""
-    return "".join(sign if sign.isprintable() else "?" for sign in as_text(text)[:most])
-
-
-def decoded(data: bytes) -> onnx.ModelProto:
-    """Return the bytes of an ONNX file as a message that holds a graph, once it is known what it takes in memory.
+def parse_onnx(model: _Proto) -> OnnxFile:
+    """Return the parts of a decoded ONNX file that the embedding needs.
 
     Raises:
-        CheckpointError: if they are damaged, no ONNX file, or hold more than any face network's file.
-    """
-    check_wire(data)
-    try:
-        model: onnx.ModelProto = onnx.ModelProto.FromString(data)
-    except DecodeError as error:
-        raise damaged("protobuf cannot read it") from error
-    if not model.graph.node or not model.graph.output:
-        raise damaged("it holds no graph")
-    check_names(model)
-    return model
-
-
-def parse_onnx(data: bytes) -> OnnxFile:
-    """Return the parts of an ONNX file that the embedding needs.
-
-    Raises:
-        CheckpointError: if the file is damaged, not a float network, not from one image to one embedding, or its
+        CheckpointError: if it is not a float network, not from one image to one embedding, or its
             graph holds cycles, duplicate names or inputs that nothing makes.
     """
-    model = decoded(data)
     graph = model.graph
     nodes = _nodes(graph)
     opset = _opset(model)
@@ -172,8 +147,6 @@ def _unique(pairs: Iterable[tuple[str, _Proto]], kind: str) -> dict[str, _Proto]
 
 
 def _nodes(graph: _Proto) -> list[OnnxNode]:
-    if len(graph.node) > _MOST_NODES:
-        raise CheckpointError(f"the graph has {len(graph.node)} nodes, more than any face network", fix=_FLAT)
     nodes = [_node(proto, place) for place, proto in enumerate(graph.node)]
     quantized = [node for node in nodes if _is_quantized(node.op)]
     if quantized:

@@ -18,7 +18,7 @@ import torch
 from torch import fx, nn
 
 from qface_toolkit.errors import CheckpointError, UnsupportedModel
-from qface_toolkit.models._onnx_tensors import Array
+from qface_toolkit.models.onnx.tensors import Array
 
 BATCH = 1_000_000_007
 """The batch size in shape arithmetic: a prime that is no layer's size, so that it is known where it comes out."""
@@ -68,7 +68,7 @@ Value = Activation | Norm | Array
 class Network:
     """An FX graph under construction."""
 
-    def __init__(self, input_size: tuple[int, int], *, batch: int | None, most_weights: Callable[[], int]) -> None:
+    def __init__(self, input_size: tuple[int, int], *, batch: int | None, most_weights: int) -> None:
         self.root, self.graph = nn.Module(), fx.Graph()
         self.batch = batch
         self._weights, self._most_weights = 0, most_weights
@@ -98,7 +98,7 @@ class Network:
     def weights(self, values: Array) -> torch.Tensor:
         """Return a copy of a constant as a float32 tensor that no other layer has."""
         self._weights += values.size
-        if self._weights > self._most_weights():
+        if self._weights > self._most_weights:
             raise CheckpointError(
                 "the same weights are used again and again: the network is larger than its file",
                 fix="check that the file is what it should be",

@@ -1,11 +1,9 @@
 """Float face ONNX files in: from a stranger's file to the same FloatModel that a checkpoint becomes, any batch size.
 
-`_onnx_wire` measures the bytes, `_onnx_read` checks the graph, `_onnx_tensors` reads the weights, `_onnx_constants`
-computes what needs no image, `_onnx_layers`, `_onnx_shapes` and `_onnx_arithmetic` add one node each to `_onnx_graph`'s
-network, and `_onnx_facts` finds the preprocessing. No runtime sees the file.
+`reading` checks the graph, `tensors` reads the weights, `constants` computes what needs no image, `layers`, `shapes`
+and `arithmetic` add one node each to `graph`'s network, and `facts` finds the preprocessing. No runtime sees the file.
 """
 
-import hashlib
 import math
 import operator
 from collections.abc import Iterator, Mapping
@@ -19,18 +17,19 @@ from torch import fx
 
 from qface_toolkit.errors import CheckpointError, QFaceError, UnsupportedModel
 from qface_toolkit.models._model import FloatModel
-from qface_toolkit.models._onnx_arithmetic import ARITHMETIC
-from qface_toolkit.models._onnx_constants import Constants
-from qface_toolkit.models._onnx_facts import find_facts
-from qface_toolkit.models._onnx_graph import Activation, Network, Value
-from qface_toolkit.models._onnx_layers import LAYERS
-from qface_toolkit.models._onnx_read import OnnxFile, OnnxNode, parse_onnx, printable
-from qface_toolkit.models._onnx_shapes import SHAPES
-from qface_toolkit.models._onnx_tensors import TensorReader
 from qface_toolkit.models._spec import SHORTEST_EMBEDDING
+from qface_toolkit.models.onnx.arithmetic import ARITHMETIC
+from qface_toolkit.models.onnx.constants import Constants
+from qface_toolkit.models.onnx.facts import find_facts
+from qface_toolkit.models.onnx.graph import Activation, Network, Value
+from qface_toolkit.models.onnx.layers import LAYERS
+from qface_toolkit.models.onnx.reading import OnnxFile, OnnxNode, parse_onnx
+from qface_toolkit.models.onnx.shapes import SHAPES
+from qface_toolkit.models.onnx.tensors import TensorReader
+from qface_toolkit.untrusted.onnx import read_content
+from qface_toolkit.untrusted.reading import printable
 
 _OPERATORS = {**LAYERS, **SHAPES, **ARITHMETIC}
-_LARGEST_BYTES = 1 << 30
 _SPARE_WEIGHTS = 1 << 16
 _LONGEST_EMBEDDING = 4096
 _NUMBERS = (operator.sub, operator.add, operator.mul, operator.truediv)
@@ -68,15 +67,12 @@ def load_onnx(
         UnsupportedModel: naming the node if it holds an operator that is not known here.
     """
     with _located(str(path)):
-        file, size_bytes, digest = _parse(stream)
-        reader = TensorReader(path.parent)
-        network, size, notes = _import(file, reader, size_bytes)
-        for piece in reader.contents():
-            digest.update(piece)
+        file, size_bytes, sha256 = _parse(stream, path.parent)
+        network, size, notes = _import(file, size_bytes)
         title = printable(path.stem, 60) or "network"
         spec, sources = find_facts(file, network, size, name=name, title=title, overrides=overrides or {})
     said = (f"ONNX opset {file.opset}, written by {file.producer}", *file.notes, *notes, *sources)
-    return FloatModel(network, spec, digest.hexdigest(), said)
+    return FloatModel(network, spec, sha256, said)
 
 
 @contextmanager
@@ -90,24 +86,17 @@ def _located(where: str) -> Iterator[None]:
         raise type(error)(error.what, where=place, fix=fix) from error
 
 
-def _parse(stream: BinaryIO) -> tuple[OnnxFile, int, "hashlib._Hash"]:
-    """Return the file's parts, its size and the SHA-256 that begins with its bytes, which are then let go."""
-    data = stream.read(_LARGEST_BYTES + 1)
-    if len(data) > _LARGEST_BYTES:
-        raise CheckpointError(
-            f"the ONNX file has more than {_LARGEST_BYTES} bytes, more than any face network",
-            fix="give the float network alone",
-        )
+def _parse(stream: BinaryIO, folder: Path) -> tuple[OnnxFile, int, str]:
+    """Return the file's parts, its size and its SHA-256; its bytes are let go."""
+    content = read_content(stream, folder)
     with _damage("the graph"):
-        return parse_onnx(data), len(data), hashlib.sha256(data)
+        return parse_onnx(content.model), content.size_bytes, content.sha256
 
 
-def _import(file: OnnxFile, reader: TensorReader, size_bytes: int) -> tuple[fx.GraphModule, int, tuple[str, ...]]:
+def _import(file: OnnxFile, size_bytes: int) -> tuple[fx.GraphModule, int, tuple[str, ...]]:
     """Return the network, the size of its embedding, and what is worth knowing about the two."""
-
-    def most_weights() -> int:
-        return (size_bytes + reader.external_bytes) // 2 + _SPARE_WEIGHTS  # weights of two bytes are the smallest
-
+    reader = TensorReader()
+    most_weights = size_bytes // 2 + _SPARE_WEIGHTS  # weights of two bytes are the smallest
     network = Network(file.input_size, batch=file.batch, most_weights=most_weights)
     constants = Constants(reader)
     values: dict[str, Value] = {file.input_name: network.image}

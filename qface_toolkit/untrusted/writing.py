@@ -1,20 +1,16 @@
-"""The few things that every file of ours needs: whole writes that follow no link, bounded JSON, and errors in words."""
+"""Write into folders that may come from elsewhere: whole files that follow no link, and a disk's errors in words."""
 
 import contextlib
 import errno
 import fcntl
-import hashlib
-import json
-import math
 import os
 import secrets
 import shutil
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO, NoReturn
+from typing import BinaryIO
 
-from qface_toolkit._reading import read_file
 from qface_toolkit.errors import ArtifactError
 
 LARGEST_JSON_BYTES = 16_000_000
@@ -54,15 +50,6 @@ def disk_errors(where: Path) -> Iterator[None]:
     except OSError as error:
         what, fix = _WORDS.get(error.errno or 0, (f"the disk says: {error.strerror or error}", "look at the disk"))
         raise ArtifactError(what, where=str(error.filename or where), fix=fix) from error
-
-
-def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes, in hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def write_inside(folder: Path, name: str, data: bytes) -> None:
@@ -166,46 +153,6 @@ def _sync(descriptor: int) -> None:
         # Some network disks cannot sync a folder; that is their own affair.
         if error.errno != errno.EINVAL:
             raise
-
-
-def write_json(path: Path, values: object) -> None:
-    """Write plain values as JSON, whole or not at all; NaN is a ValueError."""
-    write_inside(path.parent, path.name, json_bytes(values))
-
-
-def json_bytes(values: object) -> bytes:
-    """Return plain values as the JSON that files of ours hold; NaN is a ValueError."""
-    return (json.dumps(values, indent=2, allow_nan=False, ensure_ascii=False) + "\n").encode()
-
-
-def read_json(path: Path, largest_bytes: int) -> dict[str, object]:
-    """Return the JSON object in a file that anybody may have made.
-
-    Raises:
-        ArtifactError: if the file is missing, too large, not a JSON object or holds NaN or infinity.
-    """
-    data = read_file(path, largest_bytes, fix="give the folder that `compress` wrote")
-    try:
-        values = json.loads(data, parse_constant=_not_a_number, parse_float=_finite)
-    # RecursionError: brackets nested a thousand deep.
-    except (ValueError, RecursionError) as error:
-        raise ArtifactError(
-            f"this is not JSON that can be used: {error}", where=str(path), fix="make it again"
-        ) from error
-    if not isinstance(values, dict):
-        raise ArtifactError("this is not a JSON object", where=str(path), fix="make it again")
-    return values
-
-
-def _not_a_number(text: str) -> NoReturn:
-    raise ValueError(f"{text} is not a figure")
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        _not_a_number(text)
-    return number
 
 
 def lock_folder(folder: Path) -> int:
