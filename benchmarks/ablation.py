@@ -27,10 +27,10 @@ from qface_toolkit.backends import BACKENDS, Embed
 from qface_toolkit.canonical.canonicalise import canonicalise
 from qface_toolkit.environment import record_environment, set_determinism, usable_cores
 from qface_toolkit.evaluation import FaceImages, read_people
-from qface_toolkit.measure.agreement import measure_agreement
 from qface_toolkit.methods import METHODS, Context
 from qface_toolkit.models import FloatModel, load_model
 from qface_toolkit.quantize.model import QuantizedModel, new_model
+from qface_toolkit.scoring.agreement import measure_agreement
 from qface_toolkit.sources import find_set, load_crops
 
 BACKEND = BACKENDS.get("onnx-x86")

@@ -21,10 +21,10 @@ import qface_toolkit as qf
 from qface_toolkit.backends._onnxruntime import open_onnx
 from qface_toolkit.environment import record_environment, usable_cores
 from qface_toolkit.evaluation import PeopleSet, read_people, synthetic_people
-from qface_toolkit.measure.agreement import measure_agreement
 from qface_toolkit.quantize.model import load_quantized
 from qface_toolkit.result.manifest import read_manifest
 from qface_toolkit.runtimes import FLOAT_ARTIFACT
+from qface_toolkit.scoring.agreement import measure_agreement
 
 SETS = ("noise", "drawings", "matched", "drawings-and-matched")
 HELD_OUT = "drawings-heldout"

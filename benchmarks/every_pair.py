@@ -12,7 +12,7 @@ import time
 import numpy as np
 import numpy.typing as npt
 
-from qface_toolkit.measure.separation import Separation, measure_separation
+from qface_toolkit.scoring.separation import Separation, measure_separation
 from qface_toolkit.untrusted.limits import peak_memory_bytes
 
 

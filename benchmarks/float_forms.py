@@ -30,9 +30,9 @@ from qface_toolkit.canonical.canonicalise import canonicalise
 from qface_toolkit.canonical.edit import shape_of
 from qface_toolkit.canonical.graph import inputs, module, operation
 from qface_toolkit.environment import record_environment, set_determinism
-from qface_toolkit.measure.agreement import row_cosines
 from qface_toolkit.models import ARCHITECTURES, FloatModel, from_module, load_model
 from qface_toolkit.runtimes.latency import measure_latency, times_faster
+from qface_toolkit.scoring.agreement import row_cosines
 from qface_toolkit.sources import load_crops
 from qface_toolkit.sources._sets import find_set
 

@@ -21,9 +21,9 @@ from random_networks import random_network
 
 import qface_toolkit as qf
 from qface_toolkit.environment import record_environment
-from qface_toolkit.measure.agreement import measure_agreement
 from qface_toolkit.models import FloatModel, load_model
 from qface_toolkit.runtimes.latency import measure_latency, times_faster
+from qface_toolkit.scoring.agreement import measure_agreement
 from qface_toolkit.sources._sets import find_set
 
 IMAGES, AGREEMENT_IMAGES = 64, 32

@@ -27,12 +27,12 @@ from qface_toolkit.backends.simulation import ARTIFACT as SIMULATION
 from qface_toolkit.backends.simulation import spec_of
 from qface_toolkit.environment import record_environment
 from qface_toolkit.errors import MeasurementError
-from qface_toolkit.measure.accuracy import FARS, Figures, measure_accuracy
-from qface_toolkit.measure.resampling import draw_people
 from qface_toolkit.models import ModelSpec
 from qface_toolkit.quantize.model import load_quantized
 from qface_toolkit.result.manifest import read_manifest
 from qface_toolkit.runtimes import FLOAT_ARTIFACT
+from qface_toolkit.scoring.accuracy import FARS, Figures, measure_accuracy
+from qface_toolkit.scoring.resampling import draw_people
 
 DEPLOYED = "int8.x86.onnx"
 

@@ -19,10 +19,10 @@ from train_shapes import SHAPES, Shape
 import qface_toolkit as qf
 from qface_toolkit.backends._onnxruntime import open_onnx
 from qface_toolkit.environment import record_environment, usable_cores
-from qface_toolkit.measure.agreement import measure_agreement
-from qface_toolkit.measure.verification import verify_identities
 from qface_toolkit.models import FloatModel
 from qface_toolkit.runtimes import FLOAT_ARTIFACT as FLOAT
+from qface_toolkit.scoring.agreement import measure_agreement
+from qface_toolkit.scoring.verification import verify_identities
 from qface_toolkit.sources import Crop, find_set, load_crops
 
 INT8 = "int8.x86.onnx"

@@ -24,10 +24,10 @@ from qface_toolkit.evaluation import (
     read_people,
     synthetic_people,
 )
-from qface_toolkit.measure.accuracy import FaceSet, first_of_each, measure_accuracy
-from qface_toolkit.measure.resampling import draw_people
-from qface_toolkit.measure.verification import Pairs, make_pairs
 from qface_toolkit.models import ModelSpec
+from qface_toolkit.scoring.accuracy import FaceSet, first_of_each, measure_accuracy
+from qface_toolkit.scoring.resampling import draw_people
+from qface_toolkit.scoring.verification import Pairs, make_pairs
 from qface_toolkit.sources import pixel_sha256
 
 FAR, MOST = 1e-4, 10

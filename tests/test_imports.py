@@ -23,7 +23,7 @@ LAYERS = (
     {"methods", "backends", "report", "evaluation"},
     {"analysis"},
     {"scoring"},
-    {"sources", "integer", "training", "measure"},
+    {"sources", "integer", "training"},
     {"quantize"},
     {"canonical"},
     {"models"},

@@ -22,9 +22,9 @@ from qface_toolkit import pipeline
 from qface_toolkit.backends import BACKENDS
 from qface_toolkit.backends._profile import inspect_onnx
 from qface_toolkit.errors import ArtifactError
-from qface_toolkit.measure.agreement import measure_agreement
 from qface_toolkit.report.html import to_html
 from qface_toolkit.result.manifest import verify_files
+from qface_toolkit.scoring.agreement import measure_agreement
 from qface_toolkit.sources import load_crops
 from qface_toolkit.sources._base import pixel_sha256
 from qface_toolkit.sources._sets import find_set

@@ -13,8 +13,8 @@ from PIL import Image
 from qface_toolkit import read_report
 from qface_toolkit.backends import BACKENDS
 from qface_toolkit.backends._onnxruntime import open_onnx
-from qface_toolkit.measure.agreement import measure_agreement
 from qface_toolkit.quantize.model import load_quantized
+from qface_toolkit.scoring.agreement import measure_agreement
 
 SHARED = Path(__file__).parents[2] / "shared"
 PEOPLE = SHARED / "faces" / "people"

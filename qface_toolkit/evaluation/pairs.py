@@ -11,9 +11,9 @@ from PIL import Image as Pillow
 
 from qface_toolkit.errors import MeasurementError
 from qface_toolkit.evaluation._base import FaceImages, set_sha256, shown_name
-from qface_toolkit.measure.pairs_file import Image, PairsFile, read_pairs_file
-from qface_toolkit.measure.verification import Pairs
+from qface_toolkit.evaluation.pairs_file import Image, PairsFile, read_pairs_file
 from qface_toolkit.models import CROP_SIZE
+from qface_toolkit.scoring.verification import Pairs
 from qface_toolkit.sources import Crop
 from qface_toolkit.untrusted.images import decode, image_size
 
@@ -36,7 +36,7 @@ class PairSet:
 
 
 def read_pairs(path: Path, folds: int = FOLDS) -> PairSet:
-    """Read a .bin verification set; see `measure.pairs_file` for what such a file may hold.
+    """Read a .bin verification set; see `evaluation.pairs_file` for what such a file may hold.
 
     A square image of another size is resized to 112x112 (bicubic; the original protocol resizes the shorter side to
     112 when the width is not that, and can use square results only). Each different image is there once.

@@ -21,8 +21,6 @@ from qface_toolkit.evidence.simulated_sizes import float_sizes, simulated_sizes
 from qface_toolkit.evidence.sizes import loads, nominal, weighed
 from qface_toolkit.evidence.speed import FLOAT_IN, foreign, speeds, take_turns
 from qface_toolkit.integer.deployed import embed_as_deployed
-from qface_toolkit.measure.agreement import measure_agreement, row_cosines
-from qface_toolkit.measure.verification import verify_identities
 from qface_toolkit.methods import Progress
 from qface_toolkit.models import FloatModel
 from qface_toolkit.quantize.model import QuantizedModel, embed
@@ -52,6 +50,8 @@ from qface_toolkit.result.names import GOLDEN
 from qface_toolkit.runtimes import FAST_ARTIFACT, FLOAT_ARTIFACT
 from qface_toolkit.runtimes.fusion import Fusion
 from qface_toolkit.runtimes.latency import Latency
+from qface_toolkit.scoring.agreement import measure_agreement, row_cosines
+from qface_toolkit.scoring.verification import verify_identities
 from qface_toolkit.sources import Crop, Manifest
 from qface_toolkit.sources._sets import find_set
 from qface_toolkit.untrusted.limits import peak_memory_bytes

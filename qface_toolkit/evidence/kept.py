@@ -11,13 +11,13 @@ import numpy.typing as npt
 from qface_toolkit.backends import BACKENDS, Backend, Embed
 from qface_toolkit.backends._onnxruntime import repeat_onnx
 from qface_toolkit.canonical.graph import operation
-from qface_toolkit.measure.agreement import measure_agreement
 from qface_toolkit.methods.mixed import Options
 from qface_toolkit.quantize.kept import LAYERS
 from qface_toolkit.quantize.model import QuantizedModel
 from qface_toolkit.report._budget import BudgetBlock, ParetoPoint
 from qface_toolkit.result.job import Job
 from qface_toolkit.runtimes.latency import Latency, measure_latency, times_faster
+from qface_toolkit.scoring.agreement import measure_agreement
 
 Floats = npt.NDArray[np.float32]
 ROUNDS, BUDGET_S = 60, 30.0

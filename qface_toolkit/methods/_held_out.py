@@ -4,10 +4,10 @@ import numpy as np
 import numpy.typing as npt
 
 from qface_toolkit.integer.deployed import as_deployed
-from qface_toolkit.measure.agreement import row_cosines
 from qface_toolkit.methods._base import Context
 from qface_toolkit.quantize.model import QuantizedModel, embed
 from qface_toolkit.quantize.simulation import prepare
+from qface_toolkit.scoring.agreement import row_cosines
 
 _SHARE, _MOST = 8, 64
 

@@ -8,15 +8,6 @@ import numpy as np
 
 from qface_toolkit.evaluation import FaceImages, Groups, PairSet, PeopleSet, Rows
 from qface_toolkit.evaluation._base import shown_text
-from qface_toolkit.measure.accuracy import FaceSet
-from qface_toolkit.measure.drift import ChangedPair
-from qface_toolkit.measure.groups import measure_groups
-from qface_toolkit.measure.pair_list import measure_pair_list, people_of_pairs
-from qface_toolkit.measure.paired import Operating, Paired, measure_paired
-from qface_toolkit.measure.resampling import draw_people
-from qface_toolkit.measure.separation import HISTOGRAM_BINS, ScoreHistogram, measure_separation
-from qface_toolkit.measure.tar_bin import tar_bin
-from qface_toolkit.measure.verification import Pairs, far_key, squared_distances, unit_rows, verify_pairs
 from qface_toolkit.methods import Progress
 from qface_toolkit.report._evaluation import (
     ChangedPairFigures,
@@ -32,6 +23,15 @@ from qface_toolkit.report._evaluation import (
     plain_figures,
 )
 from qface_toolkit.report.figures import Block
+from qface_toolkit.scoring.accuracy import FaceSet
+from qface_toolkit.scoring.drift import ChangedPair
+from qface_toolkit.scoring.groups import measure_groups
+from qface_toolkit.scoring.pair_list import measure_pair_list, people_of_pairs
+from qface_toolkit.scoring.paired import Operating, Paired, measure_paired
+from qface_toolkit.scoring.resampling import draw_people
+from qface_toolkit.scoring.separation import HISTOGRAM_BINS, ScoreHistogram, measure_separation
+from qface_toolkit.scoring.tar_bin import tar_bin
+from qface_toolkit.scoring.verification import Pairs, far_key, squared_distances, unit_rows, verify_pairs
 
 FAR_OF_LISTS = 1e-3
 B = TypeVar("B", bound=Block)

@@ -6,14 +6,14 @@ import numpy as np
 import numpy.typing as npt
 
 from qface_toolkit.evaluation import Embedder, IjbSet, stream_embeddings
-from qface_toolkit.measure.pair_list import people_of_pairs
-from qface_toolkit.measure.resampling import draw_people
-from qface_toolkit.measure.template_losses import ListedScores, measure_template_losses
-from qface_toolkit.measure.templates import Templates, TemplateSums, score_templates, tar_ijb
-from qface_toolkit.measure.verification import Pairs
 from qface_toolkit.methods import Progress
 from qface_toolkit.pipeline._protocols import Judged
 from qface_toolkit.report._evaluation import ModelFigures, PairedFigures, TemplateFigures, plain_figures
+from qface_toolkit.scoring.pair_list import people_of_pairs
+from qface_toolkit.scoring.resampling import draw_people
+from qface_toolkit.scoring.template_losses import ListedScores, measure_template_losses
+from qface_toolkit.scoring.templates import Templates, TemplateSums, score_templates, tar_ijb
+from qface_toolkit.scoring.verification import Pairs
 
 Scores = npt.NDArray[np.float32]
 

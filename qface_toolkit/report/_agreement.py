@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, model_validator
 
-from qface_toolkit.measure.agreement import Agreement
 from qface_toolkit.report.figures import Block, Cosine, Count
+from qface_toolkit.scoring.agreement import Agreement
 
 HISTOGRAM_BINS = 40
 _NARROWEST = 1e-6

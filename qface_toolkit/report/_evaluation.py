@@ -180,7 +180,7 @@ class OperatingFigures(Block):
 
 
 class PairedFigures(Block):
-    """A model beside its float model on the same images; see `measure.paired` and `measure.pair_list`."""
+    """A model beside its float model on the same images; see `scoring.paired` and `scoring.pair_list`."""
 
     figures: dict[str, Figure]
     genuine_drift: DriftFigures | None = None

@@ -12,7 +12,6 @@ from pydantic import Field, ValidationError, model_validator
 
 from qface_toolkit.environment import Environment
 from qface_toolkit.errors import ArtifactError
-from qface_toolkit.measure.verification import Verification
 from qface_toolkit.report._agreement import AgreementFigures
 from qface_toolkit.report._allocation import AllocationBlock
 from qface_toolkit.report._budget import BudgetBlock
@@ -21,6 +20,7 @@ from qface_toolkit.report._ledger import ParityBlock
 from qface_toolkit.report._sensitivity import SensitivityBlock
 from qface_toolkit.report.figures import Block, Count, Positive, Rate, Sha256
 from qface_toolkit.runtimes.latency import Latency
+from qface_toolkit.scoring.verification import Verification
 from qface_toolkit.untrusted.json import json_bytes, read_json
 from qface_toolkit.untrusted.writing import write_inside
 

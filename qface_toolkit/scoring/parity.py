@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from qface_toolkit.measure.agreement import Floats, measure_agreement
+from qface_toolkit.scoring.agreement import Floats, measure_agreement
 
 Codes = npt.NDArray[np.uint8]
 Closeness = Literal["exact", "agrees", "differs"]

@@ -14,7 +14,7 @@ from ijb_files import write_protocol
 from qface_toolkit.errors import MeasurementError
 from qface_toolkit.evaluation import _ijb_text, read_ijb, stream_embeddings
 from qface_toolkit.evaluation._ijb_text import read_pair_list
-from qface_toolkit.measure.templates import TemplateSums, score_templates
+from qface_toolkit.scoring.templates import TemplateSums, score_templates
 
 
 @pytest.fixture(scope="module")

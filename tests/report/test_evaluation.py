@@ -9,7 +9,6 @@ from rich.console import Console
 
 from qface_toolkit.environment import record_environment
 from qface_toolkit.errors import ArtifactError
-from qface_toolkit.measure.separation import measure_separation
 from qface_toolkit.report import read_evaluation, render_evaluation
 from qface_toolkit.report._evaluation import (
     EvaluatedData,
@@ -28,6 +27,7 @@ from qface_toolkit.report._evaluation_verdict import evaluation_verdict
 from qface_toolkit.report._headline import plain
 from qface_toolkit.report.evaluation import evaluation_markdown
 from qface_toolkit.report.evaluation_plot import evaluation_plot
+from qface_toolkit.scoring.separation import measure_separation
 
 HOSTILE = "<script>alert(1)</script>[red]|`x`\x1b[31m"
 

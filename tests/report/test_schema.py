@@ -6,8 +6,6 @@ import numpy as np
 import pytest
 
 from qface_toolkit.errors import ArtifactError
-from qface_toolkit.measure.agreement import Agreement
-from qface_toolkit.measure.verification import Verification
 from qface_toolkit.report._agreement import AgreementFigures, CosineHistogram
 from qface_toolkit.report.schema import (
     LatencyFigures,
@@ -16,6 +14,8 @@ from qface_toolkit.report.schema import (
     write_report,
 )
 from qface_toolkit.runtimes.latency import Latency
+from qface_toolkit.scoring.agreement import Agreement
+from qface_toolkit.scoring.verification import Verification
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """What a compressed model loses by the protocol of IJB, with intervals: its templates' scores beside the float model's.
 
-Whose template is whose is known from the genuine pairs (`measure.pair_list.people_of_pairs`); these people are drawn
+Whose template is whose is known from the genuine pairs (`scoring.pair_list.people_of_pairs`); these people are drawn
 anew. Millions of impostor pairs are too many for every draw: those with the best scores are kept, where the thresholds
 are, and of the others only how many there are between each two people.
 """
@@ -12,12 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from qface_toolkit.errors import MeasurementError
-from qface_toolkit.measure._blocks import Owners
-from qface_toolkit.measure._joint import MOST_KEPT, SPARE
-from qface_toolkit.measure.accuracy import Figures
-from qface_toolkit.measure.resampling import Draws, Estimate, estimate
-from qface_toolkit.measure.templates import FARS, tar_ijb
-from qface_toolkit.measure.verification import Floats, far_key
+from qface_toolkit.scoring.accuracy import Figures
+from qface_toolkit.scoring.blocks import Owners
+from qface_toolkit.scoring.joint import MOST_KEPT, SPARE
+from qface_toolkit.scoring.resampling import Draws, Estimate, estimate
+from qface_toolkit.scoring.templates import FARS, tar_ijb
+from qface_toolkit.scoring.verification import Floats, far_key
 
 _PEOPLE_AT_ONCE = 512
 
@@ -43,7 +43,7 @@ def measure_template_losses(
     draws: Draws,
     fars: Sequence[float] = FARS,
 ) -> Figures:
-    """Return TAR of each comparison and what is lost, named as in `measure.accuracy`; `owners` are those of each pair.
+    """Return TAR of each comparison and what is lost, named as in `scoring.accuracy`; `owners` are those of each pair.
 
     A figure is that of `templates.tar_ijb`; its draws take the nearest false positive rate of all there are. Of rates
     whose pairs would fill the memory there is no interval: its ends are NaN.

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from qface_toolkit.errors import MeasurementError
-from qface_toolkit.measure.templates import Templates, TemplateSums, roc_points, score_templates, tar_ijb
+from qface_toolkit.scoring.templates import Templates, TemplateSums, roc_points, score_templates, tar_ijb
 
 SEEDS = st.integers(0, 1000)
 
@@ -74,7 +74,7 @@ def test_templates_are_those_of_plain_loops(seed, norm, weighted, parts):
 
 
 def test_pairs_are_scored_by_their_numbers(monkeypatch):
-    monkeypatch.setattr("qface_toolkit.measure.templates._PAIRS_AT_ONCE", 2)
+    monkeypatch.setattr("qface_toolkit.scoring.templates._PAIRS_AT_ONCE", 2)
     templates = Templates(np.array([3, 8, 9]), unit(np.array([[1.0, 0], [1, 1], [0, 1]])))
     told = []
     found = score_templates(templates, [9, 3, 8], [3, 3, 9], lambda *step: told.append(step))

@@ -1,7 +1,7 @@
 """What changes for whoever puts a compressed model in the float one's place: scores, thresholds and decisions.
 
 Every figure comes with an interval over the people of the set, so that "nothing changes" is a statement with a bound.
-All share their draws, also with the figures of `measure.accuracy`, which are among them.
+All share their draws, also with the figures of `scoring.accuracy`, which are among them.
 """
 
 from collections.abc import Sequence
@@ -9,15 +9,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qface_toolkit.measure._blocks import count_owned
-from qface_toolkit.measure._joint import affordable, most_changed
-from qface_toolkit.measure._operating import FIELDS
-from qface_toolkit.measure.accuracy import Comparison, FaceSet, Figures, compare, draw_figures, estimates
-from qface_toolkit.measure.drift import ChangedPair, Drift, changed_pairs, genuine_drift, impostor_drift
-from qface_toolkit.measure.every_pair import supported
-from qface_toolkit.measure.resampling import Draws, Estimate, estimate
-from qface_toolkit.measure.separation import FARS
-from qface_toolkit.measure.verification import Floats, far_key
+from qface_toolkit.scoring.accuracy import Comparison, FaceSet, Figures, compare, draw_figures, estimates
+from qface_toolkit.scoring.blocks import count_owned
+from qface_toolkit.scoring.drift import ChangedPair, Drift, changed_pairs, genuine_drift, impostor_drift
+from qface_toolkit.scoring.every_pair import supported
+from qface_toolkit.scoring.joint import affordable, most_changed
+from qface_toolkit.scoring.operating import FIELDS
+from qface_toolkit.scoring.resampling import Draws, Estimate, estimate
+from qface_toolkit.scoring.separation import FARS
+from qface_toolkit.scoring.verification import Floats, far_key
 
 
 @dataclass(frozen=True)

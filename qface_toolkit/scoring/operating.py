@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from qface_toolkit.measure._joint import JointPairs, KeptPairs
-from qface_toolkit.measure.resampling import Draws
+from qface_toolkit.scoring.joint import JointPairs, KeptPairs
+from qface_toolkit.scoring.resampling import Draws
 
 Figures = npt.NDArray[np.float64]
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from qface_toolkit.measure.verification import THRESHOLDS, Floats
+from qface_toolkit.scoring.verification import THRESHOLDS, Floats
 
 Draws = npt.NDArray[np.float64]
 """How often each person is drawn: [draws, people]."""

@@ -7,12 +7,12 @@ import numpy as np
 import numpy.typing as npt
 
 from qface_toolkit.errors import MeasurementError
-from qface_toolkit.measure._blocks import check_owners
-from qface_toolkit.measure._joint import KeptPairs, most_changed
-from qface_toolkit.measure.accuracy import Figures, Samples, cosine_figures, estimates, pair_figures
-from qface_toolkit.measure.drift import ChangedPair, Drift, changed_pairs, drift_of
-from qface_toolkit.measure.paired import Decisions
-from qface_toolkit.measure.resampling import (
+from qface_toolkit.scoring.accuracy import Figures, Samples, cosine_figures, estimates, pair_figures
+from qface_toolkit.scoring.blocks import check_owners
+from qface_toolkit.scoring.drift import ChangedPair, Drift, changed_pairs, drift_of
+from qface_toolkit.scoring.joint import KeptPairs, most_changed
+from qface_toolkit.scoring.paired import Decisions
+from qface_toolkit.scoring.resampling import (
     Draws,
     count_pairs,
     drawn_fold_accuracy,
@@ -20,7 +20,7 @@ from qface_toolkit.measure.resampling import (
     estimate,
     fold_parts,
 )
-from qface_toolkit.measure.verification import Floats, Pairs, fold_accuracy, squared_distances, unit_rows
+from qface_toolkit.scoring.verification import Floats, Pairs, fold_accuracy, squared_distances, unit_rows
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qface_toolkit.errors import MeasurementError
-from qface_toolkit.measure import _blocks, _histogram, _joint
-from qface_toolkit.measure._joint import score_jointly
-from qface_toolkit.measure._operating import FIELDS, JointFigures
-from qface_toolkit.measure.accuracy import FaceSet, first_of_each, measure_accuracy
-from qface_toolkit.measure.every_pair import score_every_pair, supported, tar_intervals
-from qface_toolkit.measure.paired import measure_paired
-from qface_toolkit.measure.resampling import draw_people
-from qface_toolkit.measure.separation import measure_separation
+from qface_toolkit.scoring import blocks, histogram, joint
+from qface_toolkit.scoring.accuracy import FaceSet, first_of_each, measure_accuracy
+from qface_toolkit.scoring.every_pair import score_every_pair, supported, tar_intervals
+from qface_toolkit.scoring.joint import score_jointly
+from qface_toolkit.scoring.operating import FIELDS, JointFigures
+from qface_toolkit.scoring.paired import measure_paired
+from qface_toolkit.scoring.resampling import draw_people
+from qface_toolkit.scoring.separation import measure_separation
 
 FARS = (1e-3, 1e-2, 0.1)
 SEEDS = st.integers(0, 1000)
@@ -22,7 +22,7 @@ SEEDS = st.integers(0, 1000)
 @pytest.fixture(scope="module", autouse=True)
 def coarse_bins():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_histogram, "BINS", 10_000)
+        patch.setattr(histogram, "BINS", 10_000)
         yield
 
 
@@ -195,8 +195,8 @@ def test_dropped_impostors_and_blocks_change_nothing(monkeypatch):
     counts = draw_people(120, 1, 1)[0]
     whole = score_jointly(reference, other, owners, (1.0,))
     assert len(whole.impostor.first) == whole.counts.impostors
-    monkeypatch.setattr(_blocks, "ROWS", 50)
-    monkeypatch.setattr(_blocks, "COLUMNS", 70)
+    monkeypatch.setattr(blocks, "ROWS", 50)
+    monkeypatch.setattr(blocks, "COLUMNS", 70)
     parts = score_jointly(reference, other, owners, (1e-3,))
     assert len(parts.impostor.first) < whole.counts.impostors / 4
     assert JointFigures(parts, (1e-3,)).figures(counts) == pytest.approx(JointFigures(whole, (1e-3,)).figures(counts))
@@ -209,7 +209,7 @@ def test_dropped_impostors_and_blocks_change_nothing(monkeypatch):
 def test_what_cannot_be_kept_has_no_figure(monkeypatch):
     # All scores of the second model are so high that at the first one's threshold nearly all pairs would pass.
     owners, reference, _ = people(0, count=120)
-    monkeypatch.setattr(_joint, "MOST_KEPT", 5000)
+    monkeypatch.setattr(joint, "MOST_KEPT", 5000)
     found = JointFigures(score_jointly(reference, reference + 9, owners, (1e-3,)), (1e-3,)).figures()[0]
     named = dict(zip(FIELDS, found, strict=True))
     assert np.isnan(named["kept_far"])
@@ -227,7 +227,7 @@ def test_what_cannot_be_kept_has_no_figure(monkeypatch):
 def test_rates_that_would_fill_the_memory_are_named(monkeypatch):
     owners, reference, other = people(0, count=40)
     faces, draws = FaceSet(owners, np.arange(len(owners))), draw_people(40, 5)
-    monkeypatch.setattr(_joint, "MOST_KEPT", 2000)
+    monkeypatch.setattr(joint, "MOST_KEPT", 2000)
     found = measure_paired(reference, other, faces, draws, (0.1, 1e-2))
     assert (found.too_large, list(found.at)) == (("1e-1",), ["1e-2"])
     assert list(tar_intervals(other, owners, (0.1, 1e-2), draws)) == ["1e-2"]
@@ -237,7 +237,7 @@ def test_rates_that_would_fill_the_memory_are_named(monkeypatch):
     ):
         with pytest.raises(MeasurementError, match="impostor pairs are too many"):
             refused()
-    monkeypatch.setattr(_joint, "MOST_KEPT", 20)
+    monkeypatch.setattr(joint, "MOST_KEPT", 20)
     assert tar_intervals(other, owners, (1e-2,), draws) == {}
     with pytest.raises(MeasurementError, match="genuine pairs are too many"):
         measure_paired(reference, other, faces, draws, (1e-2,))

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from qface_toolkit.measure._blocks import Owners, Scores
-from qface_toolkit.measure._histogram import edges
-from qface_toolkit.measure._joint import JointPairs, KeptPairs
-from qface_toolkit.measure.resampling import Draws, Estimate, estimate
-from qface_toolkit.measure.verification import Floats, unit_rows
+from qface_toolkit.scoring.blocks import Owners, Scores
+from qface_toolkit.scoring.histogram import edges
+from qface_toolkit.scoring.joint import JointPairs, KeptPairs
+from qface_toolkit.scoring.resampling import Draws, Estimate, estimate
+from qface_toolkit.scoring.verification import Floats, unit_rows
 
 PERCENTILES = (1, 5, 50, 95, 99)
 

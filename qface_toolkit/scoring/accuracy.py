@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from qface_toolkit.measure._joint import JointPairs, score_jointly
-from qface_toolkit.measure._operating import FIELDS, JointFigures
-from qface_toolkit.measure.agreement import measure_agreement, row_cosines
-from qface_toolkit.measure.every_pair import drawn_tar, score_every_pair
-from qface_toolkit.measure.resampling import (
+from qface_toolkit.scoring.agreement import measure_agreement, row_cosines
+from qface_toolkit.scoring.every_pair import drawn_tar, score_every_pair
+from qface_toolkit.scoring.joint import JointPairs, score_jointly
+from qface_toolkit.scoring.operating import FIELDS, JointFigures
+from qface_toolkit.scoring.resampling import (
     Draws,
     Estimate,
     count_pairs,
@@ -18,7 +18,7 @@ from qface_toolkit.measure.resampling import (
     drawn_fold_accuracy,
     estimate,
 )
-from qface_toolkit.measure.verification import Floats, Pairs, far_key, fold_accuracy, squared_distances, unit_rows
+from qface_toolkit.scoring.verification import Floats, Pairs, far_key, fold_accuracy, squared_distances, unit_rows
 
 FARS = (1e-3, 1e-4, 1e-5)
 
@@ -71,7 +71,7 @@ def measure_accuracy(
 class Comparison:
     """Two models' embeddings of the same images, every pair's scores by both, and what follows for each draw.
 
-    `whole` [rates, fields] and `drawn` [draws, rates, fields] are those of `measure._operating`.
+    `whole` [rates, fields] and `drawn` [draws, rates, fields] are those of `scoring.operating`.
     """
 
     reference: Floats

@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qface_toolkit.errors import MeasurementError
-from qface_toolkit.measure import template_losses
-from qface_toolkit.measure.resampling import draw_people
-from qface_toolkit.measure.template_losses import ListedScores, _Best, _weigh_impostors, measure_template_losses
-from qface_toolkit.measure.templates import tar_ijb
+from qface_toolkit.scoring import template_losses
+from qface_toolkit.scoring.resampling import draw_people
+from qface_toolkit.scoring.template_losses import ListedScores, _Best, _weigh_impostors, measure_template_losses
+from qface_toolkit.scoring.templates import tar_ijb
 
 FARS = (1e-2, 0.1, 0.3)
 SEEDS = st.integers(0, 1000)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qface_toolkit.errors import MeasurementError
-from qface_toolkit.measure.agreement import Agreement, measure_agreement, row_cosines
+from qface_toolkit.scoring.agreement import Agreement, measure_agreement, row_cosines
 
 
 def at_angles(*degrees):

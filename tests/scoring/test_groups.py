@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from qface_toolkit.errors import MeasurementError
-from qface_toolkit.measure.accuracy import FaceSet, first_of_each, measure_accuracy
-from qface_toolkit.measure.groups import measure_groups
-from qface_toolkit.measure.resampling import draw_people
+from qface_toolkit.scoring.accuracy import FaceSet, first_of_each, measure_accuracy
+from qface_toolkit.scoring.groups import measure_groups
+from qface_toolkit.scoring.resampling import draw_people
 
 FARS = (1e-2, 0.1)
 

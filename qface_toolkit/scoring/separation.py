@@ -1,7 +1,7 @@
 """How well a model tells the people of a set apart: every two images compared, however many, and no pair left out.
 
 One pass over all scores fills fine histograms and finds each image's nearest neighbours; a second one looks closely at
-the bins in which a threshold lies (`measure._histogram`). Fifty thousand images take minutes and no more memory.
+the bins in which a threshold lies (`scoring.histogram`). Fifty thousand images take minutes and no more memory.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,7 +11,7 @@ from itertools import chain
 import numpy as np
 import numpy.typing as npt
 
-from qface_toolkit.measure._blocks import (
+from qface_toolkit.scoring.blocks import (
     Block,
     Mask,
     Owners,
@@ -21,7 +21,7 @@ from qface_toolkit.measure._blocks import (
     count_owned,
     every_block,
 )
-from qface_toolkit.measure._histogram import (
+from qface_toolkit.scoring.histogram import (
     Keeper,
     Kind,
     bins,
@@ -32,7 +32,7 @@ from qface_toolkit.measure._histogram import (
     tally,
     threshold_at,
 )
-from qface_toolkit.measure.verification import Floats, far_key, unit_rows
+from qface_toolkit.scoring.verification import Floats, far_key, unit_rows
 
 FARS = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 DET_POINTS = 200

@@ -6,17 +6,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qface_toolkit.errors import MeasurementError
-from qface_toolkit.measure import _blocks
-from qface_toolkit.measure.accuracy import FaceSet, first_of_each, measure_accuracy
-from qface_toolkit.measure.every_pair import _Best, score_every_pair
-from qface_toolkit.measure.resampling import (
+from qface_toolkit.scoring import blocks
+from qface_toolkit.scoring.accuracy import FaceSet, first_of_each, measure_accuracy
+from qface_toolkit.scoring.every_pair import _Best, score_every_pair
+from qface_toolkit.scoring.resampling import (
     count_pairs,
     draw_people,
     drawn_cosines,
     drawn_fold_accuracy,
     estimate,
 )
-from qface_toolkit.measure.verification import THRESHOLDS, every_score, make_pairs, tar_at_far, unit_rows
+from qface_toolkit.scoring.verification import THRESHOLDS, every_score, make_pairs, tar_at_far, unit_rows
 
 FARS = (1e-3, 1e-2, 0.1)
 SEEDS = st.integers(0, 1000)
@@ -48,8 +48,8 @@ def test_rows_in_parts_and_dropped_impostors_change_nothing(monkeypatch):
     owners, gallery, probe = people(0, count=120)
     plain = tar_at_far(*every_score(unit_rows(gallery), owners), (1e-3, 1e-2))
     mixed = score_every_pair(gallery, owners, (1e-3, 1e-2), probe).tar((1e-3, 1e-2))
-    monkeypatch.setattr(_blocks, "ROWS", 50)
-    monkeypatch.setattr(_blocks, "COLUMNS", 70)
+    monkeypatch.setattr(blocks, "ROWS", 50)
+    monkeypatch.setattr(blocks, "COLUMNS", 70)
     scores = score_every_pair(gallery, owners, (1e-3, 1e-2))
     assert len(scores.impostor) < scores.orders * len(owners) ** 2 / 4
     assert scores.tar((1e-3, 1e-2)) == pytest.approx(list(plain.values()))

@@ -1,6 +1,6 @@
 """TAR at a fixed FAR as the .bin sets' own protocol has it: a threshold for each fold, taken from the other folds.
 
-It is another figure than TAR over every pair (`measure.separation`): there are far fewer impostor pairs, and the
+It is another figure than TAR over every pair (`scoring.separation`): there are far fewer impostor pairs, and the
 threshold is read off a grid. Reports keep it under its own name.
 """
 
@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qface_toolkit.errors import MeasurementError
-from qface_toolkit.measure.verification import Floats, Pairs, squared_distances, unit_rows
+from qface_toolkit.scoring.verification import Floats, Pairs, squared_distances, unit_rows
 
 THRESHOLDS = np.arange(0, 4000) / 1000
 """Squared distances between unit embeddings that are tried as the border between same and different."""

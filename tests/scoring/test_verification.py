@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from qface_toolkit.errors import MeasurementError
-from qface_toolkit.measure.verification import (
+from qface_toolkit.scoring.verification import (
     Pairs,
     far_key,
     fold_accuracy,

@@ -7,13 +7,13 @@ import numpy as np
 import numpy.typing as npt
 
 from qface_toolkit.errors import MeasurementError
-from qface_toolkit.measure._blocks import count_owned
-from qface_toolkit.measure._joint import affordable
-from qface_toolkit.measure.accuracy import FaceSet, Figures, Samples, compare, draw_figures, estimates
-from qface_toolkit.measure.every_pair import supported
-from qface_toolkit.measure.resampling import Draws
-from qface_toolkit.measure.separation import FARS
-from qface_toolkit.measure.verification import Floats, far_key
+from qface_toolkit.scoring.accuracy import FaceSet, Figures, Samples, compare, draw_figures, estimates
+from qface_toolkit.scoring.blocks import count_owned
+from qface_toolkit.scoring.every_pair import supported
+from qface_toolkit.scoring.joint import affordable
+from qface_toolkit.scoring.resampling import Draws
+from qface_toolkit.scoring.separation import FARS
+from qface_toolkit.scoring.verification import Floats, far_key
 
 _LOSSES = ("cosine_mean", "cosine_p1", "tar_lost@", "mixed_tar_lost@")
 LEAST_PEOPLE = 10
@@ -23,7 +23,7 @@ LEAST_PEOPLE = 10
 class GroupLosses:
     """What a group loses; both images of a pair are of the group.
 
-    `figures` are named as in `measure.accuracy`: cosine_mean, cosine_p1, tar_lost@FAR and mixed_tar_lost@FAR; `gaps`
+    `figures` are named as in `scoring.accuracy`: cosine_mean, cosine_p1, tar_lost@FAR and mixed_tar_lost@FAR; `gaps`
     are the same less those of all images. `unsupported` are the rates for which the group has too few impostors.
     `skipped` says why there are no figures.
     """

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from qface_toolkit.measure._blocks import Scores
+from qface_toolkit.scoring.blocks import Scores
 
 BINS = 1_000_000
 """Bins of cosines over -1..1; one more holds what is 1 or, by rounding, above."""

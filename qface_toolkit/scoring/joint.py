@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from qface_toolkit.errors import MeasurementError
-from qface_toolkit.measure._blocks import Block, Owners, PairCounts, Scores, check_owners, count_owned, every_block
-from qface_toolkit.measure._histogram import bins, edges, from_above, tally
-from qface_toolkit.measure.verification import Floats, unit_rows
+from qface_toolkit.scoring.blocks import Block, Owners, PairCounts, Scores, check_owners, count_owned, every_block
+from qface_toolkit.scoring.histogram import bins, edges, from_above, tally
+from qface_toolkit.scoring.verification import Floats, unit_rows
 
 MOST_KEPT = 1 << 22
 """How many pairs of each kind are kept; more would fill the memory."""
@@ -54,7 +54,7 @@ class JointPairs:
     """What is known of every pair's two scores.
 
     `impostor` holds all pairs whose score is at least the model's own of the `floors`. `drift` is the histogram of the
-    other's score less the reference's, of all impostor pairs, on the scale of half of it (`measure._histogram`), and
+    other's score less the reference's, of all impostor pairs, on the scale of half of it (`scoring.histogram`), and
     `drift_std` its standard deviation; `changed` are the impostor pairs with the largest drift, up or down.
     """
 

@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qface_toolkit.errors import MeasurementError
-from qface_toolkit.measure import _blocks, _histogram
-from qface_toolkit.measure.separation import measure_separation
-from qface_toolkit.measure.verification import far_key, tar_at_far
+from qface_toolkit.scoring import blocks, histogram
+from qface_toolkit.scoring.separation import measure_separation
+from qface_toolkit.scoring.verification import far_key, tar_at_far
 
 FARS = (0.5, 0.1, 1e-2, 1e-3)
 SEEDS = st.integers(0, 1000)
@@ -18,7 +18,7 @@ SEEDS = st.integers(0, 1000)
 def coarse_bins():
     """Take fewer bins: what is exact must be so whatever falls into one, and a million take long to fill."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_histogram, "BINS", 1000)
+        patch.setattr(histogram, "BINS", 1000)
         yield
 
 
@@ -154,8 +154,8 @@ def test_the_size_of_blocks_changes_nothing(seed, mixed):
     probe = probe if mixed else None
     whole = measure_separation(gallery, owners, FARS, probe=probe)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_blocks, "ROWS", 5)
-        patch.setattr(_blocks, "COLUMNS", 7)
+        patch.setattr(blocks, "ROWS", 5)
+        patch.setattr(blocks, "COLUMNS", 7)
         assert_alike(whole, measure_separation(gallery, owners, FARS, probe=probe))
 
 
@@ -217,7 +217,7 @@ def test_a_model_that_gives_one_embedding_for_all_is_measured_all_the_same(monke
     owners = np.repeat(np.arange(10), 5)
     gallery = 1 + 1e-2 * rng.standard_normal((50, 8))
     whole = measure_separation(gallery, owners, FARS)
-    monkeypatch.setattr(_histogram, "MOST_KEPT", 20)
+    monkeypatch.setattr(histogram, "MOST_KEPT", 20)
     few = measure_separation(gallery, owners, FARS)
     scores, same, *_ = all_pairs(owners, gallery)
     check(whole.rates, scores, same, np.ones(len(scores)), (~same).sum())
@@ -243,10 +243,10 @@ def test_a_score_that_the_second_look_finds_elsewhere_costs_no_more_than_itself(
     # Of two impostors and two genuine pairs, the first look put one of each into bins 900 and 100.
     counts = np.zeros(1001)
     counts[[900, 100]] = 1
-    kind, kept = _histogram.Kind(*[_histogram.from_above(counts)] * 2), _histogram.Kept(*np.zeros((3, 0)))
-    assert _histogram.threshold_at(kind, kept, 1) == pytest.approx((0.8, 0, 0))
+    kind, kept = histogram.Kind(*[histogram.from_above(counts)] * 2), histogram.Kept(*np.zeros((3, 0)))
+    assert histogram.threshold_at(kind, kept, 1) == pytest.approx((0.8, 0, 0))
     # Half of each would be wrong; a half is what one of two impostors makes.
-    assert _histogram.equal_error(kind, kept) == pytest.approx((0, 0.8))
+    assert histogram.equal_error(kind, kept) == pytest.approx((0, 0.8))
 
 
 def test_det_points_are_exact():
@@ -283,8 +283,8 @@ def test_a_genuine_pair_as_good_as_the_threshold_is_accepted():
 
 
 def test_scores_too_close_to_keep_apart_are_kept_as_one(monkeypatch):
-    monkeypatch.setattr(_histogram, "MOST_KEPT", 20)
-    keeper = _histogram.Keeper([900])
+    monkeypatch.setattr(histogram, "MOST_KEPT", 20)
+    keeper = histogram.Keeper([900])
     scores = 0.8 + 1e-10 * np.arange(1, 31)
     keeper.add(scores, np.tile([1.0, 0.0], (30, 1)))
     kept = keeper.kept(0, 1)

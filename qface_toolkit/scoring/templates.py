@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from qface_toolkit.errors import MeasurementError
-from qface_toolkit.measure._histogram import rank_of
-from qface_toolkit.measure.verification import Floats, far_key
+from qface_toolkit.scoring.histogram import rank_of
+from qface_toolkit.scoring.verification import Floats, far_key
 
 FARS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 _PAIRS_AT_ONCE = 20_000

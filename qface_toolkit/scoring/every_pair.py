@@ -1,7 +1,7 @@
 """TAR over every pair of a set, with the people of each score kept, so that it can be computed again for other people.
 
 `verification.tar_at_far` gives the figure alone. How sure it is depends on the people that happen to be in the set, so
-intervals come from weighting them anew (`measure.resampling`); a pair then counts as its two people do.
+intervals come from weighting them anew (`scoring.resampling`); a pair then counts as its two people do.
 """
 
 from collections.abc import Sequence
@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from qface_toolkit.measure._blocks import Block, Owners, Scores, check_owners, count_owned, every_block
-from qface_toolkit.measure._histogram import rank_of
-from qface_toolkit.measure._joint import SPARE, affordable, refuse_too_many
-from qface_toolkit.measure.resampling import Draws, Estimate, estimate
-from qface_toolkit.measure.verification import Floats, far_key, unit_rows
+from qface_toolkit.scoring.blocks import Block, Owners, Scores, check_owners, count_owned, every_block
+from qface_toolkit.scoring.histogram import rank_of
+from qface_toolkit.scoring.joint import SPARE, affordable, refuse_too_many
+from qface_toolkit.scoring.resampling import Draws, Estimate, estimate
+from qface_toolkit.scoring.verification import Floats, far_key, unit_rows
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ def tar_intervals(
 ) -> dict[str, Estimate]:
     """Return TAR with its interval for each false accept rate that the impostors support ("1e-3").
 
-    Rates whose scores would fill the memory are left out; `measure.separation` has the figures themselves.
+    Rates whose scores would fill the memory are left out; `scoring.separation` has the figures themselves.
 
     Raises:
         MeasurementError: if an embedding is zero or not finite, or there are no pairs of both kinds.

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qface_toolkit.errors import MeasurementError
-from qface_toolkit.measure.tar_bin import THRESHOLDS, fold_threshold, tar_bin, tar_bin_of
-from qface_toolkit.measure.verification import Pairs
+from qface_toolkit.scoring.tar_bin import THRESHOLDS, fold_threshold, tar_bin, tar_bin_of
+from qface_toolkit.scoring.verification import Pairs
 
 
 def test_a_threshold_lies_between_two_of_the_grid():

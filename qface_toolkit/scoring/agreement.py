@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qface_toolkit.errors import MeasurementError
-from qface_toolkit.measure.verification import unit_rows
+from qface_toolkit.scoring.verification import unit_rows
 
 Floats = npt.NDArray[np.floating]
 

@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qface_toolkit.errors import MeasurementError
-from qface_toolkit.measure.pair_list import measure_pair_list, people_of_pairs
-from qface_toolkit.measure.resampling import draw_people
-from qface_toolkit.measure.verification import THRESHOLDS, Pairs, verify_pairs
+from qface_toolkit.scoring.pair_list import measure_pair_list, people_of_pairs
+from qface_toolkit.scoring.resampling import draw_people
+from qface_toolkit.scoring.verification import THRESHOLDS, Pairs, verify_pairs
 
 SEEDS = st.integers(0, 1000)
 
