@@ -14,8 +14,7 @@ import torch
 from qface_toolkit.backends.onnx_qdq.measure_forms import measure_forms
 from qface_toolkit.canonical.canonicalise import canonicalise
 from qface_toolkit.environment import record_environment
-from qface_toolkit.models import ARCHITECTURES
-from qface_toolkit.models._spec import ModelSpec
+from qface_toolkit.models import ARCHITECTURES, ModelSpec
 from qface_toolkit.quantize.forms import TABLE, ConvShape, choices, shape_before
 from qface_toolkit.quantize.model import new_model
 

@@ -1,8 +1,30 @@
-"""Face-recognition networks: one file a family, and the loader that recognises a stranger's checkpoint."""
+"""Face-recognition networks: one file a family, and the loader that recognises a stranger's checkpoint.
 
-from qface_toolkit.models._architecture import ARCHITECTURES, Architecture, Plan
+`load_model` and `from_module` give a `FloatModel`, whose `ModelSpec` holds its facts. Whoever opens a file that is no
+checkpoint finds those facts by `stated_facts`, `missing_facts` and `with_facts`.
+"""
+
+from qface_toolkit.models._architecture import ARCHITECTURES, Architecture, Plan, Shapes, count_children
 from qface_toolkit.models._checkpoint import load_model
 from qface_toolkit.models._model import FloatModel, from_module
-from qface_toolkit.models._spec import CROP_SIZE, ModelSpec
+from qface_toolkit.models._spec import CROP_SIZE, SHORTEST_EMBEDDING, ModelSpec
+from qface_toolkit.models._stated import how_to_give, missing_facts, stated_facts, stated_name, with_facts
 
-__all__ = ["ARCHITECTURES", "CROP_SIZE", "Architecture", "FloatModel", "ModelSpec", "Plan", "from_module", "load_model"]
+__all__ = [
+    "ARCHITECTURES",
+    "CROP_SIZE",
+    "SHORTEST_EMBEDDING",
+    "Architecture",
+    "FloatModel",
+    "ModelSpec",
+    "Plan",
+    "Shapes",
+    "count_children",
+    "from_module",
+    "how_to_give",
+    "load_model",
+    "missing_facts",
+    "stated_facts",
+    "stated_name",
+    "with_facts",
+]

@@ -10,8 +10,8 @@ import torch
 
 from qface_toolkit.errors import CheckpointError
 from qface_toolkit.models._match import Match, differing_error, match
-from qface_toolkit.models._model import FloatModel, override
-from qface_toolkit.models._spec import ModelSpec
+from qface_toolkit.models._model import FloatModel
+from qface_toolkit.models._spec import PROVENANCE, ModelSpec
 from qface_toolkit.models._state import State, drop_heads, flatten_state, to_float32
 from qface_toolkit.models.onnx import is_onnx, load_onnx
 from qface_toolkit.untrusted.weights import open_checkpoint, read_weights
@@ -20,7 +20,6 @@ DEMO = "demo"
 """The word that stands for the embedded model."""
 
 _DEMO_FILE = Path(__file__).with_name("demo.safetensors")
-_METADATA_FACTS = ("license", "origin")
 
 
 def load_model(path: str | Path, *, name: str | None = None, overrides: Mapping[str, Any] | None = None) -> FloatModel:
@@ -46,8 +45,8 @@ def load_model(path: str | Path, *, name: str | None = None, overrides: Mapping[
         sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
     found, state = _complete_match(state, name)
     state = to_float32(state)
-    facts = {key: metadata[key] for key in _METADATA_FACTS if key in metadata}
-    spec = override(_published_spec(found), {**facts, **(overrides or {})})
+    facts = {key: metadata[key] for key in PROVENANCE if key in metadata}
+    spec = _published_spec(found).override({**facts, **(overrides or {})})
     return FloatModel(_build(found, state), spec, sha256, state.notes)
 
 
@@ -69,13 +68,8 @@ def _complete_match(state: State, name: str | None) -> tuple[Match, State]:
 
 
 def _published_spec(found: Match) -> ModelSpec:
-    return ModelSpec(
-        name=found.plan.name,
-        input_size=found.plan.input_size,
-        embedding_size=found.plan.embedding_size,
-        mean=found.architecture.mean,
-        std=found.architecture.std,
-    )
+    plan = found.plan
+    return ModelSpec(plan.name, plan.input_size, plan.embedding_size, **found.architecture.facts)
 
 
 def _build(found: Match, state: State) -> torch.nn.Module:

@@ -2,22 +2,13 @@
 
 import copy
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args, get_type_hints
+from dataclasses import dataclass
 
 import torch
 from torch import nn
 
-from qface_toolkit.errors import CheckpointError, RecipeError
-from qface_toolkit.models._spec import CROP_SIZE, ModelSpec
-
-Triple = tuple[float, float, float]
-
-_ABSURD = 1e6
-
-_OVERRIDABLE = ("mean", "std", "color", "license", "origin")
-_COLORS = get_args(get_type_hints(ModelSpec)["color"])
+from qface_toolkit.errors import CheckpointError
+from qface_toolkit.models._spec import CROP_SIZE, Color, ModelSpec, Triple
 
 
 @dataclass(frozen=True)
@@ -37,7 +28,7 @@ def from_module(
     embedding_size: int | None = None,
     mean: float | Triple = 127.5,
     std: float | Triple = 127.5,
-    color: Literal["rgb", "bgr"] = "rgb",
+    color: Color = "rgb",
     name: str | None = None,
 ) -> FloatModel:
     """Take any network that maps images [N, 3, height, width] to embeddings [N, D]; it is put into eval mode.
@@ -59,7 +50,7 @@ def from_module(
             f"the network returns embeddings of {size} numbers, not {embedding_size}", fix=f"give embedding_size={size}"
         )
     spec = ModelSpec(name=name or type(network).__name__, input_size=input_size, embedding_size=size)
-    spec = override(spec, {"mean": mean, "std": std, "color": color})
+    spec = spec.override({"mean": mean, "std": std, "color": color})
     return FloatModel(network, spec, weights_sha256(network), ("given as an nn.Module",))
 
 
@@ -90,51 +81,6 @@ def weights_sha256(network: nn.Module) -> str:
         digest.update(f"{key} {tensor.dtype} {list(tensor.shape)}\n".encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
-
-
-def override(spec: ModelSpec, facts: Mapping[str, Any]) -> ModelSpec:
-    """Return the spec with some facts replaced; `mean` and `std` are a number or three.
-
-    Raises:
-        RecipeError: listing every mistake with its key path.
-    """
-    checked: dict[str, Any] = {}
-    mistakes: list[str] = []
-    for key, value in facts.items():
-        try:
-            checked[key] = _checked(key, value)
-        except ValueError as error:
-            mistakes.append(f"model.{key}: {error}")
-    if mistakes:
-        raise RecipeError(
-            "\n".join(("the model's facts hold mistakes:", *mistakes)), fix="correct each of the lines above"
-        )
-    return replace(spec, **checked)
-
-
-def _checked(key: str, value: object) -> object:
-    if key not in _OVERRIDABLE:
-        raise ValueError(f"there is no such fact to override; there are {', '.join(_OVERRIDABLE)}")
-    if key in ("mean", "std"):
-        return _triple(value, positive=key == "std")
-    if key == "color" and value not in _COLORS:
-        raise ValueError(f"{value!r} is not one of {', '.join(_COLORS)}")
-    if not isinstance(value, str):
-        raise ValueError(f"{value!r} is not a text")
-    return value
-
-
-def _triple(value: object, *, positive: bool) -> Triple:
-    values = tuple(value) if isinstance(value, list | tuple) else (value,) * 3
-    if len(values) != 3 or not all(_is_number(number) for number in values):
-        raise ValueError(f"{value!r} is neither a number nor three of them")
-    if positive and min(values) <= 0:
-        raise ValueError(f"{value!r} is not above zero")
-    return float(values[0]), float(values[1]), float(values[2])
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _ABSURD
 
 
 def _run_on_zeros(network: nn.Module, input_size: tuple[int, int]) -> int:

@@ -1,19 +1,26 @@
 """What must be known of a face model beside its weights; it travels with the model so that nobody has to guess."""
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from qface_toolkit.errors import CheckpointError
+from qface_toolkit.errors import CheckpointError, RecipeError
 
 CROP_SIZE = 112
 """Height and width in pixels of the aligned crop that every source delivers (the usual five-point template)."""
 
-
 SHORTEST_EMBEDDING = 4
 """Of numbers; fewer are an age, a sex or a score, and tell nobody from anybody."""
+
+Color = Literal["rgb", "bgr"]
+Triple = tuple[float, float, float]
+
+PREPROCESSING = ("mean", "std", "color")
+PROVENANCE = ("license", "origin")
+_ABSURD = 1e6
 
 
 @dataclass(frozen=True)
@@ -27,9 +34,9 @@ class ModelSpec:
     name: str
     input_size: tuple[int, int]
     embedding_size: int
-    mean: tuple[float, float, float] = (127.5, 127.5, 127.5)
-    std: tuple[float, float, float] = (127.5, 127.5, 127.5)
-    color: Literal["rgb", "bgr"] = "rgb"
+    mean: Triple = (127.5, 127.5, 127.5)
+    std: Triple = (127.5, 127.5, 127.5)
+    color: Color = "rgb"
     license: str = "unknown"
     origin: str = "unknown"
 
@@ -46,6 +53,30 @@ class ModelSpec:
             )
             fix = f"give a network for at most {CROP_SIZE}x{CROP_SIZE}; larger inputs are not supported"
             raise CheckpointError(what, where=self.name, fix=fix)
+
+    @property
+    def preprocessing(self) -> dict[str, Any]:
+        """How images are prepared: mean, std and color, as `override` takes them."""
+        return {key: getattr(self, key) for key in PREPROCESSING}
+
+    def override(self, facts: Mapping[str, Any]) -> "ModelSpec":
+        """Return the spec with some facts replaced; `mean` and `std` are a number or three.
+
+        Raises:
+            RecipeError: listing every mistake with its key path.
+        """
+        checked: dict[str, Any] = {}
+        mistakes: list[str] = []
+        for key, value in facts.items():
+            try:
+                checked[key] = _checked(key, value)
+            except ValueError as error:
+                mistakes.append(f"model.{key}: {error}")
+        if mistakes:
+            raise RecipeError(
+                "\n".join(("the model's facts hold mistakes:", *mistakes)), fix="correct each of the lines above"
+            )
+        return replace(self, **checked)
 
     def preprocess(self, crops: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Turn aligned RGB crops, uint8 [N, 112, 112, 3], into the network's input, float32 [N, 3, height, width].
@@ -72,3 +103,29 @@ class ModelSpec:
         scaled = inputs.transpose(0, 2, 3, 1) * np.asarray(self.std, np.float32) + np.asarray(self.mean, np.float32)
         pixels = np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
         return np.ascontiguousarray(pixels[..., ::-1] if self.color == "bgr" else pixels)
+
+
+def _checked(key: str, value: object) -> object:
+    known = PREPROCESSING + PROVENANCE
+    if key not in known:
+        raise ValueError(f"there is no such fact to override; there are {', '.join(known)}")
+    if key in ("mean", "std"):
+        return _triple(value, positive=key == "std")
+    if key == "color" and value not in get_args(Color):
+        raise ValueError(f"{value!r} is not one of {', '.join(get_args(Color))}")
+    if not isinstance(value, str):
+        raise ValueError(f"{value!r} is not a text")
+    return value
+
+
+def _triple(value: object, *, positive: bool) -> Triple:
+    values = tuple(value) if isinstance(value, list | tuple) else (value,) * 3
+    if len(values) != 3 or not all(_is_number(number) for number in values):
+        raise ValueError(f"{value!r} is neither a number nor three of them")
+    if positive and min(values) <= 0:
+        raise ValueError(f"{value!r} is not above zero")
+    return float(values[0]), float(values[1]), float(values[2])
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _ABSURD

@@ -5,30 +5,37 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from qface_toolkit.errors import CheckpointError, RecipeError
-from qface_toolkit.models._model import override
-from qface_toolkit.models._spec import ModelSpec
+from qface_toolkit.models._spec import PREPROCESSING, PROVENANCE, ModelSpec
 from qface_toolkit.untrusted.reading import printable
 
-PREPROCESSING = ("mean", "std", "color")
 _VALUES = {"mean": "model.mean=MEAN", "std": "model.std=STD", "color": "model.color=rgb|bgr"}
 _USUAL = """
   mean 127.5, std 127.5 or 128, rgb: most that were trained for faces (ArcFace, InsightFace); AdaFace likewise, bgr
   mean [123.675, 116.28, 103.53], std [58.395, 57.12, 57.375], rgb: with the constants of ImageNet
   mean 0, std 255: pixels brought to 0..1 and nothing else; mean 0, std 1: pixels as they are"""
-_PROVENANCE = ("license", "origin")
 _LONGEST_FACT = 300
 _LONGEST_NAME = 60
 
 
 def stated_facts(metadata: Mapping[str, str]) -> dict[str, Any]:
-    """Return the preprocessing and provenance that texts under our own keys say, as `override` takes them."""
+    """Return the preprocessing and provenance that texts under our own keys say, as `ModelSpec.override` takes them."""
     facts: dict[str, Any] = {}
-    for key in (*PREPROCESSING, *_PROVENANCE):
+    for key in (*PREPROCESSING, *PROVENANCE):
         text = metadata.get(f"qface.{key}")
         if text is None or len(text) > _LONGEST_FACT:
             continue
         facts[key] = _numbers(text) if key in ("mean", "std") else printable(text, _LONGEST_FACT)
     return facts
+
+
+def stated_name(metadata: Mapping[str, str]) -> str:
+    """Return the model's name that a file says, which may be empty."""
+    return printable(metadata.get("qface.model", ""), _LONGEST_NAME)
+
+
+def missing_facts(*known: Mapping[str, Any]) -> list[str]:
+    """Return what nobody says of how images are prepared: which of mean, std and color is in none of these."""
+    return [key for key in PREPROCESSING if not any(key in facts for facts in known)]
 
 
 def how_to_give(missing: Sequence[str]) -> str:
@@ -41,22 +48,21 @@ def how_to_give(missing: Sequence[str]) -> str:
     )
 
 
-def stated_name(metadata: Mapping[str, str]) -> str:
-    """Return the model's name that a file says, which may be empty."""
-    return printable(metadata.get("qface.model", ""), _LONGEST_NAME)
-
-
-def with_stated(spec: ModelSpec, stated: Mapping[str, Any]) -> ModelSpec:
-    """Return the spec with what a file states.
+def with_facts(
+    spec: ModelSpec, *, given: Mapping[str, Any], stated: Mapping[str, Any], otherwise: Mapping[str, Any]
+) -> ModelSpec:
+    """Return the spec with what the caller gives, before what the file states, before what is known otherwise.
 
     Raises:
-        CheckpointError: if that makes no sense.
+        CheckpointError: if what the file states makes no sense.
+        RecipeError: listing what is wrong of what is given.
     """
     try:
-        return override(spec, stated)
+        spec = spec.override({**otherwise, **stated})
     except RecipeError as error:
         what = f"the file's metadata are wrong: {error.what}"
         raise CheckpointError(what, fix="give the facts with --set") from error
+    return spec.override(given)
 
 
 def _numbers(text: str) -> object:

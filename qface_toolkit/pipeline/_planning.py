@@ -14,7 +14,6 @@ from qface_toolkit.canonical.canonicalise import canonicalise
 from qface_toolkit.environment import usable_cores
 from qface_toolkit.methods import METHODS
 from qface_toolkit.models import FloatModel, from_module, load_model
-from qface_toolkit.models._model import override
 from qface_toolkit.pipeline._allocation import check_reach
 from qface_toolkit.pipeline._budget import check_budget, steps_of
 from qface_toolkit.pipeline._form_times import find_form_times
@@ -90,4 +89,4 @@ def _float_model(source: str | Path | nn.Module | FloatModel, name: str | None, 
     if isinstance(source, str | Path):
         return load_model(source, name=name, overrides=recipe.model)
     model = source if isinstance(source, FloatModel) else from_module(source, name=name)
-    return replace(model, spec=override(model.spec, recipe.model))
+    return replace(model, spec=model.spec.override(recipe.model))

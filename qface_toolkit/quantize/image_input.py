@@ -17,7 +17,7 @@ from torch import fx, nn
 from qface_toolkit.canonical.edit import own_module
 from qface_toolkit.canonical.graph import inputs, module, operation
 from qface_toolkit.errors import UnsupportedModel
-from qface_toolkit.models._spec import ModelSpec
+from qface_toolkit.models import ModelSpec
 from qface_toolkit.quantize.model import QuantizedModel
 from qface_toolkit.quantize.plan import Target
 from qface_toolkit.quantize.scheme import ACTIVATION_MAX, EIGHT_BITS, WEIGHT_MAX, LayerScheme, Range

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from qface_toolkit.models._spec import ModelSpec
+from qface_toolkit.models import ModelSpec
 from qface_toolkit.quantize.scheme import Range, activation_qparams
 
 _TIE_MARGIN = 0.001

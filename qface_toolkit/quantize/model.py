@@ -15,7 +15,7 @@ from torch import fx
 from qface_toolkit.canonical.edit import propagate_shapes, shape_of
 from qface_toolkit.canonical.graph import check_operations, from_plain, operation, to_plain
 from qface_toolkit.errors import ArtifactError, CheckpointError, UnsupportedModel
-from qface_toolkit.models._spec import ModelSpec
+from qface_toolkit.models import ModelSpec
 from qface_toolkit.quantize.deployment import Deployment
 from qface_toolkit.quantize.kept import LAYERS
 from qface_toolkit.quantize.plan import Form, LoweringPlan, Target, make_plan

@@ -20,7 +20,7 @@ from safetensors.torch import load, save
 from torch import fx, nn
 
 from qface_toolkit.errors import ArtifactError, CheckpointError, UnsupportedModel
-from qface_toolkit.models._spec import CROP_SIZE, ModelSpec
+from qface_toolkit.models import CROP_SIZE, ModelSpec
 from qface_toolkit.quantize.model import embed
 from qface_toolkit.quantize.quantface import open_ranges, with_grids
 from qface_toolkit.quantize.structure import network_of

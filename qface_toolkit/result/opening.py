@@ -23,10 +23,18 @@ from qface_toolkit.backends.simulation import spec_of
 from qface_toolkit.backends.torch_int8 import EXTRA_FILE
 from qface_toolkit.errors import ArtifactError, RecipeError
 from qface_toolkit.evaluation import Embedder, Rows
-from qface_toolkit.models import CROP_SIZE, FloatModel, ModelSpec, load_model
-from qface_toolkit.models._model import override
-from qface_toolkit.models._spec import SHORTEST_EMBEDDING
-from qface_toolkit.models._stated import PREPROCESSING, how_to_give, stated_facts, stated_name, with_stated
+from qface_toolkit.models import (
+    CROP_SIZE,
+    SHORTEST_EMBEDDING,
+    FloatModel,
+    ModelSpec,
+    how_to_give,
+    load_model,
+    missing_facts,
+    stated_facts,
+    stated_name,
+    with_facts,
+)
 from qface_toolkit.quantize.simulated import LARGEST_BYTES, is_simulation
 from qface_toolkit.runtimes import FLOAT_ARTIFACT
 from qface_toolkit.untrusted.limits import limited_memory, limited_time
@@ -93,7 +101,7 @@ def open_embedder(model: str | Path | FloatModel, wanted: Wanted) -> Embedder:
         QFaceError: if it cannot be read, trusted, recognised or run, or does not say how images are prepared.
     """
     if isinstance(model, FloatModel):
-        return _of_network(replace(model, spec=override(model.spec, wanted.facts)), model.spec.name)
+        return _of_network(replace(model, spec=model.spec.override(wanted.facts)), model.spec.name)
     path = Path(model)
     if path.suffix == ".ts":
         return _of_archive(path, wanted)
@@ -107,7 +115,7 @@ def open_embedder(model: str | Path | FloatModel, wanted: Wanted) -> Embedder:
 def _of_simulation(path: Path, wanted: Wanted) -> Embedder:
     data = read_file(path, LARGEST_BYTES)
     run = BACKENDS.get(SIMULATION_BACKEND).open(path, wanted.threads, data)
-    spec, sha256 = override(spec_of(path, data), wanted.facts), hashlib.sha256(data).hexdigest()
+    spec, sha256 = spec_of(path, data).override(wanted.facts), hashlib.sha256(data).hexdigest()
     return Embedder(run, spec, path.name, sha256, f"torch {torch.__version__} (simulation)")
 
 
@@ -164,8 +172,8 @@ def _of_onnx(path: Path, wanted: Wanted) -> Embedder:
 
 def _is_foreign_float(file: onnx.ModelProto, told: Mapping[str, str]) -> bool:
     """Tell whether the architecture has to be recognised in order to know how images are prepared."""
-    stated = all(f"qface.{key}" in told for key in PREPROCESSING)
-    return not stated and not any("Quantize" in node.op_type or "Integer" in node.op_type for node in file.graph.node)
+    integer = any("Quantize" in node.op_type or "Integer" in node.op_type for node in file.graph.node)
+    return not integer and bool(missing_facts(stated_facts(told)))
 
 
 def _all_facts(wanted: Wanted) -> dict[str, Any]:
@@ -174,19 +182,19 @@ def _all_facts(wanted: Wanted) -> dict[str, Any]:
 
 
 def _preprocessing(spec: ModelSpec | None) -> dict[str, Any]:
-    return {} if spec is None else {key: getattr(spec, key) for key in PREPROCESSING}
+    return {} if spec is None else spec.preprocessing
 
 
 def _stated_spec(told: Mapping[str, str], spec: ModelSpec, wanted: Wanted, path: Path) -> ModelSpec:
     """Return the spec by what the caller gives, before what the file says, before what its float model has."""
     stated = stated_facts(told)
-    given = _preprocessing(wanted.like) | stated | dict(wanted.facts)
-    missing = [key for key in PREPROCESSING if key not in given]
+    otherwise = _preprocessing(wanted.like)
+    missing = missing_facts(wanted.facts, stated, otherwise)
     if missing:
         what = f"the file does not say how images are prepared; missing: {', '.join(missing)}"
         fix = f"{how_to_give(missing)}; or give its float model by --reference"
         raise ArtifactError(what, where=str(path), fix=fix)
-    return override(with_stated(spec, _preprocessing(wanted.like) | stated), wanted.facts)
+    return with_facts(spec, given=wanted.facts, stated=stated, otherwise=otherwise)
 
 
 def _input_of(file: onnx.ModelProto, path: Path) -> tuple[tuple[int, int], int | None]:

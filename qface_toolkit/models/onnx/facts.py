@@ -14,12 +14,10 @@ from torch import fx, nn
 
 from qface_toolkit.errors import CheckpointError
 from qface_toolkit.models._architecture import ARCHITECTURES, Architecture, Plan
-from qface_toolkit.models._model import override
-from qface_toolkit.models._spec import ModelSpec
-from qface_toolkit.models._stated import PREPROCESSING, how_to_give, stated_facts, stated_name, with_stated
+from qface_toolkit.models._spec import PREPROCESSING, ModelSpec
+from qface_toolkit.models._stated import how_to_give, missing_facts, stated_facts, stated_name, with_facts
 from qface_toolkit.models.onnx.reading import OnnxFile
 
-_TOTAL_STRIDE = 16
 _UNSEEN = (nn.BatchNorm2d, nn.BatchNorm1d, nn.Dropout, nn.Identity, nn.Flatten, nn.AdaptiveAvgPool2d)
 _GEOMETRY = {
     nn.Conv2d: ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups"),
@@ -44,15 +42,14 @@ def find_facts(
     """
     stated = stated_facts(file.metadata)
     known = _recognised(network, file.input_size, size, name)
-    architecture, found_name = (known[0], known[1].name) if known else (None, None)
-    published = {"mean": architecture.mean, "std": architecture.std, "color": "rgb"} if architecture else {}
-    missing = [key for key in PREPROCESSING if not any(key in facts for facts in (overrides, stated, published))]
+    published, found_name = (known[0].facts, known[1].name) if known else ({}, None)
+    missing = missing_facts(overrides, stated, published)
     if missing:
         raise _missing(missing, _candidates(network, file.input_size, size))
     called = found_name or stated_name(file.metadata) or title
     spec = ModelSpec(name=called, input_size=file.input_size, embedding_size=size)
-    spec = with_stated(spec, {**published, **stated})
-    return override(spec, overrides), _sources(overrides, stated, found_name)
+    spec = with_facts(spec, given=overrides, stated=stated, otherwise=published)
+    return spec, _sources(overrides, stated, found_name)
 
 
 def _sources(overrides: Mapping[str, Any], stated: Mapping[str, Any], found: str | None) -> tuple[str, ...]:
@@ -86,7 +83,7 @@ def _recognised(
         raise CheckpointError(
             f"the network is not that of {name}: its layers differ", fix="leave out --model; give the facts with --set"
         )
-    ways = {(architecture.mean, architecture.std) for architecture, _ in found}
+    ways = {(entry.mean, entry.std, entry.color) for entry, _ in found}
     return found[0] if len(ways) == 1 else None
 
 
@@ -103,13 +100,18 @@ def _matches(
 
 
 def _at_size(plan: Plan, input_size: tuple[int, int], size: int) -> Plan | None:
-    """Return a published plan for another input and embedding, or None if its layout cannot have them."""
+    """Return a published plan for another input and embedding, or None if its layout cannot have them.
+
+    A plan holds the input's size as such, or as the size of its last feature map: its `grid` or `kernel`.
+    """
+    wanted: dict[str, object] = {"embedding_size": size, "input_size": input_size}
+    for name in ("grid", "kernel"):
+        if hasattr(plan, name):
+            stride = plan.input_size[0] // getattr(plan, name)[0]
+            wanted[name] = tuple(pixels // stride for pixels in input_size)
     names = {field.name for field in dataclasses.fields(plan)}  # type: ignore[arg-type]  # plans are dataclasses
-    grid = tuple(pixels // _TOTAL_STRIDE for pixels in input_size)
-    wanted = {"embedding_size": size, "kernel": grid, "grid": grid}
     changed: Plan = dataclasses.replace(plan, **{key: wanted[key] for key in names & wanted.keys()})  # type: ignore[type-var]
-    fits = changed.input_size == input_size and changed.embedding_size == size
-    return changed if fits and min(grid) > 0 else None
+    return changed if changed.input_size == input_size and changed.embedding_size == size else None
 
 
 @functools.lru_cache(maxsize=64)
