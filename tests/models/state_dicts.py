@@ -1,4 +1,8 @@
-"""Key and shape lists of public checkpoints, and state dicts made after them: facts that our modules did not make."""
+"""Key and shape lists of public checkpoints, and state dicts made after them: facts that our modules did not make.
+
+A list is called as the architecture that it must be recognised as. Its first line tells where it is from, how many
+parameters and entries there are and, where a paper says so, how many multiplications of convolutions and matrices.
+"""
 
 import re
 from dataclasses import dataclass
@@ -12,11 +16,12 @@ FACTS = Path(__file__).with_name("facts")
 
 @dataclass(frozen=True)
 class Fact:
-    """One list: its shapes, and the parameter and entry counts that its first line gives."""
+    """One list: its shapes, and what its first line says."""
 
     shapes: dict[str, tuple[int, ...]]
     parameters: int
     entries: int
+    million_multiplications: float | None
 
 
 def read_fact(name: str) -> Fact:
@@ -24,7 +29,8 @@ def read_fact(name: str) -> Fact:
     pairs = (line.split("\t") for line in lines)
     shapes = {key: tuple(int(size) for size in shape.split("x") if size.strip()) for key, shape in pairs}
     counts = {word: int(re.search(rf"{word} (\d+)", first)[1]) for word in ("parameters", "entries")}
-    return Fact(shapes, **counts)
+    published = re.search(r"million multiplications ([\d.]+)", first)
+    return Fact(shapes, **counts, million_multiplications=float(published[1]) if published else None)
 
 
 def random_state(shapes: dict[str, tuple[int, ...]], *, seed: int = 0) -> dict[str, Tensor]:

@@ -14,7 +14,7 @@ from qface_toolkit.errors import CheckpointError, RecipeError, UnknownName
 from qface_toolkit.models import _checkpoint as checkpoint
 from qface_toolkit.models import load_model
 
-SHAPES = read_fact("mobilefacenet_xiaoccer_112x96").shapes
+SHAPES = read_fact("mobilefacenet").shapes
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +147,7 @@ def test_name_forces_the_architecture(state, save):
 
 
 def test_name_of_a_relative_says_what_it_looks_like(save):
-    shapes = read_fact("pocketnet_s_128").shapes
+    shapes = read_fact("pocketnet-s-128").shapes
     path = save({key: torch.zeros(shape) for key, shape in shapes.items()})
     with pytest.raises(CheckpointError, match="not that of pocketnet-m-128; it looks like pocketnet-s-128"):
         load_model(path, name="pocketnet-m-128")
