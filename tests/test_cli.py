@@ -299,7 +299,7 @@ def test_report_says_that_all_runs_on_integers(result):
     assert artifact.integer_convolutions == artifact.convolutions > 0
     assert artifact.integer_linear_layers == artifact.linear_layers == 1
     assert (artifact.islands, artifact.float_islands, artifact.integer_share) == ((), (), 1.0)
-    said = f"- int8.x86.onnx: all {artifact.convolutions} convolutions run on integers"
+    said = f"int8.x86.onnx: all {artifact.convolutions} convolutions run on integers."
     assert said in (result.out / "report.md").read_text().splitlines()
 
 

@@ -14,7 +14,7 @@ from qface_toolkit.errors import MeasurementError
 from qface_toolkit.evaluation.synthetic import synthetic_people
 from qface_toolkit.pipeline import Protocol, _evaluate, evaluate
 from qface_toolkit.report import read_evaluation
-from qface_toolkit.report._evaluation_verdict import evaluation_verdict
+from qface_toolkit.report.evaluation_verdict import evaluation_verdict
 from qface_toolkit.result.manifest import read_manifest, verify_files
 
 PEOPLE, EACH = 12, 3

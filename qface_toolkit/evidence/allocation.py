@@ -7,7 +7,7 @@ from pathlib import Path
 from qface_toolkit.backends import BACKENDS
 from qface_toolkit.methods.allocate import RECORD
 from qface_toolkit.recipe import Recipe
-from qface_toolkit.report._allocation import AllocationBlock
+from qface_toolkit.report.schema import AllocationBlock
 from qface_toolkit.result.job import Job
 from qface_toolkit.runtimes import FLOAT_ARTIFACT
 

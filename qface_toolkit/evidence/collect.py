@@ -26,17 +26,18 @@ from qface_toolkit.models import FloatModel
 from qface_toolkit.quantize.model import QuantizedModel, embed
 from qface_toolkit.quantize.simulated import SimulatedModel
 from qface_toolkit.report import Report
-from qface_toolkit.report._agreement import AgreementFigures
-from qface_toolkit.report._budget import BudgetBlock
-from qface_toolkit.report._cost import CostFigures
-from qface_toolkit.report._ledger import SIMULATED, ParityBlock
-from qface_toolkit.report._sensitivity import SensitivityBlock
 from qface_toolkit.report.inspection import fusion_figures
+from qface_toolkit.report.parity import SIMULATED
 from qface_toolkit.report.schema import (
+    AgreementFigures,
     ArtifactFigures,
+    BudgetBlock,
     CalibrationUsed,
+    CostFigures,
     LatencyFigures,
+    ParityBlock,
     RecipeUsed,
+    SensitivityBlock,
     SourceModel,
     SpecFacts,
     StepTime,

@@ -14,7 +14,7 @@ from qface_toolkit.canonical.graph import operation
 from qface_toolkit.methods.mixed import Options
 from qface_toolkit.quantize.kept import LAYERS
 from qface_toolkit.quantize.model import QuantizedModel
-from qface_toolkit.report._budget import BudgetBlock, ParetoPoint
+from qface_toolkit.report.schema import BudgetBlock, ParetoPoint
 from qface_toolkit.result.job import Job
 from qface_toolkit.runtimes.latency import Latency, measure_latency, times_faster
 from qface_toolkit.scoring.agreement import measure_agreement

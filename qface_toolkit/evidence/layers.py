@@ -10,7 +10,8 @@ from qface_toolkit.backends.onnx_qdq import OnnxQdq
 from qface_toolkit.backends.onnx_qdq.writer import code_names, value_names
 from qface_toolkit.integer.tensors import embedding_name
 from qface_toolkit.quantize.model import QuantizedModel
-from qface_toolkit.report._cost import CostFigures, cost_figures
+from qface_toolkit.report.cost import cost_figures
+from qface_toolkit.report.schema import CostFigures
 from qface_toolkit.runtimes.cost import measure_cost
 from qface_toolkit.runtimes.fusion import Fusion
 

@@ -14,14 +14,8 @@ from qface_toolkit.integer.simulate import embed_as_integers, tensors_as_integer
 from qface_toolkit.integer.tensors import comparable, embedding_name, float_tensors, restored_tensors, tensor_sources
 from qface_toolkit.quantize.model import QuantizedModel
 from qface_toolkit.quantize.plan import ONNX, Target
-from qface_toolkit.report._ledger import (
-    CodeFigures,
-    LayerFigures,
-    ParityBlock,
-    code_figures,
-    layer_figures,
-    pair_figures,
-)
+from qface_toolkit.report.parity import code_figures, layer_figures, pair_figures
+from qface_toolkit.report.schema import CodeFigures, LayerFigures, ParityBlock
 from qface_toolkit.scoring.parity import (
     CodeDifference,
     TensorAgreement,

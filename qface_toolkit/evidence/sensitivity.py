@@ -3,7 +3,8 @@
 from qface_toolkit.analysis.sensitivity import affordable_images, measure_sensitivity
 from qface_toolkit.quantize.model import QuantizedModel
 from qface_toolkit.quantize.plan import Target
-from qface_toolkit.report._sensitivity import SensitivityBlock, sensitivity_figures
+from qface_toolkit.report.schema import SensitivityBlock
+from qface_toolkit.report.sensitivity import sensitivity_figures
 from qface_toolkit.sources import Crop
 
 JOB_IMAGES, JOB_BUDGET = 8, 1.1e12

@@ -12,7 +12,7 @@ from qface_toolkit.errors import ArtifactError
 from qface_toolkit.gate.latency import Timing
 from qface_toolkit.gate.verdict import Finding
 from qface_toolkit.report import Evaluation, Report, read_evaluation, read_report, write_report
-from qface_toolkit.report._evaluation import EvaluatedModel
+from qface_toolkit.report.evaluation import EvaluatedModel
 from qface_toolkit.result.manifest import MANIFEST, FileRecord, is_intact, read_manifest
 from qface_toolkit.untrusted.json import write_json
 from qface_toolkit.untrusted.writing import disk_errors

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from qface_toolkit.environment import Environment
 from qface_toolkit.gate.verdict import Finding, Outcome, Unchecked
 from qface_toolkit.report.schema import ArtifactFigures, LatencyFigures, Report
-from qface_toolkit.runtimes import FAST_ARTIFACT, FLOAT_ARTIFACT
+from qface_toolkit.runtimes import FAST_ARTIFACT, FLOAT_ARTIFACT, runtime_of
 from qface_toolkit.runtimes.latency import Latency, times_faster
 from qface_toolkit.runtimes.time_ratio import Interval, Ratio, growth, time_ratio
 
@@ -18,8 +18,8 @@ NOT_MEASURED = "it was not measured"
 class Timing:
     """Latencies of files by name and of the float model by runtime, and why some are missing.
 
-    `hashes` are the SHA-256 of the files, `runtimes` what runs them. `recorded` names files that cannot be measured
-    anew: what a report has of them stands, as long as the machine is the same.
+    `hashes` are the SHA-256 of the files. `recorded` names files that cannot be measured anew: what a report has of
+    them stands, as long as the machine is the same.
     """
 
     environment: Environment
@@ -27,7 +27,6 @@ class Timing:
     floats: Mapping[str, LatencyFigures]
     hashes: Mapping[str, str]
     missing: Mapping[str, str] = field(default_factory=dict)
-    runtimes: Mapping[str, str] = field(default_factory=dict)
     recorded: frozenset[str] = frozenset()
 
     @property
@@ -53,7 +52,7 @@ class Timing:
         if latency is None:
             missing = {"latency": None, "latency_missing": self.missing.get(artifact.name, NOT_MEASURED)}
             return artifact.model_copy(update={**missing, "times_faster": None, "times_faster_than_fast": None})
-        fast = self.files.get(FAST_ARTIFACT) if _runtimes(report).get(FAST_ARTIFACT) == artifact.runtime else None
+        fast = self.files.get(runtime_of(artifact.runtime).fast_name or "")
         ratios = {
             "times_faster": _faster(self.floats.get(artifact.runtime), latency),
             "times_faster_than_fast": _faster(fast, latency),
@@ -65,10 +64,6 @@ def _faster(reference: LatencyFigures | None, latency: LatencyFigures) -> float 
     return times_faster(Latency(reference.samples_ms), Latency(latency.samples_ms)) if reference else None
 
 
-def _runtimes(report: Report) -> dict[str, str]:
-    return {one.name: one.runtime for one in report.artifacts}
-
-
 def recorded(report: Report) -> Timing:
     """Return the latencies that a report has."""
     return Timing(
@@ -77,7 +72,6 @@ def recorded(report: Report) -> Timing:
         report.float_latency,
         {one.name: one.sha256 for one in report.artifacts},
         {one.name: one.latency_missing for one in report.artifacts if one.latency_missing},
-        _runtimes(report),
     )
 
 
@@ -163,15 +157,11 @@ def _reference(artifact: ArtifactFigures, now: Timing, before: Timing) -> str | 
     float.fast.onnx runs the same kinds of kernels as an int8 file does, so that what disturbs one disturbs the other
     alike; as a reference it must be the same file on both sides.
     """
+    runtime = runtime_of(artifact.runtime)
     both = all(FAST_ARTIFACT in one.files and FAST_ARTIFACT in one.hashes for one in (now, before))
-    if both and now.hashes[FAST_ARTIFACT] == before.hashes[FAST_ARTIFACT] and _runs(FAST_ARTIFACT, artifact, now):
+    if runtime.fast_name and both and now.hashes[FAST_ARTIFACT] == before.hashes[FAST_ARTIFACT]:
         return FAST_ARTIFACT
-    return FLOAT_ARTIFACT if _runs(FLOAT_ARTIFACT, artifact, now) else None
-
-
-def _runs(name: str, artifact: ArtifactFigures, timing: Timing) -> bool:
-    """Tell whether a file of this name runs where an artifact does."""
-    return timing.runtimes.get(name) == artifact.runtime
+    return FLOAT_ARTIFACT if runtime.float_name == FLOAT_ARTIFACT else None
 
 
 def _ratio(name: str, runtime: str, reference: str | None, timing: Timing) -> Ratio | None:

@@ -22,8 +22,8 @@ from qface_toolkit.gate.verdict import (
     unchecked,
     worst_first,
 )
-from qface_toolkit.report._markup import escape, markdown_table
 from qface_toolkit.report.figures import clean
+from qface_toolkit.report.markdown import escape, table
 from qface_toolkit.untrusted.writing import append_to, disk_errors, write_inside
 
 STYLES = {
@@ -83,9 +83,9 @@ def to_markdown(verdict: Verdict, model: str) -> str:
     lines += said[:SHOWN_SENTENCES]
     lines += [f"- not checked: {escape(text)}" for text in unchecked(verdict)]
     lines += [f"- note: {escape(note)}" for note in verdict.notes]
-    rows = [(mark(one), escape(one.artifact), escape(one.figure), *shown(one)) for one in worst_first(verdict.findings)]
+    rows = [(mark(one), one.artifact, one.figure, *shown(one)) for one in worst_first(verdict.findings)]
     headings = ("", "file", "figure", "measured", "baseline", "allowed")
-    return "\n".join([*lines, "", *markdown_table(headings, rows), ""])
+    return "\n".join([*lines, "", table(headings, rows, texts=3), ""])
 
 
 def to_junit(verdict: Verdict) -> bytes:

@@ -24,9 +24,10 @@ from qface_toolkit.methods import Progress
 from qface_toolkit.models import FloatModel
 from qface_toolkit.pipeline._protocols import Judged, judge_pairs, judge_people
 from qface_toolkit.pipeline._templates import judge_templates
-from qface_toolkit.report._evaluation import EvaluatedData, EvaluatedModel, Evaluation
-from qface_toolkit.report.evaluation import PLOT, evaluation_markdown
-from qface_toolkit.report.evaluation_plot import evaluation_plot
+from qface_toolkit.report.evaluation import EvaluatedData, EvaluatedModel, Evaluation
+from qface_toolkit.report.evaluation_sections import PLOT
+from qface_toolkit.report.markdown import evaluation_markdown
+from qface_toolkit.report.plots import evaluation_plot
 from qface_toolkit.result.job import Tell, silent
 from qface_toolkit.result.opening import Wanted, open_embedder, read_facts, result_files
 from qface_toolkit.result.pages import add_evaluation, is_result

@@ -9,7 +9,7 @@ import numpy as np
 from qface_toolkit.evaluation import FaceImages, Groups, PairSet, PeopleSet, Rows
 from qface_toolkit.evaluation._base import shown_text
 from qface_toolkit.methods import Progress
-from qface_toolkit.report._evaluation import (
+from qface_toolkit.report.evaluation import (
     ChangedPairFigures,
     DecisionFigures,
     DriftFigures,

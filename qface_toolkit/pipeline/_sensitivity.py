@@ -11,7 +11,8 @@ from qface_toolkit.evidence.sensitivity import FEWEST_IMAGES
 from qface_toolkit.methods import Progress
 from qface_toolkit.quantize.model import QuantizedModel, load_quantized
 from qface_toolkit.quantize.plan import ONNX, Target
-from qface_toolkit.report._sensitivity import SensitivityBlock, sensitivity_figures
+from qface_toolkit.report.schema import SensitivityBlock
+from qface_toolkit.report.sensitivity import sensitivity_figures
 from qface_toolkit.result.golden import held_out
 from qface_toolkit.result.manifest import Manifest, is_intact, read_manifest
 from qface_toolkit.result.names import DESCRIPTION, WEIGHTS

@@ -8,7 +8,7 @@ from qface_toolkit.errors import QFaceError
 from qface_toolkit.evaluation import find_suite, published_rows
 from qface_toolkit.models import FloatModel
 from qface_toolkit.pipeline._evaluate import Protocol, evaluate
-from qface_toolkit.report.evaluation import suite_markdown
+from qface_toolkit.report.markdown import suite_markdown
 from qface_toolkit.report.suite import PublishedFigures, Suite
 from qface_toolkit.result.writing import write_together
 from qface_toolkit.untrusted.json import json_bytes

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from qface_toolkit.evaluation import Embedder, IjbSet, stream_embeddings
 from qface_toolkit.methods import Progress
 from qface_toolkit.pipeline._protocols import Judged
-from qface_toolkit.report._evaluation import ModelFigures, PairedFigures, TemplateFigures, plain_figures
+from qface_toolkit.report.evaluation import ModelFigures, PairedFigures, TemplateFigures, plain_figures
 from qface_toolkit.scoring.pair_list import people_of_pairs
 from qface_toolkit.scoring.resampling import draw_people
 from qface_toolkit.scoring.template_losses import ListedScores, measure_template_losses

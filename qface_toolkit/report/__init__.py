@@ -1,13 +1,16 @@
-"""What was gained and what it cost: report.json is the truth, and everything a person reads is made from it."""
+"""What was gained and what it cost: report.json is the truth, and everything a person reads is made from it.
 
-from qface_toolkit.report._evaluation import Evaluation, read_evaluation
-from qface_toolkit.report.evaluation import alarms, render_evaluation, render_suite
+Other rooms use what is named here, and: `report.schema` and `report.evaluation` for the blocks of report.json and
+evaluation.json; `report.figures` to put a figure into words; `html`, `markdown`, `terminal` and `model_card`, which
+each make one kind of page of the sections; and in a subject's own file what makes its block of a measurement.
+"""
+
+from qface_toolkit.report.evaluation import Evaluation, read_evaluation
 from qface_toolkit.report.inspection import inspection_values, render_inspection
 from qface_toolkit.report.markdown import to_markdown
 from qface_toolkit.report.schema import Report, read_report, report_bytes, write_report
-from qface_toolkit.report.sensitivity import render_sensitivity
-from qface_toolkit.report.terminal import render
-from qface_toolkit.report.verdicts import render_verdicts, verdict_values
+from qface_toolkit.report.terminal import alarms, render, render_evaluation, render_sensitivity, render_suite
+from qface_toolkit.report.verify import render_verdicts, verdict_values
 
 __all__ = [
     "Evaluation",
@@ -22,8 +25,8 @@ __all__ = [
     "render_sensitivity",
     "render_suite",
     "render_verdicts",
+    "report_bytes",
     "to_markdown",
     "verdict_values",
-    "report_bytes",
     "write_report",
 ]

@@ -5,6 +5,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from qface_toolkit.runtimes import runtime_of
 from qface_toolkit.runtimes.fusion import KEPT
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -12,11 +13,11 @@ Rate = Annotated[float, Field(ge=0, le=1)]
 Cosine = Annotated[float, Field(ge=-1, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=0)]
-RUNTIMES = {"onnxruntime": "ONNX Runtime", "torch": "torch", "openvino": "OpenVINO", "simulation": "simulation"}
 NOTHING = "-"
 LONGEST_TEXT = 300
 LONGEST_KIND = 30
 _ALMOST_ONE = 0.999995
+_SMALLEST_LOSS = 1e-5
 
 
 class Block(BaseModel):
@@ -34,7 +35,7 @@ def clean(text: str, longest: int = LONGEST_TEXT) -> str:
 
 def runtime_name(runtime: str) -> str:
     """Return what people call a runtime."""
-    return RUNTIMES.get(runtime, clean(runtime))
+    return clean(runtime_of(runtime).title)
 
 
 def megabytes(size_bytes: int) -> str:
@@ -74,6 +75,11 @@ def fine_cosine(value: float, *, exact: bool = False) -> str:
     if exact:
         return "exact"
     return ">0.99999" if value >= _ALMOST_ONE else f"{value:.5f}"
+
+
+def loss(value: float) -> str:
+    """Return what is lost of a cosine in five digits; what is not quite nothing is not shown as nothing."""
+    return f"{value:.5f}" if value == 0 or value >= _SMALLEST_LOSS else f"<{_SMALLEST_LOSS:.5f}"
 
 
 def layers_said(count: int, integer: int, name: str = "convolution", kept: int = 0) -> tuple[bool, str]:

@@ -6,25 +6,40 @@ forbids it.
 
 import base64
 import io
+import re
 from importlib import resources
+from xml.etree import ElementTree
 
 import jinja2
+from markupsafe import Markup
 from PIL import Image
 
 from qface_toolkit.errors import ArtifactError
-from qface_toolkit.report._cards import cards, signs
-from qface_toolkit.report._evaluation import Evaluation
-from qface_toolkit.report._evidence import evidence
-from qface_toolkit.report._headline import verdict
-from qface_toolkit.report._origin import calibration, loading, provenance, repetition
-from qface_toolkit.report._page import Photo, Section
+from qface_toolkit.report.evaluation import Evaluation
 from qface_toolkit.report.figures import clean
+from qface_toolkit.report.first_screen import cards, signs
+from qface_toolkit.report.page import Notes, Photo, Plot
 from qface_toolkit.report.schema import CalibrationUsed, Report
+from qface_toolkit.report.sections import report_sections
+from qface_toolkit.report.summary import verdict
 
 PAGE = "report.html"
 SHEET_SIDE = 960
 """Pixels; the whole sheet stands beside the page, and is larger."""
 _SHEET_QUALITY = 60
+_HIDDEN = Notes(("The images are not shown here: only drawings are.",))
+_SVG, _XLINK = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}"
+_COLORS = {
+    "#000000": "currentColor",
+    "#ffffff": "var(--page)",
+    "#b0b0b0": "var(--line)",
+    "#555555": "var(--float)",
+    "#0072b2": "var(--int8)",
+    "#d55e00": "var(--other)",
+}
+"""What the plots are drawn in -> what the style sheet calls it."""
+_REFERENCE = re.compile(r"url\(#([^)]+)\)")
+_DROPPED = {f"{_SVG}style", f"{_SVG}metadata"}
 
 
 def to_html(report: Report, *, calibration_png: bytes | None = None, evaluation: Evaluation | None = None) -> str:
@@ -37,8 +52,6 @@ def to_html(report: Report, *, calibration_png: bytes | None = None, evaluation:
         ArtifactError: if the contact sheet is no picture.
     """
     sheet = _sheet(calibration_png, report.calibration) if calibration_png is not None else None
-    sections: list[Section] = [*evidence(report, evaluation), calibration(report.calibration, sheet)]
-    sections += [loading(report), provenance(report), repetition(report)]
     return (
         _environment()
         .get_template(PAGE)
@@ -47,7 +60,7 @@ def to_html(report: Report, *, calibration_png: bytes | None = None, evaluation:
             verdict=verdict(report, evaluation),
             cards=cards(report, evaluation),
             signs=signs(report, evaluation),
-            sections=sections,
+            sections=report_sections(report, evaluation, sheet or _HIDDEN),
             version=clean(report.environment.versions.get("qface_toolkit", ""), 40),
         )
     )
@@ -65,6 +78,7 @@ def _environment() -> jinja2.Environment:
         keep_trailing_newline=True,
     )
     environment.filters["kind"] = lambda block: type(block).__name__
+    environment.filters["svg"] = inline_svg
     return environment
 
 
@@ -83,3 +97,41 @@ def _sheet(png: bytes, used: CalibrationUsed) -> Photo | None:
     address = "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
     caption = f"Some of the {used.count} drawings that the model was calibrated on; none shows a person."
     return Photo(address, *small.size, caption)
+
+
+def inline_svg(plot: Plot) -> Markup:
+    """Return a plot as an element of a page, by day and by night: its letters and lines take the page's colours.
+
+    The plot's key keeps its ids apart from those of others.
+    """
+    key, root = plot.key, ElementTree.fromstring(plot.draw())
+    for parent in list(root.iter()):
+        for child in [child for child in parent if child.tag in _DROPPED]:
+            parent.remove(child)
+    for element in root.iter():
+        element.tag = element.tag.removeprefix(_SVG)
+        element.attrib = {_plain(name): _kept(name, value, key) for name, value in element.attrib.items()}
+    kept = {"class": "plot", "viewBox": root.attrib["viewBox"], "role": "img"}
+    root.attrib = {**kept, "aria-labelledby": f"{key}-title {key}-desc"}
+    for place, (tag, text) in enumerate((("title", plot.caption), ("desc", plot.said))):
+        element = ElementTree.Element(tag, {"id": f"{key}-{tag}"})
+        element.text = text
+        root.insert(place, element)
+    # What stands in the tree as text was escaped when it was written here.
+    return Markup(ElementTree.tostring(root, encoding="unicode", short_empty_elements=False))  # noqa: S704
+
+
+def _plain(name: str) -> str:
+    return name.removeprefix(_XLINK).removeprefix(_SVG)
+
+
+def _kept(name: str, value: str, key: str) -> str:
+    if name == "id":
+        return f"{key}-{value}"
+    if name == f"{_XLINK}href":
+        return f"#{key}-{value.removeprefix('#')}"
+    value = _REFERENCE.sub(rf"url(#{key}-\1)", value)
+    if name == "style":
+        for drawn, shown in _COLORS.items():
+            value = value.replace(drawn, shown)
+    return value

@@ -4,15 +4,16 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from rich import box
 from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from qface_toolkit.report.artifacts import island_said
+from qface_toolkit.report.cost import RUNS_ON
 from qface_toolkit.report.figures import LONGEST_KIND, NOTHING, clean, layers_said, milliseconds, percent
 from qface_toolkit.report.schema import IslandFigures
+from qface_toolkit.report.terminal import table
 from qface_toolkit.runtimes.fusion import FLOAT_MODEL, Fusion, Island, Layer, integer_count, kept_count
 
 NAMES_SHOWN = 5
@@ -108,7 +109,7 @@ def render_inspection(files: Mapping[str, Fusion]) -> RenderableType:
     """Return the inspection of several files for a rich console of 80 columns or more."""
     parts: list[RenderableType] = []
     for name, fusion in files.items():
-        parts += [Text(""), _title(name, fusion), _table(fusion), *_said(fusion)]
+        parts += [Text(""), _title(name, fusion), _operators(fusion), *_said(fusion)]
     return Group(*parts[1:])
 
 
@@ -118,18 +119,18 @@ def _title(name: str, fusion: Fusion) -> Text:
     return Text(clean(name, 60) + told, style="bold")
 
 
-def _table(fusion: Fusion) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    table.add_column("operator", overflow="fold")
-    table.add_column("runs on", no_wrap=True)
-    for heading in ("count", "ms", "share"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for kind in fusion.kinds():
-        runs_on = {"integer": "integers", "float": "float", "move": "(moves data)"}[kind.arithmetic]
-        time, share = (NOTHING if kind.time_us is None else f"{kind.time_us / 1000:.3f}", kind.share)
-        name = Text(clean(kind.kind, LONGEST_KIND))
-        table.add_row(name, runs_on, str(kind.count), time, NOTHING if share is None else percent(share))
-    return table
+def _operators(fusion: Fusion) -> Table:
+    rows = [
+        (
+            clean(kind.kind, LONGEST_KIND),
+            RUNS_ON[kind.arithmetic],
+            str(kind.count),
+            NOTHING if kind.time_us is None else f"{kind.time_us / 1000:.3f}",
+            NOTHING if kind.share is None else percent(kind.share),
+        )
+        for kind in fusion.kinds()
+    ]
+    return table(("operator", "runs on", "count", "ms", "share"), rows, texts=2)
 
 
 def _said(fusion: Fusion) -> Iterator[RenderableType]:

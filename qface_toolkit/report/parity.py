@@ -1,15 +1,118 @@
-"""The parity ledger in words: two small tables, a verdict, and one line for the terminal."""
+"""The parity ledger: who agrees with whom, what each tensor loses, which codes are not as simulated; and its words."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Annotated
 
-from qface_toolkit.report._ledger import SIMULATED, CodeFigures, LayerFigures, PairFigures, ParityBlock, TensorFigures
-from qface_toolkit.report.figures import NOTHING, clean, fine_cosine
+from pydantic import Field, model_validator
 
-WORST_SHOWN = 5
+from qface_toolkit.report import plots
+from qface_toolkit.report.figures import NOTHING, Block, Cosine, Count, clean, fine_cosine
+from qface_toolkit.report.page import Plot, Section, Table
+from qface_toolkit.scoring.parity import CodeDifference, Pair, TensorAgreement
+
+SIMULATED = " simulated"
+"""Behind the name of a file: what its ranges say that it computes."""
 SIMULATION = "simulation.safetensors"
 """The file that is itself what others are compared with."""
-LONGEST_NAME = 16
 TWINS = ("int8.x86.onnx", "int8.arm.onnx")
+WORST_SHOWN = 5
+LONGEST_NAME = 16
+
+
+class PairFigures(Block):
+    """How close the embeddings of two members are; `exact` says that they are equal to the bit."""
+
+    first: str
+    second: str
+    cosine_mean: Cosine
+    cosine_min: Cosine
+    exact: bool
+
+
+class TensorFigures(Block):
+    """How close a simulated tensor is to the float one.
+
+    `drop` is how much lower the cosine is than the lowest among the tensors it is made from; `snr_db` is the ratio of
+    signal to noise, absent where there is none.
+    """
+
+    tensor: str
+    cosine: Cosine
+    snr_db: float | None
+    drop: Annotated[float, Field(ge=0, le=2)]
+
+
+class LayerFigures(Block):
+    """The float network, with the weights as compressed, against one simulation of it, in order of execution."""
+
+    simulation: str
+    images: Annotated[int, Field(gt=0)]
+    tensors: tuple[TensorFigures, ...]
+
+
+class DifferingTensor(Block):
+    """A tensor with codes that are not as simulated: how many of them, and by how many steps at most."""
+
+    tensor: str
+    codes: Annotated[int, Field(gt=0)]
+    differing: Annotated[int, Field(gt=0)]
+    largest: Annotated[int, Field(gt=0, le=255)]
+
+
+class CodeFigures(Block):
+    """What a runtime computes inside one file against the file's simulation: so many tensors, code by code.
+
+    `differing` holds those that are not equal, in order of execution. Where the codes cannot be had, `not_compared`
+    says why.
+    """
+
+    artifact: str
+    images: Count
+    tensors: Count
+    differing: tuple[DifferingTensor, ...] = ()
+    not_compared: str | None = None
+
+    @model_validator(mode="after")
+    def _compared_or_reason(self) -> "CodeFigures":
+        if (self.tensors == 0) == (self.not_compared is None):
+            raise ValueError("either tensors or not_compared must be there")
+        return self
+
+
+class ParityBlock(Block):
+    """The ledger: members, their embeddings' cosines each with each on `images` images, and what lies inside."""
+
+    images: Annotated[int, Field(gt=0)]
+    members: tuple[str, ...]
+    pairs: tuple[PairFigures, ...]
+    layers: LayerFigures | None = None
+    codes: tuple[CodeFigures, ...] = ()
+
+    @model_validator(mode="after")
+    def _every_pair_once(self) -> "ParityBlock":
+        wanted = {(a, b) for place, a in enumerate(self.members) for b in self.members[place + 1 :]}
+        if {(pair.first, pair.second) for pair in self.pairs} != wanted or len(self.pairs) != len(wanted):
+            raise ValueError("the pairs are not those of the members")
+        return self
+
+
+def pair_figures(pairs: Sequence[Pair]) -> tuple[PairFigures, ...]:
+    """Return what was measured of pairs."""
+    return tuple(PairFigures(**vars(pair)) for pair in pairs)
+
+
+def layer_figures(simulation: str, images: int, tensors: Sequence[TensorAgreement]) -> LayerFigures:
+    """Return what was measured of a simulation's tensors."""
+    return LayerFigures(
+        simulation=simulation, images=images, tensors=tuple(TensorFigures(**vars(found)) for found in tensors)
+    )
+
+
+def code_figures(artifact: str, images: int, tensors: Sequence[CodeDifference]) -> CodeFigures:
+    """Return what was measured of a file's codes."""
+    differing = tuple(DifferingTensor(**vars(found)) for found in tensors if found.differing)
+    return CodeFigures(artifact=artifact, images=images, tensors=len(tensors), differing=differing)
 
 
 def short_name(member: str) -> str:
@@ -117,3 +220,40 @@ def parity_line(block: ParityBlock) -> tuple[bool, str]:
         [f"the layer that loses most is {clean(worst.tensor, 30)} ({worst.drop:.4f} of its cosine)"] if worst else []
     )
     return not differing, "; ".join(parts)
+
+
+def tensors_section(layers: LayerFigures) -> Section:
+    """Return what quantization costs, tensor by tensor."""
+    simulation = clean(layers.simulation)
+    what = f"Cosine of each tensor to float in the {simulation} simulation"
+    tensors = layers.tensors
+    shown = ([one.tensor for one in tensors], [one.cosine for one in tensors], [one.drop for one in tensors])
+    draw = partial(plots.cosine_picture, *shown)
+    plot = Plot("plot-cosines", what, "The table has the largest drops.", draw)
+    headings, *rows = largest_drops(layers)
+    told = f"{simulation} simulation against the float network, {layers.images} images"
+    said = (f"{told}. A drop is what a tensor loses against the worst of those it is made from.",)
+    caption = f"Where most is lost, in order of execution; report.json has all {len(tensors)} tensors"
+    table = Table(caption, headings, rows)
+    return Section("tensors", "Cosine layer by layer", said, (plot, table))
+
+
+def parity_section(block: ParityBlock) -> Section:
+    """Return who agrees with whom, and what lies inside the files."""
+    headings, *rows = matrix(block)
+    caption = f"Cosines between embeddings of {block.images} held-out drawings: mean below the diagonal, lowest above"
+    codes = [_codes_row(one) for one in block.codes]
+    named = ("file", "first that differs", "tensors", "images", "that differ")
+    compared = [Table("Codes inside the files against their simulation", named, codes, texts=2)] if codes else []
+    blocks = (Table(caption, ["member", *headings[1:]], rows), *compared)
+    return Section("parity", "Who says the same", (parity_said(block),), blocks)
+
+
+def _codes_row(one: CodeFigures) -> list[str]:
+    if one.not_compared is not None:
+        return [clean(one.artifact), f"not compared: {clean(one.not_compared)}", NOTHING, NOTHING, NOTHING]
+    first = "none"
+    if one.differing:
+        found = one.differing[0]
+        first = f"{clean(found.tensor)}: {found.differing} of {found.codes} codes, by {found.largest} at most"
+    return [clean(one.artifact), first, str(one.tensors), str(one.images), str(len(one.differing))]

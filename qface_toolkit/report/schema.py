@@ -12,15 +12,42 @@ from pydantic import Field, ValidationError, model_validator
 
 from qface_toolkit.environment import Environment
 from qface_toolkit.errors import ArtifactError
-from qface_toolkit.report._agreement import AgreementFigures
-from qface_toolkit.report._allocation import AllocationBlock
-from qface_toolkit.report._budget import BudgetBlock
-from qface_toolkit.report._cost import CostFigures
-from qface_toolkit.report._ledger import ParityBlock
-from qface_toolkit.report._sensitivity import SensitivityBlock
+from qface_toolkit.report.agreement import AgreementFigures, CosineHistogram, VerificationBlock, VerificationFigures
+from qface_toolkit.report.budget import AllocationBlock, BudgetBlock, LayerWidth, ParetoPoint
+from qface_toolkit.report.cost import CostFigures
 from qface_toolkit.report.figures import Block, Count, Positive, Rate, Sha256
+from qface_toolkit.report.parity import CodeFigures, LayerFigures, ParityBlock
+from qface_toolkit.report.sensitivity import SensitivityBlock
+from qface_toolkit.runtimes import runtime_of
+
+__all__ = [
+    "AgreementFigures",
+    "AllocationBlock",
+    "ArtifactFigures",
+    "BudgetBlock",
+    "CalibrationUsed",
+    "CodeFigures",
+    "CosineHistogram",
+    "CostFigures",
+    "IslandFigures",
+    "LatencyFigures",
+    "LayerFigures",
+    "LayerWidth",
+    "ParetoPoint",
+    "ParityBlock",
+    "RecipeUsed",
+    "Report",
+    "SensitivityBlock",
+    "SourceModel",
+    "SpecFacts",
+    "StepTime",
+    "VerificationBlock",
+    "VerificationFigures",
+    "read_report",
+    "report_bytes",
+    "write_report",
+]
 from qface_toolkit.runtimes.latency import Latency
-from qface_toolkit.scoring.verification import Verification
 from qface_toolkit.untrusted.json import json_bytes, read_json
 from qface_toolkit.untrusted.writing import write_inside
 
@@ -163,6 +190,11 @@ class ArtifactFigures(Block):
     kept_linear_layers: Count = 0
     cost: CostFigures | None = None
 
+    @property
+    def simulated(self) -> bool:
+        """Whether what the file computes is what another runtime would give, so that its speed says nothing."""
+        return runtime_of(self.runtime).simulates
+
     @model_validator(mode="after")
     def _every_byte_is_somewhere(self) -> "ArtifactFigures":
         if self.cost is not None and self.cost.size_bytes != self.size_bytes:
@@ -191,33 +223,6 @@ class ArtifactFigures(Block):
             if (integer is None) != (layers is None) or (integer or 0) + kept > (layers or 0):
                 raise ValueError("more layers run on integers than there are, or one of the counts is missing")
         return self
-
-
-class VerificationFigures(Block):
-    """How well one model tells people apart; `tar` is keyed by the false accept rate ("1e-3")."""
-
-    pair_accuracy: Rate
-    pair_accuracy_std: Rate
-    tar: dict[str, Rate]
-    pairs: Count
-
-    @classmethod
-    def of(cls, verification: Verification) -> "VerificationFigures":
-        """Return what was measured."""
-        return cls(
-            pair_accuracy=verification.pair_accuracy,
-            pair_accuracy_std=verification.pair_accuracy_std,
-            tar=verification.tar,
-            pairs=verification.pairs,
-        )
-
-
-class VerificationBlock(Block):
-    """Verification of the float model and of artifacts, by their names; `protocol` says on what and how."""
-
-    protocol: str
-    float_model: VerificationFigures
-    artifacts: dict[str, VerificationFigures]
 
 
 class StepTime(Block):

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Literal
 
-from qface_toolkit.report._evaluation import Evaluation, ModelFigures
-from qface_toolkit.report._evaluation_tables import Section
+from qface_toolkit.report.evaluation import Evaluation, ModelFigures
 from qface_toolkit.report.figures import NOTHING, Block, Rate, clean
+from qface_toolkit.report.page import Section, Table
 
 SUITE_VERSION: Literal[1] = 1
 TITLES = {
@@ -51,9 +51,10 @@ def suite_sections(suite: Suite) -> list[Section]:
     missing = tuple(f"{TITLES[key]} is not here: {clean(what)}" for key, what in suite.missing.items())
     missing += tuple(f"{TITLES[key]} has no figures: {clean(what)}" for key, what in suite.failed.items())
     sources = tuple(dict.fromkeys(f"{one.system}: {one.source}" for one in suite.published))
-    table = Section("On the sets of the papers", said, ("", *TITLES.values()), tuple(row for row in rows if row))
+    title = "On the sets of the papers"
+    table = Table(title, ("", *TITLES.values()), [row for row in rows if row])
     uncertain = tuple(f"{one.system} {one.model} {one.config}: {one.note}" for one in suite.published if one.note)
-    return [table, Section("Sources", (*sources, *uncertain, *missing))]
+    return [Section("suite", title, said, (table,)), Section("sources", "Sources", (*sources, *uncertain, *missing))]
 
 
 def _own_row(suite: Suite, reference: bool) -> tuple[str, ...]:

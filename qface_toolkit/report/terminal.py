@@ -1,126 +1,180 @@
-"""The table at the end of `qface compress`: what a person sees first, in 80 columns and plain in a pipe."""
+"""What the terminal shows: the figures at the end of `qface compress`, an evaluation, and what each quantizer costs.
 
-from collections.abc import Iterable
+All of it fits 80 columns, is plain in a pipe, and ends with the verdict, as a terminal is read from its end.
+"""
+
+from collections.abc import Iterable, Sequence
 
 from rich import box
-from rich.console import Group, RenderableType
-from rich.table import Table
+from rich.console import Group, JustifyMethod, RenderableType
+from rich.table import Table as RichTable
 from rich.text import Text
 
-from qface_toolkit.report._headline import plain, verdict
-from qface_toolkit.report._page import Said
-from qface_toolkit.report._sizes import SHORT_MEANING, load_cells, size_cells, size_rows
-from qface_toolkit.report.allocation import allocation_said
-from qface_toolkit.report.artifacts import float_rows, integer_said, island_said, latency_cells, runtimes, speed_cells
-from qface_toolkit.report.budget import budget_said
-from qface_toolkit.report.figures import NOTHING, clean, cosine, megabytes, percent, runtime_name, times
+from qface_toolkit.report.agreement import rates_of, verification_rows
+from qface_toolkit.report.artifacts import (
+    FIGURE_HEADINGS,
+    SHORT_MEANING,
+    figures_rows,
+    has_sizes,
+    integer_said,
+    island_said,
+    load_cells,
+    not_timed,
+    runtimes,
+    size_cells,
+)
+from qface_toolkit.report.budget import allocation_said, budget_said
+from qface_toolkit.report.evaluation import Evaluation
+from qface_toolkit.report.evaluation_sections import CHANGED, evaluation_sections
+from qface_toolkit.report.evaluation_verdict import evaluation_verdict
+from qface_toolkit.report.figures import clean, runtime_name
+from qface_toolkit.report.page import Said, Section, Table
 from qface_toolkit.report.parity import parity_line
-from qface_toolkit.report.schema import ArtifactFigures, Report, VerificationBlock, VerificationFigures
+from qface_toolkit.report.schema import Report, VerificationBlock
+from qface_toolkit.report.sensitivity import HEADINGS, SensitivityBlock, sensitivity_said, worst_quantizers
+from qface_toolkit.report.suite import Suite, suite_sections
+from qface_toolkit.report.summary import verdict
 
 LONGEST_NAME = 22
+QUANTIZERS_SHOWN = 40
+ALARM = "bold red"
+_COLUMNS = {
+    "MB": "MB",
+    "median ms": "ms",
+    "p90 ms": "p90",
+    "vs fast": "vs fast",
+    "vs float": "vs float",
+    "cosine mean": "cosine",
+    "lowest": "lowest",
+}
+"""The columns of the figures that 80 characters have room for, and what they are called here."""
 
 
 def render(report: Report) -> RenderableType:
-    """Return the verdict and the tables, for a rich console of 80 columns or more."""
-    parts: list[RenderableType] = [_figures_table(report), *_missing_lines(report), *_size_parts(report)]
-    parts += _integer_lines(report) + _parity_lines(report) + _budget_lines(report)
+    """Return the verdict and the tables of a report."""
+    parts: list[RenderableType] = [_figures(report), *(Text(line, style="dim") for line in not_timed(report))]
+    parts += _sizes(report) if has_sizes(report) else []
+    parts += [*_integers(report), *_parity(report), *_budgets(report)]
     if report.verification:
-        parts += [Text(""), Text(clean(report.verification.protocol)), _verification_table(report.verification)]
+        parts += [Text(""), Text(clean(report.verification.protocol)), _verification(report.verification)]
     return Group(*parts, Text(""), *told(verdict(report)))
+
+
+def render_evaluation(found: Evaluation) -> RenderableType:
+    """Return an evaluation, the verdict last; the pairs that changed are in the files."""
+    shown = [section for section in evaluation_sections(found) if section.key != CHANGED]
+    return Group(_sections(shown), *told(evaluation_verdict(found)))
+
+
+def render_suite(suite: Suite) -> RenderableType:
+    """Return the table of a suite."""
+    return _sections(suite_sections(suite))
+
+
+def render_sensitivity(found: SensitivityBlock) -> RenderableType:
+    """Return the quantizers that lose most."""
+    left = len(found.quantizers) - QUANTIZERS_SHOWN
+    more = [Text(f"and {left} more that lose less; --json has all", style="dim")] if left > 0 else []
+    shown = table(HEADINGS, worst_quantizers(found, QUANTIZERS_SHOWN), texts=2)
+    return Group(shown, *more, Text(""), Text(sensitivity_said(found)))
+
+
+def alarms(found: Evaluation | Suite) -> list[str]:
+    """Return what must not be overlooked, for where an evaluation is not shown to a person."""
+    judged = found.evaluations.values() if isinstance(found, Suite) else (found,)
+    return [said.plain for one in judged for said in evaluation_verdict(one) if said.alarm]
 
 
 def told(sentences: Iterable[Said]) -> list[Text]:
     """Return sentences for a console, alarms in red."""
-    return [Text(plain(said), style="bold red" if said.alarm else "") for said in sentences]
+    return [Text(said.plain, style=ALARM if said.alarm else "") for said in sentences]
 
 
-def _figures_table(report: Report) -> Table:
-    table = _table("", "MB", "ms", "p90", "vs fast", "vs float", "cosine", "lowest")
+def table(
+    headings: Sequence[str], rows: Iterable[Sequence[str | Text]], *, texts: int = 1, widest: int | None = None
+) -> RichTable:
+    """Return a table for a rich console.
+
+    The first `texts` columns hold words, the others figures, which are never broken; the first column, which may be
+    broken, is `widest` characters wide at most.
+    """
+    shown = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for place, heading in enumerate(headings):
+        limit = None if place else widest
+        justify: JustifyMethod = "left" if place < texts else "right"
+        shown.add_column(heading, justify=justify, no_wrap=place > 0, overflow="fold", max_width=limit)
+    for row in rows:
+        # A Text and not a str: a name may look like rich's markup.
+        shown.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in row))
+    return shown
+
+
+def _sections(sections: Iterable[Section]) -> Group:
+    return Group(*(part for section in sections for part in _section(section)))
+
+
+def _section(section: Section) -> list[RenderableType]:
+    """Return a section's heading, sentences and tables; pictures are for other places."""
+    parts: list[RenderableType] = [Text(section.title, style="bold"), *map(Text, section.said)]
+    parts += [table(one.headings, one.words(), texts=one.texts) for one in section.blocks if isinstance(one, Table)]
+    return [*parts, Text("")]
+
+
+def _named(headings: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> RichTable:
+    """Return a table whose first column names files."""
+    return table(headings, rows, widest=LONGEST_NAME + 2)
+
+
+def _name(name: str) -> str:
+    return "  " + clean(name, LONGEST_NAME)
+
+
+def _figures(report: Report) -> RichTable:
+    places = [FIGURE_HEADINGS.index(heading) for heading in _COLUMNS]
+    rows: list[list[str | Text]] = []
     for runtime in runtimes(report):
-        table.add_row(Text(runtime_name(runtime), style="bold"))
-        float_latency = float_rows(report, runtime)
-        if float_latency:
-            table.add_row(
-                _name("float model"), NOTHING, *latency_cells(float_latency), NOTHING, times(1.0), *[NOTHING] * 2
-            )
-        for artifact in report.artifacts:
-            if artifact.runtime == runtime:
-                table.add_row(*_artifact_row(artifact))
-    return table
+        rows.append([Text(runtime_name(runtime), style="bold")])
+        rows += [[_name(row[0]), *(row[place] for place in places)] for row in figures_rows(report, runtime)]
+    return _named(("", *_COLUMNS.values()), rows)
 
 
-def _artifact_row(artifact: ArtifactFigures) -> Iterable[str | Text]:
-    found = artifact.agreement
-    mean, lowest = (found.cosine_mean, found.cosine_min) if found else (None, None)
-    figures = (megabytes(artifact.size_bytes), *speed_cells(artifact))
-    return (_name(artifact.name), *figures, cosine(mean), cosine(lowest))
-
-
-def _missing_lines(report: Report) -> list[Text]:
-    missing = [(one.name, one.latency_missing) for one in report.artifacts if one.latency_missing]
-    return [Text(f"{clean(name)} was not timed: {clean(reason)}", style="dim") for name, reason in missing]
-
-
-def _size_parts(report: Report) -> list[RenderableType]:
-    if not size_rows(report):
-        return []
-    table = _table("MB", "bits", "nominal", "payload", "file", "zipped")
-    for one in report.artifacts:
-        table.add_row(_name(one.name), *size_cells(one, report, "{} {}%"))
+def _sizes(report: Report) -> list[RenderableType]:
+    rows = [[_name(one.name), *size_cells(one, report, "{} {}%")] for one in report.artifacts]
     loaded = [(clean(one.name), *load_cells(one)) for one in report.artifacts if one.load_ms is not None]
-    told = "; ".join(f"{name} {taken} ms, {memory} MB" for name, taken, memory in loaded)
-    lines = [Text(SHORT_MEANING, style="dim"), *([Text(f"to load: {told}", style="dim")] if loaded else [])]
-    return [Text(""), table, *lines, Text("")]
+    taken = "; ".join(f"{name} {milliseconds} ms, {memory} MB" for name, milliseconds, memory in loaded)
+    lines = [SHORT_MEANING, *([f"to load: {taken}"] if loaded else [])]
+    headings = ("MB", "bits", "nominal", "payload", "file", "zipped")
+    return [Text(""), _named(headings, rows), *(Text(line, style="dim") for line in lines), Text("")]
 
 
-def _integer_lines(report: Report) -> list[Text]:
+def _integers(report: Report) -> list[Text]:
     lines = []
     for artifact in report.artifacts:
         said = integer_said(artifact)
         if said:
-            lines.append(Text(f"{clean(artifact.name)}: {said[1]}", style="dim" if said[0] else "bold red"))
+            lines.append(Text(f"{clean(artifact.name)}: {said[1]}", style="dim" if said[0] else ALARM))
         lines += [Text(f"  in float: {island_said(island)}") for island in artifact.islands]
     return lines
 
 
-def _parity_lines(report: Report) -> list[Text]:
+def _parity(report: Report) -> list[Text]:
     if report.parity is None:
         return []
     fine, line = parity_line(report.parity)
     # Float sums depend on the kernel: behind layers in float a code may differ from the simulated one by one.
     expected = fine or (report.budget is not None and report.budget.kept != ())
-    return [Text(line, style="dim" if expected else "bold red")]
+    return [Text(line, style="dim" if expected else ALARM)]
 
 
-def _budget_lines(report: Report) -> list[Text]:
+def _budgets(report: Report) -> list[Text]:
     widths = [Text(allocation_said(report.allocation))] if report.allocation else []
     if report.budget is None:
         return widths
     met, said = budget_said(report.budget)
-    return [*widths, Text(said, style="" if met else "bold red")]
+    return [*widths, Text(said, style="" if met else ALARM)]
 
 
-def _verification_table(block: VerificationBlock) -> Table:
-    fars = list(block.float_model.tar)
-    table = _table("", "accuracy", "spread", *(f"TAR@{clean(far, 12)}" for far in fars))
-    for name, figures in (("float model", block.float_model), *block.artifacts.items()):
-        table.add_row(_name(name), *_verification_cells(figures, fars))
-    return table
-
-
-def _verification_cells(figures: VerificationFigures, fars: list[str]) -> list[str]:
-    rates = [percent(figures.tar[far]) if far in figures.tar else NOTHING for far in fars]
-    return [percent(figures.pair_accuracy), percent(figures.pair_accuracy_std), *rates]
-
-
-def _table(*headings: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    table.add_column(headings[0], max_width=LONGEST_NAME + 2, overflow="fold")
-    for heading in headings[1:]:
-        table.add_column(heading, justify="right", no_wrap=True)
-    return table
-
-
-def _name(name: str) -> Text:
-    # A Text and not a str: a name may look like rich's markup.
-    return Text("  " + clean(name, LONGEST_NAME))
+def _verification(block: VerificationBlock) -> RichTable:
+    headings = ("", "accuracy", "spread", *(f"TAR@{far}" for far in rates_of(block)))
+    rows = [[_name(name), accuracy, spread, *rest] for name, accuracy, spread, _, *rest in verification_rows(block)]
+    return _named(headings, rows)

@@ -4,8 +4,8 @@ import pytest
 from pydantic import ValidationError
 
 from qface_toolkit.report import to_markdown
-from qface_toolkit.report._allocation import AllocationBlock, LayerWidth
-from qface_toolkit.report.allocation import allocation_said, layer_rows, page_section, width_rows
+from qface_toolkit.report.budget import allocation_said, allocation_section, layer_rows, width_rows
+from qface_toolkit.report.schema import AllocationBlock, LayerWidth
 
 LAYERS = (
     LayerWidth(name="first|<b>", weights=100, bits=8, loss=0.001),
@@ -66,7 +66,7 @@ def test_the_report_shows_them(values, make):
     text = to_markdown(make(values | {"allocation": block().model_dump()}))
     assert "## Widths of weights" in text
     assert "first" in text and "<b>" not in text
-    assert [len(table.rows) for table in page_section(block()).blocks] == [2, 3]
+    assert [len(table.rows) for table in allocation_section(block()).blocks] == [2, 3]
 
 
 def test_widths_are_allocated_for_one_thing():

@@ -8,7 +8,7 @@ import pytest
 from report_values import VALUES, contact_sheet, full, hostile
 from test_evaluation import evaluation
 
-from qface_toolkit.report._evaluation import EvaluatedModel, Figure
+from qface_toolkit.report.evaluation import EvaluatedModel, Figure
 from qface_toolkit.report.html import to_html
 from qface_toolkit.report.schema import Report
 

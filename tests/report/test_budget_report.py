@@ -5,9 +5,9 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from qface_toolkit.report import inspection_values, read_report, render, to_markdown, write_report
-from qface_toolkit.report._budget import BudgetBlock
 from qface_toolkit.report.budget import budget_said
 from qface_toolkit.report.figures import layers_said
+from qface_toolkit.report.schema import BudgetBlock
 from qface_toolkit.runtimes.fusion import KEPT, Fusion, Layer
 
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from qface_toolkit.environment import record_environment
 from qface_toolkit.errors import ArtifactError
 from qface_toolkit.report import read_evaluation, render_evaluation
-from qface_toolkit.report._evaluation import (
+from qface_toolkit.report.evaluation import (
     EvaluatedData,
     EvaluatedModel,
     Evaluation,
@@ -23,10 +23,9 @@ from qface_toolkit.report._evaluation import (
     PairListFigures,
     TemplateFigures,
 )
-from qface_toolkit.report._evaluation_verdict import evaluation_verdict
-from qface_toolkit.report._headline import plain
-from qface_toolkit.report.evaluation import evaluation_markdown
-from qface_toolkit.report.evaluation_plot import evaluation_plot
+from qface_toolkit.report.evaluation_verdict import evaluation_verdict
+from qface_toolkit.report.markdown import evaluation_markdown
+from qface_toolkit.report.plots import evaluation_plot
 from qface_toolkit.scoring.separation import measure_separation
 
 HOSTILE = "<script>alert(1)</script>[red]|`x`\x1b[31m"
@@ -58,7 +57,7 @@ def evaluation(figures=None, **changes):
 
 def said(found):
     """Return the sentences of the verdict, alarms marked."""
-    return [plain(one) for one in evaluation_verdict(found)]
+    return [one.plain for one in evaluation_verdict(found)]
 
 
 def printed(found):

@@ -11,13 +11,13 @@ from test_evaluation import evaluation
 
 from qface_toolkit.errors import ArtifactError
 from qface_toolkit.report import plots
-from qface_toolkit.report._evaluation import EvaluatedModel, Figure
-from qface_toolkit.report._headline import verdict
+from qface_toolkit.report.evaluation import EvaluatedModel, Figure
 from qface_toolkit.report.html import to_html
 from qface_toolkit.report.schema import Report
+from qface_toolkit.report.summary import verdict
 
 SHA = "c" * 64
-PICTURES = {name: getattr(plots, name) for name in ("_picture", "sensitivity_plot", "evaluation_plots")}
+PICTURES = {name: getattr(plots, name) for name in ("_stacked", "_beside", "quantizers_picture")}
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -90,8 +90,8 @@ def test_the_report_says_how_many_run_on_integers(values, make, integer):
     values["artifacts"][1] |= figures | {"islands": [island.model_dump() for island in figures["islands"]]}
     text = to_markdown(make(values))
     said = "all 2 convolutions run on integers" if integer == 2 else "warning: only 1 of 2 convolutions run on integers"
-    assert f"- int8.x86.onnx: {said}" in text.splitlines()
-    assert f"- int8.x86.onnx, in float: 2 x PRelu, 33.3 % of the time: {WHY}" in text.splitlines()
+    assert f"int8.x86.onnx: {said}." in text.splitlines()
+    assert f"| int8.x86.onnx | 1 PRelu | {WHY} | 2 | 33.3 % |" in text.splitlines()
     assert figures["float_islands"] == ("PRelu x2",)
 
 

@@ -71,7 +71,7 @@ def test_twins_are_compared(exact, said, values, make):
 
 def test_markdown_shows_matrix_and_drops(report):
     lines = to_markdown(report).splitlines()
-    assert "|  | float | x86.onnx sim | x86.onnx | qnnpack.ts |" in lines
+    assert "| member | float | x86.onnx sim | x86.onnx | qnnpack.ts |" in lines
     assert "| x86.onnx | 0.99120 | exact | - | 0.92000 |" in lines
     assert r"| conv\_1 | 0.99500 | 0.00500 | 20.0 dB |" in lines
 

@@ -3,7 +3,7 @@
 import yaml
 
 from qface_toolkit.environment import record_environment
-from qface_toolkit.report._evaluation import (
+from qface_toolkit.report.evaluation import (
     EvaluatedData,
     EvaluatedModel,
     Evaluation,

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from qface_toolkit.errors import ArtifactError
-from qface_toolkit.report._agreement import AgreementFigures, CosineHistogram
 from qface_toolkit.report.schema import (
+    AgreementFigures,
+    CosineHistogram,
     LatencyFigures,
     VerificationFigures,
     read_report,

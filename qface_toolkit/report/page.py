@@ -1,9 +1,7 @@
-"""What a page is made of: sections of sentences, tables, plots and code, as plain values that a template can show."""
+"""What a page is made of: sections of sentences, tables, plots and code, as plain values that every renderer shows."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-
-from markupsafe import Markup
 
 
 @dataclass(frozen=True)
@@ -23,13 +21,25 @@ class Table:
     rows: Sequence[Sequence[str | Cell]]
     texts: int = 1
 
+    def words(self) -> list[list[str]]:
+        """Return the rows for where no bars can be drawn."""
+        return [[cell if isinstance(cell, str) else cell.text for cell in row] for row in self.rows]
+
 
 @dataclass(frozen=True)
 class Plot:
-    """A picture with what it shows below it."""
+    """A picture that `draw` gives as SVG where it is wanted, with what it shows below it.
 
-    svg: Markup
+    `said` is one sentence for who cannot see it: the figures are read from the tables. `file` is the name of a picture
+    beside the page that shows the same, if there is one, and `alt` what that one shows.
+    """
+
+    key: str
     caption: str
+    said: str
+    draw: Callable[[], bytes]
+    file: str = ""
+    alt: str = ""
 
 
 @dataclass(frozen=True)
@@ -69,13 +79,17 @@ Block = Table | Plot | Photo | Facts | Code | Notes
 
 @dataclass(frozen=True)
 class Section:
-    """A heading, sentences, blocks, and smaller sections; `key` is its address within the page."""
+    """A heading, sentences, blocks, and smaller sections; `key` is its address within the page.
+
+    What is `page_only` is too long for a text: report.html alone has it.
+    """
 
     key: str
     title: str
     said: Sequence[str] = ()
     blocks: Sequence[Block] = ()
     parts: Sequence["Section"] = ()
+    page_only: bool = False
 
 
 @dataclass(frozen=True)
@@ -114,3 +128,8 @@ class Said:
 
     text: str
     alarm: bool = False
+
+    @property
+    def plain(self) -> str:
+        """The sentence for where there are no colours: an alarm says that it is one."""
+        return f"ALARM: {self.text}" if self.alarm else self.text

@@ -1,9 +1,10 @@
-"""What an evaluation has to tell, in sentences and tables that the terminal and Markdown share."""
+"""What an evaluation has to tell, as sections: the terminal, evaluation.md and report.html show the same."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
-from qface_toolkit.report._evaluation import (
+from qface_toolkit.report import plots
+from qface_toolkit.report.evaluation import (
     DecisionFigures,
     DriftFigures,
     Evaluation,
@@ -11,32 +12,56 @@ from qface_toolkit.report._evaluation import (
     ModelFigures,
     PairedFigures,
 )
-from qface_toolkit.report._evaluation_verdict import LONGEST_NAME, data_said, points
+from qface_toolkit.report.evaluation_verdict import LONGEST_NAME, data_said, evaluation_verdict, points
 from qface_toolkit.report.figures import NOTHING, clean, cosine
+from qface_toolkit.report.page import Plot, Section, Table
 
 PAIRS_SHOWN = 10
-ACCURACY = "Telling people apart"
-LOSSES = "What is lost against the float model"
-CHANGED = "Pairs that changed most"
+TELLING = "Telling people apart"
+PLOT = "evaluation.svg"
+"""The picture beside an evaluation: both of its plots."""
 
-
-@dataclass(frozen=True)
-class Section:
-    """A heading, sentences, and a table whose first column names its rows."""
-
-    title: str
-    said: tuple[str, ...] = ()
-    headings: tuple[str, ...] = ()
-    rows: tuple[tuple[str, ...], ...] = ()
+ACCURACY, LOSSES, CHANGED = "evaluation-accuracy", "evaluation-losses", "evaluation-changed"
+"""Keys of those sections that a page treats by themselves."""
 
 
 def evaluation_sections(found: Evaluation) -> list[Section]:
     """Return everything that there is to tell beside the verdict, most important first."""
     paired = found.paired
-    sections = [_accuracy(found)]
+    accuracy = _accuracy(found)
+    sections = [replace(accuracy, blocks=(*accuracy.blocks, *_plots(found)))]
     if paired is not None:
         sections += [_losses(paired), *_operating(paired), *_drift(paired), *_changed(paired)]
     return [*sections, *_groups(found), _conditions(found)]
+
+
+def evaluation_section(found: Evaluation, *, own: bool) -> Section:
+    """Return an evaluation as a part of report.html; `own` tells whether it is of a file of the report."""
+    said = [one.plain for one in evaluation_verdict(found)]
+    if not own:
+        said.append("This evaluation is of a file that this report does not hold.")
+    title = f"Evaluated on {clean(found.data.name, 40)}"
+    return Section("evaluation", title, said, parts=evaluation_sections(found), page_only=True)
+
+
+def _section(
+    key: str,
+    title: str,
+    said: Sequence[str],
+    headings: Sequence[str] = (),
+    rows: Sequence[Sequence[str]] = (),
+) -> Section:
+    return Section(key, title, said, [Table(title, headings, rows)] if rows else ())
+
+
+def _plots(found: Evaluation) -> list[Plot]:
+    pictures = enumerate(plots.evaluation_pictures(found).items())
+    drawn = [
+        Plot(f"plot-evaluation-{place}", caption, f"{caption}; the table has the figures.", draw)
+        for place, (caption, draw) in pictures
+    ]
+    # One picture beside the page shows all of them.
+    return [replace(drawn[0], file=PLOT, alt="DET curve and scores"), *drawn[1:]] if drawn else []
 
 
 def _models(found: Evaluation) -> Iterator[tuple[str, ModelFigures]]:
@@ -62,7 +87,7 @@ def _accuracy(found: Evaluation) -> Section:
         ]
         folds = found.data.details.get("folds")
         said = (f"{found.data.pairs:,} pairs in {folds} folds, each judged by the best threshold of the others.",)
-        return Section(ACCURACY, said, headings, tuple(rows))
+        return _section(ACCURACY, TELLING, said, headings, rows)
     return _templates(found)
 
 
@@ -84,20 +109,20 @@ def _every_pair(found: Evaluation) -> Section:
     if first.rates.unsupported:
         left = ", ".join(first.rates.unsupported)
         said.append(f"FAR {left}: left out, the impostor pairs are too few for it.")
-    return Section(ACCURACY, tuple(said), ("", *fars, "EER", "rank-1"), tuple(rows))
+    return _section(ACCURACY, TELLING, said, ("", *fars, "EER", "rank-1"), rows)
 
 
 def _templates(found: Evaluation) -> Section:
     models = [(name, one.templates) for name, one in _models(found) if one.templates]
     if not models:
-        return Section(ACCURACY)
+        return _section(ACCURACY, TELLING, ())
     fars = list(models[0][1].tar_ijb)
     rows = [(name, *(_percent(one.tar_ijb.get(far)) for far in fars)) for name, one in models]
     first = models[0][1]
     said = [f"TAR at the FPR nearest to each FAR, {first.genuine:,} genuine and {first.impostors:,} impostor pairs."]
     if first.unsupported:
         said.append(f"FAR {', '.join(first.unsupported)}: less than one impostor pair, so the FPR is far from it.")
-    return Section(ACCURACY, tuple(said), ("", *fars), tuple(rows))
+    return _section(ACCURACY, TELLING, said, ("", *fars), rows)
 
 
 _LOSSES = {
@@ -127,7 +152,7 @@ def _losses(paired: PairedFigures) -> Section:
         "Rates in percent, losses in points, with 95 % intervals (people drawn anew, thresholds found anew).",
         "Float gallery: the gallery is embedded by the float model, the probes by this one.",
     )
-    return Section(LOSSES, said, ("", "float", "this", "lost", "95 %"), tuple(rows))
+    return _section(LOSSES, "What is lost against the float model", said, ("", "float", "this", "lost", "95 %"), rows)
 
 
 def _operating(paired: PairedFigures) -> list[Section]:
@@ -139,11 +164,12 @@ def _operating(paired: PairedFigures) -> list[Section]:
         kept = _number(one.kept_far, ".1e"), _percent(one.kept_tar.value)
         rows.append((far, _number(one.float_threshold), _number(one.threshold), shift, *kept))
         decided += [_decision_row(far, one.own), _decision_row("  kept", one.kept)]
-    thresholds = Section(
+    thresholds = _section(
+        "evaluation-thresholds",
         "Thresholds",
         ("Cosine thresholds at each FAR, and what FAR and TAR become if the float model's threshold is kept.",),
         ("FAR", "float", "recommended", "shift (95 %)", "FAR kept", "TAR kept"),
-        tuple(rows),
+        rows,
     )
     return [thresholds, _decisions(decided)]
 
@@ -160,7 +186,7 @@ def _decisions(rows: Sequence[tuple[str, ...]], first: str = "FAR") -> Section:
         "both at the float model's. evaluation.json has their intervals.",
     )
     headings = (first, "genuine lost", "genuine won", "impostors let in", "impostors kept out")
-    return Section("Decisions that changed", said, headings, tuple(rows))
+    return _section("evaluation-decisions", "Decisions that changed", said, headings, rows)
 
 
 def _decision_row(name: str, one: DecisionFigures) -> tuple[str, ...]:
@@ -173,7 +199,7 @@ def _drift(paired: PairedFigures) -> list[Section]:
     rows = [_drift_row(name, one) for name, one in named if one]
     headings = ("scores", "mean (95 %)", "spread", "1 %", "50 %", "99 %")
     said = ("This model's score less the float model's.",)
-    return [Section("How scores moved", said, headings, tuple(rows))] if rows else []
+    return [_section("evaluation-drift", "How scores moved", said, headings, rows)] if rows else []
 
 
 def _drift_row(name: str, one: DriftFigures) -> tuple[str, ...]:
@@ -192,7 +218,8 @@ def _changed(paired: PairedFigures) -> list[Section]:
         for kind in (True, False)
         for one in [pair for pair in paired.most_changed if pair.same == kind][:PAIRS_SHOWN]
     ]
-    return [Section(CHANGED, (), ("pair", "kind", "float", "this"), tuple(rows))] if rows else []
+    headings = ("pair", "kind", "float", "this")
+    return [_section(CHANGED, "Pairs that changed most", (), headings, rows)] if rows else []
 
 
 def _groups(found: Evaluation) -> list[Section]:
@@ -208,7 +235,7 @@ def _groups(found: Evaluation) -> list[Section]:
         rows.append((clean(name, LONGEST_NAME), f"{one.people:,}", cosine(mean.value if mean else None), *lost))
     headings = ("group", "people", "cosine", f"TAR@{far} lost (95 %)", "more than all (95 %)")
     said = ("Pairs within each group; losses in points.", *skipped)
-    return [Section("Groups", said, headings, tuple(rows))] if found.groups else []
+    return [_section("evaluation-groups", "Groups", said, headings, rows)] if found.groups else []
 
 
 def _lost_and_gap(figures: Mapping[str, Figure], gaps: Mapping[str, Figure], key: str) -> list[str]:
@@ -223,7 +250,7 @@ def _conditions(found: Evaluation) -> Section:
         lines.append(f"float model: {clean(found.reference.name)}, {clean(found.reference.runtime)}")
     flip = "added" if found.flip else "not used"
     lines.append(f"images: {data_said(found)}, sha256 {found.data.sha256[:12]}; mirrored image: {flip}")
-    return Section("Conditions", (*lines, *map(clean, found.notes)))
+    return Section("evaluation-conditions", "Conditions", (*lines, *map(clean, found.notes)))
 
 
 def _percent(value: float | None) -> str:

@@ -3,8 +3,10 @@
 import math
 from collections.abc import Iterator
 
-from qface_toolkit.report._evaluation import Evaluation
-from qface_toolkit.report._evaluation_verdict import (
+from qface_toolkit.report.artifacts import FLOAT_MODEL, artifact_of, integer_said, main_artifact
+from qface_toolkit.report.budget import budget_said
+from qface_toolkit.report.evaluation import Evaluation
+from qface_toolkit.report.evaluation_verdict import (
     bound_said,
     data_said,
     float_alarm,
@@ -14,13 +16,11 @@ from qface_toolkit.report._evaluation_verdict import (
     main_rate,
     rates,
 )
-from qface_toolkit.report._headline import belongs, pace, speed_of
-from qface_toolkit.report._page import Bar, Card, Sign
-from qface_toolkit.report.artifacts import integer_said, main_artifact
-from qface_toolkit.report.budget import budget_said
 from qface_toolkit.report.figures import NOTHING, clean, cosine, megabytes, milliseconds, percent, runtime_name, threads
+from qface_toolkit.report.page import Bar, Card, Sign
 from qface_toolkit.report.parity import parity_line
 from qface_toolkit.report.schema import ArtifactFigures, LatencyFigures, Report
+from qface_toolkit.report.summary import belongs, float_name, pace, speed_of
 from qface_toolkit.runtimes import FAST_ARTIFACT as FAST
 from qface_toolkit.runtimes import FLOAT_ARTIFACT as FLOAT
 
@@ -71,11 +71,11 @@ def _latency(report: Report, artifact: ArtifactFigures) -> Card:
 
 def _timed(report: Report, artifact: ArtifactFigures) -> Iterator[tuple[str, LatencyFigures, str]]:
     if artifact.runtime in report.float_latency:
-        name = FLOAT if artifact.runtime == "onnxruntime" else "float model"
+        name = FLOAT if float_name(artifact) == FLOAT else FLOAT_MODEL
         yield name, report.float_latency[artifact.runtime], "float"
-    for one in report.artifacts:
-        if one.name == FAST and one.latency and artifact.runtime == one.runtime:
-            yield FAST, one.latency, "fast"
+    fast = artifact_of(report, FAST)
+    if fast and fast.latency and fast.runtime == artifact.runtime:
+        yield FAST, fast.latency, "fast"
     if artifact.latency:
         yield clean(artifact.name), artifact.latency, "int8"
 
@@ -97,7 +97,7 @@ def _drawn(report: Report, artifact: ArtifactFigures) -> Card:
     if block is None or artifact.name not in block.artifacts:
         return UNKNOWN
     before, after = block.float_model, block.artifacts[artifact.name]
-    rows = (("float model", before, "float"), (clean(artifact.name), after, "int8"))
+    rows = ((FLOAT_MODEL, before, "float"), (clean(artifact.name), after, "int8"))
     bars = [_rate_bar(name, one.pair_accuracy, kind) for name, one, kind in rows]
     said = f"of pairs of drawings judged right (float: {percent(before.pair_accuracy)}); not measured on real faces"
     return Card(ACCURACY, percent(after.pair_accuracy), said, bars, "bars from 50 %, which is guessing")
@@ -114,7 +114,7 @@ def _within(value: float, low: float, high: float) -> float:
 def _evaluated(found: Evaluation) -> Card:
     name, lost = main_loss(found.paired) if found.paired else (main_rate(found.figures)[0], None)
     before, after = rates(found, name)
-    rows = (("float model", before, "float"), (clean(found.model.name), after, "int8"))
+    rows = ((FLOAT_MODEL, before, "float"), (clean(found.model.name), after, "int8"))
     bars = [Bar(label, f"{100 * value:.2f} %", value, kind) for label, value, kind in rows if value is not None]
     figure, said, alarm = NOTHING if after is None else percent(after), f"{name} on {data_said(found)}", False
     if float_alarm(found) is not None:

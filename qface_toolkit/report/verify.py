@@ -3,17 +3,17 @@
 from dataclasses import asdict
 from typing import Any
 
-from rich import box
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from qface_toolkit.environment import Environment
 from qface_toolkit.report.figures import NOTHING, clean, fine_cosine
+from qface_toolkit.report.terminal import table
+from qface_toolkit.runtimes import ONNX_RUNTIME, OPENVINO, TORCH
 from qface_toolkit.scoring.verdicts import FileVerdict, Verification
 
 LONGEST_NAME = 40
-RUNTIMES = ("onnxruntime", "torch", "openvino")
+_RUNTIMES = (ONNX_RUNTIME, TORCH, OPENVINO)
 _STYLES = {"exact": "green", "agrees": "green", "differs": "bold red", "damaged": "bold red"}
 _MEANINGS = {
     "exact": "as expected, to the bit",
@@ -35,21 +35,17 @@ def verdict_values(found: Verification, environment: Environment) -> dict[str, A
 
 def render_verdicts(found: Verification, environment: Environment) -> RenderableType:
     """Return the verdicts for a rich console of 80 columns or more."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    table.add_column("file", max_width=LONGEST_NAME, overflow="fold")
-    table.add_column("verdict", no_wrap=True)
-    for heading in ("lowest cosine", "to float"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for file in found.files:
-        style = _STYLES.get(file.verdict, "")
-        table.add_row(Text(clean(file.name, LONGEST_NAME)), Text(file.verdict, style=style), *_cells(file))
+    headings = ("file", "verdict", "lowest cosine", "to float")
+    verdicts = table(headings, map(_row, found.files), texts=2, widest=LONGEST_NAME)
     reasons = [Text(f"{clean(file.name, LONGEST_NAME)}: {clean(file.reason)}") for file in found.files if file.reason]
-    return Group(table, Text(""), *reasons, *_meanings(found), Text(""), _said(found), Text(_where(environment)))
+    return Group(verdicts, Text(""), *reasons, *_meanings(found), Text(""), _said(found), Text(_where(environment)))
 
 
-def _cells(file: FileVerdict) -> tuple[str, str]:
+def _row(file: FileVerdict) -> tuple[str | Text, ...]:
     lowest = NOTHING if file.cosine_min is None else fine_cosine(file.cosine_min, exact=file.verdict == "exact")
-    return lowest, NOTHING if file.float_cosine_mean is None else fine_cosine(file.float_cosine_mean)
+    to_float = NOTHING if file.float_cosine_mean is None else fine_cosine(file.float_cosine_mean)
+    style = _STYLES.get(file.verdict, "")
+    return clean(file.name, LONGEST_NAME), Text(file.verdict, style=style), lowest, to_float
 
 
 def _meanings(found: Verification) -> list[Text]:
@@ -67,5 +63,7 @@ def _said(found: Verification) -> Text:
 
 
 def _where(environment: Environment) -> str:
-    versions = ", ".join(f"{name} {environment.versions[name]}" for name in RUNTIMES if name in environment.versions)
+    versions = ", ".join(
+        f"{name} {environment.versions[name]}" for name in map(str, _RUNTIMES) if name in environment.versions
+    )
     return f"{versions}; {clean(environment.cpu)}"

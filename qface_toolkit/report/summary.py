@@ -3,14 +3,15 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from qface_toolkit.report._evaluation import Evaluation
-from qface_toolkit.report._evaluation_verdict import evaluation_verdict
-from qface_toolkit.report._page import Said
-from qface_toolkit.report.artifacts import main_artifact
+from qface_toolkit.report.artifacts import artifact_of, main_artifact
+from qface_toolkit.report.evaluation import Evaluation
+from qface_toolkit.report.evaluation_verdict import evaluation_verdict
 from qface_toolkit.report.figures import clean, cosine, megabytes, percent, runtime_name, threads
+from qface_toolkit.report.page import Said
 from qface_toolkit.report.schema import ArtifactFigures, LatencyFigures, Report
 from qface_toolkit.runtimes import FAST_ARTIFACT as FAST
 from qface_toolkit.runtimes import FLOAT_ARTIFACT as FLOAT
+from qface_toolkit.runtimes import ONNX_RUNTIME, runtime_of
 from qface_toolkit.runtimes.time_ratio import Interval, time_ratio
 
 ALARM = "ALARM: "
@@ -49,16 +50,11 @@ def verdict(report: Report, evaluation: Evaluation | None = None) -> tuple[Said,
     if artifact is None:
         return (Said("Nothing was quantized."),)
     judged = evaluation if evaluation and belongs(evaluation, report) else None
-    accuracy = evaluation_verdict(judged) if judged else tuple(_drawn(report, artifact))
+    accuracy = evaluation_verdict(judged) if judged else tuple(_drawn_said(report, artifact))
     faceless = judged is None or judged.data.kind == "drawings"
     unknown = (Said(NOT_MEASURED),) if faceless else ()
-    found = (_size(artifact), _speed(report, artifact), *_agreement(artifact), *accuracy, *unknown)
+    found = (_size_said(artifact), _speed_said(report, artifact), *_agreement_said(artifact), *accuracy, *unknown)
     return tuple(sorted(found, key=lambda said: not said.alarm))
-
-
-def plain(said: Said) -> str:
-    """Return a sentence for where there are no colours: an alarm says that it is one."""
-    return f"{ALARM}{said.text}" if said.alarm else said.text
 
 
 def belongs(evaluation: Evaluation, report: Report) -> bool:
@@ -69,12 +65,18 @@ def belongs(evaluation: Evaluation, report: Report) -> bool:
 def speed_of(report: Report, artifact: ArtifactFigures) -> Speed | None:
     """Return the speed against the fastest float form that was timed in the file's runtime."""
     if artifact.times_faster_than_fast is not None:
-        fast = next((one.latency for one in report.artifacts if one.name == FAST), None)
-        return Speed(artifact.times_faster_than_fast, FAST, _interval(artifact.latency, fast))
+        fast = artifact_of(report, FAST)
+        return Speed(artifact.times_faster_than_fast, FAST, _interval(artifact.latency, fast.latency if fast else None))
     if artifact.times_faster is None:
         return None
     timed = _interval(artifact.latency, report.float_latency.get(artifact.runtime))
     return Speed(artifact.times_faster, float_name(artifact), timed)
+
+
+def float_name(artifact: ArtifactFigures) -> str:
+    """Return what stands for the float model in the runtime of a file."""
+    known = runtime_of(artifact.runtime).float_name
+    return FLOAT if known == FLOAT else f"the float model in {runtime_name(artifact.runtime)}"
 
 
 def _interval(mine: LatencyFigures | None, other: LatencyFigures | None) -> Interval | None:
@@ -84,11 +86,6 @@ def _interval(mine: LatencyFigures | None, other: LatencyFigures | None) -> Inte
     return found.interval if found else None
 
 
-def float_name(artifact: ArtifactFigures) -> str:
-    """Return what stands for the float model in the runtime of a file."""
-    return FLOAT if artifact.runtime == "onnxruntime" else f"the float model in {runtime_name(artifact.runtime)}"
-
-
 def pace(ratio: float) -> str:
     """Return a ratio of speeds as a verb; what is shown as 1.00 is no difference."""
     if round(ratio, 2) == 1:
@@ -96,9 +93,9 @@ def pace(ratio: float) -> str:
     return f"runs {ratio:.2f} times as fast" if ratio > 1 else f"takes {1 / ratio:.2f} times as long"
 
 
-def _size(artifact: ArtifactFigures) -> Said:
+def _size_said(artifact: ArtifactFigures) -> Said:
     float_bytes, name = round(artifact.size_bytes / artifact.size_ratio), clean(artifact.name)
-    if artifact.runtime == "simulation":
+    if artifact.simulated:
         needed = artifact.payload_bytes or artifact.size_bytes
         beside = f"{megabytes(float_bytes)} MB of float"
         return Said(f"{name} is a simulation, whose codes would take {megabytes(needed)} MB instead of {beside}.")
@@ -106,7 +103,7 @@ def _size(artifact: ArtifactFigures) -> Said:
     return Said(f"{name} takes {sizes} ({percent(artifact.size_ratio)}).")
 
 
-def _speed(report: Report, artifact: ArtifactFigures) -> Said:
+def _speed_said(report: Report, artifact: ArtifactFigures) -> Said:
     speed = speed_of(report, artifact)
     if speed is None or artifact.latency is None:
         return Said(
@@ -128,10 +125,12 @@ def _beside(artifact: ArtifactFigures, speed: Speed) -> str:
     if speed.other == FAST:
         slow = artifact.times_faster
         return "" if slow is None else f"; beside {FLOAT}, the plain export, it {pace(slow)}"
-    return "" if artifact.runtime == "onnxruntime" else f"; {FAST} is for ONNX Runtime and was not compared"
+    if runtime_of(artifact.runtime).fast_name == FAST:
+        return ""
+    return f"; {FAST} is for {ONNX_RUNTIME.title} and was not compared"
 
 
-def _agreement(artifact: ArtifactFigures) -> Iterator[Said]:
+def _agreement_said(artifact: ArtifactFigures) -> Iterator[Said]:
     found = artifact.agreement
     if found is not None:
         lowest = f"lowest of {found.images} drawings: {cosine(found.cosine_min)}"
@@ -139,7 +138,7 @@ def _agreement(artifact: ArtifactFigures) -> Iterator[Said]:
         yield Said(f"Its embeddings agree with the float model's to {mean} ({lowest}).")
 
 
-def _drawn(report: Report, artifact: ArtifactFigures) -> Iterator[Said]:
+def _drawn_said(report: Report, artifact: ArtifactFigures) -> Iterator[Said]:
     if report.verification is None or artifact.name not in report.verification.artifacts:
         return
     before, after = report.verification.float_model, report.verification.artifacts[artifact.name]

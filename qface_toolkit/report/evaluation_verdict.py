@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 
-from qface_toolkit.report._evaluation import Evaluation, Figure, ModelFigures, PairedFigures, PairListFigures
-from qface_toolkit.report._page import Said
+from qface_toolkit.report.evaluation import Evaluation, Figure, ModelFigures, PairedFigures, PairListFigures
 from qface_toolkit.report.figures import NOTHING, clean, cosine
+from qface_toolkit.report.page import Said
 from qface_toolkit.scoring.apart import FEW_GENUINE, error_rate_of, tells_apart
 
 LONGEST_NAME = 34
@@ -46,7 +46,7 @@ def evaluation_verdict(found: Evaluation) -> tuple[Said, ...]:
 
 
 def float_alarm(found: Evaluation) -> Said | None:
-    """Return what must be said if the float model, or one that was evaluated alone, hardly tells anybody apart."""
+    """Return what must be said if the float model, or one that was evaluated alone, hardly tells people apart."""
     alone = found.reference_figures is None
     figures = found.reference_figures or found.figures
     wrong, how = _error(figures)
