@@ -2,7 +2,9 @@
 
 import pickletools
 from dataclasses import dataclass
-from typing import IO, cast
+from typing import IO
+
+from qface_toolkit.untrusted._machine import STEPS, Machine, Opcode, Step, pushing
 
 _ELEMENT_BYTES = {
     "ByteStorage": 1,
@@ -34,13 +36,8 @@ _KNOWN = {
 }
 """All that a state dict, and the plain numbers saved beside it, need."""
 
-_MOST_OPCODES = 2_000_000
-"""A PocketNet with its optimizer's state takes a tenth of this; without a limit a file could keep us busy for hours."""
-
-_LONGEST_BYTES = 64 << 20
-"""The longest piece of a pickle that is read at once."""
-
-_PLAIN = {"BINUNICODE", "BININT", "BININT1", "BININT2", "LONG1", "SHORT_BINSTRING", "NONE", "GLOBAL"}
+_OPAQUE = object()
+"""Stands for everything that is of no interest here: containers, tensors, what calls would give."""
 
 
 @dataclass(frozen=True)
@@ -66,75 +63,62 @@ def read_claims(stream: IO[bytes]) -> Claims:
         ValueError: if it is no pickle, or refers to storages otherwise than torch.save does, or never seems to end.
     """
     reader = _Reader()
-    for count, (opcode, argument, _) in enumerate(pickletools.genops(cast(IO[bytes], _Sober(stream)))):
-        if count > _MOST_OPCODES:
-            raise ValueError("the pickle is too long for a state dict")
-        reader.step(opcode.name, argument)
+    reader.run(stream)
     return Claims(tuple(reader.storages), frozenset(reader.foreign))
 
 
-class _Sober:
-    """A stream that refuses to read more at once than a state dict's pickle ever holds in one piece.
-
-    A few damaged bytes can announce an array of exabytes, and Python reserves the memory before it reads.
-    """
-
-    def __init__(self, stream: IO[bytes]) -> None:
-        self.stream = stream
-        self.readline = stream.readline
-        self.tell = stream.tell
-
-    def read(self, count: int) -> bytes:
-        """Read this many bytes.
-
-        Raises:
-            ValueError: if they are too many.
-        """
-        if count > _LONGEST_BYTES:
-            raise ValueError(f"the pickle announces {count} bytes in one piece")
-        return self.stream.read(count)
-
-
-class _Reader:
-    """Follows just enough of the pickle machine to see the tuples ("storage", type, key, device, count, ...)."""
+class _Reader(Machine):
+    """Sees the names, and the tuples ("storage", type, key, device, count, ...) by which storages are referred to."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.storages: list[StorageClaim] = []
         self.foreign: set[str] = set()
-        self._memo: dict[int, object] = {}
-        self._items: list[object] | None = None
-        self._top: object = None
 
-    def step(self, name: str, argument: object) -> None:
-        if name in ("BINPUT", "LONG_BINPUT"):
-            self._memo[_as_int(argument)] = self._top
-        elif name == "MARK":
-            self._items, self._top = [], None
-        elif name == "TUPLE":
-            self._top, self._items = None if self._items is None else tuple(self._items), None
-        elif name == "BINPERSID":
-            self._refer(self._top)
-            self._top = None
-        else:
-            self._push(name, argument)
+    def other(self, opcode: Opcode) -> Step:
+        """Let an opcode take from the stack and put there as many values as it is known to."""
 
-    def _refer(self, reference: object) -> None:
+        def follow(machine: Machine, _argument: object) -> None:
+            taken = opcode.stack_before
+            if pickletools.markobject in taken:
+                machine.pop_items()
+                taken = taken[: taken.index(pickletools.markobject)]
+            for _ in taken:
+                machine.pop()
+            for _ in opcode.stack_after:
+                machine.push(_OPAQUE)
+
+        return follow
+
+    def name(self, name: str) -> None:
+        if name not in _KNOWN:
+            self.foreign.add(name)
+        self.push(name)
+
+    def name_with_items(self, name: str) -> None:
+        self.pop_items()
+        self.name(name)
+
+    def name_from_stack(self) -> None:
+        self.gather(2)
+        self.foreign.add("names put together at run time (pickle protocol 4)")
+
+    def refer(self) -> None:
+        reference = self.pop()
         if isinstance(reference, tuple) and len(reference) > 1 and reference[0] == "module":
             self.foreign.add(str(reference[1]))
         else:
             self.storages.append(_storage_claim(reference))
+        self.push(_OPAQUE)
 
-    def _push(self, name: str, argument: object) -> None:
-        if name in ("GLOBAL", "INST") and argument not in _KNOWN:
-            self.foreign.add(str(argument))
-        if name == "STACK_GLOBAL":
-            self.foreign.add("names put together at run time (pickle protocol 4)")
-        if name in ("BINGET", "LONG_BINGET"):
-            self._top = self._memo.get(_as_int(argument))
-        else:
-            self._top = argument if name in _PLAIN else None
-        if self._items is not None:
-            self._items.append(self._top)
+    steps = {
+        **STEPS,
+        "SHORT_BINSTRING": pushing(str),
+        "GLOBAL": name,
+        "INST": name_with_items,
+        "STACK_GLOBAL": lambda reader, _: reader.name_from_stack(),
+        "BINPERSID": lambda reader, _: reader.refer(),
+    }
 
 
 def _storage_claim(reference: object) -> StorageClaim:
@@ -144,9 +128,3 @@ def _storage_claim(reference: object) -> StorageClaim:
     if not (isinstance(kind, str) and isinstance(key, str) and isinstance(count, int) and count >= 0):
         raise ValueError("a storage is referred to otherwise than torch.save does")
     return StorageClaim(key, count * _ELEMENT_BYTES.get(kind.partition(" ")[2], 16))
-
-
-def _as_int(argument: object) -> int:
-    if not isinstance(argument, int):
-        raise ValueError("not a pickle")
-    return argument

@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as arrays
 
 from qface_toolkit.errors import MeasurementError
 from qface_toolkit.evaluation.pairs_file import PairsFile, read_pairs_file
-from qface_toolkit.untrusted import pickles
+from qface_toolkit.untrusted import _machine, pickles
 
 PIXELS = arrays.arrays(np.uint8, st.tuples(st.integers(1, 4), st.integers(1, 4), st.just(3)))
 ENCODED = st.binary(min_size=1, max_size=300)
@@ -242,7 +242,7 @@ def test_bytes_made_of_text_are_made_once():
 
 
 def test_a_file_of_many_steps_is_refused(monkeypatch, tmp_path):
-    monkeypatch.setattr(pickles, "MOST_STEPS", 100)
+    monkeypatch.setattr(_machine, "MOST_STEPS", 100)
     with pytest.raises(MeasurementError, match="too many steps"):
         read(b"]" * 101 + b".", tmp_path)
 
