@@ -8,6 +8,7 @@ import importlib.metadata
 import os
 import platform
 import random
+import subprocess
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -20,6 +21,16 @@ FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimd", "asi
 PACKAGES = ("torch", "onnx", "onnxruntime", "numpy", "pillow")
 
 CPUINFO = Path("/proc/cpuinfo")
+
+SYSCTL_FLAGS = {
+    "hw.optional.avx2_0": "avx2",
+    "hw.optional.avx512f": "avx512f",
+    "hw.optional.avx512vnni": "avx512_vnni",
+    "hw.optional.AdvSIMD": "asimd",
+    "hw.optional.arm.FEAT_DotProd": "asimddp",
+    "hw.optional.arm.FEAT_I8MM": "i8mm",
+}
+"""The names that macOS has for some of FLAGS, where there is no /proc/cpuinfo."""
 
 
 class Environment(BaseModel):
@@ -73,23 +84,29 @@ def set_determinism(seed: int, threads: int) -> None:
 
 @functools.cache
 def read_cpu() -> tuple[str, tuple[str, ...]]:
-    """Return the CPU's name and those of FLAGS that it has.
+    """Return the CPU's name and those of FLAGS that it has, as the kernel tells."""
+    if not CPUINFO.exists():
+        return _asked_cpu()
+    fields = _kernel_fields(CPUINFO.read_text("utf-8", "replace"))
+    flags = (fields.get("flags") or fields.get("Features") or "").split()
+    return fields.get("model name") or _arm_name(fields), tuple(flag for flag in FLAGS if flag in flags)
 
-    The kernel's own text is read where there is one: py-cpuinfo starts processes and takes a second.
-    """
-    fields = _kernel_fields(CPUINFO.read_text("utf-8", "replace")) if CPUINFO.exists() else {}
-    brand = fields.get("model name")
-    flags = fields.get("flags") or fields.get("Features") or ""
-    if not fields:
-        import cpuinfo
 
-        found = cpuinfo.get_cpu_info()
-        brand, flags = found.get("brand_raw"), " ".join(found.get("flags", ()))
-    return brand or _arm_name(fields), tuple(flag for flag in FLAGS if flag in flags.split())
+def _asked_cpu() -> tuple[str, tuple[str, ...]]:
+    """Return what macOS's kernel tells when it is asked; elsewhere no more than the kind of machine is known."""
+    names = ["machdep.cpu.brand_string", *SYSCTL_FLAGS]
+    try:
+        # -i: names that this kernel does not know are left out.
+        told = subprocess.run(["sysctl", "-i", *names], capture_output=True, text=True, check=False, timeout=5).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        told = ""
+    fields = _kernel_fields(told)
+    found = {flag for name, flag in SYSCTL_FLAGS.items() if fields.get(name) == "1"}
+    return fields.get(names[0]) or platform.machine() or "unknown", tuple(flag for flag in FLAGS if flag in found)
 
 
 def _kernel_fields(text: str) -> dict[str, str]:
-    """Return the fields of the first processor in /proc/cpuinfo."""
+    """Return the fields of the first processor in /proc/cpuinfo, or of what sysctl printed."""
     pairs = (line.partition(":") for line in text.partition("\n\n")[0].splitlines())
     return {key.strip(): value.strip() for key, _, value in pairs if value.strip()}
 

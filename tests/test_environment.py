@@ -56,12 +56,19 @@ def test_arm_is_named_by_its_codes(cpuinfo, monkeypatch):
     assert read_cpu() == ("aarch64 implementer 0x41 part 0xd4f", ("asimd", "asimddp", "i8mm"))
 
 
-def test_a_system_without_the_kernels_text_is_asked_otherwise(tmp_path, monkeypatch, cpuinfo):
+SYSCTL = "machdep.cpu.brand_string: Apple M9\nhw.optional.AdvSIMD: 1\nhw.optional.arm.FEAT_I8MM: 0\n"
+
+
+@pytest.mark.parametrize("said", [f"echo '{SYSCTL}'", "exit 1", None], ids=["told", "refused", "unknown"])
+def test_a_system_without_the_kernels_text_is_asked_otherwise(tmp_path, monkeypatch, cpuinfo, said):
     cpuinfo("")
     monkeypatch.setattr(environment, "CPUINFO", tmp_path / "absent")
-    answer = {"brand_raw": "Apple M9", "flags": ["asimd", "fp"]}
-    monkeypatch.setattr("cpuinfo.get_cpu_info", lambda: answer)
-    assert read_cpu() == ("Apple M9", ("asimd",))
+    monkeypatch.setattr(environment.platform, "machine", lambda: "arm64")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    if said:
+        (tmp_path / "sysctl").write_text(f"#!/bin/sh\n{said}\n")
+        (tmp_path / "sysctl").chmod(0o755)
+    assert read_cpu() == (("Apple M9", ("asimd",)) if said and "echo" in said else ("arm64", ()))
 
 
 def test_record_names_versions_and_survives_json():
