@@ -33,7 +33,6 @@ from qface_toolkit.result.saved import refuse_simulated
 from qface_toolkit.runtimes import FAST_ARTIFACT, FLOAT_ARTIFACT
 from qface_toolkit.untrusted.json import read_json
 from qface_toolkit.untrusted.settings import apply_setting, worded
-from qface_toolkit.untrusted.writing import LARGEST_JSON_BYTES
 
 SETTABLE = ("target.onnxruntime", "target.vnni", "target.prelu", "export.input")
 
@@ -84,7 +83,7 @@ class _Result:
             if name not in manifest.files or not is_intact(root / name, manifest.files[name]):
                 what = "the file is missing or not what the manifest says"
                 raise ArtifactError(what, where=str(root / name), fix="copy the folder again, or compress again")
-        facts = read_json(root / DESCRIPTION, LARGEST_JSON_BYTES).get("facts", {})
+        facts = read_json(root / DESCRIPTION).get("facts", {})
         if not isinstance(facts, dict):
             raise ArtifactError("the facts are damaged", where=str(root / DESCRIPTION), fix="compress again")
         return cls(root, manifest, model, {str(key): str(value) for key, value in facts.items()})

@@ -31,7 +31,6 @@ from qface_toolkit.quantize.scheme import (
 from qface_toolkit.quantize.slopes import on_slope_grid
 from qface_toolkit.untrusted.json import read_json
 from qface_toolkit.untrusted.reading import read_file
-from qface_toolkit.untrusted.writing import LARGEST_JSON_BYTES
 
 FORMAT_VERSION = 2
 LARGEST_BYTES = 1 << 31
@@ -157,7 +156,7 @@ def load_quantized(description_file: Path, weights_file: Path, *, between_steps:
     Raises:
         ArtifactError: if either file is missing, damaged, of another version, or does not fit the other.
     """
-    plain, data = read_json(description_file, LARGEST_JSON_BYTES), read_file(weights_file, LARGEST_BYTES)
+    plain, data = read_json(description_file), read_file(weights_file, LARGEST_BYTES)
     try:
         tensors = load(data)
     except (SafetensorError, ValueError) as error:

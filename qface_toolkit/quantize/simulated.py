@@ -5,6 +5,7 @@ BatchNorm, ranges, the network's structure and its preprocessing, so that it can
 """
 
 import copy
+import io
 import json
 import math
 from collections.abc import Mapping
@@ -25,7 +26,7 @@ from qface_toolkit.quantize.model import embed
 from qface_toolkit.quantize.quantface import open_ranges, with_grids
 from qface_toolkit.quantize.structure import network_of
 from qface_toolkit.untrusted.reading import open_file, read_file
-from qface_toolkit.untrusted.weights import LARGEST_HEADER_BYTES, metadata_of
+from qface_toolkit.untrusted.weights import metadata_of
 
 KEY = "qface.simulation"
 """The one key of the file's metadata; the order of several would change from run to run."""
@@ -87,7 +88,7 @@ def read_simulation(path: Path, content: bytes | None = None) -> tuple[dict[str,
     """
     data = read_file(path, LARGEST_BYTES) if content is None else content
     try:
-        tensors, told = load(data), json.loads(metadata_of(data)[KEY])
+        tensors, told = load(data), json.loads(metadata_of(io.BytesIO(data))[KEY])
         if not isinstance(told, dict):
             raise ValueError("no description")
     except (SafetensorError, OSError, LookupError, ValueError, TypeError, RecursionError) as error:
@@ -99,7 +100,7 @@ def is_simulation(path: Path) -> bool:
     """Tell whether a safetensors file is a simulation and no float checkpoint."""
     with open_file(path, LARGEST_BYTES) as file:
         try:
-            return KEY in metadata_of(file.read(LARGEST_HEADER_BYTES))
+            return KEY in metadata_of(file)
         except ValueError:
             return False
 

@@ -34,7 +34,6 @@ from qface_toolkit.result.manifest import (
 )
 from qface_toolkit.untrusted.json import read_json, write_json
 from qface_toolkit.untrusted.writing import (
-    LARGEST_JSON_BYTES,
     UNFINISHED,
     disk_errors,
     lock_folder,
@@ -273,7 +272,7 @@ def _manifest_values(manifest: Mapping[str, Any], files: Mapping[str, Any]) -> d
 
 def _read_progress(path: Path) -> _Progress:
     try:
-        return _Progress.model_validate(read_json(path, LARGEST_JSON_BYTES))
+        return _Progress.model_validate(read_json(path))
     except ValidationError as error:
         raise damaged(path, error) from error
 
@@ -290,5 +289,5 @@ def _refuse_strangers(folder: Path) -> None:
 
 def _is_signed(path: Path) -> bool:
     with contextlib.suppress(ArtifactError):
-        return read_json(path, LARGEST_JSON_BYTES).get("made_by") == SIGNATURE
+        return read_json(path).get("made_by") == SIGNATURE
     return False

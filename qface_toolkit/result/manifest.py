@@ -16,7 +16,6 @@ from qface_toolkit.errors import ArtifactError
 from qface_toolkit.untrusted.json import json_bytes, read_json
 from qface_toolkit.untrusted.reading import file_sha256
 from qface_toolkit.untrusted.writing import (
-    LARGEST_JSON_BYTES,
     UNFINISHED,
     disk_errors,
     lock_folder,
@@ -68,7 +67,7 @@ def read_manifest(folder: Path) -> Manifest:
         ArtifactError: if it is missing, damaged or of a version that is not known.
     """
     path = folder / MANIFEST
-    values = read_json(path, LARGEST_JSON_BYTES)
+    values = read_json(path)
     if values.get("version") != 1:
         what = f"this manifest has version {values.get('version')!r}; version 1 is known"
         raise ArtifactError(what, where=str(path), fix="use the version of qface_toolkit that wrote it")
@@ -103,7 +102,7 @@ def add_files(folder: Path, files: Mapping[str, bytes], told: Mapping[str, Any])
         ArtifactError: if the disk is full or does not let us.
     """
     finish_adding(folder)
-    values = read_json(folder / MANIFEST, LARGEST_JSON_BYTES)
+    values = read_json(folder / MANIFEST)
     records = {name: record_of_bytes(data).model_dump() for name, data in files.items()}
     known = Manifest.model_validate(values).model_dump()["files"]
     values |= {**told, "files": dict(sorted((known | records).items()))}

@@ -9,6 +9,9 @@ from qface_toolkit.errors import ArtifactError
 from qface_toolkit.untrusted.reading import read_file
 from qface_toolkit.untrusted.writing import write_inside
 
+LARGEST_BYTES = 16_000_000
+"""Of a file of ours, which anybody may have changed."""
+
 
 def write_json(path: Path, values: object) -> None:
     """Write plain values as JSON, whole or not at all; NaN is a ValueError."""
@@ -20,7 +23,7 @@ def json_bytes(values: object) -> bytes:
     return (json.dumps(values, indent=2, allow_nan=False, ensure_ascii=False) + "\n").encode()
 
 
-def read_json(path: Path, largest_bytes: int) -> dict[str, object]:
+def read_json(path: Path, largest_bytes: int = LARGEST_BYTES) -> dict[str, object]:
     """Return the JSON object in a file that anybody may have made.
 
     Raises:

@@ -24,7 +24,7 @@ from qface_toolkit.untrusted.reading import as_text, read_file
 
 LARGEST_BYTES = 1 << 30
 """Of the file, and of all that its tensors take from files beside it."""
-MOST_NODES = 20_000
+_MOST_NODES = 20_000
 _MOST_AXES = 8
 _MANY = "more than any face network"
 _ELEMENT_BYTES: Mapping[int, int] = {1: 4, 2: 1, 3: 1, 6: 4, 7: 8, 9: 1, 10: 2, 11: 8, 16: 2}
@@ -74,7 +74,7 @@ def read_content(stream: BinaryIO, folder: Path) -> OnnxContent:
     if len(data) > LARGEST_BYTES:
         what = f"the ONNX file has more than {LARGEST_BYTES} bytes, {_MANY}"
         raise CheckpointError(what, fix="give the float network alone")
-    model = decode(data)
+    model = _decode(data)
     beside = _Beside(folder, LARGEST_BYTES - len(data))
     _take_in(model, beside)
     digest, size = hashlib.sha256(data), len(data)
@@ -84,7 +84,7 @@ def read_content(stream: BinaryIO, folder: Path) -> OnnxContent:
     return OnnxContent(model, digest.hexdigest(), size, None if beside.contents else data)
 
 
-def decode(data: bytes) -> onnx.ModelProto:
+def _decode(data: bytes) -> onnx.ModelProto:
     """Return the bytes of an ONNX file as a message that holds a graph, once it is known what it takes in memory.
 
     Raises:
@@ -97,7 +97,7 @@ def decode(data: bytes) -> onnx.ModelProto:
         raise damaged("protobuf cannot read it") from error
     if not model.graph.node or not model.graph.output:
         raise damaged("it holds no graph")
-    if len(model.graph.node) > MOST_NODES:
+    if len(model.graph.node) > _MOST_NODES:
         what = f"the graph has {len(model.graph.node)} nodes, {_MANY}"
         raise CheckpointError(what, fix="export the network's inference alone, as one flat graph")
     check_names(model)

@@ -5,6 +5,7 @@ terabytes, and a zip record can be read beyond its end. So the file's claims are
 pickle's opcodes alone. safetensors checks its own header.
 """
 
+import io
 import json
 import os
 import pickle
@@ -24,7 +25,7 @@ from qface_toolkit.untrusted._claims import Claims, read_claims
 from qface_toolkit.untrusted.reading import open_file
 
 _LEGACY_MAGIC = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
-LARGEST_HEADER_BYTES = 100_000_000
+_LARGEST_HEADER_BYTES = 100_000_000
 """Of a safetensors file, as safetensors itself has it."""
 _LENGTH_BYTES = 8
 _LARGEST_BYTES = 8 << 30
@@ -81,24 +82,25 @@ def _read_safetensors(stream: BinaryIO, path: Path) -> tuple[object, Mapping[str
         what = f"the checkpoint is larger than {_LARGEST_SAFETENSORS} bytes, more than any face network"
         raise CheckpointError(what, where=str(path), fix=_RESAVE)
     try:
-        return load(data), metadata_of(data)
+        return load(data), metadata_of(io.BytesIO(data))
     except (SafetensorError, RuntimeError, ValueError, MemoryError, OverflowError) as error:
         raise _damaged(path, error) from error
 
 
-def metadata_of(data: bytes) -> Mapping[str, str]:
-    """Return the text metadata of a safetensors file, of which `data` are at least the first bytes.
+def metadata_of(stream: BinaryIO) -> Mapping[str, str]:
+    """Return the text metadata of an open safetensors file, of which no more than the head is read.
 
-    safetensors itself reads it from a path alone, and here bytes were read already.
+    safetensors itself reads it from a path alone.
 
     Raises:
         ValueError: if this is no such file.
     """
-    length = int.from_bytes(data[:_LENGTH_BYTES], "little")
-    if len(data) < _LENGTH_BYTES or length > min(LARGEST_HEADER_BYTES, len(data) - _LENGTH_BYTES):
+    length = int.from_bytes(stream.read(_LENGTH_BYTES), "little")
+    text = stream.read(length) if length <= _LARGEST_HEADER_BYTES else b""
+    if len(text) != length:
         raise ValueError("no head of a safetensors file")
     try:
-        head = json.loads(data[_LENGTH_BYTES : _LENGTH_BYTES + length])
+        head = json.loads(text)
     except RecursionError as error:
         raise ValueError("brackets nested too deep") from error
     told = head.get("__metadata__", {}) if isinstance(head, dict) else None

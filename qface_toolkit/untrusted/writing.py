@@ -13,9 +13,6 @@ from typing import BinaryIO
 
 from qface_toolkit.errors import ArtifactError
 
-LARGEST_JSON_BYTES = 16_000_000
-"""Of a file of ours, which anybody may have changed."""
-
 UNFINISHED = ".writing-"
 """What the name of a file begins with that is being written, or that a killed process never finished."""
 
