@@ -25,10 +25,11 @@ import numpy as np
 from spoiled import depthwise_layers, larger, put_island_back, slower, spoil_agreement, spoil_file
 
 from qface_toolkit.environment import record_environment
-from qface_toolkit.gate import FAST_ARTIFACT, Timing, Verdict, compare, open_report, read_budgets, update_baseline
+from qface_toolkit.gate import Timing, Verdict, compare, open_report, read_budgets, update_baseline
 from qface_toolkit.pipeline import measure_beside
 from qface_toolkit.pipeline._benchmark import benchmark
 from qface_toolkit.pipeline._check import LONGEST_S
+from qface_toolkit.runtimes import FAST_ARTIFACT
 from qface_toolkit.runtimes.time_ratio import time_ratio
 from qface_toolkit.untrusted.json import write_json
 

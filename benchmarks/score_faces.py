@@ -23,8 +23,6 @@ from scored_set import ScoredSet, embed, open_faces
 
 from qface_toolkit.backends import BACKENDS
 from qface_toolkit.backends._onnxruntime import open_onnx
-from qface_toolkit.backends.simulation import ARTIFACT as SIMULATION
-from qface_toolkit.backends.simulation import spec_of
 from qface_toolkit.environment import record_environment
 from qface_toolkit.errors import MeasurementError
 from qface_toolkit.models import ModelSpec
@@ -67,7 +65,10 @@ def spec_of_result(out: Path) -> ModelSpec:
     """Return the facts of a result's model; where only a simulation was made, its file says them."""
     if (out / "quantization.json").exists():
         return load_quantized(out / "quantization.json", out / "model.safetensors").spec
-    return spec_of(out / SIMULATION)
+    simulation = BACKENDS.get("simulation")
+    spec = simulation.read(out / simulation.artifact).spec
+    assert spec is not None
+    return spec
 
 
 def rounded(figures: Figures) -> dict[str, dict[str, float]]:

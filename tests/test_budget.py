@@ -224,7 +224,7 @@ def test_a_job_stopped_behind_the_allocation_goes_on_to_the_same_files(checkpoin
     job = pipeline.plan_job(checkpoint, recipe=str(tmp_path / "mine.yaml"), sets=["budget.bytes=0.5"])
     straight = pipeline.run_job(job, tmp_path / "straight")
     with monkeypatch.context() as patch:
-        patch.setattr("qface_toolkit.pipeline._compress.export_float", stop)
+        patch.setattr("qface_toolkit.backends._float_files.export_float", stop)
         with pytest.raises(KeyboardInterrupt):
             pipeline.run_job(job, tmp_path / "stopped")
     resumed = pipeline.run_job(job, tmp_path / "stopped", resume=True)

@@ -223,7 +223,7 @@ def test_speed_is_told_against_both_float_files_of_the_runtime(result):
 @pytest.mark.parametrize("name", sorted(ARTIFACTS))
 def test_speed_is_told_or_the_reason_why_not(name, result):
     figures = figures_of(result.report, name)
-    foreign = BACKENDS.get(figures.backend).engine in ("qnnpack", "arm")
+    foreign = BACKENDS.get(figures.backend).machine == "arm"
     if foreign == (result.report.environment.machine == "x86_64"):
         assert "made for" in figures.latency_missing
     else:

@@ -141,7 +141,7 @@ def test_a_stopped_job_goes_on_to_the_same_files(result, checkpoint, tmp_path, m
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("qface_toolkit.pipeline._compress.export_float", stop)
+        patch.setattr("qface_toolkit.backends._float_files.export_float", stop)
         with pytest.raises(KeyboardInterrupt):
             qf.compress(checkpoint, out=tmp_path / "out", recipe="quantface-w6a6", sets=SETS)
     qf.compress(checkpoint, out=tmp_path / "out", recipe="quantface-w6a6", sets=SETS, resume=True)

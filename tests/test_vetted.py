@@ -8,16 +8,17 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from qface_toolkit.backends import _onnxruntime
+from qface_toolkit.backends import _onnx_files, _onnxruntime, torch_int8
+from qface_toolkit.backends._torch_archive import stated_input
 from qface_toolkit.errors import ArtifactError, CheckpointError
 from qface_toolkit.models import ModelSpec, _checkpoint
 from qface_toolkit.pipeline import _benchmark
 from qface_toolkit.result import opening
 
 MOMENTS = {
-    "float.onnx": (opening, "_input_of"),
-    "int8.x86.onnx": (opening, "_input_of"),
-    "int8.x86.ts": (opening, "_whole_numbers"),
+    "float.onnx": (_onnx_files, "_image_input"),
+    "int8.x86.onnx": (_onnx_files, "_image_input"),
+    "int8.x86.ts": (torch_int8, "stated_input"),
     "tiny.pth": (_checkpoint, "flatten_state"),
     "weights.safetensors": (_checkpoint, "flatten_state"),
 }
@@ -57,15 +58,15 @@ def test_a_file_that_is_exchanged_while_it_is_opened(name, finished, tmp_path, m
 
 def test_a_file_that_is_exchanged_before_it_is_timed(finished, tmp_path, monkeypatch):
     file = shutil.copy(finished / "out" / "int8.x86.onnx", tmp_path / "int8.x86.onnx")
-    exchange_at((_benchmark, "vetted"), file, monkeypatch)
-    _benchmark._of_onnx(file, 1, 1)()
+    exchange_at((_onnx_files, "_image_input"), file, monkeypatch)
+    assert _benchmark.benchmark([file], rounds=3).models[0].latency.samples_ms
     assert file.read_bytes() == b"not a network"
 
 
 @pytest.mark.parametrize("text", [f"[{DIGITS}, 112]", "[²²², 112]", "[112]", "[0, 112]", "[113, 112]", "[-1, 5]"])
 def test_an_input_size_that_is_none(text, tmp_path):
     with pytest.raises(ArtifactError, match="how large its input is"):
-        opening._whole_numbers(text, tmp_path)
+        stated_input({"qface.input_size": text}, tmp_path)
 
 
 @pytest.mark.parametrize("text", [DIGITS, f"1.{DIGITS}", "²"])

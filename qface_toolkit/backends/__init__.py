@@ -1,14 +1,21 @@
 """Forms for runtimes: one file (or folder) a runtime. Backends never train."""
 
+import platform
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
-from qface_toolkit.backends._base import Backend, Embed, Facts
+from qface_toolkit.backends._base import Backend, Content, Embed, Facts, FloatFile, ImageInput, Runner
+from qface_toolkit.backends._pixels import FLOATS, INPUT_KEY
 from qface_toolkit.registry import Registry, unknown_name
 
 BACKENDS: Registry[Backend] = Registry("backend", __name__)
 
 TOGETHER: Mapping[str, tuple[str, ...]] = {"onnx-packed": ("onnx-packed-x86", "onnx-packed-arm")}
 """Names that stand for several backends wherever backends are named."""
+
+
+PROGRAMS = (".onnx", ".ts")
+"""How the names of files end in which a runtime finds a program of its own."""
 
 
 def backend_names() -> tuple[str, ...]:
@@ -30,4 +37,54 @@ def expand_backends(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-__all__ = ["BACKENDS", "TOGETHER", "Backend", "Embed", "Facts", "backend_names", "expand_backends"]
+def backend_of(name: str) -> Backend | None:
+    """Return the backend whose artifacts have this file name."""
+    return next((entry for entry in BACKENDS.entries().values() if entry.artifact == name), None)
+
+
+def float_files() -> tuple[FloatFile, ...]:
+    """Return the float files of a result, the reference first."""
+    from qface_toolkit.backends._float_files import FLOAT_FILES
+
+    return FLOAT_FILES
+
+
+def runner_of(file: Path) -> Runner | None:
+    """Return what runs a file: the backend of that name, else what runs anybody's files of that ending, if any does."""
+    known = backend_of(file.name)
+    if known is not None and known.reads(file):
+        return known
+    if file.suffix == ".onnx":
+        return float_files()[0]
+    alike = (one for one in BACKENDS.entries().values() if Path(one.artifact).suffix == file.suffix)
+    return next((one for one in alike if one.reads(file)), None)
+
+
+def foreign(runner: Runner) -> str | None:
+    """Return why a file's speed on this machine would say nothing, or None if it would."""
+    if runner.machine is None:
+        return f"a {runner.runtime.title}; its speed says nothing"
+    here = "arm" if platform.machine() in ("aarch64", "arm64") else "x86"
+    return None if here == runner.machine else f"made for {runner.machine}; its speed on {here} says nothing"
+
+
+__all__ = [
+    "BACKENDS",
+    "FLOATS",
+    "INPUT_KEY",
+    "PROGRAMS",
+    "TOGETHER",
+    "Backend",
+    "Content",
+    "Embed",
+    "Facts",
+    "FloatFile",
+    "ImageInput",
+    "Runner",
+    "backend_names",
+    "backend_of",
+    "expand_backends",
+    "float_files",
+    "foreign",
+    "runner_of",
+]

@@ -1,52 +1,172 @@
-"""What a backend is: it lowers a QuantizedModel to one runtime's own form, and runs what it wrote."""
+"""What a backend is: it lowers a QuantizedModel to one runtime's own form, runs what it wrote, and says what it can."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+from torch import fx
 
+from qface_toolkit.backends._expressible import check_expressible
+from qface_toolkit.models import FloatModel, ModelSpec
 from qface_toolkit.quantize.model import QuantizedModel
 from qface_toolkit.quantize.plan import Target
+from qface_toolkit.quantize.scheme import Scheme
+from qface_toolkit.runtimes import Runtime
 from qface_toolkit.runtimes.fusion import Fusion
 from qface_toolkit.scoring.parity import Codes
 
-Embed = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]
+Floats = npt.NDArray[np.float32]
+Embed = Callable[[Floats], Floats]
 """Runs a model: inputs float32 [N, 3, height, width] to embeddings float32 [N, D]."""
 
 Facts = Mapping[str, str]
 """What travels inside an artifact beside the network: preprocessing, oldest runtime, provenance."""
 
+Machine = Literal["x86", "arm"]
 
-class Backend(Protocol):
+
+@dataclass(frozen=True)
+class Content:
+    """A file that was looked into before anything of it runs: its bytes, their hash, and what it says of itself.
+
+    Who looked at a file runs these bytes, and not what its path leads to by then. `spec` is the model's, where the file
+    holds all of it; `parsed` is whatever its runner made of the bytes.
+    """
+
+    data: bytes
+    sha256: str
+    facts: Facts
+    spec: ModelSpec | None = None
+    parsed: Any = None
+
+
+@dataclass(frozen=True)
+class ImageInput:
+    """What a file takes: images of this (height, width), `batch` at a time if it is made for so many and no others."""
+
+    size: tuple[int, int]
+    batch: int | None = None
+
+
+class Runner(ABC):
+    """Runs files of one kind, those of strangers too: these are read first, and tried out within bounds."""
+
+    runtime: Runtime
+
+    @property
+    def machine(self) -> Machine | None:
+        """The kind of processor that its files are made for; None: their speed says nothing on any."""
+        return "x86"
+
+    @property
+    def loading(self) -> Mapping[str, bool] | None:
+        """Options of the program that measures loading; None: it cannot load these files."""
+        return None
+
+    def reads(self, file: Path) -> bool:
+        """Tell whether a file of the right ending is of this kind, at a glance."""
+        return True
+
+    @abstractmethod
+    def read(self, file: Path) -> Content:
+        """Return the content of a file that anybody may have written; nothing of it runs.
+
+        Raises:
+            QFaceError: if the file is damaged, refused or not to be trusted.
+        """
+
+    @abstractmethod
+    def image_input(self, file: Path, content: Content) -> ImageInput:
+        """Return what the file takes.
+
+        Raises:
+            ArtifactError: if that is not images, or it does not say how large they are.
+        """
+
+    def float_network(self, content: Content) -> bool:
+        """Tell whether a file is a plain float network, whose architecture tells what the file may not."""
+        return False
+
+    @abstractmethod
+    def open(self, file: Path, threads: int, content: Content | None = None) -> Embed:
+        """Load a file for running with this many threads; `content` is its own, if it was read already.
+
+        Raises:
+            BackendUnavailable: if this machine cannot run it.
+        """
+
+    def try_out(self, file: Path, inputs: Floats, content: Content) -> Floats:
+        """Return the embeddings that a stranger's file gives, for which it gets so much memory and time and no more.
+
+        Raises:
+            QFaceError: if it wants more, or cannot run.
+        """
+        return self.open(file, 1, content)(inputs)
+
+    def repeat(self, file: Path, inputs: Floats, threads: int, content: Content | None = None) -> Callable[[], object]:
+        """Load a file and return what runs it on these inputs, prepared once: what latency is measured with."""
+        run = self.open(file, threads, content)
+        return lambda: run(inputs)
+
+    @abstractmethod
+    def inspect(self, file: Path) -> Fusion:
+        """Return what the runtime really runs, operator by operator, and what did not become integer."""
+
+    def version(self, content: Content | None = None) -> str:
+        """Return what runs a file here, with its version."""
+        return self.runtime.name
+
+
+class FloatFile(Runner):
+    """One of the float files of a result, which everything else is compared with."""
+
+    artifact: str
+
+    @abstractmethod
+    def write(self, model: FloatModel, canonical: fx.GraphModule, facts: Facts) -> bytes:
+        """Return the file of a model, of which `canonical` is the network in canonical form."""
+
+
+class Backend(Runner):
     """One form for one runtime: what a file of this folder puts into `ENTRIES`."""
 
     artifact: str
     """Name of the file that it writes."""
-    runtime: str
-    """The runtime that runs it: "onnxruntime", "torch", "openvino" or "simulation"."""
     engine: str
     """The runtime's engine, or the kind of processor that the form is for."""
     target: Target
+    packs: bool = False
+    """Whether weights below eight bits take less than a byte in its file, so that it can meet a budget of bytes."""
+    no_codes: str | None = None
+    """Why there are no codes inside its files to be read."""
+    narrow: bool = False
+    """Whether activations may have fewer than eight bits."""
+    settings: tuple[str, ...] = ()
+    """Keys of a recipe that change what is written, so that `qface export --set` may change them."""
 
+    def check(self, called: str, scheme: Scheme, network: fx.GraphModule) -> None:
+        """Check that files of this backend, or one called so, can hold a scheme for a canonical network.
+
+        Raises:
+            RecipeError: naming the tensors that they cannot hold, and what can.
+        """
+        if not self.narrow:
+            check_expressible(called, scheme, network)
+
+    @abstractmethod
     def lower(self, model: QuantizedModel, facts: Facts) -> bytes:
         """Return the artifact.
 
         Raises:
             BackendUnavailable: if this machine cannot make it.
         """
-        ...
 
-    def open(self, artifact: Path, threads: int, content: bytes | None = None) -> Embed:
-        """Load an artifact for running with this many threads; `content` are its bytes if they were read already.
-
-        Raises:
-            BackendUnavailable: if this machine cannot run it.
-        """
-        ...
-
-    def codes(self, artifact: Path, model: QuantizedModel, inputs: npt.NDArray[np.float32]) -> Mapping[str, Codes]:
+    @abstractmethod
+    def codes(self, file: Path, model: QuantizedModel, inputs: Floats) -> Mapping[str, Codes]:
         """Return what the runtime computes inside an artifact of `model`: each tensor's codes, as unsigned ones count.
 
         `inputs` are preprocessed images, float32 [N, 3, height, width].
@@ -54,8 +174,7 @@ class Backend(Protocol):
         Raises:
             MeasurementError: if the codes cannot be had.
         """
-        ...
 
-    def inspect(self, artifact: Path) -> Fusion:
-        """Return what the runtime really runs, operator by operator, and what did not become integer."""
-        ...
+    def layer_names(self, model: QuantizedModel) -> Mapping[str, str] | None:
+        """Return which tensor of an ONNX file ends which layer of `model`; None where its cost has no such parts."""
+        return None

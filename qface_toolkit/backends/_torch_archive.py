@@ -4,16 +4,18 @@ TorchScript runs no Python, but its own language has operators that write files,
 the program is read first: it may call what our archives call, and nothing else.
 """
 
+import hashlib
 import io
 import json
 import re
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from qface_toolkit.backends._base import Content, ImageInput
 from qface_toolkit.errors import ArtifactError
+from qface_toolkit.models import CROP_SIZE
 from qface_toolkit.runtimes.fusion import Arithmetic, Fusion, Layer, Operator, measure_fusion
 from qface_toolkit.untrusted.reading import read_file
 
@@ -34,16 +36,8 @@ _KINDS = {"conv2d": "Conv", "conv1d": "Conv", "_convolution": "Conv", "linear": 
 """Operator, without its namespace and a fused ReLU, to the name that ONNX has for the layer."""
 
 
-@dataclass(frozen=True)
-class Archive:
-    """The bytes of an archive of ours, and what it says of itself, its engine included."""
-
-    data: bytes
-    facts: dict[str, str]
-
-
-def read_archive(path: Path, extra_file: str) -> Archive:
-    """Return an archive of ours, having read its program and run nothing; its bytes may be loaded then.
+def read_archive(path: Path, extra_file: str) -> Content:
+    """Return an archive of ours, having read its program and run nothing; its facts say its engine, too.
 
     Raises:
         ArtifactError: if it is missing, damaged, too large, not ours, or calls what ours never do.
@@ -73,7 +67,20 @@ def read_archive(path: Path, extra_file: str) -> Archive:
         if strangers:
             what = f"the program calls what no archive of ours does: {', '.join(strangers[:4])[:200]}"
             raise ArtifactError(what, where=str(path), fix=_OURS + "; do not load this one")
-    return Archive(data, told)
+    return Content(data, hashlib.sha256(data).hexdigest(), told)
+
+
+def stated_input(facts: Mapping[str, str], path: Path) -> ImageInput:
+    """Return what an archive says that it takes.
+
+    Raises:
+        ArtifactError: if it does not say it, or says no (height, width) of a face crop.
+    """
+    parts = [part.strip() for part in facts.get("qface.input_size", "").strip("[]").split(",")]
+    numbers = [int(part) for part in parts if part.isdecimal() and len(part) <= len(str(CROP_SIZE))]
+    if len(numbers) != 2 or not all(0 < number <= CROP_SIZE for number in numbers):
+        raise ArtifactError("the archive does not say how large its input is", where=str(path), fix="make it again")
+    return ImageInput((numbers[0], numbers[1]))
 
 
 def _texts(archive: zipfile.ZipFile, held: int) -> dict[str, str]:

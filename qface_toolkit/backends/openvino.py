@@ -1,5 +1,6 @@
 """ONNX for OpenVINO: quantize/dequantize pairs around a convolution and its activation together, as it fuses them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,9 +9,9 @@ import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
 
-from qface_toolkit.backends._base import Embed, Facts
-from qface_toolkit.backends._expressible import check_expressible
-from qface_toolkit.backends._openvino import open_openvino, open_outputs
+from qface_toolkit.backends._base import Backend, Content, Embed, Facts, Floats
+from qface_toolkit.backends._onnx_files import OnnxFiles
+from qface_toolkit.backends._openvino import open_openvino, open_outputs, repeat_openvino
 from qface_toolkit.backends._openvino_profile import inspect_openvino
 from qface_toolkit.backends.onnx_qdq._codes import with_outputs
 from qface_toolkit.backends.onnx_qdq._tensors import UNSIGNED
@@ -19,31 +20,42 @@ from qface_toolkit.errors import MeasurementError
 from qface_toolkit.quantize.model import QuantizedModel
 from qface_toolkit.quantize.plan import OPENVINO, Target
 from qface_toolkit.quantize.scheme import activation_qparams
+from qface_toolkit.runtimes import OPENVINO as RUNTIME
 from qface_toolkit.runtimes.fusion import Fusion
 from qface_toolkit.scoring.parity import Codes
+from qface_toolkit.untrusted.limits import limited_memory
 
 
 @dataclass(frozen=True)
-class OpenVino:
+class OpenVino(OnnxFiles, Backend):
     """A QDQ file for OpenVINO on a processor."""
 
+    runtime = RUNTIME
     artifact: str = "int8.openvino.onnx"
-    runtime: str = "openvino"
     engine: str = "cpu"
     target: Target = OPENVINO
 
     def lower(self, model: QuantizedModel, facts: Facts) -> bytes:
         """Return the ONNX file; facts become its metadata. OpenVINO is not needed to write it."""
-        check_expressible(self.artifact, self.runtime, model.scheme, model.network)
+        self.check(self.artifact, model.scheme, model.network)
         written = write_qdq(model, UNSIGNED, self.target)
         onnx.checker.check_model(written)
         onnx.helper.set_model_props(written, dict(facts))
         content: bytes = written.SerializeToString(deterministic=True)
         return content
 
-    def open(self, artifact: Path, threads: int, content: bytes | None = None) -> Embed:
+    def open(self, file: Path, threads: int, content: Content | None = None) -> Embed:
         """Load a file in OpenVINO."""
-        return open_openvino(artifact, threads, content)
+        return open_openvino(file, threads, content.data if content else None)
+
+    def try_out(self, file: Path, inputs: Floats, content: Content) -> Floats:
+        """Return the embeddings that a file gives within a bound of memory."""
+        with limited_memory(file):
+            return self.open(file, 1, content)(inputs)
+
+    def repeat(self, file: Path, inputs: Floats, threads: int, content: Content | None = None) -> Callable[[], object]:
+        """Load a file and return what runs it on these inputs, handed over once."""
+        return repeat_openvino(file, inputs, threads, content.data if content else None)
 
     def codes(self, artifact: Path, model: QuantizedModel, inputs: npt.NDArray[np.float32]) -> dict[str, Codes]:
         """Return the codes that a copy of the file computes that returns them too.

@@ -4,6 +4,7 @@ It is opened in torch: our own models in the integer arithmetic of the target th
 float. Its speed says nothing.
 """
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import fx
 
-from qface_toolkit.backends._base import Embed, Facts
+from qface_toolkit.backends._base import Backend, Content, Embed, Facts, ImageInput
 from qface_toolkit.canonical.graph import operation
 from qface_toolkit.errors import ArtifactError, CheckpointError, MeasurementError
 from qface_toolkit.integer.deployed import embed_as_deployed
@@ -22,27 +23,32 @@ from qface_toolkit.models import ModelSpec
 from qface_toolkit.quantize.model import QuantizedModel, description, restored
 from qface_toolkit.quantize.plan import ONNX, Target
 from qface_toolkit.quantize.simulated import (
+    LARGEST_BYTES,
     QUANTFACE,
     QUANTIZED,
     file_bytes,
+    is_simulation,
     load_simulation,
     read_simulation,
     read_spec,
 )
+from qface_toolkit.runtimes import SIMULATION
 from qface_toolkit.runtimes.fusion import Fusion, Operator
 from qface_toolkit.scoring.parity import Codes
-
-ARTIFACT, RUNTIME = "simulation.safetensors", "simulation"
-NO_CODES = "a simulation in torch is no program with codes inside"
+from qface_toolkit.untrusted.reading import read_file
 
 
 @dataclass(frozen=True)
-class Simulation:
+class Simulation(Backend):
     """A state dict with the description of its model, which computes as `target` would."""
 
+    runtime = SIMULATION
+    machine = None
+    narrow = True
+    no_codes = "a simulation in torch is no program with codes inside"
+
     target: Target = ONNX
-    artifact: str = ARTIFACT
-    runtime: str = RUNTIME
+    artifact: str = "simulation.safetensors"
     engine: str = "torch"
 
     def lower(self, model: QuantizedModel, facts: Facts) -> bytes:
@@ -50,13 +56,29 @@ class Simulation:
         told = {"kind": QUANTIZED, "facts": dict(facts), "target": self.target.name, "description": description(model)}
         return file_bytes(model.network.state_dict(), told)
 
-    def open(self, artifact: Path, threads: int, content: bytes | None = None) -> Embed:
+    def reads(self, file: Path) -> bool:
+        """Tell a simulation from a float checkpoint."""
+        return is_simulation(file)
+
+    def read(self, file: Path) -> Content:
+        """Return a simulation of either kind, which holds all that there is to know of its model."""
+        data = read_file(file, LARGEST_BYTES)
+        spec = _spec(file, read_simulation(file, data)[0])
+        return Content(data, hashlib.sha256(data).hexdigest(), {}, spec)
+
+    def image_input(self, file: Path, content: Content) -> ImageInput:
+        """Return what its model takes."""
+        assert content.spec is not None
+        return ImageInput(content.spec.input_size)
+
+    def open(self, file: Path, threads: int, content: Content | None = None) -> Embed:
         """Load a simulation of either kind; nothing of the file is run but operations of a closed list."""
         torch.set_num_threads(threads)
-        told, tensors = read_simulation(artifact, content)
+        data = content.data if content else None
+        told, tensors = read_simulation(file, data)
         if told.get("kind") == QUANTFACE:
-            return load_simulation(artifact, content).embed
-        model = _quantized(artifact, told, tensors)
+            return load_simulation(file, data).embed
+        model = _quantized(file, told, tensors)
 
         def embed(images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
             return embed_as_deployed(model, self.target, images)
@@ -65,7 +87,7 @@ class Simulation:
 
     def codes(self, artifact: Path, model: QuantizedModel, inputs: npt.NDArray[np.float32]) -> Mapping[str, Codes]:
         """Raise MeasurementError: there is no runtime to look into."""
-        raise MeasurementError(NO_CODES, where=str(artifact))
+        raise MeasurementError(self.no_codes, where=str(artifact))
 
     def inspect(self, artifact: Path) -> Fusion:
         """Return the operations of the network; none of them runs on integers."""
@@ -75,19 +97,14 @@ class Simulation:
         computing = [node for node in network.graph.nodes if node.op not in ("placeholder", "output")]
         return Fusion(False, tuple(map(_operator, computing)), (), (), ())
 
+    def version(self, content: Content | None = None) -> str:
+        """Return torch and its version, which computes the simulation."""
+        return f"torch {torch.__version__} ({self.runtime})"
+
 
 def _operator(node: fx.Node) -> Operator:
     reads = tuple(source.name for source in node.all_input_nodes)
     return Operator(operation(node) or str(node.target), node.name, "float", reads, (node.name,))
-
-
-def spec_of(artifact: Path, content: bytes | None = None) -> ModelSpec:
-    """Return the facts of the model behind a simulation's file, whose bytes may have been read already.
-
-    Raises:
-        ArtifactError: if the file is damaged or no simulation.
-    """
-    return _spec(artifact, read_simulation(artifact, content)[0])
 
 
 def _spec(artifact: Path, told: Mapping[str, Any]) -> ModelSpec:

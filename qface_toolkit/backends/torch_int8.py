@@ -16,14 +16,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from qface_toolkit.backends._base import Embed, Facts
-from qface_toolkit.backends._expressible import check_expressible
-from qface_toolkit.backends._torch_archive import read_archive, read_fusion
+from qface_toolkit.backends._base import Backend, Content, Embed, Facts, ImageInput, Machine
+from qface_toolkit.backends._torch_archive import read_archive, read_fusion, stated_input
 from qface_toolkit.backends._torch_codes import read_torch_codes
 from qface_toolkit.errors import ArtifactError, BackendUnavailable
 from qface_toolkit.quantize.model import QuantizedModel
 from qface_toolkit.quantize.plan import TORCH_FBGEMM, TORCH_ONEDNN, TORCH_QNNPACK, TORCH_X86, Target
 from qface_toolkit.quantize.simulation import convert, prepare
+from qface_toolkit.runtimes import TORCH
 from qface_toolkit.runtimes.fusion import Fusion
 from qface_toolkit.scoring.parity import Codes
 
@@ -37,21 +37,23 @@ _load: Callable[..., torch.jit.ScriptModule] = torch.jit.load
 
 
 @dataclass(frozen=True)
-class TorchInt8:
+class TorchInt8(Backend):
     """TorchScript for one of torch's engines."""
 
+    runtime = TORCH
+
+    artifact: str
     engine: str
     target: Target
-    runtime: str = "torch"
 
     @property
-    def artifact(self) -> str:
-        """Name of the file that it writes."""
-        return f"int8.{self.engine}.ts"
+    def machine(self) -> Machine:
+        """The kind of processor that the engine is for."""
+        return "arm" if self.engine == "qnnpack" else "x86"
 
     def lower(self, model: QuantizedModel, facts: Facts) -> bytes:
         """Return a frozen TorchScript archive that takes any batch size."""
-        check_expressible(self.artifact, self.runtime, model.scheme, model.network)
+        self.check(self.artifact, model.scheme, model.network)
         simulation = prepare(model, self.target)
         probe = torch.zeros(1, 3, *model.spec.input_size)
         with torch.no_grad():
@@ -62,17 +64,26 @@ class TorchInt8:
             traced = torch.jit.freeze(_trace(converted.eval(), probe, check_trace=False))
             return _saved(traced, dict(facts) | {"engine": self.engine})
 
-    def open(self, artifact: Path, threads: int, content: bytes | None = None) -> Embed:
-        """Load an archive; the engine is set while loading and running, and put back."""
+    def read(self, file: Path) -> Content:
+        """Return an archive of ours, for whichever engine, whose program was read."""
+        return read_archive(file, EXTRA_FILE)
+
+    def image_input(self, file: Path, content: Content) -> ImageInput:
+        """Return what the archive says that it takes."""
+        return stated_input(content.facts, file)
+
+    def open(self, file: Path, threads: int, content: Content | None = None) -> Embed:
+        """Load an archive; its engine is set while loading and running, and put back."""
+        engine = content.facts["engine"] if content else self.engine
         torch.set_num_threads(threads)
-        with _engine(self.engine), warnings.catch_warnings():
+        with _engine(engine), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             # Once a process torch tells stderr that quantized tensors will go: let it do so where nobody hears it.
             torch.quantize_per_tensor(torch.zeros(1), 1.0, 0, torch.quint8)
-            network = _loaded(artifact, content)
+            network = _loaded(file, content)
 
         def embed(inputs: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-            with _engine(self.engine), torch.inference_mode():
+            with _engine(engine), torch.inference_mode():
                 embeddings: npt.NDArray[np.float32] = network(torch.from_numpy(inputs)).numpy()
                 return embeddings
 
@@ -84,20 +95,24 @@ class TorchInt8:
             warnings.simplefilter("ignore")
             return read_torch_codes(_load(str(artifact)), model, inputs)
 
-    def inspect(self, artifact: Path) -> Fusion:
+    def inspect(self, file: Path) -> Fusion:
         """Return which operators work on codes, having read the archive's program before torch loads it."""
-        archive = read_archive(artifact, EXTRA_FILE)
-        with _engine(archive.facts["engine"]), warnings.catch_warnings():
+        content = self.read(file)
+        with _engine(content.facts["engine"]), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return read_fusion(_loaded(artifact, archive.data).graph)
+            return read_fusion(_loaded(file, content).graph)
+
+    def version(self, content: Content | None = None) -> str:
+        """Return torch, its version and the engine."""
+        return f"{self.runtime} {torch.__version__} ({content.facts['engine'] if content else self.engine})"
 
 
-def _loaded(artifact: Path, content: bytes | None) -> torch.jit.ScriptModule:
+def _loaded(file: Path, content: Content | None) -> torch.jit.ScriptModule:
     try:
-        return _load(str(artifact) if content is None else io.BytesIO(content))
+        return _load(str(file) if content is None else io.BytesIO(content.data))
     except (RuntimeError, ValueError) as error:
         what = "torch cannot load the archive"
-        raise ArtifactError(what, where=str(artifact), fix="copy it again, or make it again") from error
+        raise ArtifactError(what, where=str(file), fix="copy it again, or make it again") from error
 
 
 class _engine:  # noqa: N801 - reads as the verb it is: with _engine("x86")
@@ -145,7 +160,7 @@ def _without_history(archive: bytes) -> bytes:
 
 
 ENTRIES = {
-    f"torch-{engine}": TorchInt8(engine, target)
+    f"torch-{engine}": TorchInt8(f"int8.{engine}.ts", engine, target)
     for engine, target in (
         ("x86", TORCH_X86),
         ("onednn", TORCH_ONEDNN),

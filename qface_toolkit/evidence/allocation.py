@@ -11,12 +11,10 @@ from qface_toolkit.report.schema import AllocationBlock
 from qface_toolkit.result.job import Job
 from qface_toolkit.runtimes import FLOAT_ARTIFACT
 
-PACKED = "onnx-packed"
-
 
 def packed_backends(recipe: Recipe) -> list[str]:
     """Return the backends whose files have a budget of bytes."""
-    return [name for name in recipe.backends if name.startswith(PACKED)]
+    return [name for name in recipe.backends if BACKENDS.get(name).packs]
 
 
 def allocation_file(name: str = RECORD) -> str:

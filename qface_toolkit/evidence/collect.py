@@ -7,19 +7,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from qface_toolkit.backends import BACKENDS, Backend, Embed
-from qface_toolkit.backends._profile import inspect_onnx
-from qface_toolkit.backends.simulation import RUNTIME
+from qface_toolkit.backends import BACKENDS, Backend, Embed, FloatFile, Runner, float_files, foreign
 from qface_toolkit.environment import record_environment
 from qface_toolkit.evidence.allocation import allocation_block
 from qface_toolkit.evidence.embedding import embed_crops, embed_file
 from qface_toolkit.evidence.kept import Bench, budget_block
-from qface_toolkit.evidence.layers import backend_cost, cost_of
+from qface_toolkit.evidence.layers import cost_of
 from qface_toolkit.evidence.parity import LAYER_IMAGES, parity_ledger, simulated_ledger
 from qface_toolkit.evidence.sensitivity import job_sensitivity
 from qface_toolkit.evidence.simulated_sizes import float_sizes, simulated_sizes
 from qface_toolkit.evidence.sizes import loads, nominal, weighed
-from qface_toolkit.evidence.speed import FLOAT_IN, foreign, speeds, take_turns
+from qface_toolkit.evidence.speed import float_names, speeds, take_turns
 from qface_toolkit.integer.deployed import embed_as_deployed
 from qface_toolkit.methods import Progress
 from qface_toolkit.models import FloatModel
@@ -48,7 +46,7 @@ from qface_toolkit.result.golden import HELD_OUT, read_golden
 from qface_toolkit.result.job import Job, Model
 from qface_toolkit.result.manifest import record_of
 from qface_toolkit.result.names import GOLDEN
-from qface_toolkit.runtimes import FAST_ARTIFACT, FLOAT_ARTIFACT
+from qface_toolkit.runtimes import FLOAT_ARTIFACT
 from qface_toolkit.runtimes.fusion import Fusion
 from qface_toolkit.runtimes.latency import Latency
 from qface_toolkit.scoring.agreement import measure_agreement, row_cosines
@@ -85,8 +83,8 @@ def collect_evidence(
     bench = _Bench(job, path, model, crops)
     latencies = take_turns(job, path, bench.crops[:1])
     progress(1, 5)
-    files = (FLOAT_ARTIFACT, FAST_ARTIFACT, *job.recipe.backends)
-    artifacts = tuple(bench.artifact(name, latencies) for name in files)
+    floats = [bench.float_file(one, latencies) for one in float_files()]
+    artifacts = (*floats, *(bench.artifact(name, latencies) for name in job.recipe.backends))
     progress(2, 5)
     parity = bench.parity()
     progress(3, 5)
@@ -103,7 +101,7 @@ def collect_evidence(
         calibration=CalibrationUsed(set=job.recipe.calibration.set, **manifest.as_json()),
         float_latency={
             runtime: LatencyFigures.of(latencies[name], threads=1, batch=1)
-            for runtime, name in FLOAT_IN.items()
+            for runtime, name in float_names(job).items()
             if name in latencies
         },
         artifacts=artifacts,
@@ -154,7 +152,7 @@ class _Bench:
         self.members = {"float": self.float_embeddings[:SIMULATION_IMAGES]}
         self.embeddings: dict[str, npt.NDArray[np.float32]] = {}
         self.golden = read_golden(path(GOLDEN))
-        self.loads = loads(path, (FLOAT_ARTIFACT, FAST_ARTIFACT), job.recipe.backends)
+        self.loads = loads(path, job.recipe.backends)
 
     def _float_network(self, inputs: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         return embed(self.job.model.network, inputs)
@@ -163,21 +161,19 @@ class _Bench:
         """Return a model's embeddings of the crops that files are compared on."""
         return embed_crops(run, self.job.model.spec, self.crops[:AGREEMENT_IMAGES])
 
-    def _of_file(self, file: Path, backend: Backend | None = None) -> npt.NDArray[np.float32]:
-        crops = self.crops[: self._count(backend)]
-        return embed_file(file, backend, self.job.model.spec, crops, self.job.threads)
+    def _of_file(self, file: Path, runner: Runner) -> npt.NDArray[np.float32]:
+        crops = self.crops[: self._count(runner)]
+        return embed_file(file, runner, self.job.model.spec, crops, self.job.threads)
 
-    def _count(self, backend: Backend | None) -> int:
+    def _count(self, runner: Runner) -> int:
         """Return how many crops a backend's artifact, or a float file, is run on."""
-        if backend is None:
+        if not isinstance(runner, Backend):
             return FEWER_IMAGES
-        elsewhere = backend.runtime != RUNTIME and foreign(backend) is not None
+        elsewhere = foreign(runner) is not None and not runner.runtime.simulates
         return FEWER_IMAGES if elsewhere and not self.job.verify else len(self.crops)
 
     def artifact(self, name: str, latencies: Mapping[str, Latency]) -> ArtifactFigures:
-        """Return the figures of one file: a float one, or a backend's artifact."""
-        if name in (FLOAT_ARTIFACT, FAST_ARTIFACT):
-            return self._float(name, latencies)
+        """Return the figures of a backend's artifact."""
         backend = BACKENDS.get(name)
         file, latency = self.path(backend.artifact), latencies.get(backend.artifact)
         embeddings, fusion = self._of_file(file, backend), backend.inspect(file)
@@ -185,7 +181,7 @@ class _Bench:
         return ArtifactFigures(
             name=backend.artifact,
             backend=name,
-            runtime=backend.runtime,
+            runtime=backend.runtime.name,
             engine=backend.engine,
             quantized=True,
             **self._sizes(file, backend),
@@ -196,26 +192,27 @@ class _Bench:
             **speeds(backend.runtime, latency, latencies),
             agreement=self._agreement(embeddings),
             simulation_agreement=self._simulation_agreement(backend, embeddings),
-            **({} if backend.runtime == RUNTIME else fusion_figures(fusion)),
+            **({} if backend.runtime.simulates else fusion_figures(fusion)),
             cost=self._cost(backend, file, fusion, timed=latency is not None),
         )
 
-    def _float(self, name: str, latencies: Mapping[str, Latency]) -> ArtifactFigures:
-        file = self.path(name)
-        embeddings = self._of_file(file)
-        self.members[name] = embeddings[:SIMULATION_IMAGES]
+    def float_file(self, one: FloatFile, latencies: Mapping[str, Latency]) -> ArtifactFigures:
+        """Return the figures of a float file."""
+        file, latency = self.path(one.artifact), latencies[one.artifact]
+        embeddings = self._of_file(file, one)
+        self.members[one.artifact] = embeddings[:SIMULATION_IMAGES]
         return ArtifactFigures(
-            name=name,
+            name=one.artifact,
             backend="onnx-float",
-            runtime="onnxruntime",
+            runtime=one.runtime.name,
             quantized=False,
             **self._sizes(file),
-            **self.loads[name],
+            **self.loads[one.artifact],
             sha256=record_of(file).sha256,
-            latency=LatencyFigures.of(latencies[name], threads=1, batch=1),
-            **speeds("onnxruntime", latencies[name], latencies),
+            latency=LatencyFigures.of(latency, threads=1, batch=1),
+            **speeds(one.runtime, latency, latencies),
             agreement=self._agreement(embeddings),
-            cost=cost_of(file, inspect_onnx(file)),
+            cost=cost_of(file, one.inspect(file)),
         )
 
     def _agreement(self, embeddings: npt.NDArray[np.float32]) -> AgreementFigures:
@@ -227,12 +224,11 @@ class _Bench:
         """Return the bytes of a file; those of a simulation are counted, where a file of codes would be weighed."""
         sizes, target = weighed(file, self.path(FLOAT_ARTIFACT)), backend.target if backend else None
         sizes |= float_sizes(self.model) if isinstance(self.model, SimulatedModel) else nominal(self.model, target)
-        return sizes | simulated_sizes(self.model, backend.target) if backend and backend.runtime == RUNTIME else sizes
+        return sizes | simulated_sizes(self.model, backend.target) if backend and backend.runtime.simulates else sizes
 
     def _cost(self, backend: Backend, file: Path, fusion: Fusion, *, timed: bool) -> CostFigures | None:
-        if isinstance(self.model, SimulatedModel):
-            return None
-        return backend_cost(self.model, backend, file, fusion, timed=timed)
+        names = None if isinstance(self.model, SimulatedModel) else backend.layer_names(self.model)
+        return None if names is None else cost_of(file, fusion, names, timed=timed)
 
     def _simulation_agreement(self, backend: Backend, embeddings: npt.NDArray[np.float32]) -> AgreementFigures | None:
         if isinstance(self.model, SimulatedModel):

@@ -7,8 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from qface_toolkit.backends import Backend, Embed
-from qface_toolkit.backends._onnxruntime import open_onnx
+from qface_toolkit.backends import Embed, Runner
 from qface_toolkit.models import ModelSpec
 from qface_toolkit.sources import Crop
 
@@ -26,14 +25,14 @@ def embed_crops(run: Embed, spec: ModelSpec, crops: Crop, workers: int = 1) -> F
         return np.concatenate(list(pool.map(lambda batch: run(spec.preprocess(batch)), batches)))
 
 
-def embed_file(file: Path, backend: Backend | None, spec: ModelSpec, crops: Crop, threads: int) -> Floats:
-    """Return the embeddings that a backend's artifact, or a float ONNX file (None), makes of crops.
+def embed_file(file: Path, runner: Runner, spec: ModelSpec, crops: Crop, threads: int) -> Floats:
+    """Return the embeddings that a file makes of crops.
 
-    ONNX Runtime runs one batch on each thread: threads that share a batch wait for each other at every operator.
+    Where several threads may run one opened file, each gets batches of its own: threads that share a batch wait for
+    each other at every operator.
     """
-    if backend is not None and backend.runtime != "onnxruntime":
-        run = backend.open(file, threads=threads)
-        torch.set_num_threads(threads)
-        return embed_crops(run, spec, crops)
-    run = open_onnx(file, threads=1) if backend is None else backend.open(file, threads=1)
-    return embed_crops(run, spec, crops, workers=threads)
+    if runner.runtime.concurrent:
+        return embed_crops(runner.open(file, threads=1), spec, crops, workers=threads)
+    run = runner.open(file, threads=threads)
+    torch.set_num_threads(threads)
+    return embed_crops(run, spec, crops)

@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 
 from qface_toolkit.backends import BACKENDS, Backend, Embed
-from qface_toolkit.backends._onnxruntime import repeat_onnx
 from qface_toolkit.canonical.graph import operation
 from qface_toolkit.methods.mixed import Options
 from qface_toolkit.quantize.kept import LAYERS
@@ -69,8 +68,7 @@ def pareto_counts(kept: int) -> Sequence[int]:
 
 
 def _latencies(backend: Backend, files: Iterable[Path], bench: Bench) -> dict[str, Latency]:
-    signed = backend.engine == "arm"
-    calls = {file.name: repeat_onnx(file, bench.example, threads=1, signed_allowed=signed) for file in files}
+    calls = {file.name: backend.repeat(file, bench.example, threads=1) for file in files}
     return measure_latency(calls, rounds=ROUNDS, budget_s=BUDGET_S)
 
 

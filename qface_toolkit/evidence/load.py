@@ -10,7 +10,7 @@ import json
 import random
 import subprocess
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -41,18 +41,18 @@ class Load:
 
 
 def measure_loads(
-    files: Sequence[Path], *, signed: Collection[Path] = (), rounds: int = 3, seed: int = 0
+    files: Mapping[Path, Mapping[str, bool]], *, rounds: int = 3, seed: int = 0
 ) -> dict[Path, Load | str]:
     """Load every file once a round, on one thread, and return what that took, or in one line why it could not be had.
 
-    `signed` holds the files whose signed activations shall run on integers on this machine, too.
+    Each has its options: with `signed`, signed activations shall run on integers on this machine, too.
     """
     order, shuffle = list(files), random.Random(seed).shuffle
     turns: list[Path] = []
     for _ in range(rounds):
         shuffle(order)
         turns += order
-    told = _load_all([(file, file in signed) for file in turns])
+    told = _load_all([(file, files[file].get("signed", False)) for file in turns])
     if isinstance(told, str):
         return dict.fromkeys(files, told)
     return {file: _of_file([one for turn, one in zip(turns, told, strict=True) if turn == file]) for file in files}

@@ -7,7 +7,6 @@ import numpy as np
 import numpy.typing as npt
 
 from qface_toolkit.backends import Backend
-from qface_toolkit.backends.simulation import NO_CODES
 from qface_toolkit.errors import MeasurementError
 from qface_toolkit.integer.deployed import as_deployed
 from qface_toolkit.integer.simulate import embed_as_integers, tensors_as_integers
@@ -42,7 +41,7 @@ def parity_ledger(
     `inputs` are preprocessed images, [N, 3, height, width], to look inside with, tensor by tensor.
     """
     targets = [backend.target for backend in backends]
-    simulation = ONNX if any(target.family == ONNX.family for target in targets) else targets[0]
+    simulation = ONNX if any(target.keeps_layers for target in targets) else targets[0]
     return ParityBlock(
         images=len(next(iter(embeddings.values()))),
         members=tuple(embeddings),
@@ -54,7 +53,7 @@ def parity_ledger(
 
 def simulated_ledger(backends: Sequence[Backend], embeddings: Mapping[str, Floats]) -> ParityBlock:
     """Return the ledger of a model that is only simulated: embeddings alone, for it has neither codes nor a plan."""
-    codes = [CodeFigures(artifact=one.artifact, images=0, tensors=0, not_compared=NO_CODES) for one in backends]
+    codes = [CodeFigures(artifact=one.artifact, images=0, tensors=0, not_compared=one.no_codes) for one in backends]
     return ParityBlock(
         images=len(next(iter(embeddings.values()))),
         members=tuple(embeddings),

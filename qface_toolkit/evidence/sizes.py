@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-from qface_toolkit.backends import BACKENDS
+from qface_toolkit.backends import BACKENDS, float_files
 from qface_toolkit.evidence.load import Load, measure_loads
 from qface_toolkit.evidence.size import compressed_bytes, measure_size, nominal_bytes, payload_bytes, size_ratio
 from qface_toolkit.quantize.model import QuantizedModel
@@ -38,17 +38,14 @@ def nominal(model: QuantizedModel, target: Target | None = None) -> dict[str, An
     return {"nominal_bytes": nominal_bytes(layers), "weight_bits_mean": mean}
 
 
-def loads(path: Callable[[str], Path], floats: Collection[str], backends: Collection[str]) -> dict[str, dict[str, Any]]:
+def loads(path: Callable[[str], Path], backends: Collection[str]) -> dict[str, dict[str, Any]]:
     """Return what loading takes, by the files' names: figures of a report, or why there are none."""
     chosen = [BACKENDS.get(name) for name in backends]
-    inside = [one for one in chosen if one.runtime == "onnxruntime"]
-    files = {name: path(name) for name in (*floats, *(one.artifact for one in inside))}
-    signed = [path(one.artifact) for one in inside if one.engine == "arm"]
-    found = measure_loads(tuple(files.values()), signed=signed, rounds=LOADS)
     told: dict[str, dict[str, Any]] = {one.artifact: {"load_missing": NOT_LOADED} for one in chosen}
-    for name, file in files.items():
-        told[name] = _told(found[file])
-    return told
+    options = {one.artifact: one.loading for one in float_files()} | {one.artifact: one.loading for one in chosen}
+    files = {name: path(name) for name, wanted in options.items() if wanted is not None}
+    found = measure_loads({file: options[name] or {} for name, file in files.items()}, rounds=LOADS)
+    return told | {name: _told(found[file]) for name, file in files.items()}
 
 
 def _told(load: Load | str) -> dict[str, Any]:

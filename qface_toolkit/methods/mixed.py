@@ -13,7 +13,6 @@ from qface_toolkit.methods._base import Context
 from qface_toolkit.methods._held_out import HeldOut, held_out_count
 from qface_toolkit.methods._ranking import ranked_layers
 from qface_toolkit.quantize.model import QuantizedModel
-from qface_toolkit.quantize.plan import ONNX
 
 RANKING_IMAGES, RANKING_BUDGET = 16, 1.2e12
 """Images at most, and multiply-adds (see analysis.sensitivity), to find out what each quantizer loses."""
@@ -48,7 +47,7 @@ class Mixed:
             CalibrationError: if no range is set yet, or there are no images.
             RecipeError: if the first backend cannot mix.
         """
-        if context.target.family != ONNX.family:
+        if not context.target.keeps_layers:
             what, fix = "only ONNX files can keep layers in float", "name onnx-x86 or onnx-arm first in backends"
             raise RecipeError(what, where=f"the first backend's form, {context.target.name}", fix=fix)
         if set(model.ranges) != set(model.plan.owners()):

@@ -4,9 +4,10 @@ import math
 
 from torch import fx
 
+from qface_toolkit.backends import BACKENDS
 from qface_toolkit.canonical.graph import module, operation
 from qface_toolkit.errors import RecipeError
-from qface_toolkit.evidence.allocation import PACKED, packed_backends
+from qface_toolkit.evidence.allocation import packed_backends
 from qface_toolkit.methods.allocate import Options
 from qface_toolkit.quantize.kept import LAYERS
 from qface_toolkit.quantize.scheme import EIGHT_BITS
@@ -67,7 +68,8 @@ def check_allocation(recipe: Recipe) -> None:
         raise RecipeError("the allocate step has no budget", where=where, fix=fix)
     if options.bytes is not None and not packed_backends(recipe):
         what = "a budget of bytes needs a packed file: others hold every weight in eight bits"
-        raise RecipeError(what, where="budget.bytes", fix=f"add --backend {PACKED}, or {PACKED}-x86, to the backends")
+        packing = [name for name, entry in BACKENDS.entries().items() if entry.packs]
+        raise RecipeError(what, where="budget.bytes", fix=f"add --backend {' or '.join(sorted(packing))}")
 
 
 def _options(steps: tuple[Step, ...]) -> Options:

@@ -11,26 +11,20 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 import torch
 
-from qface_toolkit.backends import BACKENDS, Backend
-from qface_toolkit.backends._onnxruntime import ERRORS, repeat_onnx
-from qface_toolkit.backends._open import backend_of, open_content
-from qface_toolkit.backends._openvino import repeat_openvino
+from qface_toolkit.backends import BACKENDS, Runner, foreign, runner_of
 from qface_toolkit.environment import Environment, record_environment
-from qface_toolkit.errors import ArtifactError, MeasurementError
-from qface_toolkit.evidence.speed import foreign, frozen
+from qface_toolkit.errors import MeasurementError
+from qface_toolkit.evidence.speed import frozen
 from qface_toolkit.methods import Progress
 from qface_toolkit.models import ModelSpec, load_model
 from qface_toolkit.result.golden import held_out
 from qface_toolkit.result.job import Tell, silent
-from qface_toolkit.result.opening import Wanted, _input_of, open_embedder, result_files
+from qface_toolkit.result.opening import result_files
 from qface_toolkit.runtimes import FAST_ARTIFACT, FLOAT_ARTIFACT
 from qface_toolkit.runtimes.latency import Latency, measure_latency
 from qface_toolkit.runtimes.time_ratio import Interval, time_ratio
-from qface_toolkit.untrusted.limits import limited_memory, limited_time
-from qface_toolkit.untrusted.onnx import read_onnx
 
 Inputs = npt.NDArray[np.float32]
 Opener = Callable[[], Callable[[], object]]
@@ -41,33 +35,6 @@ FEWEST_BOUTS = 4
 WARMUP_ROUNDS = 3
 PRECISE_SHARE = 0.012
 """A ratio is known well enough when half the width of its interval is this share of it."""
-
-
-def repeat_file(
-    file: Path, content: bytes, backend: Backend | None, inputs: Inputs, threads: int
-) -> Callable[[], object]:
-    """Open an ONNX file by its bytes that were vetted, and return what runs it on these inputs, prepared once."""
-    if backend is not None and backend.runtime == "openvino":
-        return repeat_openvino(file, inputs, threads, content)
-    signed = backend is not None and backend.engine == "arm"
-    return repeat_onnx(file, inputs, threads, content=content, signed_allowed=signed)
-
-
-def vetted(file: Path, content: bytes, backend: Backend | None, inputs: Inputs) -> bytes:
-    """Run an ONNX file that anybody may have written once, within bounds of memory and time, and return its bytes.
-
-    `content` are these as `read_onnx` gave them.
-
-    Raises:
-        QFaceError: if it cannot be trusted or run.
-    """
-    try:
-        with limited_memory(file), limited_time() as limits:
-            open_content(file, content, 1, backend, limits)(inputs)
-    except ERRORS as error:
-        what = f"the runtime cannot run the file: {str(error).splitlines()[0]}"
-        raise ArtifactError(what, where=str(file), fix="make it again, or give another file") from error
-    return content
 
 
 def measure_enough(
@@ -181,31 +148,25 @@ def _of_result(folder: Path) -> list[str | Path]:
 def _opened(model: str | Path, label: str, threads: int, batch: int, name: str | None) -> _Candidate:
     path = Path(model)
     size = path.stat().st_size if path.is_file() else None
-    if path.suffix == ".onnx":
-        return _Candidate(label, _onnx_runtime(path), size, _of_onnx(path, threads, batch))
-    if path.suffix == ".ts":
-        embedder = open_embedder(path, Wanted({}, name, _USUAL, threads))
-        example = embedder.spec.preprocess(held_out(batch))
-        return _Candidate(label, embedder.runtime, size, partial(embedder.run, example))
+    runner = runner_of(path)
+    if runner is not None:
+        version, call = _of_file(path, runner, threads, batch)
+        return _Candidate(label, version, size, call)
     float_model = load_model(model, name=name)
     example = float_model.spec.preprocess(held_out(batch))
     return _Candidate(label, f"torch {torch.__version__}", size, partial(frozen(float_model, example), example))
 
 
-def _onnx_runtime(path: Path) -> str:
-    backend = backend_of(path.name)
-    return backend.runtime if backend and backend.runtime != "onnxruntime" else f"onnxruntime {onnxruntime.__version__}"
-
-
-def _of_onnx(path: Path, threads: int, batch: int) -> Callable[[], object]:
-    """Return what runs an ONNX file of anybody's, which need not say how images are prepared: that decides no speed."""
-    read = read_onnx(path)
-    size, made_for = _input_of(read.model, path)
-    if made_for not in (None, batch):
-        what = f"the file is made for {made_for} images at a time, not for {batch}"
-        raise MeasurementError(what, where=str(path), fix=f"time it with --batch {made_for}")
-    example, backend = replace(_USUAL, input_size=size).preprocess(held_out(batch)), backend_of(path.name)
-    return repeat_file(path, vetted(path, read.data, backend, example), backend, example, threads)
+def _of_file(path: Path, runner: Runner, threads: int, batch: int) -> tuple[str, Callable[[], object]]:
+    """Return what runs a file of anybody's, and a call of it; how images are prepared decides no speed."""
+    content = runner.read(path)
+    takes = runner.image_input(path, content)
+    if takes.batch not in (None, batch):
+        what = f"the file is made for {takes.batch} images at a time, not for {batch}"
+        raise MeasurementError(what, where=str(path), fix=f"time it with --batch {takes.batch}")
+    example = replace(_USUAL, input_size=takes.size).preprocess(held_out(batch))
+    runner.try_out(path, example, content)
+    return runner.version(content), runner.repeat(path, example, threads, content)
 
 
 def _timed(candidate: _Candidate, latency: Latency, first: Latency, batch: int) -> Timed:

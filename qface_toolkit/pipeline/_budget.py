@@ -7,7 +7,6 @@ from qface_toolkit.backends import BACKENDS
 from qface_toolkit.errors import RecipeError
 from qface_toolkit.methods.mixed import Options
 from qface_toolkit.pipeline._allocation import allocated_steps, allocates, check_allocation
-from qface_toolkit.quantize.plan import ONNX
 from qface_toolkit.recipe import Recipe, Step
 
 Floats = npt.NDArray[np.float32]
@@ -35,6 +34,6 @@ def check_budget(recipe: Recipe) -> None:
         what = "layers to keep in float can be chosen once"
         raise RecipeError(what, where=", ".join(where), fix="leave one of them")
     first = recipe.backends[0]
-    if where and BACKENDS.get(first).target.family != ONNX.family:
+    if where and not BACKENDS.get(first).target.keeps_layers:
         what = f"only ONNX files can keep layers in float, and the first backend is {first}"
         raise RecipeError(what, where=where[0], fix="name onnx-x86 or onnx-arm first in backends, or drop the budget")

@@ -3,14 +3,13 @@
 The folder may come from anybody: files are opened as a stranger's are, and must be those that the report speaks of.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from qface_toolkit.backends import Backend
-from qface_toolkit.backends._open import backend_of
+from qface_toolkit.backends import Content, Runner, runner_of
 from qface_toolkit.environment import record_environment
 from qface_toolkit.errors import ArtifactError
 from qface_toolkit.gate import (
@@ -23,18 +22,17 @@ from qface_toolkit.gate import (
     read_budgets,
 )
 from qface_toolkit.models import ModelSpec
-from qface_toolkit.pipeline._benchmark import measure_enough, repeat_file, vetted
+from qface_toolkit.pipeline._benchmark import Opener, measure_enough
 from qface_toolkit.report.schema import ArtifactFigures, LatencyFigures, SpecFacts
 from qface_toolkit.result.golden import held_out
 from qface_toolkit.result.job import Tell, silent
-from qface_toolkit.runtimes import FAST_ARTIFACT, FLOAT_ARTIFACT
+from qface_toolkit.runtimes import FAST_ARTIFACT, FLOAT_ARTIFACT, runtime_of
 from qface_toolkit.runtimes.latency import Latency
-from qface_toolkit.untrusted.onnx import read_onnx
 from qface_toolkit.untrusted.reading import file_sha256
 from qface_toolkit.untrusted.writing import disk_errors
 
+Floats = npt.NDArray[np.float32]
 LONGEST_S = 40.0
-IN_OPENVINO = "float.onnx in OpenVINO"
 NO_FLOAT = "there is no float.onnx beside the report to compare with"
 NOT_ONNX = "only ONNX files can be measured anew beside a report"
 
@@ -85,7 +83,7 @@ def measure_beside(judged: OpenedReport, *, tell: Tell = silent, longest_s: floa
     tell("read the files")
     calls = _openers(folder, there, example)
     progress = tell("measure the latency")
-    quantized = [name for name in calls if name not in (FLOAT_ARTIFACT, FAST_ARTIFACT, IN_OPENVINO)]
+    quantized = [one.name for one in there if one.name not in (FLOAT_ARTIFACT, FAST_ARTIFACT)]
     reference = FAST_ARTIFACT if FAST_ARTIFACT in calls else FLOAT_ARTIFACT
     found = measure_enough(calls, dict.fromkeys(quantized, reference), longest_s or LONGEST_S, progress)
     return _timing(judged, found, missing)
@@ -95,7 +93,7 @@ def _why_not(folder: Path, artifact: ArtifactFigures) -> str | None:
     """Return why a file is not measured."""
     if artifact.latency is None:
         return artifact.latency_missing
-    if artifact.runtime == "torch":
+    if Path(artifact.name).suffix != ".onnx":
         return NOT_ONNX
     file = folder / artifact.name
     if Path(artifact.name).name != artifact.name or not file.is_file():
@@ -108,35 +106,42 @@ def _spec(facts: SpecFacts) -> ModelSpec:
     return ModelSpec("model", facts.input_size, facts.embedding_size, mean=facts.mean, std=facts.std, color=facts.color)
 
 
-def _openers(
-    folder: Path, artifacts: list[ArtifactFigures], example: npt.NDArray[np.float32]
-) -> dict[str, Callable[[], Callable[[], object]]]:
-    """Return what opens each file for timing, once each of them was found to be what it should."""
-    openers: dict[str, Callable[[], Callable[[], object]]] = {}
-    for one in artifacts:
-        backend = backend_of(one.name)
+def _openers(folder: Path, artifacts: list[ArtifactFigures], example: Floats) -> dict[str, Opener]:
+    """Return what opens each file for timing, once each of them was found to be what it should.
+
+    Where a runtime calls the float model by a name of its own, float.onnx is timed there, too.
+    """
+    openers: dict[str, Opener] = {}
+    for one in sorted(artifacts, key=lambda one: one.name != FLOAT_ARTIFACT):
         file = folder / one.name
-        content = vetted(file, read_onnx(file).data, backend, example)
-        openers[one.name] = _opener(file, content, backend, example)
-    if any(one.runtime == "openvino" for one in artifacts):
-        like = next(backend_of(one.name) for one in artifacts if one.runtime == "openvino")
-        openers[IN_OPENVINO] = _opener(folder / FLOAT_ARTIFACT, read_onnx(folder / FLOAT_ARTIFACT).data, like, example)
+        runner = _runner(file)
+        content = runner.read(file)
+        runner.try_out(file, example, content)
+        openers[one.name] = _opener(file, content, runner, example)
+        beside = runner.runtime.float_name
+        if beside is not None and beside not in openers:
+            float_file = folder / FLOAT_ARTIFACT
+            openers[beside] = _opener(float_file, runner.read(float_file), runner, example)
     return openers
 
 
-def _opener(
-    file: Path, content: bytes, backend: Backend | None, example: npt.NDArray[np.float32]
-) -> Callable[[], Callable[[], object]]:
-    return lambda: repeat_file(file, content, backend, example, threads=1)
+def _runner(file: Path) -> Runner:
+    runner = runner_of(file)
+    assert runner is not None, "every ONNX file has a runner"
+    return runner
+
+
+def _opener(file: Path, content: Content, runner: Runner, example: Floats) -> Opener:
+    return lambda: runner.repeat(file, example, 1, content)
 
 
 def _timing(judged: OpenedReport, found: Mapping[str, Latency], missing: Mapping[str, str]) -> Timing:
     figures = {name: LatencyFigures.of(latency, threads=1, batch=1) for name, latency in found.items()}
-    floats = {"onnxruntime": figures[FLOAT_ARTIFACT]} if figures else {}
-    if IN_OPENVINO in figures:
-        floats["openvino"] = figures.pop(IN_OPENVINO)
+    known = {one.runtime: runtime_of(one.runtime).float_name for one in judged.report.artifacts}
+    floats = {runtime: figures[name] for runtime, name in known.items() if name in figures}
     before = judged.report.environment
     hashes = {one.name: one.sha256 for one in judged.report.artifacts}
     recorded = frozenset(name for name, why in missing.items() if why == NOT_ONNX)
     environment = record_environment(before.seed, before.threads)
-    return Timing(environment, figures, floats, hashes, missing, recorded=recorded)
+    files = {name: one for name, one in figures.items() if name in hashes}
+    return Timing(environment, files, floats, hashes, missing, recorded=recorded)

@@ -12,9 +12,7 @@ import numpy as np
 from PIL import Image
 from torch import nn
 
-from qface_toolkit.backends import BACKENDS
-from qface_toolkit.backends._float_fast import export_float_fast
-from qface_toolkit.backends._float_onnx import export_float
+from qface_toolkit.backends import BACKENDS, float_files
 from qface_toolkit.environment import set_determinism
 from qface_toolkit.evidence.allocation import allocation_file
 from qface_toolkit.evidence.collect import collect_evidence, images_of
@@ -35,7 +33,6 @@ from qface_toolkit.result.golden import HELD_OUT, golden_vectors
 from qface_toolkit.result.job import Job, Model, Tell, silent
 from qface_toolkit.result.names import DESCRIPTION, GOLDEN, REPORT, SHEET, WEIGHTS
 from qface_toolkit.result.pages import report_pages
-from qface_toolkit.runtimes import FAST_ARTIFACT, FLOAT_ARTIFACT
 from qface_toolkit.sources import Crop, Manifest, pixel_sha256
 from qface_toolkit.sources._ahead import DrawnAhead
 from qface_toolkit.sources._contact_sheet import contact_sheet
@@ -192,13 +189,13 @@ class _Run:
 
     def lowered(self, model: Model) -> None:
         """Write the float reference, its fast form and every artifact."""
-        facts, spec = self.job.facts(), self.job.model.spec
+        facts = self.job.facts()
         with self.step("export float.onnx") as progress:
             if progress is not None:
                 if isinstance(model, QuantizedModel):
                     self._save(model, WEIGHTS, DESCRIPTION)
-                self.folder.write(FLOAT_ARTIFACT, export_float(self.job.model.network, spec, facts))
-                self.folder.write(FAST_ARTIFACT, export_float_fast(self.job.canonical, spec, facts))
+                for one in float_files():
+                    self.folder.write(one.artifact, one.write(self.job.model, self.job.canonical, facts))
         if isinstance(model, SimulatedModel):
             return
         for name in self.job.recipe.backends:

@@ -6,12 +6,12 @@ from math import prod
 
 from qface_toolkit.analysis.channels import LAYERS
 from qface_toolkit.analysis.walk import NUMBER_COST
-from qface_toolkit.backends import BACKENDS
+from qface_toolkit.backends import BACKENDS, foreign
 from qface_toolkit.canonical.edit import shape_of
 from qface_toolkit.canonical.graph import module, operation
 from qface_toolkit.evidence.collect import FEWER_IMAGES, SIMULATION_IMAGES, images_of
 from qface_toolkit.evidence.sensitivity import JOB_BUDGET, JOB_IMAGES
-from qface_toolkit.evidence.speed import LATENCY_ROUNDS, foreign
+from qface_toolkit.evidence.speed import LATENCY_ROUNDS
 from qface_toolkit.methods import METHODS
 from qface_toolkit.result.job import Job
 

@@ -8,7 +8,6 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from qface_toolkit.backends import BACKENDS, Backend, expand_backends
-from qface_toolkit.backends._expressible import check_expressible
 from qface_toolkit.canonical.graph import operation
 from qface_toolkit.errors import ArtifactError, RecipeError
 from qface_toolkit.quantize.deployment import Deployment
@@ -141,7 +140,7 @@ def export_all(
         result = _Result.read(root)
         settings = {one: _read_settings(result.model.deployment, BACKENDS.get(one), sets) for one in names}
         for one in names:
-            check_expressible(one, BACKENDS.get(one).runtime, result.model.scheme, result.model.network)
+            BACKENDS.get(one).check(one, result.model.scheme, result.model.network)
         for file in files.values():
             if (root / file).exists() and not force:
                 fix = "--force to replace it, or --name FILE to keep both"
@@ -177,7 +176,7 @@ def _file_name(chosen: Backend, wanted: str | None) -> str:
 
 def _read_settings(deployment: Deployment, chosen: Backend, sets: Sequence[str]) -> _Settings:
     """Return what a model was compressed for, changed by KEY=VALUE strings."""
-    if sets and chosen.target.family != "onnx":
+    if sets and not chosen.settings:
         what = f"nothing can be set for {chosen.artifact}"
         raise RecipeError(what, where=sets[0], fix=f"{', '.join(SETTABLE)} change ONNX files alone")
     values, mistakes = _Settings.of(deployment), []

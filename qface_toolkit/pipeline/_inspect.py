@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from qface_toolkit.backends._inspect import inspect_files
+from qface_toolkit.result.inspecting import inspect_files
 from qface_toolkit.result.job import Tell, silent
 from qface_toolkit.runtimes.fusion import Fusion
 

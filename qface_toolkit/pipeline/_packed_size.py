@@ -4,8 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from qface_toolkit.backends import BACKENDS
-from qface_toolkit.backends._float_onnx import export_float
+from qface_toolkit.backends import BACKENDS, float_files
 from qface_toolkit.errors import RecipeError
 from qface_toolkit.evidence.allocation import packed_backends
 from qface_toolkit.pipeline._allocation import allocates, bytes_wanted
@@ -26,7 +25,7 @@ def sizes(job: Job) -> Mapping[str, Any]:
 
     return {
         "artifact_bytes": largest,
-        "float_bytes": len(export_float(job.model.network, job.model.spec, facts)),
+        "float_bytes": len(float_files()[0].write(job.model, job.canonical, facts)),
     }
 
 

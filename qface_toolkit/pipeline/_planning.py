@@ -9,7 +9,6 @@ from pydantic import BaseModel
 from torch import nn
 
 from qface_toolkit.backends import BACKENDS, backend_names, expand_backends
-from qface_toolkit.backends._expressible import check_expressible
 from qface_toolkit.canonical.canonicalise import canonicalise
 from qface_toolkit.environment import usable_cores
 from qface_toolkit.methods import METHODS
@@ -58,7 +57,7 @@ def plan_job(
     scheme = Scheme.from_plain(wanted.scheme.model_dump())
     check_scheme(scheme, canonical)
     for name in wanted.backends:
-        check_expressible(name, BACKENDS.get(name).runtime, scheme, canonical)
+        BACKENDS.get(name).check(name, scheme, canonical)
     if wanted.export.input == "uint8":
         input_convolution(canonical)
     return Job(

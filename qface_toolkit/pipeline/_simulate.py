@@ -3,7 +3,6 @@
 from typing import Any, Protocol, runtime_checkable
 
 from qface_toolkit.backends import BACKENDS
-from qface_toolkit.backends.simulation import RUNTIME
 from qface_toolkit.errors import RecipeError
 from qface_toolkit.methods import METHODS, Context
 from qface_toolkit.models import FloatModel
@@ -36,7 +35,7 @@ def check_simulation(recipe: Recipe) -> None:
     name = next(step.method for step in recipe.steps if isinstance(METHODS.get(step.method), Simulates))
     if len(recipe.steps) > 1:
         raise RecipeError(f"{name} cannot be one step among others", where="steps", fix="leave the others out")
-    others = [backend for backend in recipe.backends if BACKENDS.get(backend).runtime != RUNTIME]
+    others = [backend for backend in recipe.backends if not BACKENDS.get(backend).runtime.simulates]
     if others:
         what = f"{name} leaves tensors in float that no integer file can, so nothing can be written for {others[0]}"
         raise RecipeError(what, where="backends", fix="name simulation alone, or take another recipe, such as int8")

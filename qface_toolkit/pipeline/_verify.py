@@ -11,10 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from qface_toolkit.backends import BACKENDS, Backend
-from qface_toolkit.backends._inspect import ENDINGS
-from qface_toolkit.backends._onnxruntime import ERRORS
-from qface_toolkit.backends._open import backend_of, open_untrusted
+from qface_toolkit.backends import BACKENDS, PROGRAMS, Backend, runner_of
 from qface_toolkit.errors import ArtifactError, QFaceError
 from qface_toolkit.methods import Progress
 from qface_toolkit.result.golden import FLOAT, IMAGE, INPUTS, read_golden
@@ -23,9 +20,9 @@ from qface_toolkit.result.manifest import EXPORTED, Manifest, is_intact, read_ma
 from qface_toolkit.result.names import GOLDEN
 from qface_toolkit.runtimes import FAST_ARTIFACT, FLOAT_ARTIFACT
 from qface_toolkit.scoring.verdicts import FileVerdict, Verification, judge_file
-from qface_toolkit.untrusted.limits import limited_memory, limited_time
 from qface_toolkit.untrusted.writing import disk_errors
 
+_FLOATS = (FLOAT_ARTIFACT, FAST_ARTIFACT)
 Floats = npt.NDArray[np.float32]
 
 
@@ -66,9 +63,9 @@ class _Check:
 
     def names(self) -> list[str]:
         """Return the float files, the artifacts, other damaged files, and files that should not be there."""
-        floats = [name for name in (FLOAT_ARTIFACT, FAST_ARTIFACT) if name in self.manifest.files]
+        floats = [name for name in _FLOATS if name in self.manifest.files]
         artifacts = [name for name in self.golden if name not in (INPUTS, FLOAT)]
-        there = sorted(file.name for file in self.folder.iterdir() if file.suffix in ENDINGS)
+        there = sorted(file.name for file in self.folder.iterdir() if file.suffix in PROGRAMS)
         return list(dict.fromkeys((*floats, *artifacts, *self.damaged, *there)))
 
     def verdicts(self, progress: Progress) -> Iterator[FileVerdict]:
@@ -82,28 +79,26 @@ class _Check:
         """Return the verdict on one file."""
         if name in self.damaged:
             return FileVerdict(name, "damaged", reason=self.damaged[name])
-        expected = self.golden[FLOAT] if name in (FLOAT_ARTIFACT, FAST_ARTIFACT) else self.golden.get(name)
+        expected = self.golden[FLOAT] if name in _FLOATS else self.golden.get(name)
         if name not in self.manifest.files or expected is None:
             missing = "golden vectors" if name in self.manifest.files else "manifest"
             return FileVerdict(name, "unknown", reason=f"the {missing} of this folder do not know it")
         try:
             got = self._embeddings(name)
-        except (QFaceError, *ERRORS) as error:
-            what = error.what if isinstance(error, QFaceError) else str(error).partition("\n")[0]
-            return FileVerdict(name, "cannot run", reason=what)
+        except QFaceError as error:
+            return FileVerdict(name, "cannot run", reason=error.what)
         return judge_file(name, expected, self.golden[FLOAT], got)
 
     def _embeddings(self, name: str) -> Floats:
-        file, inputs = self.folder / name, self.golden[INPUTS]
-        if file.suffix in (".ts", ".safetensors"):
-            return open_untrusted(file, threads=1)(inputs)
-        with limited_memory(file), limited_time() as limits:
-            return open_untrusted(file, 1, self._backend(name), limits)(inputs)
+        file = self.folder / name
+        runner = self._backend(name) or runner_of(file)
+        if runner is None:
+            raise ArtifactError("no runtime here runs such a file", where=str(file))
+        return runner.try_out(file, self.golden[INPUTS], runner.read(file))
 
     def _backend(self, name: str) -> Backend | None:
-        """Return the backend that wrote a file, by its name or by what the manifest says of files written later."""
+        """Return the backend that the manifest says wrote a file later."""
         told = (self.manifest.model_extra or {}).get(EXPORTED)
         told = told.get(name) if isinstance(told, dict) else None
         wanted = told.get("backend") if isinstance(told, dict) else None
-        entries = BACKENDS.entries()
-        return entries[wanted] if isinstance(wanted, str) and wanted in entries else backend_of(name)
+        return BACKENDS.entries().get(wanted) if isinstance(wanted, str) else None

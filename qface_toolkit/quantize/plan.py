@@ -52,6 +52,11 @@ class Target:
     arithmetic: str
     levels: int = ACTIVATION_MAX
 
+    @property
+    def keeps_layers(self) -> bool:
+        """Tell whether single layers can be kept in float, and each PReLU has a form that is chosen."""
+        return self.family == "onnx"
+
     def weight_max(self, layer: nn.Module) -> int:
         """Return the largest code that a layer's weights may have."""
         if not isinstance(layer, nn.Conv2d):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import fx
 
 from qface_toolkit import __version__
-from qface_toolkit.backends._pixels import FLOATS, INPUT_KEY
+from qface_toolkit.backends import FLOATS, INPUT_KEY
 from qface_toolkit.canonical.graph import to_plain
 from qface_toolkit.methods import Progress
 from qface_toolkit.models import FloatModel

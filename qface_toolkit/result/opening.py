@@ -1,30 +1,17 @@
 """Open whatever can be evaluated: float checkpoints, ONNX files of anybody's, our TorchScript archives, and results."""
 
-import hashlib
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
-import onnxruntime
 import torch
 
-from qface_toolkit.backends import BACKENDS, Embed
-from qface_toolkit.backends._onnxruntime import ERRORS
-from qface_toolkit.backends._open import backend_of, open_content
-from qface_toolkit.backends._pixels import IMAGE
-from qface_toolkit.backends._torch_archive import read_archive
-from qface_toolkit.backends.simulation import ARTIFACT as SIMULATION
-from qface_toolkit.backends.simulation import RUNTIME as SIMULATION_BACKEND
-from qface_toolkit.backends.simulation import spec_of
-from qface_toolkit.backends.torch_int8 import EXTRA_FILE
+from qface_toolkit.backends import BACKENDS, Content, Embed, ImageInput, Runner, foreign, runner_of
 from qface_toolkit.errors import ArtifactError, RecipeError
 from qface_toolkit.evaluation import Embedder, Rows
 from qface_toolkit.models import (
-    CROP_SIZE,
     SHORTEST_EMBEDDING,
     FloatModel,
     ModelSpec,
@@ -35,14 +22,8 @@ from qface_toolkit.models import (
     stated_name,
     with_facts,
 )
-from qface_toolkit.quantize.simulated import LARGEST_BYTES, is_simulation
 from qface_toolkit.runtimes import FLOAT_ARTIFACT
-from qface_toolkit.untrusted.limits import limited_memory, limited_time
-from qface_toolkit.untrusted.onnx import read_onnx
-from qface_toolkit.untrusted.reading import read_file
 from qface_toolkit.untrusted.settings import apply_setting
-
-_CUT = "cut the graph at the embedding, or give another model"
 
 
 @dataclass(frozen=True)
@@ -84,10 +65,8 @@ def result_files(model: str | Path) -> tuple[Path, Path] | None:
     folder = Path(model)
     if not folder.is_dir():
         return None
-    arm = platform.machine() in ("aarch64", "arm64")
-    names = [entry.artifact for entry in BACKENDS.entries().values()]
-    names.sort(key=lambda name: (name == SIMULATION, (".arm." in name or ".qnnpack." in name) != arm))
-    there = [folder / name for name in names if (folder / name).is_file()]
+    entries = sorted(BACKENDS.entries().values(), key=lambda one: (one.runtime.simulates, foreign(one) is not None))
+    there = [folder / one.artifact for one in entries if (folder / one.artifact).is_file()]
     if not there or not (folder / FLOAT_ARTIFACT).is_file():
         what = "there is no compressed model in this folder"
         raise ArtifactError(what, where=str(folder), fix="give a folder that `qface compress` wrote, or a model's file")
@@ -103,20 +82,10 @@ def open_embedder(model: str | Path | FloatModel, wanted: Wanted) -> Embedder:
     if isinstance(model, FloatModel):
         return _of_network(replace(model, spec=model.spec.override(wanted.facts)), model.spec.name)
     path = Path(model)
-    if path.suffix == ".ts":
-        return _of_archive(path, wanted)
-    if path.suffix == ".onnx":
-        return _of_onnx(path, wanted)
-    if path.suffix == ".safetensors" and is_simulation(path):
-        return _of_simulation(path, wanted)
-    return _of_network(load_model(model, name=wanted.name, overrides=wanted.facts), path.name)
-
-
-def _of_simulation(path: Path, wanted: Wanted) -> Embedder:
-    data = read_file(path, LARGEST_BYTES)
-    run = BACKENDS.get(SIMULATION_BACKEND).open(path, wanted.threads, data)
-    spec, sha256 = spec_of(path, data).override(wanted.facts), hashlib.sha256(data).hexdigest()
-    return Embedder(run, spec, path.name, sha256, f"torch {torch.__version__} (simulation)")
+    runner = runner_of(path)
+    if runner is None:
+        return _of_network(load_model(model, name=wanted.name, overrides=wanted.facts), path.name)
+    return _of_file(path, runner, wanted)
 
 
 def _of_network(model: FloatModel, name: str) -> Embedder:
@@ -130,94 +99,30 @@ def _of_network(model: FloatModel, name: str) -> Embedder:
     return Embedder(run, model.spec, name, model.source_sha256, f"torch {torch.__version__}")
 
 
-def _of_archive(path: Path, wanted: Wanted) -> Embedder:
-    archive = read_archive(path, EXTRA_FILE)
-    told = archive.facts
-    run = BACKENDS.get(f"torch-{told['engine']}").open(path, wanted.threads, archive.data)
-    height, width = _whole_numbers(told.get("qface.input_size", ""), path)
-    size = _probed(run, (height, width), path)
-    spec = _stated_spec(told, ModelSpec(stated_name(told) or path.stem, (height, width), size), wanted, path)
-    sha256 = hashlib.sha256(archive.data).hexdigest()
-    return Embedder(run, spec, path.name, sha256, f"torch {torch.__version__} ({told['engine']})")
+def _of_file(path: Path, runner: Runner, wanted: Wanted) -> Embedder:
+    content = runner.read(path)
+    takes = runner.image_input(path, content)
+    spec = _spec_of(path, runner, content, takes, wanted)
+    run = _in_batches(runner.open(path, wanted.threads, content), takes.batch)
+    return Embedder(run, spec, path.name, content.sha256, runner.version(content))
 
 
-def _whole_numbers(text: str, path: Path) -> tuple[int, int]:
-    parts = [part.strip() for part in text.strip("[]").split(",")]
-    numbers = [int(part) for part in parts if part.isdecimal() and len(part) <= len(str(CROP_SIZE))]
-    if len(numbers) != 2 or not all(0 < number <= CROP_SIZE for number in numbers):
-        raise ArtifactError("the archive does not say how large its input is", where=str(path), fix="make it again")
-    return numbers[0], numbers[1]
-
-
-def _of_onnx(path: Path, wanted: Wanted) -> Embedder:
-    content = read_onnx(path)
-    file = content.model
-    size, batch = _input_of(file, path)
-    backend = backend_of(path.name)
-    with limited_memory(path), limited_time() as limits:
-        probe = open_content(path, content.data, 1, backend, limits)
-        embedding = _probed(_in_batches(probe, batch), size, path)
-    told = {str(entry.key): str(entry.value) for entry in file.metadata_props}
-    spec = ModelSpec(stated_name(told) or path.stem, size, embedding)
-    if _is_foreign_float(file, told):
-        spec = load_model(path, name=wanted.name, overrides=_all_facts(wanted)).spec
-    else:
-        spec = _stated_spec(told, spec, wanted, path)
-    run = _in_batches(open_content(path, content.data, wanted.threads, backend), batch)
-    runtime = f"onnxruntime {onnxruntime.__version__}"
-    if backend is not None and backend.runtime != "onnxruntime":
-        runtime = backend.runtime
-    return Embedder(run, spec, path.name, content.sha256, runtime)
-
-
-def _is_foreign_float(file: onnx.ModelProto, told: Mapping[str, str]) -> bool:
-    """Tell whether the architecture has to be recognised in order to know how images are prepared."""
-    integer = any("Quantize" in node.op_type or "Integer" in node.op_type for node in file.graph.node)
-    return not integer and bool(missing_facts(stated_facts(told)))
-
-
-def _all_facts(wanted: Wanted) -> dict[str, Any]:
-    """Return the facts that are given, and those of the model that this one is compared with."""
-    return _preprocessing(wanted.like) | dict(wanted.facts)
-
-
-def _preprocessing(spec: ModelSpec | None) -> dict[str, Any]:
-    return {} if spec is None else spec.preprocessing
-
-
-def _stated_spec(told: Mapping[str, str], spec: ModelSpec, wanted: Wanted, path: Path) -> ModelSpec:
-    """Return the spec by what the caller gives, before what the file says, before what its float model has."""
-    stated = stated_facts(told)
-    otherwise = _preprocessing(wanted.like)
+def _spec_of(path: Path, runner: Runner, content: Content, takes: ImageInput, wanted: Wanted) -> ModelSpec:
+    if content.spec is not None:
+        return content.spec.override(wanted.facts)
+    embedding = _probed(
+        _in_batches(lambda inputs: runner.try_out(path, inputs, content), takes.batch), takes.size, path
+    )
+    stated, otherwise = stated_facts(content.facts), wanted.like.preprocessing if wanted.like else {}
+    if runner.float_network(content) and missing_facts(stated):
+        return load_model(path, name=wanted.name, overrides=otherwise | dict(wanted.facts)).spec
     missing = missing_facts(wanted.facts, stated, otherwise)
     if missing:
         what = f"the file does not say how images are prepared; missing: {', '.join(missing)}"
         fix = f"{how_to_give(missing)}; or give its float model by --reference"
         raise ArtifactError(what, where=str(path), fix=fix)
+    spec = ModelSpec(stated_name(content.facts) or path.stem, takes.size, embedding)
     return with_facts(spec, given=wanted.facts, stated=stated, otherwise=otherwise)
-
-
-def _input_of(file: onnx.ModelProto, path: Path) -> tuple[tuple[int, int], int | None]:
-    """Return (height, width) of the only input, and the batch size that the file is made for, if it is for one."""
-    weights = {tensor.name for tensor in file.graph.initializer}
-    inputs = [value for value in file.graph.input if value.name not in weights]
-    kind = inputs[0].type.tensor_type.elem_type if len(inputs) == 1 else onnx.TensorProto.FLOAT
-    if kind not in (onnx.TensorProto.FLOAT, onnx.TensorProto.UINT8):
-        what = f"the file takes {onnx.TensorProto.DataType.Name(kind)} where float32 is fed"
-        raise ArtifactError(what, where=str(path), fix="export it with float32 inputs")
-    shape = [
-        dimension.dim_value if dimension.HasField("dim_value") else None
-        for value in inputs[:1]
-        for dimension in value.type.tensor_type.shape.dim
-    ]
-    channels_last = len(inputs) == 1 and inputs[0].name == IMAGE and shape[3:] == [3]
-    height, width = (shape[1:3] if channels_last else shape[2:4]) if len(shape) == 4 else (None, None)
-    usable = height and width and (channels_last or shape[1] in (3, None)) and max(height, width) <= CROP_SIZE
-    if len(inputs) != 1 or not usable or height is None or width is None:
-        what = f"the file's inputs are not one image of fixed size: {[value.name for value in inputs][:4]}, {shape}"
-        fix = f"give a model that takes [N, 3, height, width] of at most {CROP_SIZE}x{CROP_SIZE} pixels"
-        raise ArtifactError(what, where=str(path), fix=fix)
-    return (height, width), shape[0] or None
 
 
 def _in_batches(run: Embed, batch: int | None) -> Embed:
@@ -238,13 +143,9 @@ def _in_batches(run: Embed, batch: int | None) -> Embed:
 
 def _probed(run: Embed, size: tuple[int, int], path: Path) -> int:
     """Return the length of the embedding, for which one image of zeros is run."""
-    try:
-        embedding = np.asarray(run(np.zeros((1, 3, *size), np.float32)))
-    except ERRORS as error:
-        what = f"the runtime cannot run the file: {str(error).splitlines()[0]}"
-        raise ArtifactError(what, where=str(path), fix=_CUT) from error
+    embedding = np.asarray(run(np.zeros((1, 3, *size), np.float32)))
     if embedding.ndim != 2 or len(embedding) != 1 or embedding.shape[1] < SHORTEST_EMBEDDING:
         wanted = f"one embedding [1, D] of {SHORTEST_EMBEDDING} numbers or more"
         what = f"the model returns {list(embedding.shape)} for one image, not {wanted}"
-        raise ArtifactError(what, where=str(path), fix=_CUT)
+        raise ArtifactError(what, where=str(path), fix="cut the graph at the embedding, or give another model")
     return int(embedding.shape[1])

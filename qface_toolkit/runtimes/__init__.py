@@ -16,7 +16,7 @@ class Runtime:
     `title` is its name for people. `float_name` says what the float model is that times are compared with there, and
     `fast_name` which float file is written for its speed, if any. Where it `simulates`, what is computed is what
     another runtime would give, and its speed says nothing. `concurrent` says that threads may run one opened file side
-    by side, `onnx` that its files are ONNX files.
+    by side.
     """
 
     name: str
@@ -25,16 +25,15 @@ class Runtime:
     fast_name: str | None = None
     simulates: bool = False
     concurrent: bool = False
-    onnx: bool = False
 
     def __str__(self) -> str:
         """Return the name that report.json has."""
         return self.name
 
 
-ONNX_RUNTIME = Runtime("onnxruntime", "ONNX Runtime", FLOAT_ARTIFACT, FAST_ARTIFACT, concurrent=True, onnx=True)
+ONNX_RUNTIME = Runtime("onnxruntime", "ONNX Runtime", FLOAT_ARTIFACT, FAST_ARTIFACT, concurrent=True)
 TORCH = Runtime("torch", "torch", "float network, traced")
-OPENVINO = Runtime("openvino", "OpenVINO", f"{FLOAT_ARTIFACT} in OpenVINO", onnx=True)
+OPENVINO = Runtime("openvino", "OpenVINO", f"{FLOAT_ARTIFACT} in OpenVINO")
 SIMULATION = Runtime("simulation", "simulation", simulates=True)
 
 _KNOWN = {one.name: one for one in (TORCH, ONNX_RUNTIME, OPENVINO, SIMULATION)}

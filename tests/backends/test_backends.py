@@ -11,6 +11,7 @@ from qface_toolkit.backends import BACKENDS
 from qface_toolkit.errors import ArtifactError
 from qface_toolkit.integer.simulate import embed_as_integers
 from qface_toolkit.quantize.plan import TARGETS
+from qface_toolkit.runtimes import runtime_of
 
 QUICK = ("mobilefacenet", "mobilefacenet-relu6")
 NETWORKS = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in SMALL_NETWORKS]
@@ -41,7 +42,8 @@ def test_every_backend_conforms(backend, small, tmp_path):
     model, images = small
     entry = BACKENDS.get(backend)
     assert entry.target in TARGETS.values()
-    assert entry.runtime in ("onnxruntime", "openvino", "torch", "simulation")
+    assert runtime_of(entry.runtime.name) == entry.runtime
+    assert entry.machine in ("x86", "arm", None)
     assert entry.artifact.startswith(("int8.", "packed.", "simulation."))
     embed = opened(backend, model, tmp_path, {"fact": "value"})
     one_by_one = np.concatenate([embed(images[i : i + 1]) for i in range(5)])

@@ -6,12 +6,12 @@ from quantized import small_model
 
 from qface_toolkit import pipeline
 from qface_toolkit.backends import BACKENDS, TOGETHER, backend_names, expand_backends
-from qface_toolkit.backends._expressible import SIMULATION, refusals
+from qface_toolkit.backends._expressible import refusals
 from qface_toolkit.errors import RecipeError, UnknownName
 from qface_toolkit.quantize.scheme import LayerScheme, Scheme, TensorScheme
 
 SIX = TensorScheme(6, symmetric=False, per="tensor")
-INTEGERS = [name for name in BACKENDS.names() if BACKENDS.get(name).runtime != SIMULATION]
+INTEGERS = [name for name in BACKENDS.names() if not BACKENDS.get(name).narrow]
 
 
 @pytest.fixture(scope="module")
@@ -23,13 +23,12 @@ def model():
 def test_narrow_activations_are_refused_tensor_by_tensor(backend, model):
     image, *others = model.plan.owners()
     entry = BACKENDS.get(backend)
-    runtime = entry.runtime
-    assert refusals(runtime, Scheme(), model.network) == []
-    found = refusals(runtime, Scheme(activations=SIX), model.network)
+    assert refusals(Scheme(), model.network) == []
+    found = refusals(Scheme(activations=SIX), model.network)
     assert [line.partition(":")[0] for line in found] == others, "an image comes in eight bits"
-    found = refusals(runtime, Scheme(layers=(LayerScheme(others[0], activations=4),)), model.network)
+    found = refusals(Scheme(layers=(LayerScheme(others[0], activations=4),)), model.network)
     assert found == [f"{others[0]}: its activations have 4 bits"]
-    assert refusals(runtime, Scheme(layers=(LayerScheme(image, activations=5),)), model.network) == []
+    assert refusals(Scheme(layers=(LayerScheme(image, activations=5),)), model.network) == []
     with pytest.raises(RecipeError, match=f"{others[0]}: its activations have 6 bits"):
         entry.lower(model.with_scheme(Scheme(activations=SIX)), {})
 
@@ -37,7 +36,7 @@ def test_narrow_activations_are_refused_tensor_by_tensor(backend, model):
 @pytest.mark.parametrize("bits", [2, 5, 8])
 def test_weights_of_any_width_can_be_held(model, bits):
     scheme = Scheme(weights=TensorScheme(bits, symmetric=True, per="channel"))
-    assert not [line for name in INTEGERS for line in refusals(BACKENDS.get(name).runtime, scheme, model.network)]
+    assert not refusals(scheme, model.network)
 
 
 def test_a_job_is_refused_before_any_work(tmp_path):

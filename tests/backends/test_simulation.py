@@ -8,7 +8,6 @@ from quantized import cosines, opened, run, small_model, smooth_images
 from safetensors.torch import load, save_file
 
 from qface_toolkit.backends import BACKENDS
-from qface_toolkit.backends.simulation import spec_of
 from qface_toolkit.canonical.graph import operation
 from qface_toolkit.errors import ArtifactError, MeasurementError
 from qface_toolkit.evidence.packing import Coded, packed_size
@@ -51,7 +50,7 @@ def test_the_same_model_gives_the_same_bytes(small):
 
 def test_the_file_says_how_images_are_prepared(small, tmp_path):
     opened("simulation", small[0], tmp_path)
-    assert spec_of(tmp_path / BACKEND.artifact) == small[0].spec
+    assert BACKEND.read(tmp_path / BACKEND.artifact).spec == small[0].spec
 
 
 def test_nothing_runs_on_integers(small, tmp_path):

@@ -17,6 +17,8 @@ NEEDS = "graph optimizations on (the default); without them it gives the same, s
 class OnnxPacked(OnnxQdq):
     """A packed QDQ file for one kind of processor."""
 
+    packs = True
+
     def form(self, written: onnx.ModelProto) -> onnx.ModelProto:
         """Pack the file, and have it say what it needs."""
         packed = pack(written)
