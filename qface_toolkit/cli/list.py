@@ -29,7 +29,7 @@ def _recipes() -> list[Fact]:
 
 
 def _sets() -> list[Fact]:
-    from qface_toolkit.sources._sets import find_set, list_sets
+    from qface_toolkit.sources import find_set, list_sets
 
     found = [(name, about, find_set(name)) for name, about in list_sets().items()]
     return [{"name": name, "about": about, "source": one.kind, "count": one.count} for name, about, one in found]

@@ -36,7 +36,7 @@ def synth(
     qface synth drawings --out drawings --count 64
     qface synth matched --for backbone.pth --out matched
     """
-    from qface_toolkit.sources._sets import find_set, write_set
+    from qface_toolkit.sources import find_set, write_set
 
     with progress(quiet or as_json) as tell:
         model = _loaded(checkpoint)

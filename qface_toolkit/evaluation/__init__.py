@@ -1,6 +1,6 @@
 """The image side of an evaluation: verification sets and folders of people, from their files to embeddings."""
 
-from qface_toolkit.evaluation._base import Embedder, FaceImages, Rows
+from qface_toolkit.evaluation._base import Embedder, FaceImages, Rows, shown_text
 from qface_toolkit.evaluation.align import align, similarity
 from qface_toolkit.evaluation.embed import BATCH, embed_images, stream_embeddings
 from qface_toolkit.evaluation.groups import Groups, read_groups
@@ -32,6 +32,7 @@ __all__ = [
     "read_ijb",
     "read_pairs",
     "read_people",
+    "shown_text",
     "similarity",
     "stream_embeddings",
 ]

@@ -33,10 +33,7 @@ from qface_toolkit.result.golden import HELD_OUT, golden_vectors
 from qface_toolkit.result.job import Job, Model, Tell, silent
 from qface_toolkit.result.names import DESCRIPTION, GOLDEN, REPORT, SHEET, WEIGHTS
 from qface_toolkit.result.pages import report_pages
-from qface_toolkit.sources import Crop, Manifest, pixel_sha256
-from qface_toolkit.sources._ahead import DrawnAhead
-from qface_toolkit.sources._contact_sheet import contact_sheet
-from qface_toolkit.sources._sets import find_set
+from qface_toolkit.sources import Crop, DrawnAhead, Manifest, contact_sheet, find_set, pixel_sha256
 
 TRACE = "trace.json"
 """What a recipe that chooses among several runs leaves: each that it tried, and how near it came."""

@@ -22,7 +22,7 @@ from qface_toolkit.quantize.image_input import input_convolution
 from qface_toolkit.quantize.scheme import Scheme
 from qface_toolkit.recipe import Recipe, load_recipe
 from qface_toolkit.result.job import Job
-from qface_toolkit.sources._sets import find_set
+from qface_toolkit.sources import find_set
 
 DEMO = "demo"
 

@@ -6,8 +6,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from qface_toolkit.evaluation import FaceImages, Groups, PairSet, PeopleSet, Rows
-from qface_toolkit.evaluation._base import shown_text
+from qface_toolkit.evaluation import FaceImages, Groups, PairSet, PeopleSet, Rows, shown_text
 from qface_toolkit.methods import Progress
 from qface_toolkit.report.evaluation import (
     ChangedPairFigures,

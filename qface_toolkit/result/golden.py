@@ -20,8 +20,7 @@ from qface_toolkit.quantize.model import QuantizedModel, embed
 from qface_toolkit.quantize.plan import Target
 from qface_toolkit.quantize.simulated import SimulatedModel
 from qface_toolkit.result.job import Model
-from qface_toolkit.sources import Crop
-from qface_toolkit.sources._ahead import draw
+from qface_toolkit.sources import Crop, draw
 from qface_toolkit.untrusted.reading import read_file
 
 HELD_OUT = "drawings-heldout"
