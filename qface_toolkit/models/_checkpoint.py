@@ -33,7 +33,7 @@ def load_model(path: str | Path, *, name: str | None = None, overrides: Mapping[
         CheckpointError: if the file cannot be read, trusted or recognised, or its weights are incomplete.
         UnsupportedModel: if an ONNX file holds an operator that is not known here.
         RecipeError: listing the overrides that are wrong.
-        UnknownName: if nobody knows the architecture `name`.
+        UnknownName: if there is no architecture called `name`.
     """
     file = _demo_file() if str(path) == DEMO else Path(path)
     with open_checkpoint(file) as stream:

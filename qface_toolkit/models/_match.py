@@ -46,7 +46,7 @@ def match(shapes: Shapes, *, name: str | None = None, where: str | None = None) 
 
     Raises:
         CheckpointError: naming the closest architecture and what differs from it.
-        UnknownName: if `name` is given and nobody knows it.
+        UnknownName: if `name` is given and is that of no architecture.
     """
     candidates = [ARCHITECTURES.get(name)] if name else list(ARCHITECTURES.entries().values())
     readers = {architecture.read: architecture for architecture in candidates}

@@ -1,4 +1,4 @@
-"""What must be known of a face model beside its weights; it travels with the model so that nobody has to guess."""
+"""What must be known of a face model beside its weights; it travels with the model so that it is never guessed."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -13,7 +13,7 @@ CROP_SIZE = 112
 """Height and width in pixels of the aligned crop that every source delivers (the usual five-point template)."""
 
 SHORTEST_EMBEDDING = 4
-"""Of numbers; fewer are an age, a sex or a score, and tell nobody from anybody."""
+"""Of numbers; fewer are an age, a sex or a score, and do not tell people apart."""
 
 Color = Literal["rgb", "bgr"]
 Triple = tuple[float, float, float]

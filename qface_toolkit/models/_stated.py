@@ -34,7 +34,7 @@ def stated_name(metadata: Mapping[str, str]) -> str:
 
 
 def missing_facts(*known: Mapping[str, Any]) -> list[str]:
-    """Return what nobody says of how images are prepared: which of mean, std and color is in none of these."""
+    """Return which of mean, std and color, the facts of how images are prepared, is in none of these."""
     return [key for key in PREPROCESSING if not any(key in facts for facts in known)]
 
 

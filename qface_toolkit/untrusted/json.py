@@ -1,4 +1,4 @@
-"""JSON in and out: read from a file that anybody may have made, and written as the files of ours hold it."""
+"""JSON in and out: read from a file that is not trusted, and written as files of ours hold it."""
 
 import json
 import math
@@ -10,7 +10,7 @@ from qface_toolkit.untrusted.reading import read_file
 from qface_toolkit.untrusted.writing import write_inside
 
 LARGEST_BYTES = 16_000_000
-"""Of a file of ours, which anybody may have changed."""
+"""Of a file of ours, which may have been changed since."""
 
 
 def write_json(path: Path, values: object) -> None:
@@ -24,7 +24,7 @@ def json_bytes(values: object) -> bytes:
 
 
 def read_json(path: Path, largest_bytes: int = LARGEST_BYTES) -> dict[str, object]:
-    """Return the JSON object in a file that anybody may have made.
+    """Return the JSON object in a file that is not trusted.
 
     Raises:
         ArtifactError: if the file is missing, too large, not a JSON object or holds NaN or infinity.

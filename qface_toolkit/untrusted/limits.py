@@ -1,4 +1,4 @@
-"""How much memory this process has held, and bounds of memory and time for running what anybody may have written.
+"""How much memory this process has held, and bounds of memory and time for running a file that is not trusted.
 
 Nothing heavy is imported here before it is needed: what is imported counts as held.
 """

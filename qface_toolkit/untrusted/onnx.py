@@ -1,4 +1,4 @@
-"""The one reader of ONNX files: from bytes that anybody may have made to a message with all its data inside.
+"""The one reader of ONNX files: from bytes that are not trusted to a message with all its data inside.
 
 What the file takes in memory is known before protobuf parses it, and data may lie in plain files beside it and nowhere
 else.

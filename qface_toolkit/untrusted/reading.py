@@ -1,4 +1,4 @@
-"""Open a file that anybody may have made: what is none is refused in words, and nothing is waited for or read on end.
+"""Open a file that is not trusted: a folder, pipe or page is refused in words, and nothing is waited for on end.
 
 Whatever is checked of a file is checked through the one descriptor that is read: a path may lead elsewhere later.
 """

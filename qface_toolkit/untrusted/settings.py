@@ -1,4 +1,4 @@
-"""Somebody's settings: a `--set KEY=VALUE` put in its place, and the mistakes that a schema finds, in words."""
+"""Settings of a user: a `--set KEY=VALUE` put in its place, and the mistakes that a schema finds, in words."""
 
 import difflib
 from collections.abc import Collection, Sequence

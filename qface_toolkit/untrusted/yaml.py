@@ -1,4 +1,4 @@
-"""Plain values from somebody's YAML file, read so that no file can hang, fill the memory or mean two things at once."""
+"""Plain values from a YAML file that is not trusted: none can hang, fill the memory or mean two things at once."""
 
 import re
 from pathlib import Path
@@ -85,7 +85,7 @@ class _Loader(yaml.SafeLoader):
 
 
 _Loader.add_constructor("tag:yaml.org,2002:float", _Loader.construct_yaml_float)
-# PyYAML follows YAML 1.1, where 1e-3 is a text; nobody who writes it means that.
+# PyYAML follows YAML 1.1, where 1e-3 is a text; that is never what is meant.
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
 )

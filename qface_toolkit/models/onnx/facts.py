@@ -1,7 +1,7 @@
 """What must be known of an ONNX file's network beside its graph: from its metadata, or from what it is recognised as.
 
 Preprocessing is never guessed: a file that neither says it nor is a known architecture, layer for layer, is refused
-until somebody gives it.
+until the caller gives it.
 """
 
 import dataclasses
@@ -36,9 +36,9 @@ def find_facts(
     What the caller overrides goes before the file's metadata, and that before what the architecture was published with.
 
     Raises:
-        CheckpointError: listing which of mean, std and color nobody gives, or if the network is not `name`.
+        CheckpointError: listing which of mean, std and color are not known, or if the network is not `name`.
         RecipeError: listing the overrides that are wrong.
-        UnknownName: if nobody knows the architecture `name`.
+        UnknownName: if there is no architecture called `name`.
     """
     stated = stated_facts(file.metadata)
     known = _recognised(network, file.input_size, size, name)
