@@ -1,8 +1,8 @@
 """A recipe: what is done to a model, in one small YAML file that is checked as a whole before anything heavy is read.
 
 Whoever got five things wrong learns of all five at once, each with the path of its key. The options of a step belong
-to its method: their schema is handed in, so that this file knows no method. `_yaml.py` reads the text, `_settings.py`
-applies what `--set` says.
+to its method: their schema is handed in, so that this file knows no method. `untrusted.yaml` reads the text, and
+`untrusted.settings` applies what `--set` says.
 """
 
 from collections.abc import Collection, Mapping, Sequence

@@ -17,7 +17,7 @@ from qface_toolkit.backends._base import Content, ImageInput
 from qface_toolkit.errors import ArtifactError
 from qface_toolkit.models import CROP_SIZE
 from qface_toolkit.runtimes.fusion import Arithmetic, Fusion, Layer, Operator, measure_fusion
-from qface_toolkit.untrusted.reading import read_file
+from qface_toolkit.untrusted.reading import read_file, stored_records
 
 LARGEST_BYTES = 1 << 30
 LARGEST_RECORD = 16 << 20
@@ -85,12 +85,10 @@ def stated_input(facts: Mapping[str, str], path: Path) -> ImageInput:
 
 def _texts(archive: zipfile.ZipFile, held: int) -> dict[str, str]:
     """Return the records that are text, once their sizes are known to be true: torch compresses nothing."""
-    records = archive.infolist()
-    if sum(record.file_size for record in records) > held or any(record.compress_type for record in records):
-        raise ValueError("compressed, or larger than the file")
+    records = stored_records(archive, held)
     wanted = [one for one in records if one.filename.endswith(".py") or "/extra/" in one.filename]
-    if any(record.file_size > LARGEST_RECORD for record in wanted) or len({r.filename for r in records}) < len(records):
-        raise ValueError("too large, or twice there")
+    if any(record.file_size > LARGEST_RECORD for record in wanted):
+        raise ValueError("too large")
     return {record.filename: archive.read(record).decode() for record in wanted}
 
 

@@ -8,8 +8,7 @@ from typing import Any, get_args
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import save
 from torch import fx
 
 from qface_toolkit.canonical.edit import propagate_shapes, shape_of
@@ -31,6 +30,7 @@ from qface_toolkit.quantize.scheme import (
 from qface_toolkit.quantize.slopes import on_slope_grid
 from qface_toolkit.untrusted.json import read_json
 from qface_toolkit.untrusted.reading import read_file
+from qface_toolkit.untrusted.weights import tensors_of
 
 FORMAT_VERSION = 2
 LARGEST_BYTES = 1 << 31
@@ -158,8 +158,8 @@ def load_quantized(description_file: Path, weights_file: Path, *, between_steps:
     """
     plain, data = read_json(description_file), read_file(weights_file, LARGEST_BYTES)
     try:
-        tensors = load(data)
-    except (SafetensorError, ValueError) as error:
+        tensors = tensors_of(data)
+    except ValueError as error:
         what = f"the weights are damaged: {error}"
         raise ArtifactError(what, where=str(weights_file), fix="compress again") from error
     return restored(plain, tensors, description_file, between_steps=between_steps)

@@ -16,8 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import save
 from torch import fx, nn
 
 from qface_toolkit.errors import ArtifactError, CheckpointError, UnsupportedModel
@@ -26,7 +25,7 @@ from qface_toolkit.quantize.model import embed
 from qface_toolkit.quantize.quantface import open_ranges, with_grids
 from qface_toolkit.quantize.structure import network_of
 from qface_toolkit.untrusted.reading import open_file, read_file
-from qface_toolkit.untrusted.weights import metadata_of
+from qface_toolkit.untrusted.weights import metadata_of, tensors_of
 
 KEY = "qface.simulation"
 """The one key of the file's metadata; the order of several would change from run to run."""
@@ -88,10 +87,10 @@ def read_simulation(path: Path, content: bytes | None = None) -> tuple[dict[str,
     """
     data = read_file(path, LARGEST_BYTES) if content is None else content
     try:
-        tensors, told = load(data), json.loads(metadata_of(io.BytesIO(data))[KEY])
+        tensors, told = tensors_of(data), json.loads(metadata_of(io.BytesIO(data))[KEY])
         if not isinstance(told, dict):
             raise ValueError("no description")
-    except (SafetensorError, OSError, LookupError, ValueError, TypeError, RecursionError) as error:
+    except (LookupError, ValueError, TypeError, RecursionError) as error:
         raise ArtifactError("this is no simulation of ours", where=str(path), fix=_AGAIN) from error
     return told, tensors
 
@@ -140,7 +139,6 @@ _DAMAGE = (
     RuntimeError,
     OSError,
     RecursionError,
-    SafetensorError,
     UnsupportedModel,
     ArtifactError,
     CheckpointError,

@@ -21,7 +21,7 @@ from qface_toolkit.quantize.plan import Target
 from qface_toolkit.quantize.simulated import SimulatedModel
 from qface_toolkit.result.job import Model
 from qface_toolkit.sources import Crop, draw
-from qface_toolkit.untrusted.reading import read_file
+from qface_toolkit.untrusted.reading import read_file, stored_records
 
 HELD_OUT = "drawings-heldout"
 GOLDEN_IMAGES = 8
@@ -91,7 +91,8 @@ def read_golden(path: Path) -> dict[str, npt.NDArray[Any]]:
     try:
         data = read_file(path, 2 * LARGEST_GOLDEN_BYTES, noun="file of golden vectors")
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            arrays = {entry.filename.removesuffix(".npy"): _array(archive, entry) for entry in _bounded(archive)}
+            records = stored_records(archive, LARGEST_GOLDEN_BYTES)
+            arrays = {record.filename.removesuffix(".npy"): _array(archive, record) for record in records}
         _check_golden({name: array for name, array in arrays.items() if name != IMAGE})
         if IMAGE in arrays and arrays[IMAGE].dtype != np.uint8:
             raise ValueError(f"pixels of type {arrays[IMAGE].dtype}")
@@ -99,15 +100,6 @@ def read_golden(path: Path) -> dict[str, npt.NDArray[Any]]:
         what = f"these golden vectors cannot be used: {str(error)[:200]}"
         raise ArtifactError(what, where=str(path), fix="copy the folder again, or make it again") from error
     return arrays
-
-
-def _bounded(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
-    entries = archive.infolist()
-    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
-        raise ValueError("compressed arrays")
-    if sum(entry.file_size for entry in entries) > LARGEST_GOLDEN_BYTES:
-        raise ValueError(f"more than {LARGEST_GOLDEN_BYTES} bytes")
-    return entries
 
 
 def _array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> npt.NDArray[Any]:

@@ -7,6 +7,7 @@ import errno
 import hashlib
 import os
 import stat
+import zipfile
 from io import BufferedReader
 from pathlib import Path
 
@@ -86,6 +87,25 @@ def file_sha256(path: Path) -> str:
     """Return the SHA-256 of a file's bytes, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def stored_records(archive: zipfile.ZipFile, largest_bytes: int) -> list[zipfile.ZipInfo]:
+    """Return the records of a zip archive once their sizes can be believed, which must not exceed this in all.
+
+    Neither torch nor numpy compresses anything here, so what is larger than its file is none of theirs.
+
+    Raises:
+        ValueError: if one is compressed, two have one name, or they claim more.
+    """
+    records = archive.infolist()
+    claimed = sum(record.file_size for record in records)
+    if any(record.compress_type != zipfile.ZIP_STORED for record in records):
+        raise ValueError("its records are compressed")
+    if len({record.filename for record in records}) != len(records):
+        raise ValueError("two of its records have one name")
+    if claimed > largest_bytes:
+        raise ValueError(f"its records claim {claimed} bytes where there are {largest_bytes} at most")
+    return records
 
 
 def as_text(value: str | bytes) -> str:

@@ -22,7 +22,7 @@ from safetensors.torch import load
 
 from qface_toolkit.errors import CheckpointError
 from qface_toolkit.untrusted._claims import Claims, read_claims
-from qface_toolkit.untrusted.reading import open_file
+from qface_toolkit.untrusted.reading import open_file, stored_records
 
 _LEGACY_MAGIC = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
 _LARGEST_HEADER_BYTES = 100_000_000
@@ -82,9 +82,21 @@ def _read_safetensors(stream: BinaryIO, path: Path) -> tuple[object, Mapping[str
         what = f"the checkpoint is larger than {_LARGEST_SAFETENSORS} bytes, more than any face network"
         raise CheckpointError(what, where=str(path), fix=_RESAVE)
     try:
-        return load(data), metadata_of(io.BytesIO(data))
-    except (SafetensorError, RuntimeError, ValueError, MemoryError, OverflowError) as error:
+        return tensors_of(data), metadata_of(io.BytesIO(data))
+    except ValueError as error:
         raise _damaged(path, error) from error
+
+
+def tensors_of(data: bytes) -> dict[str, torch.Tensor]:
+    """Return the tensors of a safetensors file.
+
+    Raises:
+        ValueError: if this is no such file, or it claims what it does not hold.
+    """
+    try:
+        return load(data)
+    except (SafetensorError, RuntimeError, MemoryError, OverflowError) as error:
+        raise ValueError(str(error)) from error
 
 
 def metadata_of(stream: BinaryIO) -> Mapping[str, str]:
@@ -134,19 +146,13 @@ def _size(stream: BinaryIO) -> int:
 
 def _record_sizes(archive: zipfile.ZipFile, path: Path, held: int) -> dict[str, int]:
     """Return the size of every record; torch stores them uncompressed, so anything else is not its work."""
-    records = archive.infolist()
-    if any(record.filename.endswith("constants.pkl") for record in records):
+    if any(name.endswith("constants.pkl") for name in archive.namelist()):
         raise CheckpointError("the file is a TorchScript program", where=str(path), fix=_RESAVE)
-    sizes = {record.filename: record.file_size for record in records}
-    compressed = any(record.compress_type != zipfile.ZIP_STORED for record in records)
-    claimed = sum(record.file_size for record in records)
-    if compressed or claimed > held or len(sizes) != len(records):
-        raise CheckpointError(
-            f"torch.save did not write this zip archive: compressed, or {claimed} bytes claimed in a file of {held}",
-            where=str(path),
-            fix=_RESAVE,
-        )
-    return sizes
+    try:
+        return {record.filename: record.file_size for record in stored_records(archive, held)}
+    except ValueError as error:
+        what = f"torch.save did not write this zip archive: {error}"
+        raise CheckpointError(what, where=str(path), fix=_RESAVE) from error
 
 
 def _read_legacy(stream: BinaryIO, path: Path) -> object:
