@@ -19,17 +19,17 @@ from qface_toolkit.untrusted.writing import disk_errors
 
 REPORT = "report.json"
 EVALUATION = "evaluation.json"
-_HASH = 12
 FIGURE = "sha256"
 EVERY_FILE = "all files"
 MODELS = (".onnx", ".ts", ".safetensors")
+Records = Mapping[str, FileRecord]
+_HASH = 12
 _ALONE = "only a report was given, so no file was compared with its hash; give the result's folder"
 _AGAIN = "copy the folder again, or make it again"
-Records = Mapping[str, FileRecord]
 _UNREAD = ("parity", "sensitivity", "budget")
 _UNREAD_OF_EVALUATION = {"reference_figures", "paired", "groups"}
 """Blocks that no check reads; they are the larger part, and of an evaluation they name images."""
-_SETS = {
+_HOW_EVALUATED = {
     "drawings": ["--synthetic"],
     "people": ["--faces", "DIR"],
     "pairs": ["--pairs", "FILE"],
@@ -110,24 +110,27 @@ def evaluation_beside(path: Path) -> Path:
     return path.with_name(EVALUATION if path.name == REPORT else f"{path.stem}.{EVALUATION}")
 
 
-def file_findings(judged: OpenedReport) -> Iterator[Finding]:
+def file_findings(opened: OpenedReport) -> Iterator[Finding]:
     """Return a finding on each file that is missing, changed or unknown, and one on all that are as they should be.
+
+    Figures of other files say nothing of these. Hashes find damage and mistakes, not malice: a folder whose report,
+    manifest and files were all changed to fit each other is what `qface verify` looks at.
 
     Raises:
         ArtifactError: if the disk refuses.
     """
-    if judged.folder is None:
+    if opened.folder is None:
         yield Finding(EVERY_FILE, FIGURE, "not looked at", _ALONE)
         return
-    reported = {one.name: FileRecord(sha256=one.sha256, size_bytes=one.size_bytes) for one in judged.report.artifacts}
-    listed, mistake = _in_manifest(judged.folder)
-    with disk_errors(judged.folder):
+    reported = {one.name: FileRecord(sha256=one.sha256, size_bytes=one.size_bytes) for one in opened.report.artifacts}
+    listed, mistake = _in_manifest(opened.folder)
+    with disk_errors(opened.folder):
         wrong = {MANIFEST: mistake} if mistake else {}
-        wrong |= _wrong(judged.folder, listed, reported)
-        there = [one.name for one in sorted(judged.folder.iterdir()) if one.suffix in MODELS]
+        wrong |= _wrong(opened.folder, listed, reported)
+        there = [one.name for one in sorted(opened.folder.iterdir()) if one.suffix in MODELS]
     known = {**listed, **reported}
     yield from (Finding(name, FIGURE, "failed", said) for name, said in wrong.items())
-    for name in dict.fromkeys((*there, *([] if mistake else [judged.path.name]))):
+    for name in dict.fromkeys((*there, *([] if mistake else [opened.path.name]))):
         if name not in known:
             yield Finding(name, FIGURE, "not looked at", "neither the report nor the manifest knows this file")
     if right := len(known.keys() - wrong.keys()):
@@ -221,6 +224,6 @@ def _is_of(report: OpenedReport, evaluation: Path) -> bool:
 def how_to_evaluate(like: Evaluation, folder: Path | None) -> str:
     """Return how to make a result's evaluation on the set of another one."""
     place = str(folder or "RESULT")
-    given = [*_SETS[like.data.kind], "--flip" if like.flip else "--no-flip", "--out", place, "--force"]
+    given = [*_HOW_EVALUATED[like.data.kind], "--flip" if like.flip else "--no-flip", "--out", place, "--force"]
     told = f"run `{shlex.join(['qface', 'evaluate', place, *given])}`"
     return f"{told} (the baseline's was made by `{like.command}`)" if like.command else told

@@ -23,7 +23,7 @@ from qface_toolkit.gate.verdict import (
     worst_first,
 )
 from qface_toolkit.report.figures import clean
-from qface_toolkit.report.markdown import escape, table
+from qface_toolkit.report.markdown import escape, markdown_table
 from qface_toolkit.untrusted.writing import append_to, disk_errors, write_inside
 
 STYLES = {
@@ -85,11 +85,14 @@ def to_markdown(verdict: Verdict, model: str) -> str:
     lines += [f"- note: {escape(note)}" for note in verdict.notes]
     rows = [(mark(one), one.artifact, one.figure, *shown(one)) for one in worst_first(verdict.findings)]
     headings = ("", "file", "figure", "measured", "baseline", "allowed")
-    return "\n".join([*lines, "", table(headings, rows, texts=3), ""])
+    return "\n".join([*lines, "", markdown_table(headings, rows, texts=3), ""])
 
 
 def to_junit(verdict: Verdict) -> bytes:
-    """Return the verdict as JUnit XML; where it is strict, what was skipped fails there too."""
+    """Return the verdict as JUnit XML: a test case for each figure, a suite for each file, one for what is not checked.
+
+    Every CI system can show it. Where the verdict is strict, what was skipped fails there too.
+    """
     cases = [(one.artifact, one.figure, *_state(one, verdict.strict)) for one in verdict.findings]
     cases += [(NOT_CHECKED, one.what, "skipped", f"not checked: {one.why}") for one in verdict.unchecked]
     root = ElementTree.Element("testsuites", _counts(cases) | {"name": "qface check"})

@@ -20,7 +20,7 @@ from qface_toolkit.report.schema import ArtifactFigures, IslandFigures, LatencyF
 from qface_toolkit.runtimes import FAST_ARTIFACT as FAST
 from qface_toolkit.runtimes import FLOAT_ARTIFACT as FLOAT
 
-FLOAT_MODEL = "float model"
+FLOAT_ROW = "float model"
 FIGURE_HEADINGS = (
     "file",
     "runtime",
@@ -82,7 +82,7 @@ def figures_rows(report: Report, runtime: str) -> list[list[str]]:
 
 def _float_row(runtime: str, latency: LatencyFigures) -> list[str]:
     speed = (*_latency_cells(latency), NOTHING, times(1.0))
-    return [FLOAT_MODEL, runtime_name(runtime), NOTHING, NOTHING, *speed, *[NOTHING] * 3]
+    return [FLOAT_ROW, runtime_name(runtime), NOTHING, NOTHING, *speed, *[NOTHING] * 3]
 
 
 def _figures_row(artifact: ArtifactFigures) -> list[str]:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 
-from qface_toolkit.report.artifacts import FLOAT_MODEL, artifact_of, integer_said, main_artifact
+from qface_toolkit.report.artifacts import FLOAT_ROW, artifact_of, integer_said, main_artifact
 from qface_toolkit.report.budget import budget_said
 from qface_toolkit.report.evaluation import Evaluation
 from qface_toolkit.report.evaluation_verdict import (
@@ -18,9 +18,8 @@ from qface_toolkit.report.evaluation_verdict import (
 )
 from qface_toolkit.report.figures import NOTHING, clean, cosine, megabytes, milliseconds, percent, runtime_name, threads
 from qface_toolkit.report.page import Bar, Card, Sign
-from qface_toolkit.report.parity import parity_line
 from qface_toolkit.report.schema import ArtifactFigures, LatencyFigures, Report
-from qface_toolkit.report.summary import belongs, float_name, pace, speed_of
+from qface_toolkit.report.summary import belongs, float_name, ledger_line, pace, speed_of
 from qface_toolkit.runtimes import FAST_ARTIFACT as FAST
 from qface_toolkit.runtimes import FLOAT_ARTIFACT as FLOAT
 
@@ -35,12 +34,12 @@ def cards(report: Report, evaluation: Evaluation | None) -> list[Card]:
     if artifact is None:
         return []
     judged = evaluation if evaluation and belongs(evaluation, report) else None
-    accuracy = _evaluated(judged) if judged else _drawn(report, artifact)
-    found = [_size(artifact), _latency(report, artifact), _agreement(artifact), accuracy]
+    accuracy = _evaluated_card(judged) if judged else _drawn_card(report, artifact)
+    found = [_size_card(artifact), _speed_card(report, artifact), _agreement_card(artifact), accuracy]
     return [card for card in found if card]
 
 
-def _size(artifact: ArtifactFigures) -> Card:
+def _size_card(artifact: ArtifactFigures) -> Card:
     before = round(artifact.size_bytes / artifact.size_ratio)
     ratio = 1 / artifact.size_ratio
     figure = f"{ratio:.2f}x smaller" if ratio >= 1 else f"{artifact.size_ratio:.2f}x larger"
@@ -50,7 +49,7 @@ def _size(artifact: ArtifactFigures) -> Card:
     return Card("Size", figure, f"{percent(artifact.size_ratio)} of the bytes of {FLOAT}", bars)
 
 
-def _latency(report: Report, artifact: ArtifactFigures) -> Card:
+def _speed_card(report: Report, artifact: ArtifactFigures) -> Card:
     speed = speed_of(report, artifact)
     if artifact.latency is None or speed is None:
         reason = clean(artifact.latency_missing or "there is no float model to compare with")
@@ -71,7 +70,7 @@ def _latency(report: Report, artifact: ArtifactFigures) -> Card:
 
 def _timed(report: Report, artifact: ArtifactFigures) -> Iterator[tuple[str, LatencyFigures, str]]:
     if artifact.runtime in report.float_latency:
-        name = FLOAT if float_name(artifact) == FLOAT else FLOAT_MODEL
+        name = FLOAT if float_name(artifact) == FLOAT else FLOAT_ROW
         yield name, report.float_latency[artifact.runtime], "float"
     fast = artifact_of(report, FAST)
     if fast and fast.latency and fast.runtime == artifact.runtime:
@@ -80,7 +79,7 @@ def _timed(report: Report, artifact: ArtifactFigures) -> Iterator[tuple[str, Lat
         yield clean(artifact.name), artifact.latency, "int8"
 
 
-def _agreement(artifact: ArtifactFigures) -> Card | None:
+def _agreement_card(artifact: ArtifactFigures) -> Card | None:
     found = artifact.agreement
     if found is None:
         return None
@@ -92,12 +91,12 @@ def _agreement(artifact: ArtifactFigures) -> Card | None:
     return Card("Agreement", cosine(found.cosine_mean), said, bars, f"bars from {floor:g} to 1")
 
 
-def _drawn(report: Report, artifact: ArtifactFigures) -> Card:
+def _drawn_card(report: Report, artifact: ArtifactFigures) -> Card:
     block = report.verification
     if block is None or artifact.name not in block.artifacts:
         return UNKNOWN
     before, after = block.float_model, block.artifacts[artifact.name]
-    rows = ((FLOAT_MODEL, before, "float"), (clean(artifact.name), after, "int8"))
+    rows = ((FLOAT_ROW, before, "float"), (clean(artifact.name), after, "int8"))
     bars = [_rate_bar(name, one.pair_accuracy, kind) for name, one, kind in rows]
     said = f"of pairs of drawings judged right (float: {percent(before.pair_accuracy)}); not measured on real faces"
     return Card(ACCURACY, percent(after.pair_accuracy), said, bars, "bars from 50 %, which is guessing")
@@ -111,10 +110,10 @@ def _within(value: float, low: float, high: float) -> float:
     return min(max((value - low) / (high - low), 0.0), 1.0)
 
 
-def _evaluated(found: Evaluation) -> Card:
+def _evaluated_card(found: Evaluation) -> Card:
     name, lost = main_loss(found.paired) if found.paired else (main_rate(found.figures)[0], None)
     before, after = rates(found, name)
-    rows = ((FLOAT_MODEL, before, "float"), (clean(found.model.name), after, "int8"))
+    rows = ((FLOAT_ROW, before, "float"), (clean(found.model.name), after, "int8"))
     bars = [Bar(label, f"{100 * value:.2f} %", value, kind) for label, value, kind in rows if value is not None]
     figure, said, alarm = NOTHING if after is None else percent(after), f"{name} on {data_said(found)}", False
     if float_alarm(found) is not None:
@@ -127,26 +126,30 @@ def _evaluated(found: Evaluation) -> Card:
 
 def signs(report: Report, evaluation: Evaluation | None) -> list[Sign]:
     """Return what must be known before shipping, fine or not."""
-    return [*_computed(report), *_budgeted(report), *_sourced(report), _judged(report, evaluation)]
+    return [
+        *_computed_signs(report),
+        *_budget_signs(report),
+        *_source_signs(report),
+        _accuracy_sign(report, evaluation),
+    ]
 
 
-def _computed(report: Report) -> Iterator[Sign]:
+def _computed_signs(report: Report) -> Iterator[Sign]:
     artifact = main_artifact(report)
     said = integer_said(artifact) if artifact else None
     if artifact and said:
         yield Sign(said[0], f"{clean(artifact.name)}: {said[1]}")
-    if report.parity is not None:
-        fine, line = parity_line(report.parity)
-        # Float sums depend on the kernel: behind layers in float a code may differ from the simulated one by one.
-        yield Sign(fine or (report.budget is not None and report.budget.kept != ()), line)
+    ledger = ledger_line(report)
+    if ledger:
+        yield Sign(*ledger)
 
 
-def _budgeted(report: Report) -> Iterator[Sign]:
+def _budget_signs(report: Report) -> Iterator[Sign]:
     if report.budget is not None:
         yield Sign(*budget_said(report.budget))
 
 
-def _sourced(report: Report) -> Iterator[Sign]:
+def _source_signs(report: Report) -> Iterator[Sign]:
     free, name = report.calibration.contains_no_real_face_data, clean(report.calibration.set)
     known = {True: "no real face was used", False: "these are real faces", None: "these are the user's own images"}
     yield Sign(free is True, f"calibrated on the set {name}: {known[free]}")
@@ -157,7 +160,7 @@ def _sourced(report: Report) -> Iterator[Sign]:
         yield Sign(True, f"licence of the source: {clean(licence)}")
 
 
-def _judged(report: Report, evaluation: Evaluation | None) -> Sign:
+def _accuracy_sign(report: Report, evaluation: Evaluation | None) -> Sign:
     if evaluation is None:
         return Sign(False, "not evaluated on real faces: see qface evaluate")
     if not belongs(evaluation, report):

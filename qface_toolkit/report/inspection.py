@@ -13,7 +13,7 @@ from qface_toolkit.report.artifacts import island_said
 from qface_toolkit.report.cost import RUNS_ON
 from qface_toolkit.report.figures import LONGEST_KIND, NOTHING, clean, layers_said, milliseconds, percent
 from qface_toolkit.report.schema import IslandFigures
-from qface_toolkit.report.terminal import table
+from qface_toolkit.report.terminal import console_table
 from qface_toolkit.runtimes.fusion import FLOAT_MODEL, Fusion, Island, Layer, integer_count, kept_count
 
 NAMES_SHOWN = 5
@@ -130,7 +130,7 @@ def _operators(fusion: Fusion) -> Table:
         )
         for kind in fusion.kinds()
     ]
-    return table(("operator", "runs on", "count", "ms", "share"), rows, texts=2)
+    return console_table(("operator", "runs on", "count", "ms", "share"), rows, texts=2)
 
 
 def _said(fusion: Fusion) -> Iterator[RenderableType]:

@@ -26,25 +26,27 @@ def to_markdown(report: Report, evaluation: Evaluation | None = None) -> str:
     `evaluation` is one of a file of the report.
     """
     sections = [one for one in report_sections(report, evaluation) if not one.page_only]
-    return page(f"{report.source.name}, compressed", verdict(report, evaluation), sections)
+    return markdown_page(f"{report.source.name}, compressed", verdict(report, evaluation), sections)
 
 
 def evaluation_markdown(found: Evaluation) -> str:
     """Return evaluation.md."""
-    return page(f"{found.model.name} on {found.data.name}", evaluation_verdict(found), evaluation_sections(found))
+    return markdown_page(
+        f"{found.model.name} on {found.data.name}", evaluation_verdict(found), evaluation_sections(found)
+    )
 
 
 def suite_markdown(suite: Suite) -> str:
     """Return suite.md: the table of all sets, and what there is to say of each."""
     parts = [part for section in suite_sections(suite) for part in _section(section)]
     pages = (
-        page(TITLES[key], evaluation_verdict(found), evaluation_sections(found))
+        markdown_page(TITLES[key], evaluation_verdict(found), evaluation_sections(found))
         for key, found in suite.evaluations.items()
     )
     return "\n\n".join((*parts, *map(str.rstrip, pages))) + "\n"
 
 
-def page(title: str, said: Iterable[Said], sections: Iterable[Section]) -> str:
+def markdown_page(title: str, said: Iterable[Said], sections: Iterable[Section]) -> str:
     """Return a page: its title, what must be known, and the sections."""
     parts = [f"# {escape(title)}", *_verdict(said), *(part for section in sections for part in _section(section))]
     return "\n\n".join(parts) + "\n"
@@ -55,7 +57,7 @@ def escape(text: str, longest: int = LONGEST_TEXT) -> str:
     return _MARKUP.sub(r"\\\g<0>", clean(text, longest)).translate(_ENTITIES)
 
 
-def table(headings: Sequence[str], rows: Iterable[Sequence[str]], texts: int = 1) -> str:
+def markdown_table(headings: Sequence[str], rows: Iterable[Sequence[str]], texts: int = 1) -> str:
     """Return a table; the first `texts` columns hold words, the others figures."""
     rule = [*["---"] * texts, *["--:"] * (len(headings) - texts)]
     lines = (map(escape, headings), rule, *(map(_cell, row) for row in rows))
@@ -90,7 +92,7 @@ def _block(block: Block, title: str) -> Iterator[str]:
         case Table():
             if block.caption not in ("", title):
                 yield f"*{escape(block.caption)}*"
-            yield table(block.headings, block.words(), block.texts)
+            yield markdown_table(block.headings, block.words(), block.texts)
         case Notes(lines=lines) if lines:
             yield "\n".join(f"- {escape(line, LONGEST_SENTENCE)}" for line in lines)
         case Facts(pairs=pairs):

@@ -11,7 +11,7 @@ from qface_toolkit.report.evaluation import Evaluation
 from qface_toolkit.report.evaluation_sections import ACCURACY, LOSSES, evaluation_sections
 from qface_toolkit.report.evaluation_verdict import data_said
 from qface_toolkit.report.figures import clean
-from qface_toolkit.report.markdown import page
+from qface_toolkit.report.markdown import markdown_page
 from qface_toolkit.report.page import Notes, Section
 from qface_toolkit.report.provenance import files_section
 from qface_toolkit.report.schema import Report
@@ -34,7 +34,7 @@ _HUB_LICENCES = (
 )
 """Names that a hub knows; any other licence goes under `other`, with its own words beside it."""
 _REAL = {True: "no real face", False: "real faces", None: "it is unknown whether they show real faces"}
-SIMULATED, EIGHT = "simulated", "int8"
+_SIMULATED, _EIGHT_BITS = "simulated", "int8"
 
 
 def to_model_card(report: Report, evaluation: Evaluation | None = None) -> str:
@@ -51,7 +51,7 @@ def to_model_card(report: Report, evaluation: Evaluation | None = None) -> str:
     )
     front = yaml.safe_dump(_front_matter(report, evaluation), sort_keys=False, allow_unicode=True, width=10_000)
     title = f"{report.source.name}, {_kind(report)}"
-    return f"---\n{front}---\n\n{page(title, verdict(report, evaluation), sections)}"
+    return f"---\n{front}---\n\n{markdown_page(title, verdict(report, evaluation), sections)}"
 
 
 def _front_matter(report: Report, evaluation: Evaluation | None) -> dict[str, Any]:
@@ -60,7 +60,7 @@ def _front_matter(report: Report, evaluation: Evaluation | None) -> dict[str, An
     front: dict[str, Any] = {"license": known}
     if known == "other":
         front["license_name"] = licence
-    simulated = _kind(report) == SIMULATED
+    simulated = _kind(report) == _SIMULATED
     tags, library = (_TAGS[:3], "pytorch") if simulated else (_TAGS, "onnxruntime")
     front |= {"library_name": library, "pipeline_tag": "image-feature-extraction", "tags": list(tags)}
     metrics = list(_metrics(report, evaluation))
@@ -73,11 +73,11 @@ def _kind(report: Report) -> str:
     """Return what the result's first artifact is, in a word or two; narrower weights are counted in bits."""
     artifact = main_artifact(report)
     if artifact is None:
-        return EIGHT
+        return _EIGHT_BITS
     if artifact.simulated:
-        return SIMULATED
+        return _SIMULATED
     bits = artifact.weight_bits_mean
-    return EIGHT if bits is None or bits >= 8 else f"int8 with weights of {bits:.1f} bits"
+    return _EIGHT_BITS if bits is None or bits >= 8 else f"int8 with weights of {bits:.1f} bits"
 
 
 def _metrics(report: Report, evaluation: Evaluation | None) -> Iterator[dict[str, Any]]:

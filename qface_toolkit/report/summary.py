@@ -8,13 +8,13 @@ from qface_toolkit.report.evaluation import Evaluation
 from qface_toolkit.report.evaluation_verdict import evaluation_verdict
 from qface_toolkit.report.figures import clean, cosine, megabytes, percent, runtime_name, threads
 from qface_toolkit.report.page import Said
+from qface_toolkit.report.parity import parity_line
 from qface_toolkit.report.schema import ArtifactFigures, LatencyFigures, Report
 from qface_toolkit.runtimes import FAST_ARTIFACT as FAST
 from qface_toolkit.runtimes import FLOAT_ARTIFACT as FLOAT
 from qface_toolkit.runtimes import ONNX_RUNTIME, runtime_of
 from qface_toolkit.runtimes.time_ratio import Interval, time_ratio
 
-ALARM = "ALARM: "
 NOT_MEASURED = (
     "Accuracy on real faces was not measured: qface evaluate DIR --faces PEOPLE --out DIR measures it (DIR: this "
     "result's folder; PEOPLE: a folder of aligned face crops for each person)."
@@ -55,6 +55,15 @@ def verdict(report: Report, evaluation: Evaluation | None = None) -> tuple[Said,
     unknown = (Said(NOT_MEASURED),) if faceless else ()
     found = (_size_said(artifact), _speed_said(report, artifact), *_agreement_said(artifact), *accuracy, *unknown)
     return tuple(sorted(found, key=lambda said: not said.alarm))
+
+
+def ledger_line(report: Report) -> tuple[bool, str] | None:
+    """Return whether the parity ledger is as it should be, and the ledger in one line, if there is one."""
+    if report.parity is None:
+        return None
+    fine, line = parity_line(report.parity)
+    # Float sums depend on the kernel: behind layers in float a code may differ from the simulated one by one.
+    return fine or (report.budget is not None and report.budget.kept != ()), line
 
 
 def belongs(evaluation: Evaluation, report: Report) -> bool:

@@ -29,11 +29,10 @@ from qface_toolkit.report.evaluation_sections import CHANGED, evaluation_section
 from qface_toolkit.report.evaluation_verdict import evaluation_verdict
 from qface_toolkit.report.figures import clean, runtime_name
 from qface_toolkit.report.page import Said, Section, Table
-from qface_toolkit.report.parity import parity_line
 from qface_toolkit.report.schema import Report, VerificationBlock
 from qface_toolkit.report.sensitivity import HEADINGS, SensitivityBlock, sensitivity_said, worst_quantizers
 from qface_toolkit.report.suite import Suite, suite_sections
-from qface_toolkit.report.summary import verdict
+from qface_toolkit.report.summary import ledger_line, verdict
 
 LONGEST_NAME = 22
 QUANTIZERS_SHOWN = 40
@@ -75,7 +74,7 @@ def render_sensitivity(found: SensitivityBlock) -> RenderableType:
     """Return the quantizers that lose most."""
     left = len(found.quantizers) - QUANTIZERS_SHOWN
     more = [Text(f"and {left} more that lose less; --json has all", style="dim")] if left > 0 else []
-    shown = table(HEADINGS, worst_quantizers(found, QUANTIZERS_SHOWN), texts=2)
+    shown = console_table(HEADINGS, worst_quantizers(found, QUANTIZERS_SHOWN), texts=2)
     return Group(shown, *more, Text(""), Text(sensitivity_said(found)))
 
 
@@ -90,7 +89,7 @@ def told(sentences: Iterable[Said]) -> list[Text]:
     return [Text(said.plain, style=ALARM if said.alarm else "") for said in sentences]
 
 
-def table(
+def console_table(
     headings: Sequence[str], rows: Iterable[Sequence[str | Text]], *, texts: int = 1, widest: int | None = None
 ) -> RichTable:
     """Return a table for a rich console.
@@ -116,13 +115,15 @@ def _sections(sections: Iterable[Section]) -> Group:
 def _section(section: Section) -> list[RenderableType]:
     """Return a section's heading, sentences and tables; pictures are for other places."""
     parts: list[RenderableType] = [Text(section.title, style="bold"), *map(Text, section.said)]
-    parts += [table(one.headings, one.words(), texts=one.texts) for one in section.blocks if isinstance(one, Table)]
+    parts += [
+        console_table(one.headings, one.words(), texts=one.texts) for one in section.blocks if isinstance(one, Table)
+    ]
     return [*parts, Text("")]
 
 
 def _named(headings: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> RichTable:
     """Return a table whose first column names files."""
-    return table(headings, rows, widest=LONGEST_NAME + 2)
+    return console_table(headings, rows, widest=LONGEST_NAME + 2)
 
 
 def _name(name: str) -> str:
@@ -158,12 +159,8 @@ def _integers(report: Report) -> list[Text]:
 
 
 def _parity(report: Report) -> list[Text]:
-    if report.parity is None:
-        return []
-    fine, line = parity_line(report.parity)
-    # Float sums depend on the kernel: behind layers in float a code may differ from the simulated one by one.
-    expected = fine or (report.budget is not None and report.budget.kept != ())
-    return [Text(line, style="dim" if expected else ALARM)]
+    ledger = ledger_line(report)
+    return [Text(ledger[1], style="dim" if ledger[0] else ALARM)] if ledger else []
 
 
 def _budgets(report: Report) -> list[Text]:

@@ -8,7 +8,7 @@ from rich.text import Text
 
 from qface_toolkit.environment import Environment
 from qface_toolkit.report.figures import NOTHING, clean, fine_cosine
-from qface_toolkit.report.terminal import table
+from qface_toolkit.report.terminal import console_table
 from qface_toolkit.runtimes import ONNX_RUNTIME, OPENVINO, TORCH
 from qface_toolkit.scoring.verdicts import FileVerdict, Verification
 
@@ -36,7 +36,7 @@ def verdict_values(found: Verification, environment: Environment) -> dict[str, A
 def render_verdicts(found: Verification, environment: Environment) -> RenderableType:
     """Return the verdicts for a rich console of 80 columns or more."""
     headings = ("file", "verdict", "lowest cosine", "to float")
-    verdicts = table(headings, map(_row, found.files), texts=2, widest=LONGEST_NAME)
+    verdicts = console_table(headings, map(_row, found.files), texts=2, widest=LONGEST_NAME)
     reasons = [Text(f"{clean(file.name, LONGEST_NAME)}: {clean(file.reason)}") for file in found.files if file.reason]
     return Group(verdicts, Text(""), *reasons, *_meanings(found), Text(""), _said(found), Text(_where(environment)))
 
