@@ -1,24 +1,21 @@
 """The user's own crops, for example from a face generator, read from a folder that may hold anything."""
 
-import io
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
 from qface_toolkit.errors import CalibrationError
 from qface_toolkit.sources._base import Crop, Provenance
 from qface_toolkit.sources._shapes import SIZE
-from qface_toolkit.untrusted.reading import read_file
+from qface_toolkit.untrusted.images import decode, image_size, read_bytes
 
 if TYPE_CHECKING:
     from qface_toolkit.models import FloatModel
 
-LARGEST_BYTES = 1 << 28
 SUFFIXES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".bmp": "BMP", ".webp": "WEBP"}
+FORMATS = tuple(sorted(set(SUFFIXES.values())))
+_NOUN = "a calibration image"
 ALIGN = f"align the faces to {SIZE}x{SIZE} on the usual five-point template, or remove the file"
 
 
@@ -46,7 +43,8 @@ class FolderCrops:
         Raises:
             CalibrationError: if the file cannot be decoded.
         """
-        return _decoded(self._files[index])
+        file = self._files[index]
+        return decode(_read(file), FORMATS, str(file), noun=_NOUN, kind=CalibrationError)
 
 
 class Folder:
@@ -80,7 +78,7 @@ class Folder:
             )
         chosen = [files[place * len(files) // count] for place in range(count)]
         for file in chosen:
-            _check_header(file)
+            _read(file)
         return FolderCrops(chosen)
 
 
@@ -100,39 +98,15 @@ def _image_files(folder: Path) -> list[Path]:
     return files
 
 
-def _check_header(file: Path) -> None:
-    with _opened(file) as image:
-        width, height = image.size
+def _read(file: Path) -> bytes:
+    """Return a file's bytes, once it announces an aligned crop."""
+    data = read_bytes(file, noun="calibration image", kind=CalibrationError)
+    width, height = image_size(data, FORMATS, str(file), noun=_NOUN, kind=CalibrationError)
     if (width, height) != (SIZE, SIZE):
         raise CalibrationError(
             f"a calibration image is {width}x{height}, not {SIZE}x{SIZE}", where=str(file), fix=ALIGN
         )
-
-
-def _opened(file: Path) -> Image.Image:
-    try:
-        with warnings.catch_warnings():
-            # Pillow only warns of an image of absurd size, which nobody wants decoded.
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            data = read_file(file, LARGEST_BYTES, noun="calibration image", kind=CalibrationError)
-            return Image.open(io.BytesIO(data), formats=sorted(set(SUFFIXES.values())))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise _unreadable(file, error) from error
-
-
-def _decoded(file: Path) -> Crop:
-    _check_header(file)
-    with _opened(file) as image:
-        try:
-            return np.array(image.convert("RGB"))
-        except (OSError, ValueError, SyntaxError) as error:
-            raise _unreadable(file, error) from error
-
-
-def _unreadable(file: Path, error: Exception) -> CalibrationError:
-    return CalibrationError(
-        f"a calibration image cannot be read: {error}", where=str(file), fix="replace the file or remove it"
-    )
+    return data
 
 
 ENTRIES = {"folder": Folder()}

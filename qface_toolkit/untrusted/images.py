@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
-from qface_toolkit.errors import MeasurementError
+from qface_toolkit.errors import MeasurementError, QFaceError
 from qface_toolkit.untrusted.reading import read_file
 
 LARGEST_BYTES = 1 << 28
@@ -50,34 +50,43 @@ _BROKEN = (
 )
 
 
-def read_bytes(path: Path) -> bytes:
-    """Return a file's bytes.
+def read_bytes(path: Path, *, noun: str = "image", kind: type[QFaceError] = MeasurementError) -> bytes:
+    """Return a file's bytes, LARGEST_BYTES at most; `noun` is what it should hold.
 
     Raises:
-        MeasurementError: if it cannot be read.
+        QFaceError: of this kind, if it cannot be read.
     """
-    fix = "put the file there or take it out of the set"
-    return read_file(path, LARGEST_BYTES, noun="image", fix=fix, kind=MeasurementError)
+    return read_file(path, LARGEST_BYTES, noun=noun, fix="put the file there or take it out of the set", kind=kind)
 
 
-def decode(data: bytes, formats: tuple[str, ...], where: str) -> npt.NDArray[np.uint8]:
+def decode(
+    data: bytes,
+    formats: tuple[str, ...],
+    where: str,
+    *,
+    noun: str = "an image",
+    kind: type[QFaceError] = MeasurementError,
+) -> npt.NDArray[np.uint8]:
     """Return the pixels of an encoded image, uint8 [height, width, 3], RGB.
 
     Raises:
-        MeasurementError: naming `where`, if it is no whole image of these formats, or one of absurd size.
+        QFaceError: of this kind, naming `where`, if it is no whole image of these formats, or of more than MOST_PIXELS.
     """
-    with _named(where), Image.open(io.BytesIO(data), formats=formats) as image:
+    with _named(where, noun, kind), Image.open(io.BytesIO(data), formats=formats) as image:
         _check_size(image.size)
         return _rgb(_upright(image))
 
 
-def image_size(data: bytes, formats: tuple[str, ...], where: str) -> tuple[int, int]:
-    """Return width and height that an encoded image announces; nothing is decoded.
-
-    Raises:
-        MeasurementError: naming `where`, if it is no image of these formats, or one of absurd size.
-    """
-    with _named(where), Image.open(io.BytesIO(data), formats=formats) as image:
+def image_size(
+    data: bytes,
+    formats: tuple[str, ...],
+    where: str,
+    *,
+    noun: str = "an image",
+    kind: type[QFaceError] = MeasurementError,
+) -> tuple[int, int]:
+    """Return width and height that an encoded image announces; nothing is decoded. See `decode` for what is raised."""
+    with _named(where, noun, kind), Image.open(io.BytesIO(data), formats=formats) as image:
         _check_size(image.size)
         return image.size
 
@@ -119,12 +128,11 @@ def _check_size(size: tuple[int, int]) -> None:
 
 
 @contextmanager
-def _named(where: str) -> Iterator[None]:
+def _named(where: str, noun: str, kind: type[QFaceError]) -> Iterator[None]:
     try:
         yield
-    except UnidentifiedImageError as error:
-        what = "an image cannot be decoded: it is no image, or of a kind that is not read here"
-        raise MeasurementError(what, where=where, fix="replace the image or take it out of the set") from error
     except _BROKEN as error:
-        what = f"an image cannot be decoded: {error or type(error).__name__}"
-        raise MeasurementError(what, where=where, fix="replace the image or take it out of the set") from error
+        unknown = isinstance(error, UnidentifiedImageError)
+        why = "it is no image, or of a kind that is not read here" if unknown else error or type(error).__name__
+        what = f"{noun} cannot be decoded: {why}"
+        raise kind(what, where=where, fix="replace the image or take it out of the set") from error

@@ -71,7 +71,7 @@ def test_a_wrong_size_names_file_and_size(tmp_path):
 
 def test_a_file_that_is_no_image_is_named(tmp_path):
     (tmp_path / "broken.png").write_bytes(b"GIF89a nonsense")
-    with pytest.raises(CalibrationError, match="cannot be read") as raised:
+    with pytest.raises(CalibrationError, match="cannot be decoded") as raised:
         opened(tmp_path)
     assert "broken.png" in str(raised.value)
 
@@ -81,7 +81,7 @@ def test_a_truncated_file_is_named(tmp_path):
     Image.fromarray(rng.integers(0, 256, (112, 112, 3), dtype=np.uint8)).save(tmp_path / "cut.png")
     whole = (tmp_path / "cut.png").read_bytes()
     (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(CalibrationError, match="cannot be read") as raised:
+    with pytest.raises(CalibrationError, match="cannot be decoded") as raised:
         opened(tmp_path).crop(0)
     assert "cut.png" in str(raised.value)
 
