@@ -12,7 +12,7 @@ from dataclasses import asdict
 import numpy as np
 import numpy.typing as npt
 
-from qface_toolkit.scoring.verification import verify_identities
+from qface_toolkit.scoring.identities import verify_identities
 from qface_toolkit.sources import Crop, find_set, load_crops
 
 Floats = npt.NDArray[np.float32]

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
-from scored_set import ScoredSet, embed, open_faces
+from scored_set import ScoredSet, embed, measure_faces, open_faces
 
 from qface_toolkit.backends import BACKENDS
 from qface_toolkit.backends._onnxruntime import open_onnx
@@ -29,9 +29,9 @@ from qface_toolkit.models import ModelSpec
 from qface_toolkit.quantize.model import load_quantized
 from qface_toolkit.result.manifest import read_manifest
 from qface_toolkit.runtimes import FLOAT_ARTIFACT
-from qface_toolkit.scoring.accuracy import FARS, Figures, measure_accuracy
-from qface_toolkit.scoring.resampling import draw_people
+from qface_toolkit.scoring.resampling import Figures, draw_people
 
+FARS = (1e-3, 1e-4, 1e-5)
 DEPLOYED = "int8.x86.onnx"
 
 
@@ -53,7 +53,7 @@ def score(out: Path, scored: ScoredSet, wanted: argparse.Namespace) -> dict[str,
         path = out / backend.artifact
         if path.exists() and ("all" in wanted.artifact or backend.artifact in wanted.artifact):
             embeddings = embed(backend.open(path, wanted.threads), scored.images, spec)
-            figures = measure_accuracy(reference, embeddings, scored.faces, draws, FARS)
+            figures = measure_faces(reference, embeddings, scored.faces, draws, FARS)
             ratio = path.stat().st_size / (out / FLOAT_ARTIFACT).stat().st_size
             artifacts[backend.artifact] = {"figures": rounded(figures), "size_ratio": ratio}
     if not artifacts:

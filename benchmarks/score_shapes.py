@@ -22,7 +22,7 @@ from qface_toolkit.environment import record_environment, usable_cores
 from qface_toolkit.models import FloatModel
 from qface_toolkit.runtimes import FLOAT_ARTIFACT as FLOAT
 from qface_toolkit.scoring.agreement import measure_agreement
-from qface_toolkit.scoring.verification import verify_identities
+from qface_toolkit.scoring.identities import verify_identities
 from qface_toolkit.sources import Crop, find_set, load_crops
 
 INT8 = "int8.x86.onnx"

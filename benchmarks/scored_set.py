@@ -6,6 +6,7 @@ not taken over.
 """
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,12 +26,26 @@ from qface_toolkit.evaluation import (
     synthetic_people,
 )
 from qface_toolkit.models import ModelSpec
-from qface_toolkit.scoring.accuracy import FaceSet, first_of_each, measure_accuracy
-from qface_toolkit.scoring.resampling import draw_people
-from qface_toolkit.scoring.verification import Pairs, make_pairs
+from qface_toolkit.scoring.compare import compare_models
+from qface_toolkit.scoring.identities import make_pairs
+from qface_toolkit.scoring.pair_list import measure_pair_list
+from qface_toolkit.scoring.pairs import Pairs
+from qface_toolkit.scoring.resampling import Draws, Figures, cosine_figures, draw_people, estimates
 from qface_toolkit.sources import pixel_sha256
 
 FAR, MOST = 1e-4, 10
+
+
+@dataclass(frozen=True)
+class Faces:
+    """Who is on which image: `owners` [N] are whole numbers from 0, `compared` the rows that TAR is taken over.
+
+    `pairs` are those of a verification set, by row, where there is one.
+    """
+
+    owners: np.ndarray
+    compared: np.ndarray
+    pairs: Pairs | None = None
 
 
 @dataclass(frozen=True)
@@ -38,7 +53,7 @@ class ScoredSet:
     """Images, whose they are and which are compared, and what the set is, in words and numbers."""
 
     images: FaceImages
-    faces: FaceSet
+    faces: Faces
     about: dict[str, Any]
 
     def calibration(self, count: int) -> Crops:
@@ -114,18 +129,38 @@ def _rows_of(found: PairSet, people: PeopleSet) -> Pairs:
 
 
 def _scored(people: PeopleSet, pairs: Pairs | None) -> ScoredSet:
-    faces = FaceSet(people.owners, first_of_each(people.owners, MOST), pairs)
+    faces = Faces(people.owners, first_of_each(people.owners), pairs)
     compared = {"compared": len(faces.compared), "most_images_a_person": MOST}
     shown = {} if pairs is None else {"pairs": len(pairs.same), "folds": pairs.folds}
     return ScoredSet(people.images, faces, people.description | compared | shown)
 
 
-def score(reference: np.ndarray, other: np.ndarray, faces: FaceSet, draws: int) -> dict[str, Any]:
+def first_of_each(owners: np.ndarray) -> np.ndarray:
+    """Return the rows of the first images of each person."""
+    rows = [np.flatnonzero(owners == owner)[:MOST] for owner in np.unique(owners)]
+    return np.sort(np.concatenate(rows))
+
+
+def measure_faces(
+    reference: np.ndarray, other: np.ndarray, faces: Faces, draws: Draws, fars: Sequence[float]
+) -> Figures:
+    """Return cosines over all images, TAR over the compared ones and accuracy over the pairs, with what is lost."""
+    rows = faces.compared
+    compared = compare_models(reference[rows], other[rows], faces.owners[rows], draws, fars)
+    rates = {name: one for name, one in compared.samples.items() if "tar" in name}
+    found = estimates(cosine_figures((reference, other), faces.owners, draws) | rates)
+    if faces.pairs is None:
+        return found
+    listed = measure_pair_list(reference, other, faces.pairs, faces.owners, draws).figures
+    return found | {name: listed[name] for name in ("float_pair_accuracy", "pair_accuracy", "pair_accuracy_lost")}
+
+
+def score(reference: np.ndarray, other: np.ndarray, faces: Faces, draws: int) -> dict[str, Any]:
     """Return the figures of one contender against the float model's embeddings of the same images.
 
     What TAR loses comes with its interval, from `draws` draws of people.
     """
-    found = measure_accuracy(reference, other, faces, draw_people(int(faces.owners.max()) + 1, draws), (FAR,))
+    found = measure_faces(reference, other, faces, draw_people(int(faces.owners.max()) + 1, draws), (FAR,))
     lost = found["tar_lost@1e-4"]
     figures: dict[str, Any] = {
         name: round(found[name].value, 6)

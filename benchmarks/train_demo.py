@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from qface_toolkit.models.mobilefacenet import MobileFaceNetPlan, PReLUMobileFaceNet, published_bottlenecks
-from qface_toolkit.scoring.verification import Verification, verify_identities
+from qface_toolkit.scoring.identities import Verification, verify_identities
 from qface_toolkit.sources._identity import Attributes, draw_identity, traits
 from qface_toolkit.sources.procedural import Drawings, ProceduralOptions
 from qface_toolkit.training.arcface import ArcFaceOptions, LabelledCrops, Progress, train

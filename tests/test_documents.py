@@ -28,7 +28,7 @@ from qface_toolkit.gate import open_report, update_baseline
 from qface_toolkit.methods import METHODS
 from qface_toolkit.models import ARCHITECTURES
 from qface_toolkit.pipeline import _check, _evaluate, read_full_recipe
-from qface_toolkit.scoring.verification import verify_identities
+from qface_toolkit.scoring.identities import verify_identities
 from qface_toolkit.sources import SOURCES, find_set
 
 QUICK = {

@@ -13,7 +13,7 @@ from qface_toolkit.errors import MeasurementError
 from qface_toolkit.evaluation._base import FaceImages, set_sha256, shown_name
 from qface_toolkit.evaluation.pairs_file import Image, PairsFile, read_pairs_file
 from qface_toolkit.models import CROP_SIZE
-from qface_toolkit.scoring.verification import Pairs
+from qface_toolkit.scoring.pairs import Pairs
 from qface_toolkit.sources import Crop
 from qface_toolkit.untrusted.images import decode, image_size
 

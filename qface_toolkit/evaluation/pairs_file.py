@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qface_toolkit.errors import MeasurementError
-from qface_toolkit.scoring.verification import Pairs
+from qface_toolkit.scoring.pairs import Pairs
 from qface_toolkit.untrusted.pickles import Array, read_plain_pickle
 from qface_toolkit.untrusted.reading import open_file
 

@@ -50,7 +50,7 @@ from qface_toolkit.runtimes import FLOAT_ARTIFACT
 from qface_toolkit.runtimes.fusion import Fusion
 from qface_toolkit.runtimes.latency import Latency
 from qface_toolkit.scoring.agreement import measure_agreement, row_cosines
-from qface_toolkit.scoring.verification import verify_identities
+from qface_toolkit.scoring.identities import verify_identities
 from qface_toolkit.sources import Crop, Manifest, find_set
 from qface_toolkit.untrusted.limits import peak_memory_bytes
 

@@ -22,15 +22,17 @@ from qface_toolkit.report.evaluation import (
     plain_figures,
 )
 from qface_toolkit.report.figures import Block
-from qface_toolkit.scoring.accuracy import FaceSet
+from qface_toolkit.scoring.compare import compare_models
 from qface_toolkit.scoring.drift import ChangedPair
+from qface_toolkit.scoring.embeddings import Scores, unit_rows
 from qface_toolkit.scoring.groups import measure_groups
 from qface_toolkit.scoring.pair_list import measure_pair_list, people_of_pairs
 from qface_toolkit.scoring.paired import Operating, Paired, measure_paired
+from qface_toolkit.scoring.pairs import Pairs, fold_accuracy, squared_distances
+from qface_toolkit.scoring.rates import far_key
 from qface_toolkit.scoring.resampling import draw_people
-from qface_toolkit.scoring.separation import HISTOGRAM_BINS, ScoreHistogram, measure_separation
+from qface_toolkit.scoring.separation import HISTOGRAM_BINS, ScoreHistogram, Separation, measure_separation
 from qface_toolkit.scoring.tar_bin import tar_bin
-from qface_toolkit.scoring.verification import Pairs, far_key, squared_distances, unit_rows, verify_pairs
 
 FAR_OF_LISTS = 1e-3
 B = TypeVar("B", bound=Block)
@@ -61,22 +63,20 @@ def judge_people(
     Raises:
         MeasurementError: if an embedding is unusable, or there are no pairs of both kinds.
     """
-    every = [None if one is None else _every_pair(one, people, progress) for one in (rows, reference)]
-    figures, of_reference = (None if one is None else ModelFigures(every_pair=one) for one in every)
-    assert figures is not None
-    ties = [*_ties("this model", every[0]), *_ties("the float model", every[1])]
     if reference is None:
-        return Judged(figures, notes=(*people.notes, *ties))
-    faces = FaceSet(people.owners, np.arange(len(people.owners)))
+        alone = _every_pair(measure_separation(rows, people.owners, progress=progress))
+        return Judged(ModelFigures(every_pair=alone), notes=(*people.notes, *_ties("this model", alone)))
     drawn = draw_people(len(people.people), draws, seed)
-    paired = measure_paired(reference, rows, faces, drawn)
+    comparison = compare_models(reference, rows, people.owners, drawn, progress=progress)
+    before, after = map(_every_pair, comparison.alone)
     found: dict[str, GroupFigures] = {}
     if groups is not None:
         names = [groups.names[group] if group >= 0 else "" for group in groups.of_image]
-        losses = measure_groups(reference, rows, faces, names, drawn)
-        found = {name: _block(GroupFigures, one) for name, one in losses.items() if name}
-    notes = (*people.notes, *ties, *(groups.notes if groups else ()), *_too_large(paired.too_large))
-    return Judged(figures, of_reference, _side_by_side(paired, people.images), found, notes)
+        found = {name: _block(GroupFigures, one) for name, one in measure_groups(comparison, names).items()}
+    ties = (*_ties("this model", after), *_ties("the float model", before))
+    notes = (*people.notes, *ties, *(groups.notes if groups else ()), *_too_large(comparison.too_large))
+    side_by_side = _side_by_side(measure_paired(comparison), people.images)
+    return Judged(ModelFigures(every_pair=after), ModelFigures(every_pair=before), side_by_side, found, notes)
 
 
 def _side_by_side(paired: Paired, images: FaceImages) -> PairedFigures:
@@ -93,13 +93,11 @@ def _too_large(fars: Sequence[str]) -> list[str]:
     return [f"FAR {', '.join(fars)}: not compared, the pairs that reach so far would fill the memory"] if fars else []
 
 
-def _every_pair(rows: Rows, people: PeopleSet, progress: Progress) -> EveryPairFigures:
-    return _block(EveryPairFigures, measure_separation(rows, people.owners, progress=progress))
+def _every_pair(found: Separation) -> EveryPairFigures:
+    return _block(EveryPairFigures, found)
 
 
-def _ties(name: str, found: EveryPairFigures | None) -> Iterator[str]:
-    if found is None:
-        return
+def _ties(name: str, found: EveryPairFigures) -> Iterator[str]:
     for far in found.rates.tied():
         let_in = f"{100 * found.rates.reached[far]:.3g} % of the impostor pairs"
         yield f"{name} gives {let_in} the score of its threshold for FAR {far} or more: its TAR there says nothing"
@@ -132,20 +130,22 @@ def judge_pairs(found: PairSet, rows: Rows, reference: Rows | None, draws: int, 
 
 
 def _pair_list(rows: Rows, pairs: Pairs) -> PairListFigures:
-    accuracy, tar = verify_pairs(rows, pairs), tar_bin(rows, pairs, FAR_OF_LISTS)
+    distances = squared_distances(unit_rows(rows), pairs)
+    accuracy, spread = fold_accuracy(distances, pairs.same, pairs.folds)
+    tar = tar_bin(distances, pairs.same, pairs.folds, FAR_OF_LISTS)
     key = far_key(FAR_OF_LISTS)
     return PairListFigures(
-        pair_accuracy=accuracy.pair_accuracy,
-        pair_accuracy_std=accuracy.pair_accuracy_std,
+        pair_accuracy=accuracy,
+        pair_accuracy_std=spread,
         tar_bin={key: tar.tar},
         tar_bin_std={key: tar.tar_std},
-        pairs=accuracy.pairs,
-        histogram=_histogram(rows, pairs),
+        pairs=len(pairs.same),
+        histogram=_histogram(distances, pairs),
     )
 
 
-def _histogram(rows: Rows, pairs: Pairs) -> HistogramFigures:
-    scores = np.clip(1 - squared_distances(unit_rows(rows), pairs) / 2, -1, 1)
+def _histogram(distances: Scores, pairs: Pairs) -> HistogramFigures:
+    scores = np.clip(1 - distances / 2, -1, 1)
     edges = np.linspace(-1, 1, HISTOGRAM_BINS + 1)
     genuine, impostor = (np.histogram(scores[chosen], edges)[0] for chosen in (pairs.same, ~pairs.same))
     return _block(HistogramFigures, ScoreHistogram(edges, genuine, impostor))

@@ -11,7 +11,7 @@ from qface_toolkit.report import plots
 from qface_toolkit.report.figures import NOTHING, Block, Cosine, Count, Rate, clean, percent
 from qface_toolkit.report.page import Plot, Section, Table
 from qface_toolkit.scoring.agreement import Agreement
-from qface_toolkit.scoring.verification import Verification
+from qface_toolkit.scoring.identities import Verification
 
 HISTOGRAM_BINS = 40
 _NARROWEST = 1e-6

@@ -6,9 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qface_toolkit.errors import MeasurementError
-from qface_toolkit.scoring.verification import unit_rows
-
-Floats = npt.NDArray[np.floating]
+from qface_toolkit.scoring.embeddings import Floats, unit_rows
 
 
 @dataclass(frozen=True)

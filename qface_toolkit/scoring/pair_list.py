@@ -7,20 +7,20 @@ import numpy as np
 import numpy.typing as npt
 
 from qface_toolkit.errors import MeasurementError
-from qface_toolkit.scoring.accuracy import Figures, Samples, cosine_figures, estimates, pair_figures
-from qface_toolkit.scoring.blocks import check_owners
+from qface_toolkit.scoring.both_models import KeptPairs, most_changed
 from qface_toolkit.scoring.drift import ChangedPair, Drift, changed_pairs, drift_of
-from qface_toolkit.scoring.joint import KeptPairs, most_changed
+from qface_toolkit.scoring.embeddings import Floats, check_owners, unit_rows
 from qface_toolkit.scoring.paired import Decisions
-from qface_toolkit.scoring.resampling import (
-    Draws,
+from qface_toolkit.scoring.pairs import (
+    Pairs,
     count_pairs,
     drawn_fold_accuracy,
     drawn_fold_thresholds,
-    estimate,
+    fold_accuracy,
     fold_parts,
+    squared_distances,
 )
-from qface_toolkit.scoring.verification import Floats, Pairs, fold_accuracy, squared_distances, unit_rows
+from qface_toolkit.scoring.resampling import Draws, Figures, Samples, cosine_figures, estimate, estimates
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def measure_pair_list(
         raise MeasurementError("a list of pairs needs genuine and impostor ones", fix="give pairs of both kinds")
     marks = check_owners(owners, len(reference))
     counts = count_pairs(draws, marks[pairs.first], marks[pairs.second])
-    accuracies = pair_figures((reference, other), pairs, counts)
+    accuracies = _accuracies((reference, other), pairs, counts)
     accuracies |= _mixed((unit_rows(reference), unit_rows(other)), pairs, counts, accuracies["float_pair_accuracy"])
     figures = estimates(cosine_figures((reference, other), marks, draws) | accuracies)
     distances = np.stack([squared_distances(unit_rows(side), pairs) for side in (reference, other)])
@@ -83,13 +83,26 @@ def measure_pair_list(
     kinds = (pairs.same, ~pairs.same)
     genuine, impostor = (_drift(scores[:, kind], counts[:, kind]) for kind in kinds)
     whole = KeptPairs(pairs.first, pairs.second, (marks[pairs.first], marks[pairs.second]), (scores[0], scores[1]))
-    rows = np.arange(len(marks))
     changed = [
         pair
         for kind in kinds
-        for pair in changed_pairs(most_changed(whole.at(np.flatnonzero(kind)), listed), rows, same=kind is kinds[0])
+        for pair in changed_pairs(most_changed(whole.at(np.flatnonzero(kind)), listed), same=kind is kinds[0])
     ]
     return PairListLosses(figures, genuine, impostor, own, kept, tuple(changed))
+
+
+def _accuracies(sides: tuple[Floats, Floats], pairs: Pairs, counts: npt.NDArray[np.float64]) -> Samples:
+    """Return the pair accuracy of both models and what is lost; `counts` [draws, pairs] is how often a pair counts."""
+    whole, drawn = [], []
+    for embeddings in sides:
+        distances = squared_distances(unit_rows(embeddings), pairs)
+        whole.append(fold_accuracy(distances, pairs.same, pairs.folds)[0])
+        drawn.append(drawn_fold_accuracy(distances, pairs.same, pairs.folds, counts))
+    return {
+        "float_pair_accuracy": (whole[0], drawn[0]),
+        "pair_accuracy": (whole[1], drawn[1]),
+        "pair_accuracy_lost": (whole[0] - whole[1], drawn[0] - drawn[1]),
+    }
 
 
 def _mixed(

@@ -13,7 +13,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from qface_toolkit.scoring.agreement import Floats, measure_agreement
+from qface_toolkit.scoring.agreement import measure_agreement
+from qface_toolkit.scoring.embeddings import Floats
 
 Codes = npt.NDArray[np.uint8]
 Closeness = Literal["exact", "agrees", "differs"]

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from qface_toolkit.scoring.verification import THRESHOLDS, Floats
+from qface_toolkit.scoring.agreement import measure_agreement, row_cosines
+from qface_toolkit.scoring.embeddings import Floats
 
 Draws = npt.NDArray[np.float64]
 """How often each person is drawn: [draws, people]."""
@@ -24,6 +25,13 @@ class Estimate:
     high: float
 
 
+Figures = dict[str, Estimate]
+"""Figures by name. Rates lie in 0..1; what is `lost` is the float model's rate less the other's."""
+
+Samples = dict[str, tuple[float, npt.NDArray[np.float64]]]
+"""Figures by name, each with the same figure of every draw."""
+
+
 def draw_people(people: int, draws: int = 1000, seed: int = 0) -> Draws:
     """Draw as many people as there are, with replacement, `draws` times."""
     chances = np.full(people, 1 / people)
@@ -35,6 +43,19 @@ def estimate(value: float, drawn: npt.NDArray[np.float64]) -> Estimate:
     known = drawn[~np.isnan(drawn)]
     low, high = np.percentile(known, (2.5, 97.5)) if known.size else (np.nan, np.nan)
     return Estimate(float(value), float(low), float(high))
+
+
+def estimates(samples: Samples) -> Figures:
+    """Return figures with their intervals."""
+    return {name: estimate(value, drawn) for name, (value, drawn) in samples.items()}
+
+
+def cosine_figures(sides: tuple[Floats, Floats], owners: npt.NDArray[np.intp], draws: Draws) -> Samples:
+    """Return how far the cosines of two models' embeddings [N, D] of the same images go."""
+    whole = measure_agreement(*sides)
+    drawn = drawn_cosines(row_cosines(*sides), owners, draws)
+    values = {"cosine_mean": whole.cosine_mean, "cosine_p1": whole.cosine_p1, "cosine_min": whole.cosine_min}
+    return {name: (value, row) for (name, value), row in zip(values.items(), drawn, strict=True)}
 
 
 def drawn_cosines(cosines: Floats, owners: npt.NDArray[np.intp], draws: Draws) -> npt.NDArray[np.float64]:
@@ -53,45 +74,3 @@ def _cosine_figures(ascending: npt.NDArray[np.float64], counts: npt.NDArray[np.f
     below, above = ascending[np.searchsorted(reach, [np.floor(place), np.ceil(place)], side="right")]
     lowest = ascending[np.searchsorted(reach, 0, side="right")]
     return np.array([ascending @ counts / reach[-1], below + (above - below) * (place % 1), lowest])
-
-
-def drawn_fold_accuracy(
-    distances: Floats, same: npt.NDArray[np.bool_], folds: int, counts: npt.NDArray[np.float64]
-) -> npt.NDArray[np.float64]:
-    """Return `verification.fold_accuracy`'s mean for each draw; `counts` [draws, pairs] is how often a pair counts."""
-    hits, best = _fold_hits(distances, same, folds, counts)
-    totals = np.stack([counts[:, part].sum(axis=1) for part in fold_parts(len(distances), folds)])
-    with np.errstate(invalid="ignore"):
-        rates = np.take_along_axis(hits, best[:, :, None], axis=2)[:, :, 0] / totals
-    means: npt.NDArray[np.float64] = rates.mean(axis=0)
-    return means
-
-
-def drawn_fold_thresholds(
-    distances: Floats, same: npt.NDArray[np.bool_], folds: int, counts: npt.NDArray[np.float64]
-) -> npt.NDArray[np.float64]:
-    """Return the threshold by which each fold is judged in each draw, [folds, draws]."""
-    thresholds: npt.NDArray[np.float64] = THRESHOLDS[_fold_hits(distances, same, folds, counts)[1]]
-    return thresholds
-
-
-def _fold_hits(
-    distances: Floats, same: npt.NDArray[np.bool_], folds: int, counts: npt.NDArray[np.float64]
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.intp]]:
-    """Return what each threshold gets right, [folds, draws, thresholds], and the best one for the other folds."""
-    right = ((distances[None, :] < THRESHOLDS[:, None]) == same[None, :]).astype(np.float64)
-    hits = np.stack([counts[:, part] @ right[:, part].T for part in fold_parts(len(distances), folds)])
-    return hits, (hits.sum(axis=0) - hits).argmax(axis=2)
-
-
-def fold_parts(pairs: int, folds: int) -> list[npt.NDArray[np.intp]]:
-    """Return the places of each fold's pairs."""
-    return np.array_split(np.arange(pairs), folds)
-
-
-def count_pairs(draws: Draws, first: npt.NDArray[np.intp], second: npt.NDArray[np.intp]) -> npt.NDArray[np.float64]:
-    """Return how often each pair counts in each draw, [draws, pairs], of the owners of its two images.
-
-    A pair of two people counts as the product of theirs, one of a single person as often as that person.
-    """
-    return np.where(first == second, draws[:, first], draws[:, first] * draws[:, second])

@@ -1,44 +1,25 @@
 """How well a model tells the people of a set apart: every two images compared, however many, and no pair left out.
 
-One pass over all scores fills fine histograms and finds each image's nearest neighbours; a second one looks closely at
-the bins in which a threshold lies (`scoring.histogram`). Fifty thousand images take minutes and no more memory.
+One look at all scores fills fine histograms and finds each image's nearest neighbours. A second one keeps the scores of
+the few bins in which a threshold lies (`scoring.bins`): where rates are equal is anywhere, and not known before all
+scores were seen. Fifty thousand images take minutes and no more memory.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
 
-from qface_toolkit.scoring.blocks import (
-    Block,
-    Mask,
-    Owners,
-    PairCounts,
-    Scores,
-    check_owners,
-    count_owned,
-    every_block,
-)
-from qface_toolkit.scoring.histogram import (
-    Keeper,
-    Kind,
-    bins,
-    edges,
-    equal_error,
-    from_above,
-    rank_of,
-    tally,
-    threshold_at,
-)
-from qface_toolkit.scoring.verification import Floats, far_key, unit_rows
+from qface_toolkit.scoring.bins import Keeper, Kind, bins, edges, equal_error, from_above, tally, threshold_at
+from qface_toolkit.scoring.blocks import Block, EveryPair, Places, Progress
+from qface_toolkit.scoring.embeddings import Floats, Scores
+from qface_toolkit.scoring.rates import FARS, far_key, rank_of
 
-FARS = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 DET_POINTS = 200
 HISTOGRAM_BINS = 200
-
-Progress = Callable[[int, int], None]
+_ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
@@ -65,16 +46,16 @@ class Det:
     A pair is accepted at a threshold that its score reaches. The points are exact; between them nothing is said.
     """
 
-    far: npt.NDArray[np.float64]
-    frr: npt.NDArray[np.float64]
-    threshold: npt.NDArray[np.float64]
+    far: Scores
+    frr: Scores
+    threshold: Scores
 
 
 @dataclass(frozen=True)
 class ScoreHistogram:
     """How many genuine and impostor scores lie between each two `edges` over -1..1."""
 
-    edges: npt.NDArray[np.float64]
+    edges: Scores
     genuine: npt.NDArray[np.int64]
     impostor: npt.NDArray[np.int64]
 
@@ -100,148 +81,117 @@ class Separation:
 
 
 def measure_separation(
-    embeddings: Floats,
-    owners: npt.ArrayLike,
-    fars: Sequence[float] = FARS,
-    *,
-    probe: Floats | None = None,
-    progress: Progress | None = None,
+    embeddings: Floats, owners: npt.ArrayLike, fars: Sequence[float] = FARS, *, progress: Progress | None = None
 ) -> Separation:
     """Compare every two images; embeddings [N, D], `owners` whole numbers [N] that say whose each image is.
 
-    With a `probe`, embeddings of the same images by another model, every ordered pair counts: image i by the gallery's
-    model against image j by the probe's. `progress` is told how many scores are done, of how many; each pair counts
-    twice there, since it is looked at twice.
+    `progress` is told how many scores are done, of how many; each pair counts twice there, since it is looked at twice.
 
     Raises:
         MeasurementError: if an embedding is zero or not finite, or there are no pairs of both kinds.
     """
-    marks = check_owners(owners, len(embeddings))
-    order = np.argsort(marks, kind="stable")
-    counts = count_owned(marks, 1 if probe is None else 2)
-    gallery = unit_rows(embeddings)[order]
-    sides = (gallery, gallery if probe is None else unit_rows(probe)[order])
-    comparison = _Comparison(sides, marks[order], counts, progress)
-    first = comparison.look()
-    wanted = _wanted_ranks(counts, fars)
-    kept = comparison.look_closely(_wanted_bins(first.kinds, wanted))
-    plain, balanced = (
-        _rates(kind, kept, columns, ranks)
-        for kind, columns, ranks in zip(first.kinds, ((0, 1), (2, 3)), wanted, strict=True)
-    )
-    mates = counts.images[marks] > 1
-    return Separation(
-        images=len(marks),
-        people=int((counts.images > 0).sum()),
-        genuine=counts.genuine,
-        impostors=counts.impostors,
-        rates=plain,
-        balanced=balanced,
-        rank1=float(np.mean((first.mate > first.stranger)[mates[order]])),
-        probes=int(mates.sum()),
-        det=_det(first.kinds[0]),
-        histogram=_histogram(first.kinds[0]),
-    )
+    pairs = EveryPair((embeddings,), owners, progress)
+    spread = Spread(pairs, fars)
+    for block, scores in pairs.look():
+        spread.look(block, scores[0])
+    spread.settle()
+    for block, scores in pairs.look():
+        spread.look_closely(block, scores[0])
+    return spread.separation()
 
 
-@dataclass(frozen=True)
-class _Look:
-    """Both kinds of counts, and each probe's best score with its own person and with others."""
+class Spread:
+    """What two looks at one model's scores find."""
 
-    kinds: tuple[Kind, Kind]
-    mate: Scores
-    stranger: Scores
-
-
-class _Comparison:
-    """Two passes over the same blocks."""
-
-    def __init__(
-        self, sides: tuple[Scores, Scores], owners: Owners, counts: PairCounts, progress: Progress | None
-    ) -> None:
-        self.sides, self.owners, self.orders = sides, owners, counts.orders
-        images = counts.images[owners].astype(np.float64)
-        self.share = 1 / images
+    def __init__(self, pairs: EveryPair, fars: Sequence[float]) -> None:
+        """Prepare for the blocks of these pairs."""
+        self._counts, self._owners = pairs.counts, pairs.owners
+        images = pairs.counts.images[pairs.owners].astype(np.float64)
+        self._share = 1 / images
         with np.errstate(divide="ignore"):
             # Whoever has one image has no genuine pair to weigh.
-            self.genuine_share = 2 / (images * (images - 1)) / counts.orders
-        self.progress, self.done = progress, 0
-        self.total = 2 * sum(block.size for block in every_block(owners, counts.orders))
+            self._genuine_share = 2 / (images * (images - 1))
+        people = pairs.counts.people
+        totals = pairs.counts.impostors, people * (people - 1) // 2
+        self._ranks = tuple({far_key(far): rank_of(far, total) for far in fars} for total in totals)
+        self._sums = np.zeros((4, len(edges())))
+        self._mate, self._stranger = np.full((2, len(pairs.owners)), -np.inf)
 
-    def look(self) -> _Look:
-        sums = np.zeros((4, len(edges())))
-        best = np.full((2, len(self.owners)), -np.inf)
-        for block in every_block(self.owners, self.orders):
-            scores = block.scores(*self.sides)
-            at = bins(scores)
-            weights = self.share[block.rows, None] * self.share[block.columns] / self.orders
-            if block.genuine is None or block.impostor is None:
-                sums[1] += tally(at)
-                sums[3] += tally(at, weights)
-                self._nearest(best[1], block, scores)
-            else:
-                owned = np.broadcast_to(self.genuine_share[block.rows, None], scores.shape)
-                sums[0] += tally(at[block.genuine])
-                sums[1] += tally(at[block.impostor])
-                sums[2] += tally(at[block.genuine], owned[block.genuine])
-                sums[3] += tally(at[block.impostor], weights[block.impostor])
-                for row, mask in zip(best, (block.genuine, block.impostor), strict=True):
-                    self._nearest(row, block, np.where(mask, scores, -np.inf))
-            self._tell(block)
-        genuine, impostor, owned_sum, weighted = map(from_above, sums)
-        return _Look((Kind(genuine, impostor), Kind(owned_sum, weighted)), best[0], best[1])
+    def look(self, block: Block, scores: Scores) -> None:
+        """Count the scores of a block, and remember who is nearest."""
+        at = bins(scores)
+        weights = self._share[block.rows, None] * self._share[block.columns]
+        if block.genuine is None or block.impostor is None:
+            self._sums[1] += tally(at)
+            self._sums[3] += tally(at, weights)
+            _nearest(self._stranger, block, scores)
+            return
+        owned = np.broadcast_to(self._genuine_share[block.rows, None], scores.shape)
+        self._sums[0] += tally(at[block.genuine])
+        self._sums[1] += tally(at[block.impostor])
+        self._sums[2] += tally(at[block.genuine], owned[block.genuine])
+        self._sums[3] += tally(at[block.impostor], weights[block.impostor])
+        for best, mask in ((self._mate, block.genuine), (self._stranger, block.impostor)):
+            _nearest(best, block, np.where(mask, scores, -np.inf))
 
-    def look_closely(self, wanted: Sequence[int]) -> Keeper:
-        keeper = Keeper(wanted)
-        for block in every_block(self.owners, self.orders):
-            scores = block.scores(*self.sides)
-            found = keeper.find(scores)
-            genuine, impostor = _masks(block, found)
-            rows, columns = np.divmod(found, scores.shape[1])
-            down, across = rows + block.rows.start, columns + block.columns.start
-            owned = np.where(genuine, self.genuine_share[down], 0.0)
-            shared = np.where(impostor, self.share[down] * self.share[across] / self.orders, 0.0)
-            compared = genuine | impostor
-            keeper.add(scores.ravel()[found][compared], np.column_stack([genuine, impostor, owned, shared])[compared])
-            self._tell(block)
-        return keeper
+    def settle(self) -> None:
+        """Find the bins in which the thresholds lie, once all blocks were looked at."""
+        genuine, impostor, owned, shared = map(from_above, self._sums)
+        self._kinds = Kind(genuine, impostor), Kind(owned, shared)
+        wanted = (
+            [kind.rank_bin(rank) for rank in ranks.values() if rank]
+            for kind, ranks in zip(self._kinds, self._ranks, strict=True)
+        )
+        self._keeper = Keeper(sorted({*chain.from_iterable(wanted), *(kind.crossing_bin() for kind in self._kinds)}))
 
-    def _nearest(self, best: Scores, block: Block, scores: Scores) -> None:
-        best[block.columns] = np.maximum(best[block.columns], scores.max(axis=0))
-        if self.orders == 1:
-            best[block.rows] = np.maximum(best[block.rows], scores.max(axis=1))
+    @property
+    def impostors_above(self) -> Scores:
+        """Return how many impostor scores lie in each bin and above it."""
+        return self._kinds[0].impostor
 
-    def _tell(self, block: Block) -> None:
-        self.done += block.size
-        if self.progress is not None:
-            self.progress(self.done, self.total)
+    def look_closely(self, block: Block, scores: Scores) -> None:
+        """Keep the scores that lie in the bins of thresholds."""
+        found = self._keeper.find(scores)
+        genuine, impostor = _masks(block, found)
+        down, across = block.images(found)
+        owned = np.where(genuine, self._genuine_share[down], 0.0)
+        shared = np.where(impostor, self._share[down] * self._share[across], 0.0)
+        compared = genuine | impostor
+        self._keeper.add(scores.ravel()[found][compared], np.column_stack([genuine, impostor, owned, shared])[compared])
+
+    def separation(self) -> Separation:
+        """Return the figures, once all blocks were looked at closely."""
+        plain, balanced = (
+            _rates(kind, self._keeper, columns, ranks)
+            for kind, columns, ranks in zip(self._kinds, ((0, 1), (2, 3)), self._ranks, strict=True)
+        )
+        mates = self._counts.images[self._owners] > 1
+        return Separation(
+            images=len(self._owners),
+            people=self._counts.people,
+            genuine=self._counts.genuine,
+            impostors=self._counts.impostors,
+            rates=plain,
+            balanced=balanced,
+            rank1=float(np.mean((self._mate > self._stranger)[mates])),
+            probes=int(mates.sum()),
+            det=_det(self._kinds[0]),
+            histogram=_histogram(self._kinds[0]),
+        )
 
 
-def _masks(block: Block, found: npt.NDArray[np.intp]) -> tuple[Mask, Mask]:
+def _nearest(best: Scores, block: Block, scores: Scores) -> None:
+    best[block.columns] = np.maximum(best[block.columns], scores.max(axis=0))
+    best[block.rows] = np.maximum(best[block.rows], scores.max(axis=1))
+
+
+def _masks(block: Block, found: Places) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
     if block.genuine is None or block.impostor is None:
         return np.zeros(len(found), dtype=np.bool_), np.ones(len(found), dtype=np.bool_)
     return block.genuine.ravel()[found], block.impostor.ravel()[found]
 
 
-_Ranks = dict[str, int]
-
-
-def _wanted_ranks(counts: PairCounts, fars: Sequence[float]) -> tuple[_Ranks, _Ranks]:
-    """Return the rank of each rate's threshold, or 0, for pairs that count alike and for weighted ones."""
-    plain, balanced = (
-        {far_key(far): rank_of(far, total) for far in fars} for total in (counts.impostors, counts.people_pairs)
-    )
-    return plain, balanced
-
-
-def _wanted_bins(kinds: tuple[Kind, Kind], ranks: tuple[_Ranks, _Ranks]) -> list[int]:
-    thresholds = (
-        [kind.rank_bin(rank) for rank in wanted.values() if rank] for kind, wanted in zip(kinds, ranks, strict=True)
-    )
-    return sorted({*chain.from_iterable(thresholds), *(kind.crossing_bin() for kind in kinds)})
-
-
-def _rates(kind: Kind, keeper: Keeper, columns: tuple[int, int], ranks: _Ranks) -> Rates:
+def _rates(kind: Kind, keeper: Keeper, columns: tuple[int, int], ranks: dict[str, int]) -> Rates:
     kept = keeper.kept(*columns)
     found = {key: threshold_at(kind, kept, rank) for key, rank in ranks.items() if rank}
     eer, border = equal_error(kind, kept)
@@ -263,9 +213,6 @@ def _det(kind: Kind) -> Det:
     at = np.unique(len(far) - np.searchsorted(far[::-1], wanted * (1 + _ROUNDING), side="right"))
     at = at[at < len(far)]
     return Det(far[at], frr[at], edges()[at])
-
-
-_ROUNDING = 1e-12
 
 
 def _histogram(kind: Kind) -> ScoreHistogram:

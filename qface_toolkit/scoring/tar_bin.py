@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qface_toolkit.errors import MeasurementError
-from qface_toolkit.scoring.verification import Floats, Pairs, squared_distances, unit_rows
+from qface_toolkit.scoring.embeddings import Floats
 
 THRESHOLDS = np.arange(0, 4000) / 1000
 """Squared distances between unit embeddings that are tried as the border between same and different."""
@@ -25,8 +25,8 @@ class TarBin:
     far: float
 
 
-def tar_bin(embeddings: Floats, pairs: Pairs, far: float = 1e-3) -> TarBin:
-    """Return TAR at a FAR over the folds of a pair list; embeddings [N, D].
+def tar_bin(distances: Floats, same: npt.NDArray[np.bool_], folds: int, far: float = 1e-3) -> TarBin:
+    """Return TAR at a FAR over the folds of a pair list; squared distances 0..4, [pairs].
 
     A pair is accepted below a threshold. Each threshold of the grid accepts some share of the other folds' impostor
     pairs. The fold's threshold lies between the first of the grid whose share reaches the FAR and the one before it, in
@@ -35,13 +35,8 @@ def tar_bin(embeddings: Floats, pairs: Pairs, far: float = 1e-3) -> TarBin:
     threshold by linear interpolation.)
 
     Raises:
-        MeasurementError: if an embedding is zero or not finite, or a fold lacks genuine or impostor pairs.
+        MeasurementError: if a fold lacks genuine or impostor pairs.
     """
-    return tar_bin_of(squared_distances(unit_rows(embeddings), pairs), pairs.same, pairs.folds, far)
-
-
-def tar_bin_of(distances: Floats, same: npt.NDArray[np.bool_], folds: int, far: float = 1e-3) -> TarBin:
-    """Return the same of squared distances 0..4, [pairs]."""
     parts = _parts(same, folds)
     figures = []
     for part in parts:

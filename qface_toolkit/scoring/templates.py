@@ -4,7 +4,6 @@ An image's feature goes into its template's sum as soon as it is there, so that 
 templates are ever held. The steps and their order are those of insightface's IJB evaluation, which papers report.
 """
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,15 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from qface_toolkit.errors import MeasurementError
-from qface_toolkit.scoring.histogram import rank_of
-from qface_toolkit.scoring.verification import Floats, far_key
+from qface_toolkit.scoring.blocks import Progress
+from qface_toolkit.scoring.embeddings import Floats
 
-FARS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 _PAIRS_AT_ONCE = 20_000
 
 Norm = Literal["keep", "unit"]
 Numbers = npt.NDArray[np.int64]
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -29,20 +26,6 @@ class Templates:
 
     ids: Numbers
     units: npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class TarIjb:
-    """TAR at the false positive rate nearest to each rate, and which that was, both by rate ("1e-4").
-
-    `unsupported` are the rates below what one impostor pair of all makes; their TAR is that of the nearest rate.
-    """
-
-    tar: dict[str, float]
-    fpr: dict[str, float]
-    genuine: int
-    impostors: int
-    unsupported: tuple[str, ...]
 
 
 class TemplateSums:
@@ -152,47 +135,6 @@ def score_templates(
         if progress is not None:
             progress(min(at + _PAIRS_AT_ONCE, total), total)
     return found
-
-
-def tar_ijb(scores: Floats, same: npt.NDArray[np.bool_], fars: Sequence[float] = FARS) -> TarIjb:
-    """Return TAR at the false positive rate of the curve that is nearest to each rate, not interpolated.
-
-    The curve has a point for each different score, as the threshold that accepts it, and (0, 0); points on a straight
-    line between their neighbours are left out, as scikit-learn's roc_curve does by default. Of points with one false
-    positive rate the highest counts, and of two equally near ones the one with the larger rate.
-
-    Raises:
-        MeasurementError: if there are no pairs of both kinds, or a score is not finite.
-    """
-    flags = np.asarray(same, dtype=np.bool_)
-    if len(scores) != len(flags) or flags.all() or not flags.any():
-        raise MeasurementError("TAR needs genuine and impostor pairs", fix="give pairs of both kinds, each scored")
-    if not np.isfinite(scores).all():
-        raise MeasurementError("a score is not finite", where=f"pair {np.flatnonzero(~np.isfinite(scores))[0] + 1}")
-    positives, negatives = roc_points(scores, flags)
-    genuine, impostors = int(positives[-1]), int(negatives[-1])
-    tar: dict[str, float] = {}
-    fpr: dict[str, float] = {}
-    for far in fars:
-        gaps = np.abs(negatives / impostors - far)[::-1]
-        at = len(gaps) - 1 - int(gaps.argmin())
-        tar[far_key(far)], fpr[far_key(far)] = float(positives[at] / genuine), float(negatives[at] / impostors)
-    missing = tuple(far_key(far) for far in fars if not rank_of(far, impostors))
-    return TarIjb(tar, fpr, genuine, impostors, missing)
-
-
-def roc_points(scores: Floats, same: npt.NDArray[np.bool_]) -> tuple[Numbers, Numbers]:
-    """Return how many genuine and impostor pairs are accepted at each corner of the curve, from (0, 0) upwards."""
-    order = np.argsort(scores)[::-1]
-    ordered = np.asarray(scores)[order]
-    last = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True))
-    positives = np.cumsum(same[order])[last]
-    negatives = last + 1 - positives
-    if len(last) > 2:
-        bent = (np.diff(positives, 2) != 0) | (np.diff(negatives, 2) != 0)
-        corners = np.concatenate([[True], bent, [True]])
-        positives, negatives = positives[corners], negatives[corners]
-    return np.concatenate([[0], positives]), np.concatenate([[0], negatives])
 
 
 def _column(values: npt.ArrayLike, kind: str) -> Numbers:

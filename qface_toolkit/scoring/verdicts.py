@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from qface_toolkit.errors import MeasurementError
-from qface_toolkit.scoring.agreement import Floats, measure_agreement
+from qface_toolkit.scoring.agreement import measure_agreement
+from qface_toolkit.scoring.embeddings import Floats
 from qface_toolkit.scoring.parity import judge
 
 PROMISE_KEPT = 0.002

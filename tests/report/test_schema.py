@@ -16,7 +16,7 @@ from qface_toolkit.report.schema import (
 )
 from qface_toolkit.runtimes.latency import Latency
 from qface_toolkit.scoring.agreement import Agreement
-from qface_toolkit.scoring.verification import Verification
+from qface_toolkit.scoring.identities import Verification
 
 
 @pytest.fixture

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from qface_toolkit.errors import MeasurementError
-from qface_toolkit.scoring.accuracy import FaceSet, first_of_each, measure_accuracy
+from qface_toolkit.scoring.compare import compare_models
 from qface_toolkit.scoring.groups import measure_groups
-from qface_toolkit.scoring.resampling import draw_people
+from qface_toolkit.scoring.resampling import draw_people, estimates
 
 FARS = (1e-2, 0.1)
 
@@ -26,13 +26,11 @@ def groups_of(owners):
 
 def test_a_group_is_measured_on_its_images_alone():
     owners, reference, other = people()
-    faces, draws = FaceSet(owners, first_of_each(owners, 3)), draw_people(40, 50)
-    found = measure_groups(reference, other, faces, groups_of(owners), draws, FARS)
+    draws = draw_people(40, 50)
+    found = measure_groups(compare_models(reference, other, owners, draws, FARS), groups_of(owners), FARS)
     assert list(found) == ["even", "odd"]
     rows = np.flatnonzero(owners % 2 == 1)
-    alone = measure_accuracy(
-        reference[rows], other[rows], FaceSet(owners[rows], first_of_each(owners[rows], 3)), draws, FARS
-    )
+    alone = estimates(compare_models(reference[rows], other[rows], owners[rows], draws, FARS).samples)
     assert (found["odd"].images, found["odd"].people) == (80, 20)
     assert set(found["odd"].figures) == {
         "cosine_mean",
@@ -47,9 +45,8 @@ def test_a_group_is_measured_on_its_images_alone():
 
 def test_gaps_tell_who_loses_more():
     owners, reference, other = people()
-    faces, draws = FaceSet(owners, np.arange(len(owners))), draw_people(40, 50)
-    found = measure_groups(reference, other, faces, groups_of(owners), draws, FARS)
-    whole = measure_accuracy(reference, other, faces, draws, FARS)
+    comparison = compare_models(reference, other, owners, draw_people(40, 50), FARS)
+    found, whole = measure_groups(comparison, groups_of(owners), FARS), estimates(comparison.samples)
     for one in found.values():
         for name, gap in one.gaps.items():
             assert gap.value == pytest.approx(one.figures[name].value - whole[name].value)
@@ -59,8 +56,8 @@ def test_gaps_tell_who_loses_more():
 
 def test_the_gap_of_everybody_is_nothing():
     owners, reference, other = people()
-    faces = FaceSet(owners, np.arange(len(owners)))
-    found = measure_groups(reference, other, faces, ["all"] * len(owners), draw_people(40, 50), FARS)
+    comparison = compare_models(reference, other, owners, draw_people(40, 50), FARS)
+    found = measure_groups(comparison, ["all"] * len(owners), FARS)
     assert all((gap.value, gap.low, gap.high) == (0, 0, 0) for gap in found["all"].gaps.values())
 
 
@@ -71,9 +68,8 @@ def test_groups_that_are_too_small_say_why():
     lonely = [np.flatnonzero(owners == owner)[0] for owner in range(10, 30)]
     labels[lonely] = "one each"
     labels[owners == 39] = None
-    found = measure_groups(
-        reference, other, FaceSet(owners, np.arange(len(owners))), labels.tolist(), draw_people(40, 10), (1e-4, 0.1)
-    )
+    comparison = compare_models(reference, other, owners, draw_people(40, 10), (1e-4, 0.1))
+    found = measure_groups(comparison, labels.tolist(), (1e-4, 0.1))
     assert sorted(found) == ["even", "few", "odd", "one each"]
     assert "5 people are too few" in found["few"].skipped
     assert "nobody has two images" in found["one each"].skipped
@@ -86,4 +82,4 @@ def test_groups_that_are_too_small_say_why():
 def test_a_group_for_each_image_is_needed():
     owners, reference, other = people()
     with pytest.raises(MeasurementError, match="2 groups came for 160 images"):
-        measure_groups(reference, other, FaceSet(owners, np.arange(160)), ["a", "b"], draw_people(40, 5), FARS)
+        measure_groups(compare_models(reference, other, owners, draw_people(40, 5), FARS), ["a", "b"], FARS)

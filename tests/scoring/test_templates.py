@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from qface_toolkit.errors import MeasurementError
-from qface_toolkit.scoring.templates import Templates, TemplateSums, roc_points, score_templates, tar_ijb
+from qface_toolkit.scoring.tar_ijb import roc_points, tar_ijb
+from qface_toolkit.scoring.templates import Templates, TemplateSums, score_templates
 
 SEEDS = st.integers(0, 1000)
 

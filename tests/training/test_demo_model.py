@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from qface_toolkit.models import load_model
-from qface_toolkit.scoring.verification import verify_identities
+from qface_toolkit.scoring.identities import verify_identities
 from qface_toolkit.sources import find_set, load_crops
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -1,4 +1,4 @@
-"""What a compressed model loses by the protocol of IJB, with intervals: its templates' scores beside the float model's.
+"""TAR by the protocol of IJB, whose threshold stands at a point of the curve, and what a compressed model loses by it.
 
 Whose template is whose is known from the genuine pairs (`scoring.pair_list.people_of_pairs`); these people are drawn
 anew. Millions of impostor pairs are too many for every draw: those with the best scores are kept, where the thresholds
@@ -12,16 +12,30 @@ import numpy as np
 import numpy.typing as npt
 
 from qface_toolkit.errors import MeasurementError
-from qface_toolkit.scoring.accuracy import Figures
-from qface_toolkit.scoring.blocks import Owners
-from qface_toolkit.scoring.joint import MOST_KEPT, SPARE
-from qface_toolkit.scoring.resampling import Draws, Estimate, estimate
-from qface_toolkit.scoring.templates import FARS, tar_ijb
-from qface_toolkit.scoring.verification import Floats, far_key
+from qface_toolkit.scoring.both_models import MOST_KEPT, SPARE
+from qface_toolkit.scoring.embeddings import Floats, Owners
+from qface_toolkit.scoring.rates import far_key, rank_of
+from qface_toolkit.scoring.resampling import Draws, Estimate, Figures, estimate
 
+FARS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 _PEOPLE_AT_ONCE = 512
 
+Numbers = npt.NDArray[np.int64]
 Weights = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class TarIjb:
+    """TAR at the false positive rate nearest to each rate, and which that was, both by rate ("1e-4").
+
+    `unsupported` are the rates below what one impostor pair of all makes; their TAR is that of the nearest rate.
+    """
+
+    tar: dict[str, float]
+    fpr: dict[str, float]
+    genuine: int
+    impostors: int
+    unsupported: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -36,6 +50,47 @@ class ListedScores:
     mixed: Floats
 
 
+def tar_ijb(scores: Floats, same: npt.NDArray[np.bool_], fars: Sequence[float] = FARS) -> TarIjb:
+    """Return TAR at the false positive rate of the curve that is nearest to each rate, not interpolated.
+
+    The curve has a point for each different score, as the threshold that accepts it, and (0, 0); points on a straight
+    line between their neighbours are left out, as scikit-learn's roc_curve does by default. Of points with one false
+    positive rate the highest counts, and of two equally near ones the one with the larger rate.
+
+    Raises:
+        MeasurementError: if there are no pairs of both kinds, or a score is not finite.
+    """
+    flags = np.asarray(same, dtype=np.bool_)
+    if len(scores) != len(flags) or flags.all() or not flags.any():
+        raise MeasurementError("TAR needs genuine and impostor pairs", fix="give pairs of both kinds, each scored")
+    if not np.isfinite(scores).all():
+        raise MeasurementError("a score is not finite", where=f"pair {np.flatnonzero(~np.isfinite(scores))[0] + 1}")
+    positives, negatives = roc_points(scores, flags)
+    genuine, impostors = int(positives[-1]), int(negatives[-1])
+    tar: dict[str, float] = {}
+    fpr: dict[str, float] = {}
+    for far in fars:
+        gaps = np.abs(negatives / impostors - far)[::-1]
+        at = len(gaps) - 1 - int(gaps.argmin())
+        tar[far_key(far)], fpr[far_key(far)] = float(positives[at] / genuine), float(negatives[at] / impostors)
+    missing = tuple(far_key(far) for far in fars if not rank_of(far, impostors))
+    return TarIjb(tar, fpr, genuine, impostors, missing)
+
+
+def roc_points(scores: Floats, same: npt.NDArray[np.bool_]) -> tuple[Numbers, Numbers]:
+    """Return how many genuine and impostor pairs are accepted at each corner of the curve, from (0, 0) upwards."""
+    order = np.argsort(scores)[::-1]
+    ordered = np.asarray(scores)[order]
+    last = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True))
+    positives = np.cumsum(same[order])[last]
+    negatives = last + 1 - positives
+    if len(last) > 2:
+        bent = (np.diff(positives, 2) != 0) | (np.diff(negatives, 2) != 0)
+        corners = np.concatenate([[True], bent, [True]])
+        positives, negatives = positives[corners], negatives[corners]
+    return np.concatenate([[0], positives]), np.concatenate([[0], negatives])
+
+
 def measure_template_losses(
     scores: ListedScores,
     same: npt.NDArray[np.bool_],
@@ -43,9 +98,9 @@ def measure_template_losses(
     draws: Draws,
     fars: Sequence[float] = FARS,
 ) -> Figures:
-    """Return TAR of each comparison and what is lost, named as in `scoring.accuracy`; `owners` are those of each pair.
+    """Return TAR of each comparison and what is lost, named as in `Comparison.samples`; `owners` are each pair's.
 
-    A figure is that of `templates.tar_ijb`; its draws take the nearest false positive rate of all there are. Of rates
+    A figure is that of `tar_ijb`; its draws take the nearest false positive rate of all there are. Of rates
     whose pairs would fill the memory there is no interval: its ends are NaN.
 
     Raises:

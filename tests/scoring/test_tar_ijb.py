@@ -6,10 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qface_toolkit.errors import MeasurementError
-from qface_toolkit.scoring import template_losses
+from qface_toolkit.scoring import tar_ijb as module
 from qface_toolkit.scoring.resampling import draw_people
-from qface_toolkit.scoring.template_losses import ListedScores, _Best, _weigh_impostors, measure_template_losses
-from qface_toolkit.scoring.templates import tar_ijb
+from qface_toolkit.scoring.tar_ijb import ListedScores, _Best, _weigh_impostors, measure_template_losses, tar_ijb
 
 FARS = (1e-2, 0.1, 0.3)
 SEEDS = st.integers(0, 1000)
@@ -80,7 +79,7 @@ def test_dropped_impostors_and_blocks_change_nothing(monkeypatch):
     whole = _Best(scores.other, same, owners, 10**6)
     few = _Best(scores.other, same, owners, 2000)
     totals = _weigh_impostors(owners[0][~same], owners[1][~same], draws)
-    monkeypatch.setattr(template_losses, "_PEOPLE_AT_ONCE", 7)
+    monkeypatch.setattr(module, "_PEOPLE_AT_ONCE", 7)
     assert _weigh_impostors(owners[0][~same], owners[1][~same], draws) == pytest.approx(totals)
     for counts, total in zip(draws, totals, strict=True):
         assert few.tar((1e-2,), counts, total) == whole.tar((1e-2,), counts, total)
@@ -94,7 +93,7 @@ def test_an_impostor_pair_within_one_person_counts_once():
 
 def test_rates_that_would_fill_the_memory_have_no_interval(monkeypatch):
     scores, same, owners = listed(0)
-    monkeypatch.setattr(template_losses, "MOST_KEPT", 100)
+    monkeypatch.setattr(module, "MOST_KEPT", 100)
     found = measure_template_losses(scores, same, owners, draw_people(9, 20), (1e-2, 0.3))
     assert np.isfinite(found["tar@1e-2"].low)
     assert np.isfinite(found["tar@3e-1"].value)

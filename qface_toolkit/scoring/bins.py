@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from qface_toolkit.scoring.blocks import Scores
+from qface_toolkit.scoring.embeddings import Scores
 
 BINS = 1_000_000
 """Bins of cosines over -1..1; one more holds what is 1 or, by rounding, above."""
@@ -50,12 +50,6 @@ def from_above(counts: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Return how much lies in each bin and above it."""
     sums: npt.NDArray[np.float64] = np.cumsum(counts[::-1])[::-1]
     return sums
-
-
-def rank_of(far: float, impostors: float) -> int:
-    """Return floor(FAR x impostors): how many impostors a threshold lets in, or 0 where there are too few to say."""
-    # A product such as 0.001 x 3000 may fall just below the whole number that is meant.
-    return int(np.floor(far * impostors + 1e-9))
 
 
 @dataclass(frozen=True)
