@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         verify,
     )
     from qface_toolkit.report import Evaluation, Report, read_report
+    from qface_toolkit.result.finished import Result, open_result
     from qface_toolkit.runtimes.fusion import Fusion
     from qface_toolkit.scoring.verdicts import FileVerdict, Verification
 
@@ -42,6 +43,7 @@ _HOME = {
     "Protocol": "pipeline",
     "QFaceError": "errors",
     "Report": "report",
+    "Result": "result.finished",
     "Timed": "pipeline",
     "Verdict": "gate",
     "Verification": "scoring.verdicts",
@@ -53,6 +55,7 @@ _HOME = {
     "from_module": "models",
     "inspect": "pipeline",
     "load_model": "models",
+    "open_result": "result.finished",
     "read_report": "report",
     "verify": "pipeline",
 }
@@ -68,6 +71,7 @@ __all__ = [
     "Protocol",
     "QFaceError",
     "Report",
+    "Result",
     "Timed",
     "Verdict",
     "Verification",
@@ -79,6 +83,7 @@ __all__ = [
     "from_module",
     "inspect",
     "load_model",
+    "open_result",
     "read_report",
     "verify",
 ]

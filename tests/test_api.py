@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect as python
+import shutil
 import subprocess
 import sys
 
@@ -10,6 +11,7 @@ import pytest
 
 import qface_toolkit as qf
 from qface_toolkit import cli
+from qface_toolkit.backends import BACKENDS
 from qface_toolkit.gate import open_report, update_baseline
 
 
@@ -124,3 +126,27 @@ def test_what_is_wrong_is_told_in_words(tmp_path):
     for ask in (qf.verify, qf.inspect, lambda path: qf.check(path, baseline=path), lambda path: qf.benchmark([path])):
         with pytest.raises(qf.QFaceError):
             ask(tmp_path / "nothing")
+
+
+def test_a_result_is_a_value_that_every_verb_takes(out, tmp_path):
+    copy = shutil.copytree(out, tmp_path / "out")
+    result = qf.open_result(copy)
+    assert result.damaged == {} and set(result.names) == set(result.manifest.files) > {"int8.x86.onnx", "golden.npz"}
+    assert result.backend("int8.x86.onnx") is BACKENDS.get("onnx-x86")
+    assert result.golden()["int8.x86.onnx"].shape == result.golden()["float"].shape
+    assert result.told("recipe")["backends"] == ["onnx-x86"] and result.target() is BACKENDS.get("onnx-x86").target
+    assert {one.name for one in result.report().artifacts} < {*result.names}
+    assert qf.verify(result).trustworthy
+    assert set(qf.inspect(result)) == {name for name in result.names if name.endswith(".onnx")}
+    (again := qf.export(result, "onnx-x86", name="again.onnx")).write_bytes(b"changed")
+    result = qf.open_result(copy)
+    assert result.backend("again.onnx") is BACKENDS.get("onnx-x86")
+    assert result.damaged == {again.name: "it is not what the manifest says"}
+    (copy / "model.safetensors").unlink()
+    with pytest.raises(qf.QFaceError, match=r"model\.safetensors"):
+        result.model()
+
+
+def test_a_folder_that_is_no_result_is_not_opened(tmp_path):
+    with pytest.raises(qf.QFaceError, match=r"manifest\.json"):
+        qf.open_result(tmp_path)

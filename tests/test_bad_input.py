@@ -12,9 +12,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from finished_folders import intact
 from helpers import SMALL, contents, fill_disk, measure_quickly, run_apart, run_here, start, wait_for, write_tiny
-
-from qface_toolkit.result.manifest import verify_files
 
 MESSAGE = re.compile(r"error: \S.*\n(.*\n)*  where: \S.*\n  to do: \S.*\n", re.MULTILINE)
 STEPS = (
@@ -250,7 +249,7 @@ def test_full_disk_loses_nothing(qface, checkpoint, tmp_path, monkeypatch):
     assert "--resume" in qface(*job)[2]
     code, _, message = qface(*job, "--resume")
     assert (code, said_steps(message)) == (0, steps_from("lower to int8.x86.onnx")), message
-    verify_files(tmp_path / "out")
+    intact(tmp_path / "out")
 
 
 def said_steps(err):
@@ -324,4 +323,4 @@ def test_job_goes_on_when_the_disk_has_room_again(disk, checkpoint):
     code, _, more = run_apart(*job, "--resume")
     assert code == 0, more
     assert said_steps(more) == STEPS[len(said_steps(err)) - 1 :]
-    verify_files(disk.place / "out")
+    intact(disk.place / "out")

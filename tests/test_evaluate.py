@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import onnx
 import pytest
+from finished_folders import intact
 from helpers import contents, run_here
 from PIL import Image
 
@@ -15,7 +16,7 @@ from qface_toolkit.evaluation.synthetic import synthetic_people
 from qface_toolkit.pipeline import Protocol, _evaluate, evaluate
 from qface_toolkit.report import read_evaluation
 from qface_toolkit.report.evaluation_verdict import evaluation_verdict
-from qface_toolkit.result.manifest import read_manifest, verify_files
+from qface_toolkit.result.manifest import read_manifest
 
 PEOPLE, EACH = 12, 3
 QUICK = ("--draws", "20", "--quiet")
@@ -276,7 +277,7 @@ def test_a_result_that_is_judged_tells_of_it(qface, result, faces, tmp_path):
     assert "DET curve" in page
     assert "DET curve" not in before
     assert "float gallery" in card
-    verify_files(copy)
+    intact(copy)
     assert "evaluation.json" in read_manifest(copy).files
     assert qface(*args)[0] == 1
 

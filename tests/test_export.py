@@ -9,6 +9,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from finished_folders import intact
 from helpers import EMBEDDING, contents, fill_disk, run_apart, run_here
 from quantized import cosines
 from torch import nn
@@ -19,7 +20,7 @@ from qface_toolkit.backends import BACKENDS
 from qface_toolkit.backends._profile import inspect_onnx
 from qface_toolkit.errors import ArtifactError, RecipeError, UnsupportedModel
 from qface_toolkit.quantize.model import load_quantized
-from qface_toolkit.result.manifest import read_manifest, verify_files
+from qface_toolkit.result.manifest import read_manifest
 
 COUNT = "calibration.count=16"
 ELSEWHERE = ("target.onnxruntime=1.18", "target.vnni=false", "export.input=uint8")
@@ -144,7 +145,7 @@ def test_the_manifest_knows_what_was_lowered_again(copy):
     before = read_manifest(copy)
     qf.export(copy, "onnx-x86", sets=["target.onnxruntime=1.20"], name="first.onnx")
     qf.export(copy, "onnx-arm", sets=["export.input=uint8"], name="second.onnx")
-    manifest = verify_files(copy)
+    manifest = intact(copy)
     assert set(manifest.files) == {*before.files, "first.onnx", "second.onnx"}
     told = manifest.model_extra.pop("exported")
     assert manifest.model_extra == before.model_extra
@@ -157,7 +158,7 @@ def test_the_manifest_knows_what_was_lowered_again(copy):
 
 def test_torch_archives_are_added_too(copy):
     artifact = qf.export(copy, "torch-onednn")
-    assert artifact.name in verify_files(copy).files and artifact.name in np.load(copy / "golden.npz").files
+    assert artifact.name in intact(copy).files and artifact.name in np.load(copy / "golden.npz").files
 
 
 def test_force_replaces(copy):
@@ -167,7 +168,7 @@ def test_force_replaces(copy):
     assert (copy / "int8.x86.onnx").read_bytes() == before
     qf.export(copy, "onnx-x86", sets=["export.input=uint8"], force=True)
     assert (copy / "int8.x86.onnx").read_bytes() != before
-    verify_files(copy)
+    intact(copy)
 
 
 @pytest.mark.parametrize(
@@ -252,7 +253,7 @@ def test_a_kill_between_two_renames_is_made_up_for(copy, monkeypatch):
         qf.export(copy, "onnx-x86", sets=["target.vnni=false"], name="first.onnx")
     assert (copy / "manifest.json").read_bytes() == before
     qf.export(copy, "onnx-x86", name="second.onnx")
-    assert set(verify_files(copy).model_extra["exported"]) == {"first.onnx", "second.onnx"}
+    assert set(intact(copy).model_extra["exported"]) == {"first.onnx", "second.onnx"}
     assert not [path for path in copy.iterdir() if path.name.startswith(".")]
 
 

@@ -13,6 +13,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from finished_folders import intact
 from helpers import EMBEDDING, contents, fill_disk
 from onnx import TensorProto
 from safetensors.numpy import load_file
@@ -23,7 +24,6 @@ from qface_toolkit.backends import BACKENDS
 from qface_toolkit.backends._profile import inspect_onnx
 from qface_toolkit.errors import ArtifactError
 from qface_toolkit.report.html import to_html
-from qface_toolkit.result.manifest import verify_files
 from qface_toolkit.scoring.agreement import measure_agreement
 from qface_toolkit.sources import load_crops
 from qface_toolkit.sources._base import pixel_sha256
@@ -84,7 +84,7 @@ def test_folder_holds_these_files_and_nothing_else(result):
 
 
 def test_manifest_tells_the_truth(result, checkpoint):
-    manifest = verify_files(result.out)
+    manifest = intact(result.out)
     told = manifest.model_extra
     assert set(manifest.files) == FILES - {"manifest.json"}
     assert told["source"]["sha256"] == hashlib.sha256(checkpoint.read_bytes()).hexdigest()

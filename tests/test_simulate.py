@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from finished_folders import intact
 from helpers import run_here, tiny_network
 
 import qface_toolkit as qf
@@ -15,7 +16,6 @@ from qface_toolkit.models import ModelSpec
 from qface_toolkit.pipeline import _evaluate
 from qface_toolkit.quantize.simulated import load_simulation
 from qface_toolkit.recipe import list_recipes
-from qface_toolkit.result.manifest import verify_files
 from qface_toolkit.result.opening import Wanted, open_embedder
 
 SETS = [
@@ -67,7 +67,7 @@ def figures_of(out):
 
 def test_folder_holds_these_files_and_nothing_else(result):
     assert {path.name for path in result.iterdir()} == FILES
-    assert set(verify_files(result).files) == FILES - {"manifest.json"}
+    assert set(intact(result).files) == FILES - {"manifest.json"}
 
 
 def test_the_recipes_differ_in_their_widths_alone():

@@ -53,10 +53,10 @@ def _backends() -> list[Fact]:
     found = []
     for name, entry in BACKENDS.entries().items():
         about = f"{entry.artifact} for {entry.runtime}"
-        found.append({"name": name, "about": about, "artifacts": [entry.artifact], "runtime": entry.runtime})
+        found.append({"name": name, "about": about, "artifacts": [entry.artifact], "runtime": entry.runtime.name})
     for name, members in TOGETHER.items():
         entries = [BACKENDS.get(member) for member in members]
-        artifacts, runtime = [entry.artifact for entry in entries], entries[0].runtime
+        artifacts, runtime = [entry.artifact for entry in entries], entries[0].runtime.name
         found.append({"name": name, "about": " and ".join(members), "artifacts": artifacts, "runtime": runtime})
     return sorted(found, key=lambda one: str(one["name"]))
 

@@ -1,107 +1,24 @@
 """Lower a finished result again, for another runtime, machine or input, and let the folder know the new file."""
 
+import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
 from qface_toolkit.backends import BACKENDS, Backend, expand_backends
-from qface_toolkit.canonical.graph import operation
-from qface_toolkit.errors import ArtifactError, RecipeError
-from qface_toolkit.quantize.deployment import Deployment
-from qface_toolkit.quantize.model import QuantizedModel, load_quantized
-from qface_toolkit.quantize.sums import settle_sums
-from qface_toolkit.recipe import Export, Target
+from qface_toolkit.errors import ArtifactError
+from qface_toolkit.pipeline._settings import Settings, read_settings
+from qface_toolkit.quantize.model import QuantizedModel
+from qface_toolkit.result.finished import Result, open_result
 from qface_toolkit.result.golden import with_artifact
 from qface_toolkit.result.job import Tell, silent
-from qface_toolkit.result.manifest import (
-    EXPORTED,
-    NAME,
-    WORK,
-    Manifest,
-    add_files,
-    alone_in,
-    finish_adding,
-    is_intact,
-    read_manifest,
-)
-from qface_toolkit.result.names import DESCRIPTION, GOLDEN, WEIGHTS
-from qface_toolkit.result.saved import refuse_simulated
+from qface_toolkit.result.manifest import EXPORTED, NAME, WORK, add_files, alone_in, finish_adding
+from qface_toolkit.result.names import GOLDEN
 from qface_toolkit.runtimes import FAST_ARTIFACT, FLOAT_ARTIFACT
-from qface_toolkit.untrusted.json import read_json
-from qface_toolkit.untrusted.settings import apply_setting, worded
-
-SETTABLE = ("target.onnxruntime", "target.vnni", "target.prelu", "export.input")
-
-
-class _Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    target: Target
-    export: Export
-
-    @classmethod
-    def of(cls, deployment: Deployment) -> dict[str, dict[str, Any]]:
-        """Return, as plain values, what a model was compressed for; its forms of PReLU stay what they are."""
-        target = {"vnni": deployment.vnni, "onnxruntime": deployment.onnxruntime, "prelu": "auto"}
-        return {"target": target, "export": {"input": deployment.image}}
-
-    def applied(self, model: QuantizedModel) -> QuantizedModel:
-        """Return the model for these settings."""
-        where = Deployment(self.target.vnni, self.target.onnxruntime, self.export.input)
-        model = replace(model, deployment=where)
-        if self.target.prelu == "auto":
-            return model
-        prelus = [node.name for node in model.network.graph.nodes if operation(node) == "prelu"]
-        return settle_sums(model.with_forms(dict.fromkeys(prelus, self.target.prelu)))
-
-    def as_plain(self) -> dict[str, Any]:
-        """Return the settings as `--set` names them."""
-        parts = self.model_dump(mode="json")
-        return {key: parts[key.split(".")[0]][key.split(".")[1]] for key in SETTABLE}
-
-
-@dataclass(frozen=True)
-class _Result:
-    """A finished folder whose files are what its manifest says."""
-
-    root: Path
-    manifest: Manifest
-    model: QuantizedModel
-    facts: dict[str, str]
-
-    @classmethod
-    def read(cls, root: Path) -> "_Result":
-        refuse_simulated(root)
-        model = load_quantized(root / DESCRIPTION, root / WEIGHTS)
-        finish_adding(root)
-        manifest = read_manifest(root)
-        for name in (DESCRIPTION, WEIGHTS, GOLDEN):
-            if name not in manifest.files or not is_intact(root / name, manifest.files[name]):
-                what = "the file is missing or not what the manifest says"
-                raise ArtifactError(what, where=str(root / name), fix="copy the folder again, or compress again")
-        facts = read_json(root / DESCRIPTION).get("facts", {})
-        if not isinstance(facts, dict):
-            raise ArtifactError("the facts are damaged", where=str(root / DESCRIPTION), fix="compress again")
-        return cls(root, manifest, model, {str(key): str(value) for key, value in facts.items()})
-
-    def add(self, name: str, backend: str, settings: _Settings) -> Path:
-        """Lower the model, and write the file with all that the folder says of it."""
-        chosen, model = BACKENDS.get(backend), settings.applied(self.model)
-        artifact = chosen.lower(model, self.facts)
-        golden = with_artifact(self.root / GOLDEN, model, name, chosen.target)
-        known = (self.manifest.model_extra or {}).get(EXPORTED)
-        exported = {name: {"backend": backend, "settings": settings.as_plain()}}
-        told = {EXPORTED: (known if isinstance(known, dict) else {}) | exported}
-        # The file named last is renamed first.
-        add_files(self.root, {GOLDEN: golden, name: artifact}, told)
-        return self.root / name
 
 
 def export(
-    folder: str | Path,
+    folder: str | os.PathLike[str],
     backend: str,
     *,
     sets: Sequence[str] = (),
@@ -122,7 +39,7 @@ def export(
 
 
 def export_all(
-    folder: str | Path,
+    folder: str | os.PathLike[str],
     backends: Sequence[str],
     *,
     sets: Sequence[str] = (),
@@ -137,26 +54,38 @@ def export_all(
         raise ArtifactError(what, where=name, fix="ask for one of them, or leave --name")
     files = {one: _file_name(BACKENDS.get(one), name) for one in names}
     with alone_in(root):
-        result = _Result.read(root)
-        settings = {one: _read_settings(result.model.deployment, BACKENDS.get(one), sets) for one in names}
+        finish_adding(root)
+        result = open_result(root)
+        result.check(GOLDEN)
+        model = result.model()
+        settings = {one: read_settings(model.deployment, BACKENDS.get(one), sets) for one in names}
         for one in names:
-            BACKENDS.get(one).check(one, result.model.scheme, result.model.network)
+            BACKENDS.get(one).check(one, model.scheme, model.network)
         for file in files.values():
             if (root / file).exists() and not force:
                 fix = "--force to replace it, or --name FILE to keep both"
                 raise ArtifactError("the file exists", where=str(root / file), fix=fix)
-        written = []
         for one in names:
             tell(f"lower to {files[one]}")
-            written.append(_Result.read(root).add(files[one], one, settings[one]))
-        return written
+            _add(open_result(root), settings[one].applied(model), files[one], one, settings[one])
+    return [root / file for file in files.values()]
+
+
+def _add(result: Result, model: QuantizedModel, name: str, backend: str, settings: Settings) -> None:
+    """Lower the model, and write the file with all that the folder says of it."""
+    chosen = BACKENDS.get(backend)
+    artifact = chosen.lower(model, result.facts())
+    golden = with_artifact(result.folder / GOLDEN, model, name, chosen.target)
+    exported = {name: {"backend": backend, "settings": settings.as_plain()}}
+    # The file named last is renamed first.
+    add_files(result.folder, {GOLDEN: golden, name: artifact}, {EXPORTED: result.told(EXPORTED) | exported})
 
 
 def exported_values(artifact: Path) -> dict[str, Any]:
     """Return what a folder says of a file that was lowered again, as plain values."""
-    manifest = read_manifest(artifact.parent)
-    told = (manifest.model_extra or {})[EXPORTED][artifact.name]
-    return {"file": str(artifact), **told, **manifest.files[artifact.name].model_dump()}
+    result = open_result(artifact.parent)
+    written = result.manifest.files[artifact.name].model_dump()
+    return {"file": str(artifact), **result.told(EXPORTED)[artifact.name], **written}
 
 
 def _file_name(chosen: Backend, wanted: str | None) -> str:
@@ -172,24 +101,3 @@ def _file_name(chosen: Backend, wanted: str | None) -> str:
             what, where=wanted, fix=f"give a bare name of its own that ends in {ending}; it goes into DIR"
         )
     return wanted
-
-
-def _read_settings(deployment: Deployment, chosen: Backend, sets: Sequence[str]) -> _Settings:
-    """Return what a model was compressed for, changed by KEY=VALUE strings."""
-    if sets and not chosen.settings:
-        what = f"nothing can be set for {chosen.artifact}"
-        raise RecipeError(what, where=sets[0], fix=f"{', '.join(SETTABLE)} change ONNX files alone")
-    values, mistakes = _Settings.of(deployment), []
-    for text in sets:
-        key = text.partition("=")[0].strip()
-        known = key in SETTABLE or "=" not in text
-        mistakes += apply_setting(values, text) if known else [f"--set {key}: this cannot be changed any more"]
-    try:
-        settings = _Settings.model_validate(values)
-    except ValidationError as error:
-        mistakes += worded(error, _Settings)
-    if mistakes:
-        what = "".join(f"\n  {mistake}" for mistake in mistakes)
-        fix = f"these can be set: {', '.join(SETTABLE)}; for the rest, compress again"
-        raise RecipeError(f"the settings hold mistakes:{what}", fix=fix)
-    return settings

@@ -30,7 +30,6 @@ from qface_toolkit.result.manifest import (
     read_manifest,
     record_of,
     record_of_bytes,
-    verify_files,
 )
 from qface_toolkit.untrusted.json import read_json, write_json
 from qface_toolkit.untrusted.writing import (
@@ -50,7 +49,6 @@ __all__ = [
     "OutputFolder",
     "fingerprint_of",
     "read_manifest",
-    "verify_files",
 ]
 
 PROGRESS = "progress.json"

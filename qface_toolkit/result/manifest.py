@@ -77,19 +77,17 @@ def read_manifest(folder: Path) -> Manifest:
         raise damaged(path, error) from error
 
 
-def verify_files(folder: Path) -> Manifest:
-    """Check that every file of a finished folder is what its manifest says, and return the manifest.
+def damaged_files(folder: Path, manifest: Manifest) -> dict[str, str]:
+    """Return the files of a finished folder that are not what its manifest says, each with what is wrong with it."""
+    return {name: wrong for name in manifest.files if (wrong := damage(folder, name, manifest))}
 
-    Raises:
-        ArtifactError: listing each file that is missing or changed.
-    """
-    manifest = read_manifest(folder)
+
+def damage(folder: Path, name: str, manifest: Manifest) -> str | None:
+    """Return what is wrong with a file that the manifest names, every byte of which is read."""
     with disk_errors(folder):
-        wrong = [name for name, record in manifest.files.items() if not is_intact(folder / name, record)]
-    if wrong:
-        what = f"files are missing or not what the manifest says: {', '.join(wrong)}"
-        raise ArtifactError(what, where=str(folder), fix="copy the folder again, or make it again")
-    return manifest
+        if not (folder / name).is_file():
+            return "it is missing"
+        return None if is_intact(folder / name, manifest.files[name]) else "it is not what the manifest says"
 
 
 def add_files(folder: Path, files: Mapping[str, bytes], told: Mapping[str, Any]) -> None:

@@ -7,11 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from finished_folders import intact
 
 from qface_toolkit.errors import ArtifactError
 from qface_toolkit.gate import write_page
 from qface_toolkit.result.folder import OutputFolder
-from qface_toolkit.result.manifest import add_files, finish_adding, read_manifest, verify_files
+from qface_toolkit.result.manifest import add_files, finish_adding, read_manifest
 from qface_toolkit.result.writing import write_together
 from qface_toolkit.sources import write_set
 from qface_toolkit.sources._sets import NamedSet
@@ -158,7 +159,7 @@ def test_two_writers_of_one_file_never_mix(folder):
 EVERY_KILL = """
 import os, shutil, signal, sys
 from pathlib import Path
-from qface_toolkit.result.manifest import add_files, finish_adding, verify_files
+from qface_toolkit.result.manifest import add_files, damaged_files, finish_adding, read_manifest
 
 os.fsync = lambda descriptor: None  # a kill, not a power cut
 
@@ -181,7 +182,8 @@ while True:
     folder = Path(shutil.copytree(sys.argv[1], Path(sys.argv[2]) / str(moment)))
     alive = not killed(folder, moment)
     finish_adding(folder)
-    manifest = verify_files(folder)
+    manifest = read_manifest(folder)
+    assert not damaged_files(folder, manifest)
     state = tuple(name.read_bytes() for name in sorted(folder.iterdir()) if name.name != "manifest.json")
     assert ("told" in manifest.model_extra) == (state == (b"new",) * 3)
     assert state in ((b"old",) * 2, (b"new",) * 3), state
@@ -217,7 +219,7 @@ def test_what_was_not_all_there_is_not_believed(damage, tmp_path, victim):
     if damage != "no manifest":
         (waiting / "manifest.json").write_text(text[:60] if damage == "half a manifest" else text)
     finish_adding(folder)
-    verify_files(folder)
+    intact(folder)
     assert sorted(path.name for path in folder.iterdir()) == ["a.onnx", "golden.npz", "manifest.json"]
 
 
