@@ -1,13 +1,23 @@
 """Where the bytes are and where the milliseconds go: a block of each ONNX file in report.json, and its section."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Annotated
 
 from pydantic import Field
 
 from qface_toolkit.report import plots
-from qface_toolkit.report.figures import NOTHING, Block, Count, Rate, clean, fine_cosine, milliseconds, percent
+from qface_toolkit.report.figures import (
+    LONGEST_KIND,
+    NOTHING,
+    Block,
+    Count,
+    Rate,
+    clean,
+    fine_cosine,
+    milliseconds,
+    percent,
+)
 from qface_toolkit.report.page import Cell, Plot, Section, Table
 from qface_toolkit.report.parity import LayerFigures
 from qface_toolkit.runtimes.cost import Cost
@@ -65,25 +75,30 @@ def cost_figures(cost: Cost, fusion: Fusion) -> CostFigures:
         LayerCostFigures(
             name=layer.name,
             size_bytes=layer.size_bytes,
-            time_ms=_ms(layer.time_us),
+            time_ms=milliseconds_of(layer.time_us),
             operators=dict(sorted(layer.operators.items())),
         )
         for layer in cost.layers
     )
-    kinds = tuple(
+    return CostFigures(layers=layers, kinds=kind_figures(fusion), other_bytes=cost.other_bytes)
+
+
+def kind_figures(fusion: Fusion) -> tuple[KindFigures, ...]:
+    """Return what a runtime runs for a file, by kind of operator."""
+    return tuple(
         KindFigures(
             kind=kind.kind,
             arithmetic=kind.arithmetic,
             count=kind.count,
-            time_ms=_ms(kind.time_us),
+            time_ms=milliseconds_of(kind.time_us),
             share=kind.share,
         )
         for kind in fusion.kinds()
     )
-    return CostFigures(layers=layers, kinds=kinds, other_bytes=cost.other_bytes)
 
 
-def _ms(time_us: float | None) -> float | None:
+def milliseconds_of(time_us: float | None) -> float | None:
+    """Return a time in milliseconds, None where none was measured."""
     return None if time_us is None else time_us / 1000
 
 
@@ -103,7 +118,7 @@ def cost_section(
     times_ms = None if cost.time_ms is None else [layer.time_ms or 0.0 for layer in cost.layers]
     draw = partial(plots.cost_picture, [layer.name for layer in cost.layers], kilobytes, times_ms)
     plot = Plot("plot-cost", what, "The table of layers has the figures.", draw)
-    kinds = [_kinds_table(clean(file), one) for file, one in files.items()]
+    kinds = [kinds_table(f"What runs for {clean(file)}", one.kinds) for file, one in files.items()]
     parts = [Section("kinds", "By kind of operator", blocks=kinds)] if kinds else []
     said = (_cost_said(cost, median_ms), "Bytes are the file's own constants, booked on the layer that reads them.")
     blocks = (plot, _layers_table(clean(name), cost, compared))
@@ -142,15 +157,16 @@ def _layers_table(name: str, cost: CostFigures, compared: LayerFigures | None) -
     return Table(f"Every layer of {name}, in order of execution", headings, rows, texts=2)
 
 
-def _kinds_table(name: str, cost: CostFigures) -> Table:
+def kinds_table(caption: str, kinds: Sequence[KindFigures]) -> Table:
+    """Return operators by kind: what they run on, how many they are, and their time."""
     rows = [
         [
-            clean(kind.kind, 40),
+            clean(kind.kind, LONGEST_KIND),
             RUNS_ON[kind.arithmetic],
             str(kind.count),
             NOTHING if kind.time_ms is None else f"{kind.time_ms:.3f}",
             NOTHING if kind.share is None else Cell(percent(kind.share), kind.share),
         ]
-        for kind in cost.kinds
+        for kind in kinds
     ]
-    return Table(f"What runs for {name}", ("operator", "on", "count", "ms", "share"), rows, texts=2)
+    return Table(caption, ("operator", "runs on", "count", "ms", "share"), rows, texts=2)

@@ -6,12 +6,11 @@ from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.padding import Padding
-from rich.table import Table
 from rich.text import Text
 
 from qface_toolkit.report.artifacts import island_said
-from qface_toolkit.report.cost import RUNS_ON
-from qface_toolkit.report.figures import LONGEST_KIND, NOTHING, clean, layers_said, milliseconds, percent
+from qface_toolkit.report.cost import kind_figures, kinds_table, milliseconds_of
+from qface_toolkit.report.figures import clean, layers_said, milliseconds
 from qface_toolkit.report.schema import IslandFigures
 from qface_toolkit.report.terminal import console_table
 from qface_toolkit.runtimes.fusion import FLOAT_MODEL, Fusion, Island, Layer, integer_count, kept_count
@@ -70,19 +69,10 @@ def inspection_values(files: Mapping[str, Fusion]) -> dict[str, Any]:
 def _values(fusion: Fusion) -> dict[str, Any]:
     return {
         "quantized": fusion.quantized,
-        "time_ms": _ms(fusion.time_us),
+        "time_ms": milliseconds_of(fusion.time_us),
         "integer_share": fusion.integer_share,
         **_layer_counts(fusion),
-        "operators": [
-            {
-                "kind": kind.kind,
-                "arithmetic": kind.arithmetic,
-                "count": kind.count,
-                "time_ms": _ms(kind.time_us),
-                "share": kind.share,
-            }
-            for kind in fusion.kinds()
-        ],
+        "operators": [kind.model_dump() for kind in kind_figures(fusion)],
         "float_layers": [{"kind": layer.kind, "name": layer.name, "reason": layer.reason} for layer in _float(fusion)],
         "islands": [
             {
@@ -97,10 +87,6 @@ def _values(fusion: Fusion) -> dict[str, Any]:
     }
 
 
-def _ms(time_us: float | None) -> float | None:
-    return None if time_us is None else time_us / 1000
-
-
 def _float(fusion: Fusion) -> list[Layer]:
     return [layer for layer in (*fusion.convolutions, *fusion.linear_layers) if layer.reason is not None]
 
@@ -109,7 +95,9 @@ def render_inspection(files: Mapping[str, Fusion]) -> RenderableType:
     """Return the inspection of several files for a rich console of 80 columns or more."""
     parts: list[RenderableType] = []
     for name, fusion in files.items():
-        parts += [Text(""), _title(name, fusion), _operators(fusion), *_said(fusion)]
+        kinds = kinds_table("", kind_figures(fusion))
+        shown = console_table(kinds.headings, kinds.words(), texts=kinds.texts)
+        parts += [Text(""), _title(name, fusion), shown, *_said(fusion)]
     return Group(*parts[1:])
 
 
@@ -117,20 +105,6 @@ def _title(name: str, fusion: Fusion) -> Text:
     timed = fusion.time_us
     told = "" if timed is None else f": {milliseconds(timed / 1000)} ms for one image on one thread"
     return Text(clean(name, 60) + told, style="bold")
-
-
-def _operators(fusion: Fusion) -> Table:
-    rows = [
-        (
-            clean(kind.kind, LONGEST_KIND),
-            RUNS_ON[kind.arithmetic],
-            str(kind.count),
-            NOTHING if kind.time_us is None else f"{kind.time_us / 1000:.3f}",
-            NOTHING if kind.share is None else percent(kind.share),
-        )
-        for kind in fusion.kinds()
-    ]
-    return console_table(("operator", "runs on", "count", "ms", "share"), rows, texts=2)
 
 
 def _said(fusion: Fusion) -> Iterator[RenderableType]:
