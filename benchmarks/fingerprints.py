@@ -10,8 +10,10 @@ zip files hold the time. Of report.json every figure is kept but times, and what
 """
 
 import argparse
+import fcntl
 import hashlib
 import json
+import os
 import re
 import sys
 import tempfile
@@ -20,6 +22,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is there: threads that wait shall not spin
+
 import torch
 from torch import nn
 
@@ -174,6 +179,9 @@ def main() -> None:
     parser.add_argument("--checkpoint", nargs="*", default=())
     parser.add_argument("--only", nargs="*", default=(), help="names of jobs")
     given = parser.parse_args()
+    # Two at once on one machine would take many times as long as one after the other.
+    lock = (Path(tempfile.gettempdir()) / "qface-fingerprints.lock").open("w")
+    fcntl.flock(lock, fcntl.LOCK_EX)
     jobs = (*quick_jobs(), *(job for checkpoint in given.checkpoint for job in whole_jobs(checkpoint)))
     prints = run(job for job in jobs if not given.only or job[0] in given.only)
     if given.action == "record":

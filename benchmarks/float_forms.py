@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -25,11 +25,13 @@ from qface_toolkit.backends._float_fast import write_float
 from qface_toolkit.backends._float_onnx import export_float
 from qface_toolkit.backends._onnxruntime import open_onnx
 from qface_toolkit.backends._profile import inspect_onnx
-from qface_toolkit.backends.onnx_qdq._floats import Activation, FloatWriter, scaled_sum
+from qface_toolkit.backends.onnx_qdq._floats import Activation, FloatPrinter, scaled_sum
 from qface_toolkit.canonical.canonicalise import canonicalise
 from qface_toolkit.canonical.edit import shape_of
-from qface_toolkit.canonical.graph import inputs, module, operation
+from qface_toolkit.canonical.graph import operation
 from qface_toolkit.environment import record_environment, set_determinism
+from qface_toolkit.integer.making import float_program
+from qface_toolkit.integer.program import Float
 from qface_toolkit.models import ARCHITECTURES, FloatModel, from_module, load_model
 from qface_toolkit.runtimes.latency import measure_latency, times_faster
 from qface_toolkit.scoring.agreement import row_cosines
@@ -41,52 +43,56 @@ IMAGES = 16
 BUDGET_S = 90.0
 
 
-def as_it_is(writer: FloatWriter, node: fx.Node) -> str:
-    """Write ONNX's own operator."""
-    return writer.graph.node("PRelu", [writer.read(node), _by_channel(writer, writer.slopes(node))])
+def as_it_is(printer: FloatPrinter, one: Float) -> str:
+    """Print ONNX's own operator."""
+    return printer.graph.node("PRelu", [printer.read(one), _by_channel(printer, printer.slopes(one))])
 
 
-def larger_of_product(writer: FloatWriter, node: fx.Node) -> str:
-    """Write max(z, a*z) with a product by a constant."""
-    product = writer.graph.node("Mul", [writer.read(node), _by_channel(writer, writer.slopes(node))])
-    return writer.graph.node("Max", [writer.read(node), product])
+def larger_of_product(printer: FloatPrinter, one: Float) -> str:
+    """Print max(z, a*z) with a product by a constant."""
+    product = printer.graph.node("Mul", [printer.read(one), _by_channel(printer, printer.slopes(one))])
+    return printer.graph.node("Max", [printer.read(one), product])
 
 
-def larger_of_convolution(writer: FloatWriter, node: fx.Node) -> str:
-    """Write max(z, a*z) with a 1x1 depthwise convolution."""
-    return writer.graph.node("Max", [writer.read(node), writer.scaled(inputs(node)[0], writer.slopes(node))])
+def larger_of_convolution(printer: FloatPrinter, one: Float) -> str:
+    """Print max(z, a*z) with a 1x1 depthwise convolution."""
+    return printer.graph.node("Max", [printer.read(one), printer.scaled(one.source, printer.slopes(one))])
 
 
-def larger_by_pooling(writer: FloatWriter, node: fx.Node) -> str:
-    """Write max(z, a*z) as a concatenation of both images and a max pool over the two."""
-    both = [writer.read(node), writer.scaled(inputs(node)[0], writer.slopes(node))]
-    joined = writer.graph.node("Concat", both, axis=2)
-    return writer.graph.node("MaxPool", [joined], kernel_shape=[2, 1], dilations=[shape_of(node)[2], 1])
+def larger_by_pooling(heights: Mapping[str, int]) -> Activation:
+    """Print max(z, a*z) as a concatenation of both images, of these heights, and a max pool over the two."""
+
+    def printed(printer: FloatPrinter, one: Float) -> str:
+        both = [printer.read(one), printer.scaled(one.source, printer.slopes(one))]
+        joined = printer.graph.node("Concat", both, axis=2)
+        return printer.graph.node("MaxPool", [joined], kernel_shape=[2, 1], dilations=[heights[one.output], 1])
+
+    return printed
 
 
-def sum_with_input(writer: FloatWriter, node: fx.Node) -> str:
-    """Write z + relu((a-1)*z), the product as a 1x1 depthwise convolution."""
-    rest = writer.graph.node("Relu", [writer.scaled(inputs(node)[0], writer.slopes(node) - 1)])
-    return writer.graph.node("Add", [writer.read(node), rest])
+def sum_with_input(printer: FloatPrinter, one: Float) -> str:
+    """Print z + relu((a-1)*z), the product as a 1x1 depthwise convolution."""
+    rest = printer.graph.node("Relu", [printer.scaled(one.source, printer.slopes(one) - 1)])
+    return printer.graph.node("Add", [printer.read(one), rest])
 
 
-def products_of_relu(writer: FloatWriter, node: fx.Node) -> str:
-    """Write a*z + (1-a)*relu(z) with products by constants."""
-    slopes, graph = writer.slopes(node), writer.graph
-    factors = (_by_channel(writer, slopes), _by_channel(writer, 1 - slopes))
-    parts = (writer.read(node), graph.node("Relu", [writer.read(node)]))
+def products_of_relu(printer: FloatPrinter, one: Float) -> str:
+    """Print a*z + (1-a)*relu(z) with products by constants."""
+    slopes, graph = printer.slopes(one), printer.graph
+    factors = (_by_channel(printer, slopes), _by_channel(printer, 1 - slopes))
+    parts = (printer.read(one), graph.node("Relu", [printer.read(one)]))
     return graph.node("Add", [graph.node("Mul", pair) for pair in zip(parts, factors, strict=True)])
 
 
-def convolution_twice(writer: FloatWriter, node: fx.Node) -> str:
-    """Write conv(x; W) + relu(conv(x; (a-1)*W)): the runtime fuses both operators into the convolutions."""
-    rest = writer.convolution(inputs(node)[0], writer.slopes(node) - 1)
-    return writer.graph.node("Add", [writer.read(node), writer.graph.node("Relu", [rest])])
+def convolution_twice(printer: FloatPrinter, one: Float) -> str:
+    """Print conv(x; W) + relu(conv(x; (a-1)*W)): the runtime fuses both operators into the convolutions."""
+    rest = printer.convolution(printer.made[one.source], printer.slopes(one) - 1)
+    return printer.graph.node("Add", [printer.read(one), printer.graph.node("Relu", [rest])])
 
 
-def relu_instead(writer: FloatWriter, node: fx.Node) -> str:
-    """Write a ReLU: another function, and the least that any spelling could take."""
-    return writer.graph.node("Relu", [writer.read(node)])
+def relu_instead(printer: FloatPrinter, one: Float) -> str:
+    """Print a ReLU: another function, and the least that any spelling could take."""
+    return printer.graph.node("Relu", [printer.read(one)])
 
 
 FORMS: Mapping[str, Activation] = {
@@ -96,23 +102,22 @@ FORMS: Mapping[str, Activation] = {
     "convolution twice": convolution_twice,
     "Max(z, a*z), Mul": larger_of_product,
     "Max(z, a*z), 1x1 conv": larger_of_convolution,
-    "Concat + MaxPool": larger_by_pooling,
     "PRelu": as_it_is,
     "Relu (another function)": relu_instead,
 }
-MIXED = [name for name in FORMS if name not in (CHOSEN, "PRelu", "Relu (another function)")]
+ALONE = (CHOSEN, "PRelu", "Relu (another function)")
+"""Spellings that are not mixed with the chosen one."""
 
 
-def _by_channel(writer: FloatWriter, values: npt.NDArray[np.float64]) -> str:
-    return writer.graph.constant(values.reshape(-1, 1, 1), np.float32)
+def _by_channel(printer: FloatPrinter, values: npt.NDArray[np.float64]) -> str:
+    return printer.graph.constant(values.reshape(-1, 1, 1), np.float32)
 
 
-def kind_of(node: fx.Node) -> str:
-    """Return what kind of layer a PReLU stands behind."""
-    before = inputs(node)[0]
-    if operation(before) != "conv":
-        return str(operation(before))
-    conv = module(before)
+def kind_of(before: Float | None) -> str:
+    """Return what kind of layer a PReLU stands behind; none makes the image."""
+    if before is None or before.name != "conv":
+        return "input" if before is None else before.name
+    conv = cast(nn.Conv2d, before.module)
     if conv.groups > 1:
         return "depthwise" if conv.kernel_size != (1, 1) else "scale"
     return "pointwise" if conv.kernel_size == (1, 1) else "full"
@@ -120,19 +125,23 @@ def kind_of(node: fx.Node) -> str:
 
 def only_behind(kind: str, form: Activation) -> Activation:
     """Return the spelling that uses `form` behind one kind of layer and the chosen one elsewhere."""
-    return lambda writer, node: (form if kind_of(node) == kind else scaled_sum)(writer, node)
+    return lambda printer, one: (form if kind_of(printer.made.get(one.source)) == kind else scaled_sum)(printer, one)
 
 
 def candidates(network: fx.GraphModule) -> dict[str, Activation]:
     """Return every spelling to be tried on a canonical network."""
-    kinds = {kind_of(node) for node in network.graph.nodes if operation(node) == "prelu"}
+    made = {one.output: one for one in float_program(network)}
+    prelus = [one for one in made.values() if one.name == "prelu"]
+    kinds = {kind_of(made.get(one.source)) for one in prelus}
+    heights = {node.name: shape_of(node)[2] for node in network.graph.nodes if operation(node) == "prelu"}
+    forms = {**FORMS, "Concat + MaxPool": larger_by_pooling(heights)}
     mixed = {
-        f"{form}, {kind} alone": only_behind(kind, FORMS[form])
+        f"{form}, {kind} alone": only_behind(kind, forms[form])
         for kind in sorted(kinds)
-        for form in MIXED
-        if len(kinds) > 1 and (form != "convolution twice" or kind not in ("add", "concat"))
+        for form in forms
+        if form not in ALONE and len(kinds) > 1 and (form != "convolution twice" or kind not in ("add", "concat"))
     }
-    everywhere = {name: form for name, form in FORMS.items() if name != "convolution twice" or kinds <= _CONVOLUTIONS}
+    everywhere = {name: form for name, form in forms.items() if name != "convolution twice" or kinds <= _CONVOLUTIONS}
     return everywhere | mixed
 
 
@@ -162,7 +171,7 @@ def images(size: tuple[int, int]) -> npt.NDArray[np.float32]:
 
 
 def compare(model: FloatModel, folder: Path, rounds: int) -> dict[str, Any]:
-    """Write, run and time every spelling of one network; figures by the spelling's name."""
+    """Print, run and time every spelling of one network; figures by the spelling's name."""
     network = canonicalise(model.network, model.spec.input_size)
     files = {"float.onnx": folder / "float.onnx"}
     files["float.onnx"].write_bytes(export_float(model.network, model.spec, {}))

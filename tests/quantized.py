@@ -9,6 +9,9 @@ from torch import nn
 
 from qface_toolkit.backends import BACKENDS
 from qface_toolkit.canonical.canonicalise import canonicalise
+from qface_toolkit.integer.making import program_of
+from qface_toolkit.integer.simulate import Simulator
+from qface_toolkit.integer.tensors import side_by_side
 from qface_toolkit.methods import METHODS, Context
 from qface_toolkit.models import ModelSpec
 from qface_toolkit.models.iresnet import IResNetPlan
@@ -16,7 +19,7 @@ from qface_toolkit.models.mobilefacenet import Bottleneck, MobileFaceNetPlan, PR
 from qface_toolkit.models.mobilefacenet_insightface import MBF, QuantFaceMobileFaceNet
 from qface_toolkit.models.pocketnet import PocketNetPlan
 from qface_toolkit.quantize.model import new_model
-from qface_toolkit.quantize.plan import ONNX
+from qface_toolkit.quantize.target import ONNX
 
 SLOPES = (0.0, 1e-9, -1e-6, 1.7, -1.6, 1.0, -1.0, 3.1)
 """Slopes that are zero, tiny or steep: real checkpoints have them all."""
@@ -115,6 +118,23 @@ def calibrate(model, images, **options):
     method = METHODS.get("calibrate")
     context = Context(images, ONNX, seed=0, batch_size=4, progress=lambda done, total: None)
     return method.run(model, method.options(**options), context)
+
+
+def codes_of(model, target, images):
+    """Return the codes of each tensor that a target holds as codes."""
+    simulator = Simulator(program_of(model, target))
+    return next(simulator.codes(images, batch_size=len(images)))
+
+
+def both_sides(model, target, images):
+    """Return for each comparable tensor, by name, what the float network makes of images and what is behind codes."""
+    sides = side_by_side(model, target, images, batch_size=len(images))
+    return {name: (exact, restored) for name, exact, restored in sides}
+
+
+def printed(backend, model):
+    """Return the graph that a QDQ backend prints of a model, without metadata, and the names in it."""
+    return BACKENDS.get(backend).printed(model)
 
 
 def opened(backend, model, folder, facts=None):

@@ -13,8 +13,8 @@ from qface_toolkit.backends._onnxruntime import open_onnx
 from qface_toolkit.integer.simulate import embed_as_integers
 from qface_toolkit.pipeline import export
 from qface_toolkit.quantize.model import embed, load_quantized
-from qface_toolkit.quantize.plan import ONNX
 from qface_toolkit.quantize.simulation import prepare
+from qface_toolkit.quantize.target import ONNX
 from qface_toolkit.sources._sets import find_set
 
 RELU6_ONNX = "mobilefacenet_relu6_112.onnx"

@@ -12,9 +12,9 @@ from qface_toolkit.canonical.graph import inputs, module, operation
 from qface_toolkit.errors import RecipeError
 from qface_toolkit.quantize.kept import LAYERS
 from qface_toolkit.quantize.model import load_quantized
-from qface_toolkit.quantize.plan import ONNX
 from qface_toolkit.quantize.scheme import activation_qparams
 from qface_toolkit.quantize.slopes import on_slope_grid
+from qface_toolkit.quantize.target import ONNX
 from qface_toolkit.quantize.weights import weight_grid
 
 WIDTHS = ("scheme.weights.bits=4", "scheme.layers=[{match: linear1_conv, weights: 8}, {match: '*conv*', weights: 3}]")

@@ -18,11 +18,11 @@ from torch import fx, nn
 from qface_toolkit.analysis.walk import BATCH, Walk, row_cosines
 from qface_toolkit.canonical.graph import operation
 from qface_toolkit.errors import MeasurementError
-from qface_toolkit.integer.deployed import as_deployed
+from qface_toolkit.quantize.image_input import as_deployed
 from qface_toolkit.quantize.model import QuantizedModel
-from qface_toolkit.quantize.plan import Target
 from qface_toolkit.quantize.quantizers import ActivationQuantizer, WeightQuantizer
 from qface_toolkit.quantize.simulation import prepare
+from qface_toolkit.quantize.target import Target
 
 Floats = npt.NDArray[np.float32]
 Kind = Literal["activation", "weights"]

@@ -21,10 +21,10 @@ from qface_toolkit.canonical.graph import operation
 from qface_toolkit.errors import MeasurementError
 from qface_toolkit.quantize.kept import LAYERS
 from qface_toolkit.quantize.model import QuantizedModel
-from qface_toolkit.quantize.plan import Target
 from qface_toolkit.quantize.quantizers import ActivationQuantizer, WeightQuantizer
 from qface_toolkit.quantize.scheme import EIGHT_BITS
 from qface_toolkit.quantize.simulation import prepare
+from qface_toolkit.quantize.target import Target
 from qface_toolkit.quantize.weights import Width, largest_codes
 
 Losses = Mapping[str, Mapping[int, float]]

@@ -13,8 +13,8 @@ from torch import fx
 from qface_toolkit.backends._expressible import check_expressible
 from qface_toolkit.models import FloatModel, ModelSpec
 from qface_toolkit.quantize.model import QuantizedModel
-from qface_toolkit.quantize.plan import Target
 from qface_toolkit.quantize.scheme import Scheme
+from qface_toolkit.quantize.target import Target
 from qface_toolkit.runtimes import Runtime
 from qface_toolkit.runtimes.fusion import Fusion
 from qface_toolkit.scoring.parity import Codes
@@ -56,6 +56,8 @@ class Runner(ABC):
     """Runs files of one kind, those of strangers too: these are read first, and tried out within bounds."""
 
     runtime: Runtime
+    followed: bool = True
+    """Whether simulations follow its arithmetic to the bit."""
 
     @property
     def machine(self) -> Machine | None:

@@ -4,9 +4,10 @@ import onnx
 from torch import fx
 
 from qface_toolkit.backends._base import Facts
-from qface_toolkit.backends.onnx_qdq._builder import float_value
-from qface_toolkit.backends.onnx_qdq._floats import OPERATIONS, Activation, FloatWriter, scaled_sum
-from qface_toolkit.canonical.graph import operation
+from qface_toolkit.backends.onnx_qdq._builder import INPUT, float_value
+from qface_toolkit.backends.onnx_qdq._floats import Activation, FloatPrinter, scaled_sum
+from qface_toolkit.canonical.graph import inputs
+from qface_toolkit.integer.making import float_program
 from qface_toolkit.models import ModelSpec
 
 
@@ -20,10 +21,11 @@ def export_float_fast(network: fx.GraphModule, spec: ModelSpec, facts: Facts) ->
 
 
 def write_float(network: fx.GraphModule, spec: ModelSpec, prelu: Activation = scaled_sum) -> onnx.ModelProto:
-    """Return the plain ONNX form of a canonical network, each PReLU written by `prelu`."""
-    writer = FloatWriter(prelu)
-    for node in network.graph.nodes:
-        if operation(node) == "output":
-            return writer.graph.model(writer.read(node), float_value(spec.input_size), spec.embedding_size)
-        writer.values[node] = OPERATIONS[str(operation(node))](writer, node)
-    raise AssertionError("a network without an output")
+    """Return the plain ONNX form of a canonical network, each PReLU printed by `prelu`."""
+    printer = FloatPrinter(prelu)
+    entering, *_, last = network.graph.nodes
+    printer.values[entering.name] = INPUT
+    for one in float_program(network):
+        printer.print(one)
+    embedding = printer.values[inputs(last)[0].name]
+    return printer.graph.model(embedding, float_value(spec.input_size), spec.embedding_size)

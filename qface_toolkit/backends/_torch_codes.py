@@ -6,49 +6,61 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import fx
 
-from qface_toolkit.canonical.graph import inputs, operation
 from qface_toolkit.errors import MeasurementError
-from qface_toolkit.quantize.model import QuantizedModel
+from qface_toolkit.integer.program import (
+    Add,
+    AveragePool,
+    Clip,
+    Concat,
+    Conv,
+    Flatten,
+    GlobalAveragePool,
+    Image,
+    Linear,
+    MaxPool,
+    Mul,
+    Operation,
+    Program,
+    Slopes,
+    Table,
+)
 from qface_toolkit.scoring.parity import Codes
 
-_LAYERS = ("quantized::conv2d", "quantized::linear")
-_KINDS: Mapping[str, tuple[str, ...]] = {
-    "input": ("aten::quantize_per_tensor",),
-    "conv": _LAYERS[:1],
-    "linear": _LAYERS[1:],
-    "prelu": ("quantized::prelu",),
-    "relu": (*(f"{layer}_relu" for layer in _LAYERS), "quantized::add_relu"),
-    "relu6": ("aten::hardtanh",),
-    "sigmoid": ("aten::quantize_per_tensor",),
-    "hard_sigmoid": ("aten::quantize_per_tensor",),
-    "max_pool": ("aten::max_pool2d",),
-    "average_pool": ("aten::avg_pool2d",),
-    "global_average_pool": ("aten::adaptive_avg_pool2d",),
-    "flatten": ("aten::flatten",),
-    "add": ("quantized::add",),
-    "mul": ("quantized::mul",),
-    "concat": ("aten::cat",),
+_RELUS = ("quantized::conv2d_relu", "quantized::linear_relu", "quantized::add_relu")
+_KINDS: Mapping[type[Operation], str] = {
+    Image: "aten::quantize_per_tensor",
+    Conv: "quantized::conv2d",
+    Linear: "quantized::linear",
+    Slopes: "quantized::prelu",
+    Clip: "aten::hardtanh",
+    Table: "aten::quantize_per_tensor",
+    MaxPool: "aten::max_pool2d",
+    AveragePool: "aten::avg_pool2d",
+    GlobalAveragePool: "aten::adaptive_avg_pool2d",
+    Flatten: "aten::flatten",
+    Add: "quantized::add",
+    Mul: "quantized::mul",
+    Concat: "aten::cat",
 }
-"""Canonical operation -> the operators of a frozen graph that write its tensor; a ReLU belongs to the layer before."""
+"""Operation -> the operator of a frozen graph that makes its value; a ReLU is one kernel with the layer before."""
 
 _BETWEEN = ("prim::ListConstruct", "aten::contiguous", "aten::dequantize", "aten::sigmoid", "aten::hardsigmoid")
 """What stands between two tensors of codes: lists of them, and functions that torch computes in float."""
 
 
 def read_torch_codes(
-    network: torch.jit.ScriptModule, model: QuantizedModel, images: npt.NDArray[np.float32]
+    network: torch.jit.ScriptModule, program: Program, images: npt.NDArray[np.float32]
 ) -> dict[str, Codes]:
     """Return the codes of every tensor that a loaded archive computes from images [N, 3, height, width], in order.
 
     The engine must be the archive's.
 
     Raises:
-        MeasurementError: if the archive is not this model's, or if reading the codes changes the embeddings.
+        MeasurementError: if the archive is not this program's, or if reading the codes changes the embeddings.
     """
     graph: Any = network.graph.copy()
-    writers = _writers(graph, model)
+    writers = _writers(graph, program)
     values = [next(node.outputs()) for node in dict.fromkeys(writers.values())]
     embedding, *found = _run(network, graph, values, images)
     with torch.inference_mode():
@@ -58,32 +70,28 @@ def read_torch_codes(
     return {name: codes[node].int_repr().numpy() for name, node in writers.items()}
 
 
-def _writers(graph: Any, model: QuantizedModel) -> dict[str, Any]:  # noqa: ANN401 - torch ships no type for it
+def _writers(graph: Any, program: Program) -> dict[str, Any]:  # noqa: ANN401 - torch ships no type for it
     """Return the node of a frozen graph that writes each tensor, found by what it does and what it reads."""
-    known = {kind for kinds in _KINDS.values() for kind in kinds}
+    known = {*_KINDS.values(), *_RELUS}
     left = [node for node in graph.nodes() if node.kind() in known]
     reads = {node: _reads(node) for node in left}
+    made, tensors = {one.output: one for one in program.operations}, set(program.tensors)
     found: dict[str, Any] = {}
-    for node in model.network.graph.nodes:
-        if not model.plan.quantized(node.name, "torch"):
+    for one in program.operations:
+        if one.output not in tensors:
             continue
-        name, sources = str(operation(node)), [found[source.name] for source in _sources(node, found)]
-        wanted = {_value(source) for source in sources}
-        fitting = [one for one in reads if one.kind() in _KINDS[name] and (reads[one] == wanted or not wanted)]
+        fused = one.source not in tensors if one.sources else False
+        sources = [found[source] for source in (made[one.source].sources if fused else one.sources)]
+        kinds, wanted = _RELUS if fused else (_KINDS[type(one)],), {_value(source) for source in sources}
+        fitting = [node for node in reads if node.kind() in kinds and (reads[node] == wanted or not wanted)]
         if fitting:  # torch merges what is computed twice
-            found[node.name] = next((one for one in left if one in fitting), fitting[0])
-            left = [one for one in left if one != found[node.name]]
-        elif name == "relu6":  # the archive leaves out those that change nothing
-            found[node.name] = sources[0]
+            found[one.output] = next((node for node in left if node in fitting), fitting[0])
+            left = [node for node in left if node != found[one.output]]
+        elif isinstance(one, Clip) and not fused:  # the archive leaves out those that change nothing
+            found[one.output] = sources[0]
         else:
-            raise MeasurementError(f"the archive has no operator for the tensor {node.name}")
+            raise MeasurementError(f"the archive has no operator for the tensor {one.output}")
     return found
-
-
-def _sources(node: fx.Node, found: Mapping[str, Any]) -> list[fx.Node]:
-    """Return the tensors that the kernel behind a node reads: those before the layer that a ReLU is one kernel with."""
-    sources = inputs(node)
-    return sources if all(source.name in found for source in sources) else inputs(sources[0])
 
 
 def _reads(node: Any) -> set[str]:  # noqa: ANN401 - as above

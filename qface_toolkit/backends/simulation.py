@@ -18,10 +18,9 @@ from torch import fx
 from qface_toolkit.backends._base import Backend, Content, Embed, Facts, ImageInput
 from qface_toolkit.canonical.graph import operation
 from qface_toolkit.errors import ArtifactError, CheckpointError, MeasurementError
-from qface_toolkit.integer.deployed import embed_as_deployed
+from qface_toolkit.integer.simulate import embed_as_integers
 from qface_toolkit.models import ModelSpec
 from qface_toolkit.quantize.model import QuantizedModel, description, restored
-from qface_toolkit.quantize.plan import ONNX, Target
 from qface_toolkit.quantize.simulated import (
     LARGEST_BYTES,
     QUANTFACE,
@@ -32,6 +31,7 @@ from qface_toolkit.quantize.simulated import (
     read_simulation,
     read_spec,
 )
+from qface_toolkit.quantize.target import ONNX, Target
 from qface_toolkit.runtimes import SIMULATION
 from qface_toolkit.runtimes.fusion import Fusion, Operator
 from qface_toolkit.scoring.parity import Codes
@@ -81,7 +81,7 @@ class Simulation(Backend):
         model = _quantized(file, told, tensors)
 
         def embed(images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-            return embed_as_deployed(model, self.target, images)
+            return embed_as_integers(model, self.target, images)
 
         return embed
 

@@ -20,9 +20,10 @@ from qface_toolkit.backends._base import Backend, Content, Embed, Facts, ImageIn
 from qface_toolkit.backends._torch_archive import read_archive, read_fusion, stated_input
 from qface_toolkit.backends._torch_codes import read_torch_codes
 from qface_toolkit.errors import ArtifactError, BackendUnavailable
+from qface_toolkit.integer.making import program_of
 from qface_toolkit.quantize.model import QuantizedModel
-from qface_toolkit.quantize.plan import TORCH_FBGEMM, TORCH_ONEDNN, TORCH_QNNPACK, TORCH_X86, Target
 from qface_toolkit.quantize.simulation import convert, prepare
+from qface_toolkit.quantize.target import TORCH_FBGEMM, TORCH_ONEDNN, TORCH_QNNPACK, TORCH_X86, Target
 from qface_toolkit.runtimes import TORCH
 from qface_toolkit.runtimes.fusion import Fusion
 from qface_toolkit.scoring.parity import Codes
@@ -93,7 +94,7 @@ class TorchInt8(Backend):
         """Return the codes that the archive itself computes."""
         with _engine(self.engine), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return read_torch_codes(_load(str(artifact)), model, inputs)
+            return read_torch_codes(_load(str(artifact)), program_of(model, self.target), inputs)
 
     def inspect(self, file: Path) -> Fusion:
         """Return which operators work on codes, having read the archive's program before torch loads it."""

@@ -18,7 +18,7 @@ from qface_toolkit.evidence.sensitivity import job_sensitivity
 from qface_toolkit.evidence.simulated_sizes import float_sizes, simulated_sizes
 from qface_toolkit.evidence.sizes import loads, nominal, weighed
 from qface_toolkit.evidence.speed import float_names, speeds, take_turns
-from qface_toolkit.integer.deployed import embed_as_deployed
+from qface_toolkit.integer.simulate import embed_as_integers
 from qface_toolkit.methods import Progress
 from qface_toolkit.models import FloatModel
 from qface_toolkit.quantize.model import QuantizedModel, embed
@@ -236,7 +236,7 @@ class _Bench:
         # The golden vectors are those of the first drawings.
         known, got = self.golden[backend.artifact], embeddings[:SIMULATION_IMAGES]
         inputs = self.job.model.spec.preprocess(self.crops[len(known) : SIMULATION_IMAGES])
-        simulated = np.concatenate([known, embed_as_deployed(self.model, backend.target, inputs)])
+        simulated = np.concatenate([known, embed_as_integers(self.model, backend.target, inputs)])
         self.members |= {backend.artifact + SIMULATED: simulated, backend.artifact: got}
         return _agreement(simulated, got, f"with its own simulation ({backend.target.name}), on {HELD_OUT}")
 

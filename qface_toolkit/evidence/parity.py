@@ -1,6 +1,6 @@
 """Make the parity ledger of a job: run the same drawings through every member, and look inside those that allow it."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,11 +8,11 @@ import numpy.typing as npt
 
 from qface_toolkit.backends import Backend
 from qface_toolkit.errors import MeasurementError
-from qface_toolkit.integer.deployed import as_deployed
-from qface_toolkit.integer.simulate import embed_as_integers, tensors_as_integers
-from qface_toolkit.integer.tensors import comparable, embedding_name, float_tensors, restored_tensors, tensor_sources
+from qface_toolkit.integer.making import program_of
+from qface_toolkit.integer.simulate import Simulator
+from qface_toolkit.integer.tensors import side_by_side, tensor_sources
 from qface_toolkit.quantize.model import QuantizedModel
-from qface_toolkit.quantize.plan import ONNX, Target
+from qface_toolkit.quantize.target import ONNX, Target
 from qface_toolkit.report.parity import code_figures, layer_figures, pair_figures
 from qface_toolkit.report.schema import CodeFigures, LayerFigures, ParityBlock
 from qface_toolkit.scoring.parity import (
@@ -24,7 +24,6 @@ from qface_toolkit.scoring.parity import (
 )
 
 LAYER_IMAGES = 8
-_BATCH = 4
 
 Floats = npt.NDArray[np.float32]
 
@@ -68,20 +67,7 @@ def _layers(model: QuantizedModel, target: Target, inputs: Floats) -> LayerFigur
 
 def compare_layers(model: QuantizedModel, target: Target, inputs: Floats) -> tuple[TensorAgreement, ...]:
     """Compare each tensor that a target holds as codes, and the embedding, with what the float network makes of it."""
-    return compare_tensors(_both(model, target, inputs), tensor_sources(model, target))
-
-
-def _both(model: QuantizedModel, target: Target, inputs: Floats) -> Iterator[tuple[str, Floats, Floats]]:
-    run, given = as_deployed(model, target, inputs)
-    for place, codes in enumerate(tensors_as_integers(run, target, given, _BATCH)):
-        batch = slice(place * _BATCH, (place + 1) * _BATCH)
-        real = float_tensors(model, inputs[batch])
-        for name, values in restored_tensors(run, target, codes):
-            # Pixels are no preprocessed image.
-            if comparable(model, target, name) and values.shape == real[name].shape:
-                yield name, real[name], values
-        if (last := embedding_name(model)) not in codes:
-            yield last, real[last], embed_as_integers(run, target, given[batch])
+    return compare_tensors(side_by_side(model, target, inputs), tensor_sources(model, target))
 
 
 def _codes(model: QuantizedModel, backend: Backend, artifact: Path, inputs: Floats) -> CodeFigures:
@@ -99,9 +85,9 @@ def differing_codes(
     Raises:
         MeasurementError: if the artifact's codes cannot be had.
     """
-    run, given = as_deployed(model, backend.target, inputs)
-    if not any(model.plan.quantized(tensor, backend.target.family) for tensor in model.plan.tensors):
+    program = program_of(model, backend.target)
+    if not program.tensors:
         raise MeasurementError("all its tensors are float")
-    simulated = list(tensors_as_integers(run, backend.target, given, _BATCH))
+    simulated = list(Simulator(program).codes(inputs))
     whole = {name: np.concatenate([codes[name] for codes in simulated]) for name in simulated[0]}
     return compare_codes(whole, backend.codes(artifact, model, inputs))

@@ -2,7 +2,7 @@
 
 from qface_toolkit.analysis.sensitivity import affordable_images, measure_sensitivity
 from qface_toolkit.quantize.model import QuantizedModel
-from qface_toolkit.quantize.plan import Target
+from qface_toolkit.quantize.target import Target
 from qface_toolkit.report.schema import SensitivityBlock
 from qface_toolkit.report.sensitivity import sensitivity_figures
 from qface_toolkit.sources import Crop

@@ -11,9 +11,9 @@ from qface_toolkit.evidence.packing import Coded, packed_size
 from qface_toolkit.evidence.size import nominal_bytes
 from qface_toolkit.quantize.kept import LAYERS
 from qface_toolkit.quantize.model import QuantizedModel
-from qface_toolkit.quantize.plan import Target
 from qface_toolkit.quantize.quantface import rounded_layers
 from qface_toolkit.quantize.simulated import SimulatedModel
+from qface_toolkit.quantize.target import Target
 from qface_toolkit.result.job import Model
 
 _FLOAT_BITS = 32
@@ -49,7 +49,7 @@ def _payload(model: QuantizedModel, target: Target) -> int:
     """Return the bytes of codes and their scales; biases, slopes and a scale and zero point a tensor are float32."""
     coded = []
     for node in model.network.graph.nodes:
-        if operation(node) in LAYERS and not model.plan.in_float(node.name, target.family):
+        if operation(node) in LAYERS and not model.plan.in_float(node.name, target):
             weight: torch.Tensor = module(node).weight
             bits = model.scheme.weight_bits(node.name)
             coded.append(Coded(weight.numel(), bits, len(weight), zero_points=False))

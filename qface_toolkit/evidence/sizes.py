@@ -8,7 +8,7 @@ from qface_toolkit.backends import BACKENDS, float_files
 from qface_toolkit.evidence.load import Load, measure_loads
 from qface_toolkit.evidence.size import compressed_bytes, measure_size, nominal_bytes, payload_bytes, size_ratio
 from qface_toolkit.quantize.model import QuantizedModel
-from qface_toolkit.quantize.plan import Target
+from qface_toolkit.quantize.target import Target
 
 FLOAT_BITS = 32
 LOADS = 3
@@ -55,7 +55,7 @@ def _told(load: Load | str) -> dict[str, Any]:
 
 
 def _bits(model: QuantizedModel, node: str, target: Target) -> int:
-    return FLOAT_BITS if model.plan.in_float(node, target.family) else model.scheme.weight_bits(node)
+    return FLOAT_BITS if model.plan.in_float(node, target) else model.scheme.weight_bits(node)
 
 
 def _counted(model: QuantizedModel) -> Iterator[tuple[str, int]]:

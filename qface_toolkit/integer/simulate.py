@@ -1,208 +1,228 @@
-"""The arithmetic of an integer runtime, step by step: what an artifact must give, not merely come close to.
+"""Interpret a program in an engine's arithmetic: what an artifact must give, not merely come close to.
 
 Fake-quantization computes with sums of rounded floats. Such a sum can differ from the integer one in its last bit, that
 bit can decide how the next tensor rounds, and over fifty layers a few such bits become a different rounding noise. For
 training it does not matter which; to prove that a file computes what its ranges say, it does. Here codes are whole
-numbers held in floats wide enough for a layer's largest sum, and every rescaling follows the engine (see _arithmetic).
+numbers held in floats wide enough for a layer's largest sum, and every rescaling follows the engine (see arithmetic).
+An engine that computes in float between taking codes apart and rounding has no sums to follow: see real.
 """
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name everybody knows it by
-from torch import fx
 
-from qface_toolkit.canonical.graph import inputs, module, operation
-from qface_toolkit.integer._arithmetic import ARITHMETIC, Grid, Sums, torch_prelu
-from qface_toolkit.integer._float_runner import FloatRunner
-from qface_toolkit.integer._network import Network, layer_sums
-from qface_toolkit.quantize.model import QuantizedModel
-from qface_toolkit.quantize.plan import OPENVINO, Target
-from qface_toolkit.quantize.scheme import (
-    SMALLEST_SCALE,
-    weight_codes,
-    weight_scales,
+from qface_toolkit.integer.arithmetic import ARITHMETIC, Steps, Sums
+from qface_toolkit.integer.making import program_of
+from qface_toolkit.integer.program import (
+    Add,
+    AveragePool,
+    Clip,
+    Concat,
+    Conv,
+    Flatten,
+    Float,
+    GlobalAveragePool,
+    Image,
+    Linear,
+    Max,
+    MaxPool,
+    Mul,
+    Normalize,
+    OnePixel,
+    Operation,
+    Pixels,
+    Program,
+    Requantize,
+    Same,
+    Scale,
+    Slopes,
+    Table,
+    Twin,
+    Vectors,
 )
+from qface_toolkit.integer.real import real
+from qface_toolkit.integer.windows import TABLES, average_pool, compute, convolved, max_pool
+from qface_toolkit.models import ModelSpec
+from qface_toolkit.quantize.image_input import image_inputs
+from qface_toolkit.quantize.model import QuantizedModel
+from qface_toolkit.quantize.scheme import ACTIVATION_MAX
+from qface_toolkit.quantize.target import Target
 
 Tensor = torch.Tensor
+Floats = npt.NDArray[np.float32]
+_EXACT_IN_FLOAT32 = 2**24
 
 
-def embed_as_integers(
-    model: QuantizedModel, target: Target, images: npt.NDArray[np.float32], batch_size: int = 8
-) -> npt.NDArray[np.float32]:
-    """Return what a target computes, float32 [N, embedding], for inputs [N, 3, height, width]."""
-    runner = _runner(model, target)
-    with torch.no_grad():
-        parts = [
-            runner(torch.from_numpy(images[i : i + batch_size])).numpy() for i in range(0, len(images), batch_size)
-        ]
-    return np.concatenate(parts)
+def embed_as_integers(model: QuantizedModel, target: Target, inputs: Floats, batch_size: int = 8) -> Floats:
+    """Return what a target computes, float32 [N, embedding], of preprocessed images [N, 3, height, width]."""
+    return Simulator(program_of(model, target)).embed(inputs, batch_size)
 
 
-def tensors_as_integers(
-    model: QuantizedModel, target: Target, images: npt.NDArray[np.float32], batch_size: int = 4
-) -> Iterator[dict[str, npt.NDArray[np.uint8]]]:
-    """Yield for each batch of images the codes of every tensor that a target holds as codes, in order of execution."""
-    runner = _runner(model, target)
-    for start in range(0, len(images), batch_size):
-        with torch.no_grad():
-            values = runner.values(torch.from_numpy(images[start : start + batch_size]))
-        yield {name: values[name].to(torch.uint8).numpy() for name in model.plan.tensors if runner.quantized(name)}
+class Simulator:
+    """Runs a program on preprocessed images, float32 [N, 3, height, width]."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.steps = {name: Steps.of(grid) for name, grid in program.grids.items()}
+        self._engine = ARITHMETIC[program.target.arithmetic]
+        layers = () if program.target.rounds_kernels else program.operations
+        self._layers = {one.output: _Layer(one, self.steps) for one in layers if isinstance(one, _LAYERS)}
+
+    def embed(self, inputs: Floats, batch_size: int = 8) -> Floats:
+        """Return the embeddings, float32 [N, embedding]."""
+        last = self.program.embedding
+        return np.concatenate([self.restored(last, values[last]).numpy() for values in self.runs(inputs, batch_size)])
+
+    def codes(self, inputs: Floats, batch_size: int = 4) -> Iterator[dict[str, npt.NDArray[np.uint8]]]:
+        """Yield for each batch of images the codes of every tensor that is held as codes, in order of execution."""
+        for values in self.runs(inputs, batch_size):
+            yield {name: values[name].to(torch.uint8).numpy() for name in self.program.tensors if name in values}
+
+    def restored(self, value: str, held: Tensor) -> Tensor:
+        """Return the float values behind what is held of a value."""
+        return self.steps[value].restored(held) if value in self.steps else held
+
+    def runs(self, inputs: Floats, batch_size: int) -> Iterator[dict[str, Tensor]]:
+        """Yield for each batch of images what is held of every value: codes, or floats where there is no grid."""
+        for start in range(0, len(inputs), batch_size):
+            values: dict[str, Tensor] = {}
+            with torch.no_grad():
+                images = torch.from_numpy(inputs[start : start + batch_size])
+                for one in self.program.operations:
+                    values[one.output] = self._made(one, [values[source] for source in one.sources], images)
+            yield values
+
+    def _made(self, one: Operation, held: list[Tensor], images: Tensor) -> Tensor:
+        if self.program.target.rounds_kernels:
+            return self._rounded(one, real(one, self._floats(one, held), images))
+        if isinstance(one, Image):
+            return self._rounded(one, images)
+        if isinstance(one, Pixels):
+            return _pixels(self.program.spec, images) + self.steps[one.output].zero_point
+        if isinstance(one, Float):
+            return self._rounded(one, compute(one, self._floats(one, held)))
+        return _INTEGER[type(one)](self, one, held)
+
+    def _rounded(self, one: Operation, values: Tensor) -> Tensor:
+        return values if one.grid is None else self._engine.quantized(values, self.steps[one.output])
+
+    def _floats(self, one: Operation, held: list[Tensor]) -> list[Tensor]:
+        return [self.restored(source, value).float() for source, value in zip(one.sources, held, strict=True)]
+
+    def _parts(self, one: Operation, held: list[Tensor]) -> list[tuple[Tensor, Steps]]:
+        return [(value, self.steps[source]) for source, value in zip(one.sources, held, strict=True)]
+
+    def _layer(self, one: Conv | Linear, held: list[Tensor]) -> Tensor:
+        sums = self._layers[one.output].sums(held[0])
+        if one.grid is None:
+            return sums.integer() * sums.scales
+        return self._engine.rescaled(sums, self.steps[one.output])
+
+    def _twin(self, one: Twin, held: list[Tensor]) -> Tensor:
+        plain, grid = self._layers[one.output].sums(held[0]), self.steps[one.output]
+        signs = torch.sign(torch.from_numpy(one.slopes)).reshape(1, -1, 1, 1)
+        scales = torch.from_numpy(one.scaled_scales).reshape(signs.shape)
+        scaled = replace(
+            plain, products=plain.products * signs, bias_codes=plain.bias_codes * signs, weight_scales=scales
+        )
+        return torch.maximum(self._engine.rescaled(plain, grid), self._engine.rescaled(scaled, grid))
+
+    def _scale(self, one: Scale, held: list[Tensor]) -> Tensor:
+        """Compute a 1x1 depthwise convolution without a bias."""
+        source, shape = self.steps[one.source], (1, -1, 1, 1)
+        products = (held[0] - source.zero_point) * torch.from_numpy(one.codes).float().reshape(shape)
+        nothing, scales = torch.zeros(len(one.codes)).reshape(shape), torch.from_numpy(one.scales).reshape(shape)
+        sums = Sums(products, nothing, nothing, source.scale, scales, len(one.codes))
+        return self._engine.rescaled(sums, self.steps[one.output])
+
+    def _slopes(self, one: Slopes, held: list[Tensor]) -> Tensor:
+        slopes = torch.from_numpy(one.slopes).reshape(1, -1, 1, 1)
+        return self._engine.sloped(held[0], slopes, self.steps[one.source], self.steps[one.output])
+
+    def _table(self, one: Table, held: list[Tensor]) -> Tensor:
+        return self._engine.quantized(TABLES[one.function](self.restored(one.source, held[0])), self.steps[one.output])
+
+    def _add(self, one: Add, held: list[Tensor]) -> Tensor:
+        return self._engine.added(self._parts(one, held), self.steps[one.output])
+
+    def _mul(self, one: Mul, held: list[Tensor]) -> Tensor:
+        return self._engine.multiplied(self._parts(one, held), self.steps[one.output])
+
+    def _max_pool(self, one: MaxPool, held: list[Tensor]) -> Tensor:
+        return max_pool(one.window, held[0])
+
+    def _average_pool(self, one: AveragePool, held: list[Tensor]) -> Tensor:
+        grid = self.steps[one.output]
+        return self._engine.pooled(lambda centred: average_pool(one.window, centred), held[0] - grid.zero_point, grid)
+
+    def _global_average_pool(self, one: GlobalAveragePool, held: list[Tensor]) -> Tensor:
+        grid, pixels = self.steps[one.output], held[0].shape[2] * held[0].shape[3]
+        return self._engine.averaged((held[0] - grid.zero_point).sum(dim=(2, 3), keepdim=True), pixels, grid)
+
+    def _requantize(self, one: Requantize, held: list[Tensor]) -> Tensor:
+        return self._rounded(one, *self._floats(one, held))
+
+    def _normalize(self, one: Normalize, held: list[Tensor]) -> Tensor:
+        return F.normalize(self.restored(one.source, held[0]), eps=one.eps)
 
 
-class _Runner(Network):
-    """Runs a network on codes; float where the plan leaves a tensor float."""
+class _Layer:
+    """The constants of a layer as tensors, its codes in floats wide enough for its largest sum."""
 
-    def __init__(self, model: QuantizedModel, target: Target) -> None:
-        super().__init__(model, target)
-        self.engine = ARITHMETIC[target.arithmetic]
+    def __init__(self, one: Conv | Linear | Twin, steps: Mapping[str, Steps]) -> None:
+        constants, source = one.constants, steps[one.source]
+        self.window = None if isinstance(one, Linear) else one.window
+        shape = (1, -1) + (1,) * (constants.codes.ndim - 2)
+        codes = torch.from_numpy(constants.codes).double()
+        largest_sum = codes.abs().flatten(1).sum(1).max() * ACTIVATION_MAX
+        self.codes = codes.float() if largest_sum < _EXACT_IN_FLOAT32 else codes
+        self.zero_point, self.input_scale = source.zero_point, source.scale
+        self.bias, self.bias_codes, self.scales = (
+            torch.from_numpy(part).reshape(shape) for part in (constants.bias, constants.bias_codes, constants.scales)
+        )
 
-    def value(self, node: fx.Node, sources: list[Tensor], images: Tensor) -> Tensor:
-        if operation(node) == "input":
-            return self._rounded(node, images)
-        if self.model.plan.in_float(node.name, self.family):
-            return self._rounded(node, computed(node, self._restored_all(node, sources)))
-        return _OPERATIONS[str(operation(node))](self, node, sources)
-
-    def _rounded(self, node: fx.Node, values: Tensor) -> Tensor:
-        """Return the codes of what a node makes in float, or the values where the plan leaves them."""
-        return self.engine.quantized(values, self.grids[node.name]) if self.quantized(node.name) else values
-
-    def _restored_all(self, node: fx.Node, sources: list[Tensor]) -> list[Tensor]:
-        return [self.restored(part.name, held).float() for part, held in zip(inputs(node), sources, strict=True)]
-
-
-def computed(node: fx.Node, values: list[Tensor]) -> Tensor:
-    """Return what an operation of the float network makes of its inputs, given in order."""
-    if node.op == "call_module":
-        return cast(Tensor, module(node)(*values))
-    given = dict(zip(inputs(node), values, strict=True))
-    arguments = cast("tuple[Any, ...]", fx.node.map_arg(node.args, given.__getitem__))
-    return cast(Tensor, cast(Callable[..., Any], node.target)(*arguments, **node.kwargs))
+    def sums(self, codes: Tensor) -> Sums:
+        """Return a layer's sums over centred codes: exact whole numbers."""
+        centred = (codes - self.zero_point).to(self.codes.dtype)
+        if self.window is None:
+            products, groups = F.linear(centred, self.codes), 1
+        else:
+            products, groups = convolved(self.window, centred, self.codes), self.window.groups
+        bias_codes = self.bias_codes.to(torch.float32)
+        return Sums(products.round_(), bias_codes, self.bias, self.input_scale, self.scales, groups)
 
 
-def _runner(model: QuantizedModel, target: Target) -> Network:
-    return (FloatRunner if target.family == OPENVINO.family else _Runner)(model, target)
+_LAYERS = (Conv, Linear, Twin)
 
 
-def _layer(runner: _Runner, node: fx.Node, sources: list[Tensor]) -> Tensor:
-    tensor = runner.written(node)
-    if runner.quantized(tensor):
-        return runner.engine.rescaled(runner.sums(node, sources[0]), runner.grids[tensor])
-    if operation(next(iter(node.users))) == "prelu":
-        return sources[0]  # PReLU computes this layer twice, once for each of its branches
-    sums = runner.sums(node, sources[0])
-    return sums.integer() * sums.scales
+def _pixels(spec: ModelSpec, images: Tensor) -> Tensor:
+    return torch.from_numpy(image_inputs(spec, spec.pixels_of(images.numpy())))
 
 
-def _prelu(runner: _Runner, node: fx.Node, sources: list[Tensor]) -> Tensor:
-    slopes, grid = module(node).weight.detach().reshape(1, -1, 1, 1), runner.grids[node.name]
-    if runner.family == "torch":
-        return torch_prelu(sources[0], slopes, runner.grids[inputs(node)[0].name], grid)
-    if runner.model.plan.forms[node.name] == "twin":
-        return _twin(runner, inputs(node)[0], sources[0], slopes, grid)
-    return torch.maximum(sources[0], _scaled(runner, sources[0], slopes, grid))
-
-
-def _twin(runner: _Runner, conv: fx.Node, codes: Tensor, slopes: Tensor, grid: Grid) -> Tensor:
-    """Return the maximum of a convolution's codes with weights W and with weights a W."""
-    plain = runner.sums(conv, codes)
-    signs = torch.sign(slopes)
-    scales = (plain.weight_scales * slopes.abs()).clamp_min(float(SMALLEST_SCALE))
-    scaled = replace(plain, products=plain.products * signs, bias_codes=plain.bias_codes * signs, weight_scales=scales)
-    return torch.maximum(runner.engine.rescaled(plain, grid), runner.engine.rescaled(scaled, grid))
-
-
-def _scaled(runner: _Runner, codes: Tensor, slopes: Tensor, grid: Grid) -> Tensor:
-    """Return a z on z's own grid, as a 1x1 depthwise convolution makes it."""
-    scales = weight_scales(slopes.numpy().reshape(-1, 1))
-    steps = torch.from_numpy(weight_codes(slopes.numpy().reshape(-1, 1), scales)).float().reshape(slopes.shape)
-    products, nothing = (codes - grid.zero_point) * steps, torch.zeros_like(slopes)
-    sums = Sums(products, nothing, nothing, grid.scale, torch.from_numpy(scales).reshape(slopes.shape), len(scales))
-    return runner.engine.rescaled(sums, grid)
-
-
-def _relu(runner: _Runner, node: fx.Node, sources: list[Tensor]) -> Tensor:
-    return sources[0].clamp_min(runner.grids[node.name].zero_point)
-
-
-def _relu6(runner: _Runner, node: fx.Node, sources: list[Tensor]) -> Tensor:
-    grid = runner.grids[node.name]
-    six = grid.clipped((6 / grid.scale).round() + grid.zero_point)
-    return torch.minimum(sources[0].clamp_min(grid.zero_point), six)
-
-
-def _sigmoid(runner: _Runner, node: fx.Node, sources: list[Tensor]) -> Tensor:
-    values = runner.restored(inputs(node)[0].name, sources[0])
-    return runner.engine.quantized(torch.sigmoid(values), runner.grids[node.name])
-
-
-def _hard_sigmoid(runner: _Runner, node: fx.Node, sources: list[Tensor]) -> Tensor:
-    source, grid = inputs(node)[0].name, runner.grids[node.name]
-    if runner.family == "torch":
-        return runner.engine.quantized(F.hardsigmoid(runner.restored(source, sources[0])), grid)
-    layer, shape = runner.layers[node.name], (-1, 1) + (1,) * (sources[0].dim() - 2)
-    steps = (sources[0] - runner.grids[source].zero_point) * layer.weight.reshape(shape)
-    sums = layer_sums(layer, steps.reshape(-1, 1, 1, 1))
-    return runner.engine.rescaled(sums, grid).reshape(sources[0].shape)
-
-
-def _mul(runner: _Runner, node: fx.Node, sources: list[Tensor]) -> Tensor:
-    parts = [(codes, runner.grids[part.name]) for codes, part in zip(sources, inputs(node), strict=True)]
-    return runner.engine.multiplied(parts, runner.grids[node.name])
-
-
-def _normalize(runner: _Runner, node: fx.Node, sources: list[Tensor]) -> Tensor:
-    return F.normalize(runner.restored(inputs(node)[0].name, sources[0]), eps=float(cast(float, node.kwargs["eps"])))
-
-
-def _add(runner: _Runner, node: fx.Node, sources: list[Tensor]) -> Tensor:
-    parts = [(codes, runner.grids[part.name]) for codes, part in zip(sources, inputs(node), strict=True)]
-    return runner.engine.added(parts, runner.grids[runner.written(node)])
-
-
-def _pool(runner: _Runner, node: fx.Node, sources: list[Tensor]) -> Tensor:
-    grid = runner.grids[node.name]
-    return grid.rounded(cast(Tensor, module(node)(sources[0] - grid.zero_point)))
-
-
-def _average_pool(runner: _Runner, node: fx.Node, sources: list[Tensor]) -> Tensor:
-    grid = runner.grids[node.name]
-    return runner.engine.pooled(module(node), sources[0] - grid.zero_point, grid)
-
-
-def _global_average_pool(runner: _Runner, node: fx.Node, sources: list[Tensor]) -> Tensor:
-    grid, pixels = runner.grids[node.name], sources[0].shape[2] * sources[0].shape[3]
-    sums = (sources[0] - grid.zero_point).sum(dim=(2, 3), keepdim=True)
-    return runner.engine.averaged(sums, pixels, grid)
-
-
-def _flatten(runner: _Runner, node: fx.Node, sources: list[Tensor]) -> Tensor:
-    return torch.flatten(sources[0], 1)
-
-
-def _concat(runner: _Runner, node: fx.Node, sources: list[Tensor]) -> Tensor:
-    return torch.cat(sources, 1)
-
-
-_OPERATIONS: Mapping[str, Callable[[_Runner, fx.Node, list[Tensor]], Tensor]] = {
-    "conv": _layer,
-    "linear": _layer,
-    "prelu": _prelu,
-    "relu": _relu,
-    "relu6": _relu6,
-    "sigmoid": _sigmoid,
-    "hard_sigmoid": _hard_sigmoid,
-    "max_pool": _pool,
-    "average_pool": _average_pool,
-    "global_average_pool": _global_average_pool,
-    "flatten": _flatten,
-    "add": _add,
-    "mul": _mul,
-    "normalize": _normalize,
-    "concat": _concat,
+_INTEGER: Mapping[type[Operation], Callable[[Simulator, Any, list[Tensor]], Tensor]] = {
+    Conv: Simulator._layer,
+    Linear: Simulator._layer,
+    Twin: Simulator._twin,
+    Scale: Simulator._scale,
+    Max: lambda _, one, held: torch.maximum(held[0], held[1]),
+    Clip: lambda _, one, held: held[0].clamp(one.low, one.high),
+    Slopes: Simulator._slopes,
+    Table: Simulator._table,
+    Add: Simulator._add,
+    Mul: Simulator._mul,
+    MaxPool: Simulator._max_pool,
+    AveragePool: Simulator._average_pool,
+    GlobalAveragePool: Simulator._global_average_pool,
+    Flatten: lambda _, one, held: torch.flatten(held[0], 1),
+    OnePixel: lambda _, one, held: held[0][..., None, None],
+    Vectors: lambda _, one, held: held[0][..., 0, 0],
+    Concat: lambda _, one, held: torch.cat(held, 1),
+    Requantize: Simulator._requantize,
+    Same: lambda _, one, held: held[0],
+    Normalize: Simulator._normalize,
 }

@@ -1,6 +1,6 @@
-"""The same tensors in float and in a target's codes, side by side, so that they can be compared one by one."""
+"""The same tensors in float and behind a program's codes, side by side, so that they can be compared one by one."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -8,13 +8,13 @@ import numpy.typing as npt
 import torch
 from torch import fx
 
-from qface_toolkit.canonical.graph import inputs, operation
+from qface_toolkit.canonical.graph import inputs as inputs_of
+from qface_toolkit.integer.making import program_of
+from qface_toolkit.integer.simulate import Simulator
 from qface_toolkit.quantize.model import QuantizedModel
-from qface_toolkit.quantize.plan import Target
-from qface_toolkit.quantize.scheme import activation_qparams
+from qface_toolkit.quantize.target import Target
 
 Floats = npt.NDArray[np.float32]
-Codes = npt.NDArray[np.uint8]
 
 
 class _Recorder(fx.Interpreter):
@@ -33,38 +33,42 @@ class _Recorder(fx.Interpreter):
         return value
 
 
-def float_tensors(model: QuantizedModel, images: Floats) -> dict[str, Floats]:
-    """Return what the float network makes of images [N, 3, height, width]: every planned tensor and the embedding."""
-    recorder = _Recorder(model.network, {*model.plan.tensors, embedding_name(model)})
+def side_by_side(
+    model: QuantizedModel, target: Target, inputs: Floats, batch_size: int = 4
+) -> Iterator[tuple[str, Floats, Floats]]:
+    """Yield for each batch of preprocessed images each comparable tensor and the embedding: name, float, restored."""
+    simulator, names = Simulator(program_of(model, target)), comparable(model, target)
+    embedding = simulator.program.embedding
+    last = [] if embedding in simulator.program.tensors else [embedding]
+    for place, values in enumerate(simulator.runs(inputs, batch_size)):
+        real = _float_tensors(model, inputs[place * batch_size : (place + 1) * batch_size], {*names, embedding})
+        for name in [one for one in names if one in values] + last:
+            restored = simulator.restored(name, values[name]).numpy()
+            if restored.shape == real[name].shape:  # pixels are no preprocessed image
+                yield name, real[name], restored
+
+
+def _float_tensors(model: QuantizedModel, images: Floats, names: set[str]) -> dict[str, Floats]:
+    """Return what the float network makes of images [N, 3, height, width]."""
+    recorder = _Recorder(model.network, names)
     with torch.no_grad():
         recorder.run(torch.from_numpy(images))
     return recorder.found
 
 
-def restored_tensors(model: QuantizedModel, target: Target, codes: Mapping[str, Codes]) -> Iterator[tuple[str, Floats]]:
-    """Yield each tensor's name and the values behind its codes."""
-    for name, held in codes.items():
-        scale, zero_point = activation_qparams(model.range_of(name, target), model.levels_of(name, target).steps)
-        yield name, (held.astype(np.float32) - np.float32(zero_point)) * scale
-
-
-def embedding_name(model: QuantizedModel) -> str:
-    """Return the name of the tensor that the network returns."""
-    last = next(node for node in model.network.graph.nodes if operation(node) == "output")
-    return inputs(last)[0].name
-
-
-def comparable(model: QuantizedModel, target: Target, tensor: str) -> bool:
-    """Tell whether a target holds a tensor as codes that stand for all its values, not only those a clamp lets pass."""
-    return model.plan.quantized(tensor, target.family) and model.plan.tensors[tensor].observed
+def comparable(model: QuantizedModel, target: Target) -> list[str]:
+    """Return the tensors that a target holds as codes for all their values, not only for those a clamp lets pass."""
+    plan = model.plan
+    return [name for name, one in plan.tensors.items() if one.observed and plan.quantized(name, target)]
 
 
 def tensor_sources(model: QuantizedModel, target: Target) -> dict[str, tuple[str, ...]]:
     """Return for each tensor the nearest comparable ones before it."""
+    held = set(comparable(model, target))
     nearest: dict[str, tuple[str, ...]] = {}
     found: dict[str, tuple[str, ...]] = {}
     for node in model.network.graph.nodes:
-        before = [name for source in inputs(node) for name in nearest[source.name]]
+        before = [name for source in inputs_of(node) for name in nearest[source.name]]
         found[node.name] = tuple(dict.fromkeys(before))
-        nearest[node.name] = (node.name,) if comparable(model, target, node.name) else found[node.name]
+        nearest[node.name] = (node.name,) if node.name in held else found[node.name]
     return found

@@ -10,7 +10,8 @@ from pydantic import BaseModel
 
 from qface_toolkit.quantize.forms import FormTimes
 from qface_toolkit.quantize.model import QuantizedModel
-from qface_toolkit.quantize.plan import Form, Target
+from qface_toolkit.quantize.plan import Form
+from qface_toolkit.quantize.target import Target
 
 Inputs = npt.NDArray[np.float32]
 """Preprocessed calibration images, float32 [N, 3, height, width]."""

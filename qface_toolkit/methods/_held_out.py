@@ -3,8 +3,8 @@
 import numpy as np
 import numpy.typing as npt
 
-from qface_toolkit.integer.deployed import as_deployed
 from qface_toolkit.methods._base import Context
+from qface_toolkit.quantize.image_input import as_deployed
 from qface_toolkit.quantize.model import QuantizedModel, embed
 from qface_toolkit.quantize.simulation import prepare
 from qface_toolkit.scoring.agreement import row_cosines

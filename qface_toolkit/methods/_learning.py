@@ -11,9 +11,9 @@ from qface_toolkit.canonical.graph import inputs, operation
 from qface_toolkit.quantize.kept import LAYERS
 from qface_toolkit.quantize.learned import LearnedLayer, LearnedRange
 from qface_toolkit.quantize.model import QuantizedModel
-from qface_toolkit.quantize.plan import Target
 from qface_toolkit.quantize.quantizers import WeightQuantizer
 from qface_toolkit.quantize.scheme import activation_qparams
+from qface_toolkit.quantize.target import Target
 
 Owners = tuple[str, ...]
 
@@ -39,8 +39,8 @@ def attach(block: Block, model: QuantizedModel, target: Target, *, ranges: bool)
     for path, layer in layers.items():
         network.add_submodule(path, layer)
     for tensor, paths in block.quantizers.items():
-        owners = model.plan.spanned(tensor, target.family)
-        for path in paths if owners in learned and model.plan.quantized(tensor, target.family) else ():
+        owners = model.plan.spanned(tensor, target)
+        for path in paths if owners in learned and model.plan.quantized(tensor, target) else ():
             network.add_submodule(path, learned[owners])
     return Learning(network, tuple(layers.values()), learned)
 
@@ -62,8 +62,8 @@ def _movable(block: Block, model: QuantizedModel, target: Target) -> Iterator[tu
     """Yield the owners whose ranges are neither known nor shared with another block, with a tensor of theirs."""
     plan, known = model.plan, {model.plan.owners()[0], *model.plan.fixed}
     others = [tensor for tensor in plan.tensors if tensor not in block.quantizers]
-    elsewhere = {owner for tensor in others for owner in plan.spanned(tensor, target.family)}
+    elsewhere = {owner for tensor in others for owner in plan.spanned(tensor, target)}
     for tensor in block.quantizers:
-        owners = plan.spanned(tensor, target.family)
-        if plan.quantized(tensor, target.family) and not {*owners} & (known | elsewhere):
+        owners = plan.spanned(tensor, target)
+        if plan.quantized(tensor, target) and not {*owners} & (known | elsewhere):
             yield owners, tensor

@@ -14,10 +14,11 @@ from qface_toolkit.methods._observers import OBSERVERS, Observer
 from qface_toolkit.quantize.forms import FORM_IMAGES, choices, choose_forms, read_form_times
 from qface_toolkit.quantize.input_range import input_range
 from qface_toolkit.quantize.model import QuantizedModel
-from qface_toolkit.quantize.plan import ONNX, Form, LoweringPlan
+from qface_toolkit.quantize.plan import Form, LoweringPlan
 from qface_toolkit.quantize.scheme import Range
 from qface_toolkit.quantize.simulation import prepare
 from qface_toolkit.quantize.sums import settle_sums
+from qface_toolkit.quantize.target import ONNX
 
 
 class Options(BaseModel):
@@ -88,7 +89,7 @@ def _forms(model: QuantizedModel, context: Context) -> Mapping[str, Form]:
     wanted = "twin" if model.scheme.narrow and context.prelu == "auto" else context.prelu
     if wanted != "auto" or not free:
         return {node.name: cast(Form, wanted) for node in free}
-    tensors = [name for name in model.plan.tensors if model.plan.quantized(name, ONNX.family)]
+    tensors = [name for name in model.plan.tensors if model.plan.quantized(name, ONNX)]
     seen = measure_statistics(
         model.network,
         tensors,

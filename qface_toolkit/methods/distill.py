@@ -9,10 +9,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from qface_toolkit.errors import CalibrationError
 from qface_toolkit.methods._base import Context
 from qface_toolkit.quantize.model import QuantizedModel
-from qface_toolkit.quantize.plan import Target
 from qface_toolkit.quantize.scheme import Range
 from qface_toolkit.quantize.simulation import prepare, with_weights
 from qface_toolkit.quantize.sums import settle_sums
+from qface_toolkit.quantize.target import Target
 from qface_toolkit.training.finetune import Lessons, Schedule, fine_tune
 
 
@@ -84,7 +84,7 @@ class Distill:
 def _learnable(model: QuantizedModel, target: Target) -> dict[str, tuple[str, ...]]:
     """Return the tensors whose ranges may change (not the input's, nor those of gates) and the owners they span."""
     known = {model.plan.owners()[0], *model.plan.fixed}
-    spanned = {tensor: model.plan.spanned(tensor, target.family) for tensor in model.plan.tensors}
+    spanned = {tensor: model.plan.spanned(tensor, target) for tensor in model.plan.tensors}
     return {tensor: owners for tensor, owners in spanned.items() if not known.intersection(owners)}
 
 

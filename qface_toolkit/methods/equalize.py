@@ -23,7 +23,7 @@ from qface_toolkit.canonical.graph import inputs, module, operation
 from qface_toolkit.errors import CalibrationError
 from qface_toolkit.methods._base import Context
 from qface_toolkit.quantize.model import QuantizedModel
-from qface_toolkit.quantize.plan import Target
+from qface_toolkit.quantize.target import Target
 from qface_toolkit.quantize.weights import Width
 
 PULL = 1e-6
@@ -57,7 +57,7 @@ class Equalize:
         images = context.inputs[: options.images]
         if len(images) == 0:
             raise CalibrationError("there are no calibration images", fix="ask for at least one: calibration.count")
-        tensors = [name for name in model.plan.tensors if model.plan.quantized(name, context.target.family)]
+        tensors = [name for name in model.plan.tensors if model.plan.quantized(name, context.target)]
         seen = measure_statistics(
             model.network,
             tensors,

@@ -24,8 +24,8 @@ from qface_toolkit.pipeline._packed_size import check_sizes, sizes
 from qface_toolkit.pipeline._planning import plan_job
 from qface_toolkit.pipeline._simulate import Simulates
 from qface_toolkit.quantize.model import QuantizedModel, description, load_quantized, new_model, weights_bytes
-from qface_toolkit.quantize.plan import ONNX
 from qface_toolkit.quantize.simulated import SimulatedModel, load_simulation, simulation_bytes
+from qface_toolkit.quantize.target import ONNX
 from qface_toolkit.report import Report, report_bytes
 from qface_toolkit.report.schema import StepTime
 from qface_toolkit.result.folder import OutputFolder

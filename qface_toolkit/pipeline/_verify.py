@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from qface_toolkit.backends import PROGRAMS, runner_of
+from qface_toolkit.backends import PROGRAMS, Runner, runner_of
 from qface_toolkit.errors import ArtifactError, QFaceError
 from qface_toolkit.methods import Progress
 from qface_toolkit.result.finished import Result, open_result
@@ -63,14 +63,16 @@ class _Check:
             missing = "golden vectors" if name in self.result.names else "manifest"
             return FileVerdict(name, "unknown", reason=f"the {missing} of this folder do not know it")
         try:
-            got = self._embeddings(name)
+            runner = self._runner(name)
+            file = self.result.folder / name
+            got = runner.try_out(file, self.golden[INPUTS], runner.read(file))
         except QFaceError as error:
             return FileVerdict(name, "cannot run", reason=error.what)
-        return judge_file(name, expected, self.golden[FLOAT], got)
+        return judge_file(name, expected, self.golden[FLOAT], got, followed=runner.followed)
 
-    def _embeddings(self, name: str) -> Floats:
+    def _runner(self, name: str) -> Runner:
         file = self.result.folder / name
         runner = self.result.backend(name) or runner_of(file)
         if runner is None:
             raise ArtifactError("no runtime here runs such a file", where=str(file))
-        return runner.try_out(file, self.golden[INPUTS], runner.read(file))
+        return runner

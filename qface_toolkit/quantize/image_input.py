@@ -19,8 +19,8 @@ from qface_toolkit.canonical.graph import inputs, module, operation
 from qface_toolkit.errors import UnsupportedModel
 from qface_toolkit.models import ModelSpec
 from qface_toolkit.quantize.model import QuantizedModel
-from qface_toolkit.quantize.plan import Target
 from qface_toolkit.quantize.scheme import ACTIVATION_MAX, EIGHT_BITS, WEIGHT_MAX, LayerScheme, Range
+from qface_toolkit.quantize.target import Target
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def image_grid(spec: ModelSpec) -> ImageGrid:
 
 def takes_pixels(model: QuantizedModel, target: Target) -> bool:
     """Tell whether a target's form of a model takes pixels: only ONNX files can."""
-    return model.deployment.image == "uint8" and target.family == "onnx"
+    return model.deployment.image == "uint8" and target.takes_pixels
 
 
 def input_convolution(network: fx.GraphModule) -> fx.Node:
@@ -118,3 +118,15 @@ def image_inputs(spec: ModelSpec, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[
     grid = image_grid(spec)
     centred = pixels.transpose(0, 3, 1, 2).astype(np.float32) - grid.zero_point
     return np.pad(centred, ((0, 0), (0, 1), (0, 0), (0, 0)), constant_values=grid.constant)
+
+
+def as_deployed(
+    model: QuantizedModel, target: Target, inputs: npt.NDArray[np.float32]
+) -> tuple[QuantizedModel, npt.NDArray[np.float32]]:
+    """Return the model that a target runs and what it is given of preprocessed images [N, 3, height, width].
+
+    A form that takes pixels is given those that the images were made from.
+    """
+    if not takes_pixels(model, target):
+        return model, inputs
+    return absorb_preprocessing(model), image_inputs(model.spec, model.spec.pixels_of(inputs))

@@ -17,10 +17,11 @@ from qface_toolkit.errors import ArtifactError, CheckpointError, UnsupportedMode
 from qface_toolkit.models import ModelSpec
 from qface_toolkit.quantize.deployment import Deployment
 from qface_toolkit.quantize.kept import LAYERS
-from qface_toolkit.quantize.plan import Form, LoweringPlan, Target, make_plan
+from qface_toolkit.quantize.plan import Form, LoweringPlan, make_plan
 from qface_toolkit.quantize.scheme import (
     ACTIVATION_MAX,
     EIGHT_BITS,
+    Grid,
     LayerScheme,
     Levels,
     Range,
@@ -28,6 +29,7 @@ from qface_toolkit.quantize.scheme import (
     hull,
 )
 from qface_toolkit.quantize.slopes import on_slope_grid
+from qface_toolkit.quantize.target import Target
 from qface_toolkit.untrusted.json import read_json
 from qface_toolkit.untrusted.reading import read_file
 from qface_toolkit.untrusted.weights import tensors_of
@@ -56,7 +58,7 @@ class QuantizedModel:
 
     def range_of(self, tensor: str, target: Target) -> Range:
         """Return the interval that a tensor's codes span in a target."""
-        return hull(self.ranges[owner] for owner in self.plan.spanned(tensor, target.family))
+        return hull(self.ranges[owner] for owner in self.plan.spanned(tensor, target))
 
     def levels_of(self, tensor: str, target: Target) -> Levels:
         """Return the levels of a tensor's codes in a target: those of the widest tensor that its grid spans.
@@ -64,11 +66,15 @@ class QuantizedModel:
         An image comes in eight bits, whatever the scheme says.
         """
         image = self.plan.owners()[0]
-        spanned = self.plan.spanned(tensor, target.family)
+        spanned = self.plan.spanned(tensor, target)
         bits = [EIGHT_BITS if owner == image else self.scheme.activation_bits(owner) for owner in spanned]
         if max(bits) == EIGHT_BITS:
             return Levels(target.levels, ACTIVATION_MAX)
         return Levels(min(2 ** max(bits) - 1, target.levels), 2 ** max(bits) - 1)
+
+    def grid_of(self, tensor: str, target: Target) -> Grid:
+        """Return the grid of a tensor's codes in a target."""
+        return Grid.over(self.range_of(tensor, target), self.levels_of(tensor, target))
 
     def with_scheme(self, scheme: Scheme) -> "QuantizedModel":
         """Return the same model in another scheme; a compact one has its slopes on their grid."""

@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from torch import fx, nn
+from torch import fx
 
 from qface_toolkit.canonical.graph import inputs, operation
 from qface_toolkit.quantize.kept import nodes_in_float, stays_float
-from qface_toolkit.quantize.scheme import ACTIVATION_MAX, SAFE_WEIGHT_MAX, WEIGHT_MAX, WIDE_GROUPS
+from qface_toolkit.quantize.target import Target
 
 Form = Literal["twin", "scaled"]
 """How an ONNX file computes PReLU, max(z, a z) for slopes a up to 1, in integers.
@@ -36,48 +36,6 @@ _ONE_KERNEL = ("prelu", "relu6", "sigmoid", "hard_sigmoid", "add")
 
 _FLOAT_ENDS = ("output", "normalize")
 """What works on the embedding itself, in float: no range."""
-
-
-@dataclass(frozen=True)
-class Target:
-    """What a runtime does to activations, as far as simulation must know.
-
-    `family` selects the tensors that are quantized at all; `arithmetic` names the engine's way of rescaling
-    (integer._arithmetic). `levels` is the number of steps over a range: codes saturate at ACTIVATION_MAX even where
-    the range spans fewer, as fbgemm's kernels do.
-    """
-
-    name: str
-    family: str
-    arithmetic: str
-    levels: int = ACTIVATION_MAX
-
-    @property
-    def keeps_layers(self) -> bool:
-        """Tell whether single layers can be kept in float, and each PReLU has a form that is chosen."""
-        return self.family == "onnx"
-
-    def weight_max(self, layer: nn.Module) -> int:
-        """Return the largest code that a layer's weights may have."""
-        if not isinstance(layer, nn.Conv2d):
-            return WEIGHT_MAX
-        by_fbgemm = self.arithmetic == "fbgemm" or (self.arithmetic == "x86" and layer.groups > WIDE_GROUPS)
-        return SAFE_WEIGHT_MAX if by_fbgemm and layer.groups == layer.in_channels else WEIGHT_MAX
-
-
-ONNX = Target("onnx", family="onnx", arithmetic="onnxruntime")
-ONNX_SIGNED = Target("onnx-signed", family="onnx", arithmetic="onnxruntime-signed")
-OPENVINO = Target("openvino", family="openvino", arithmetic="openvino")
-TORCH_X86 = Target("torch-x86", family="torch", arithmetic="x86")
-TORCH_ONEDNN = Target("torch-onednn", family="torch", arithmetic="onednn")
-TORCH_QNNPACK = Target("torch-qnnpack", family="torch", arithmetic="qnnpack")
-TORCH_FBGEMM = Target("torch-fbgemm", family="torch", arithmetic="fbgemm", levels=127)
-"""fbgemm adds pairs of products in 16 bits: with seven-bit activations they cannot overflow."""
-
-TARGETS: Mapping[str, Target] = {
-    target.name: target
-    for target in (ONNX, ONNX_SIGNED, OPENVINO, TORCH_X86, TORCH_ONEDNN, TORCH_QNNPACK, TORCH_FBGEMM)
-}
 
 
 @dataclass(frozen=True)
@@ -112,22 +70,22 @@ class LoweringPlan:
     kept: tuple[str, ...] = ()
     floats: frozenset[str] = frozenset()
 
-    def quantized(self, tensor: str, family: str) -> bool:
-        """Tell whether a target of this family quantizes a tensor."""
-        return tensor in self.tensors and family in self.tensors[tensor].families
+    def quantized(self, tensor: str, target: Target) -> bool:
+        """Tell whether a target quantizes a tensor."""
+        return tensor in self.tensors and target.family in self.tensors[tensor].families
 
-    def in_float(self, node: str, family: str) -> bool:
-        """Tell whether a target of this family computes an operation in float because layers are kept so."""
-        return family == "onnx" and node in self.floats
+    def in_float(self, node: str, target: Target) -> bool:
+        """Tell whether a target computes an operation in float because layers are kept so."""
+        return target.keeps_layers and node in self.floats
 
     def owners(self) -> tuple[str, ...]:
         """Return the tensors that own a range, in order of execution."""
         return tuple(dict.fromkeys(plan.owner for plan in self.tensors.values()))
 
-    def spanned(self, tensor: str, family: str) -> tuple[str, ...]:
-        """Return the owners whose ranges a tensor's grid spans in a target of this family."""
+    def spanned(self, tensor: str, target: Target) -> tuple[str, ...]:
+        """Return the owners whose ranges a tensor's grid spans in a target."""
         owner = self.tensors[tensor].owner
-        return self.grids.get(owner, (owner,)) if family == "onnx" else (owner,)
+        return self.grids.get(owner, (owner,)) if target.joins_grids else (owner,)
 
 
 def make_plan(

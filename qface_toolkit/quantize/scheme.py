@@ -151,6 +151,25 @@ class Levels:
     largest_code: int = ACTIVATION_MAX
 
 
+@dataclass(frozen=True)
+class Grid:
+    """Where a tensor's codes lie: a code c stands for scale x (c - zero point), and saturates at both ends."""
+
+    scale: np.float32
+    zero_point: int
+    largest_code: int = ACTIVATION_MAX
+
+    @classmethod
+    def over(cls, interval: "Range", levels: "Levels") -> "Grid":
+        """Return the grid whose levels span an interval."""
+        return cls(*activation_qparams(interval, levels.steps), levels.largest_code)
+
+    @property
+    def six(self) -> int:
+        """Return the code of 6, or the largest if 6 lies beyond it: where a ReLU6 ends."""
+        return min(self.zero_point + int(np.rint(np.float32(6) / self.scale)), self.largest_code)
+
+
 def activation_qparams(interval: Range, levels: int = ACTIVATION_MAX) -> tuple[np.float32, int]:
     """Return (scale, zero point) such that `levels` steps span the interval and zero has a code of its own."""
     low, high = np.float32(interval.low), np.float32(interval.high)

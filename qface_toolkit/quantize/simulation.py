@@ -18,10 +18,10 @@ from qface_toolkit.quantize._converted import settle
 from qface_toolkit.quantize.fx import convert_quantized, insert_quantizers
 from qface_toolkit.quantize.kept import LAYERS
 from qface_toolkit.quantize.model import QuantizedModel
-from qface_toolkit.quantize.plan import Target
 from qface_toolkit.quantize.quantizers import ActivationQuantizer, SharedRange, SlopeQuantizer, WeightQuantizer
 from qface_toolkit.quantize.scheme import SMALLEST_SCALE, scales_that_hold_bias
 from qface_toolkit.quantize.slopes import rounded_slopes
+from qface_toolkit.quantize.target import Target
 from qface_toolkit.quantize.weights import Width, largest_codes
 
 
@@ -88,7 +88,7 @@ def prepare(model: QuantizedModel, target: Target) -> Simulation:
     quantizers = _bind(prepared, model, target, ranges)
     _limit_weights(prepared, model, target)
     _keep_weights(prepared, model, target)
-    if target.family == "torch" or model.scheme.compact:
+    if target.rounds_slopes or model.scheme.compact:
         _round_slopes(prepared)
     return Simulation(prepared.eval(), ranges, quantizers)
 
@@ -113,9 +113,9 @@ def _bind(
             plan = model.plan.tensors[tensor]
             quantizer = ActivationQuantizer()
             quantizer.range = ranges[plan.owner]
-            quantizer.quantizes = model.plan.quantized(tensor, target.family)
+            quantizer.quantizes = model.plan.quantized(tensor, target)
             quantizer.observes = plan.observed
-            if all(owner in model.ranges for owner in model.plan.spanned(tensor, target.family)):
+            if all(owner in model.ranges for owner in model.plan.spanned(tensor, target)):
                 quantizer.fix(model.range_of(tensor, target), model.levels_of(tensor, target))
             prepared.add_submodule(node.target, quantizer)
             bound[tensor] = quantizer
@@ -145,7 +145,7 @@ def _limit_weights(prepared: fx.GraphModule, model: QuantizedModel, target: Targ
 def _keep_weights(prepared: fx.GraphModule, model: QuantizedModel, target: Target) -> None:
     """Take the quantizers of weights away from the layers that a target keeps in float."""
     for node in model.network.graph.nodes:
-        if model.plan.in_float(node.name, target.family) and operation(node) in LAYERS:
+        if model.plan.in_float(node.name, target) and operation(node) in LAYERS:
             cast(Any, prepared.get_submodule(str(node.target))).weight_fake_quant = nn.Identity()
 
 

@@ -15,8 +15,8 @@ import numpy as np
 
 from qface_toolkit.canonical.graph import inputs, operation
 from qface_toolkit.quantize.model import QuantizedModel
-from qface_toolkit.quantize.plan import ONNX
 from qface_toolkit.quantize.scheme import Range, activation_qparams
+from qface_toolkit.quantize.target import ONNX
 
 _STEP = 2.0**-13
 _RATIOS, _NUDGES = 16, 16
@@ -33,9 +33,9 @@ def settle_sums(model: QuantizedModel) -> QuantizedModel:
         if operation(node) != "add":
             continue
         output = node.name if node.name in model.plan.tensors else next(iter(node.users)).name
-        settled.update(model.plan.spanned(output, ONNX.family))
+        settled.update(model.plan.spanned(output, ONNX))
         for part in inputs(node):
-            owners = model.plan.spanned(part.name, ONNX.family)
+            owners = model.plan.spanned(part.name, ONNX)
             if not settled.intersection(owners):
                 model = _with_short_ratio(model, part.name, output)
                 settled.update(owners)
@@ -54,7 +54,7 @@ def _with_short_ratio(model: QuantizedModel, part: str, output: str) -> Quantize
 def _wider(model: QuantizedModel, part: str, output: str) -> Iterator[QuantizedModel]:
     scale, out_scale = float(_scale(model, part)), float(_scale(model, output))
     steps = math.ceil(scale / out_scale / _STEP)
-    owners = model.plan.spanned(part, ONNX.family)
+    owners = model.plan.spanned(part, ONNX)
     for more, nudge in itertools.product(range(_RATIOS), range(-_NUDGES, _NUDGES)):
         factor = (steps + more) * _STEP * out_scale / scale * (1 + nudge * 2.0**-24)
         wider = {owner: Range(model.ranges[owner].low * factor, model.ranges[owner].high * factor) for owner in owners}

@@ -11,7 +11,6 @@ from torch import fx, nn
 from qface_toolkit.canonical.edit import depthwise
 from qface_toolkit.canonical.graph import module
 from qface_toolkit.quantize.deployment import Deployment
-from qface_toolkit.quantize.plan import Target
 from qface_toolkit.quantize.scales import TABLE, places, table_scales
 from qface_toolkit.quantize.scheme import (
     ACTIVATION_MAX,
@@ -22,11 +21,9 @@ from qface_toolkit.quantize.scheme import (
     weight_codes,
     weight_scales,
 )
+from qface_toolkit.quantize.target import Target
 
 _INT16_MAX = 32767
-LARGEST_PADDED = 28 * 28
-"""Pixels of the largest map that OpenVINO's form pads itself."""
-
 INPUT_BLOCK = 4
 """ONNX Runtime's fast convolutions read input channels in blocks of this many; others copy every patch first."""
 
@@ -108,7 +105,7 @@ def largest_codes(
     channels whose own weights can make that happen, at activations of ACTIVATION_MAX, give up a bit.
     """
     largest = np.full(len(layer.weight), min(target.weight_max(layer), width.largest_code), np.float32)
-    adds_pairs = not deployment.vnni and target.family == "onnx" and not is_depthwise(layer)
+    adds_pairs = not deployment.vnni and target.needs_vnni and not is_depthwise(layer)
     if adds_pairs and width.largest_code > SAFE_WEIGHT_MAX:
         codes = weight_codes(weight := layer.weight.detach().numpy(), weight_scales(weight))
         stored = np.pad(codes, ((0, 0), (0, missing_channels(layer))) + ((0, 0),) * (codes.ndim - 2))
@@ -126,25 +123,6 @@ def missing_channels(layer: nn.Conv2d | nn.Linear) -> int:
 def is_depthwise(layer: nn.Module) -> bool:
     """Tell whether a convolution gives each channel its own kernel; ONNX Runtime sums those in 32 bits everywhere."""
     return isinstance(layer, nn.Conv2d) and 1 < layer.groups == layer.in_channels == layer.out_channels
-
-
-def pads_codes(layer: nn.Module, zero_point: float, pixels: int) -> bool:
-    """Tell whether OpenVINO's form of a layer pads codes itself, and reads them as if their zero point were 0.
-
-    Its convolutions take up to a quarter more time to pad what has a zero point; a pass over a small map costs less.
-    """
-    padded = isinstance(layer, nn.Conv2d) and layer.groups == 1 and layer.padding not in ((0, 0), 0)
-    return padded and zero_point > 0 and pixels <= LARGEST_PADDED
-
-
-def bias_of_codes(
-    layer: nn.Conv2d, grid: WeightGrid, input_scale: np.float32, zero_point: float
-) -> npt.NDArray[np.float32]:
-    """Return the bias of a layer that reads codes as if their zero point were 0."""
-    sums = grid.codes(layer.weight).reshape(len(grid.scales), -1).sum(1, dtype=np.float64)
-    exact = layer_bias(layer) - zero_point * sums * (input_scale * grid.scales)
-    bias: npt.NDArray[np.float32] = exact.astype(np.float32)
-    return bias
 
 
 def is_affine(layer: nn.Module) -> bool:

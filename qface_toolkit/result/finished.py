@@ -16,7 +16,7 @@ import numpy.typing as npt
 from qface_toolkit.backends import BACKENDS, Backend, backend_of
 from qface_toolkit.errors import ArtifactError
 from qface_toolkit.quantize.model import QuantizedModel, load_quantized
-from qface_toolkit.quantize.plan import ONNX, Target
+from qface_toolkit.quantize.target import ONNX, Target
 from qface_toolkit.report import Report, read_report
 from qface_toolkit.result.golden import IMAGE, read_golden
 from qface_toolkit.result.manifest import EXPORTED, Manifest, damage, damaged_files, read_manifest

@@ -13,12 +13,12 @@ import numpy.typing as npt
 
 from qface_toolkit.backends import BACKENDS
 from qface_toolkit.errors import ArtifactError
-from qface_toolkit.integer.deployed import embed_as_deployed
+from qface_toolkit.integer.simulate import embed_as_integers
 from qface_toolkit.models import FloatModel
 from qface_toolkit.quantize.image_input import takes_pixels
 from qface_toolkit.quantize.model import QuantizedModel, embed
-from qface_toolkit.quantize.plan import Target
 from qface_toolkit.quantize.simulated import SimulatedModel
+from qface_toolkit.quantize.target import Target
 from qface_toolkit.result.job import Model
 from qface_toolkit.sources import Crop, draw
 from qface_toolkit.untrusted.reading import read_file, stored_records
@@ -70,7 +70,7 @@ def with_artifact(golden: Path, model: QuantizedModel, artifact: str, target: Ta
 
 
 def _expected(model: QuantizedModel, artifact: str, target: Target, inputs: npt.NDArray[np.float32]) -> Arrays:
-    arrays: Arrays = {artifact: embed_as_deployed(model, target, inputs)}
+    arrays: Arrays = {artifact: embed_as_integers(model, target, inputs)}
     return arrays | {"image": model.spec.pixels_of(inputs)} if takes_pixels(model, target) else arrays
 
 

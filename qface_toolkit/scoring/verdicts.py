@@ -49,8 +49,14 @@ class Verification:
         return not bad and any(file.ran for file in self.files)
 
 
-def judge_file(name: str, expected: Floats, float_embeddings: Floats, got: Floats) -> FileVerdict:
-    """Return the verdict on the embeddings [N, D] that a file gave."""
+def judge_file(
+    name: str, expected: Floats, float_embeddings: Floats, got: Floats, *, followed: bool = True
+) -> FileVerdict:
+    """Return the verdict on the embeddings [N, D] that a file gave.
+
+    Of a runtime whose arithmetic is not `followed` to the bit, embeddings agree that are as close to the float model's
+    as was promised.
+    """
     try:
         verdict = judge(expected, got)
         lowest = measure_agreement(expected, got).cosine_min
@@ -58,6 +64,8 @@ def judge_file(name: str, expected: Floats, float_embeddings: Floats, got: Float
         promised = measure_agreement(float_embeddings, expected).cosine_mean
     except MeasurementError as error:
         return FileVerdict(name, "differs", reason=error.what)
+    if verdict == "differs" and not followed and to_float >= promised - PROMISE_KEPT:
+        verdict = "agrees"
     reason = _difference(promised, to_float) if verdict == "differs" else None
     return FileVerdict(name, verdict, lowest, to_float, reason)
 

@@ -13,17 +13,17 @@ from qface_toolkit.analysis.sensitivity import affordable_images, effort, measur
 from qface_toolkit.canonical.graph import operation
 from qface_toolkit.errors import MeasurementError
 from qface_toolkit.quantize.deployment import Deployment
-from qface_toolkit.quantize.plan import ONNX, OPENVINO, TORCH_FBGEMM, TORCH_X86
 from qface_toolkit.quantize.quantizers import ActivationQuantizer
 from qface_toolkit.quantize.scheme import Range
 from qface_toolkit.quantize.simulation import prepare
+from qface_toolkit.quantize.target import ONNX, OPENVINO, TORCH_FBGEMM, TORCH_X86
 
 
 class WholePasses:
     """A simulation that is run from end to end, whatever is switched."""
 
     def __init__(self, model, target, images):
-        self.model, self.family = model, target.family
+        self.model, self.target = model, target
         self.graph = prepare(model, target).prepared.to(memory_format=torch.channels_last)
         self.images = torch.from_numpy(images).contiguous(memory_format=torch.channels_last)
         quantizers = [module for module in self.graph.modules() if isinstance(module, ActivationQuantizer)]
@@ -39,7 +39,7 @@ class WholePasses:
     def embedded(self, on):
         """Return the embeddings with only those on that `on(kind, name)` says."""
         for name, quantizer in self.activations.items():
-            quantizer.quantizes = self.model.plan.quantized(name, self.family) and on("activation", name)
+            quantizer.quantizes = self.model.plan.quantized(name, self.target) and on("activation", name)
         for name, (kind, layer) in self.layers.items():
             if kind == "prelu":
                 layer.weight = self.slopes[name][not on("weights", name)]
@@ -85,8 +85,8 @@ def test_every_quantizer_is_there_once(name, target):
     model = small_model(name)
     found = measure_sensitivity(model, target, smooth_images(model.spec.input_size, count=1)).quantizers
     tensors = [effect.name for effect in found if effect.kind == "activation"]
-    assert tensors == [tensor for tensor in model.plan.tensors if model.plan.quantized(tensor, target.family)]
-    rounded = ("conv", "linear", "prelu") if target.family == "torch" else ("conv", "linear")
+    assert tensors == [tensor for tensor in model.plan.tensors if model.plan.quantized(tensor, target)]
+    rounded = ("conv", "linear", "prelu") if target.rounds_slopes else ("conv", "linear")
     layers = [node.name for node in model.network.graph.nodes if operation(node) in rounded]
     assert [effect.name for effect in found if effect.kind == "weights"] == layers
 

@@ -10,7 +10,7 @@ from quantized import SMALL_NETWORKS, cosines, opened, run, small_model, small_n
 from qface_toolkit.backends import BACKENDS
 from qface_toolkit.errors import ArtifactError
 from qface_toolkit.integer.simulate import embed_as_integers
-from qface_toolkit.quantize.plan import TARGETS
+from qface_toolkit.quantize.target import TARGETS
 from qface_toolkit.runtimes import runtime_of
 
 QUICK = ("mobilefacenet", "mobilefacenet-relu6")

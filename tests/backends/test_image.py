@@ -12,7 +12,7 @@ from qface_toolkit.backends import BACKENDS
 from qface_toolkit.backends._onnxruntime import open_onnx, repeat_onnx
 from qface_toolkit.canonical.canonicalise import canonicalise
 from qface_toolkit.errors import ArtifactError
-from qface_toolkit.integer.deployed import embed_as_deployed
+from qface_toolkit.integer.simulate import embed_as_integers
 from qface_toolkit.models import ModelSpec
 from qface_toolkit.quantize.deployment import Deployment
 from qface_toolkit.quantize.model import new_model
@@ -53,7 +53,7 @@ def test_the_file_gives_what_is_simulated(backend, release, case, tmp_path):
     model, images, _ = case
     model = replace(model, deployment=replace(model.deployment, onnxruntime=release))
     given = opened(backend, model, tmp_path)(images)
-    agreement = cosines(given, embed_as_deployed(model, BACKENDS.get(backend).target, images))
+    agreement = cosines(given, embed_as_integers(model, BACKENDS.get(backend).target, images))
     assert agreement.min() > 0.9999, f"lowest cosine to its simulation {agreement.min():.6f}"
     agreement = cosines(given, model.embed(images))
     assert agreement.min() > 0.99, f"lowest cosine to the float network {agreement.min():.5f}"
@@ -62,7 +62,7 @@ def test_the_file_gives_what_is_simulated(backend, release, case, tmp_path):
 @pytest.mark.parametrize("name", ["iresnet", pytest.param("pocketnet", marks=pytest.mark.slow)])
 def test_other_layouts_take_pixels_too(name, tmp_path):
     model, images, _ = pixel_model(name)
-    agreement = cosines(opened("onnx-x86", model, tmp_path)(images), embed_as_deployed(model, _onnx(), images))
+    agreement = cosines(opened("onnx-x86", model, tmp_path)(images), embed_as_integers(model, _onnx(), images))
     assert agreement.min() > 0.9999, f"lowest cosine to its simulation {agreement.min():.6f}"
 
 

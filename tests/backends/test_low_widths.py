@@ -9,15 +9,14 @@ from quantized import calibrate, cosines, opened, run, small_network, smooth_ima
 
 from qface_toolkit.backends import BACKENDS
 from qface_toolkit.canonical.canonicalise import canonicalise
-from qface_toolkit.integer.deployed import embed_as_deployed
 from qface_toolkit.integer.simulate import embed_as_integers
 from qface_toolkit.models import ModelSpec
 from qface_toolkit.quantize.deployment import Deployment
 from qface_toolkit.quantize.image_input import absorb_preprocessing, input_convolution
 from qface_toolkit.quantize.model import new_model
-from qface_toolkit.quantize.plan import ONNX
 from qface_toolkit.quantize.scheme import LayerScheme, Scheme, TensorScheme
 from qface_toolkit.quantize.simulation import prepare
+from qface_toolkit.quantize.target import ONNX
 
 
 @functools.cache
@@ -71,7 +70,7 @@ def test_fewer_bits_are_further_from_float():
 def test_a_file_that_takes_pixels_has_eight_bits_in_its_first_layer(tmp_path):
     model, images = low("mobilefacenet", 3, image="uint8")
     got = opened("onnx-x86", model, tmp_path)(images)
-    agreement = cosines(got, embed_as_deployed(model, ONNX, images))
+    agreement = cosines(got, embed_as_integers(model, ONNX, images))
     assert agreement.mean() > 0.9999, agreement
     assert np.isfinite(got).all()
 

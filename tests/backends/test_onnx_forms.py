@@ -6,17 +6,15 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from quantized import calibrated, cosines, opened, run, small_model, smooth_images
+from quantized import calibrated, cosines, opened, printed, run, small_model, smooth_images
 from torch import nn
 
 from qface_toolkit.backends import BACKENDS
-from qface_toolkit.backends.onnx_qdq._tensors import SIGNED
-from qface_toolkit.backends.onnx_qdq.writer import write_qdq
 from qface_toolkit.canonical.graph import inputs, module, operation
 from qface_toolkit.integer.simulate import embed_as_integers
 from qface_toolkit.quantize.deployment import Deployment
-from qface_toolkit.quantize.plan import ONNX, ONNX_SIGNED
 from qface_toolkit.quantize.scheme import activation_qparams
+from qface_toolkit.quantize.target import ONNX, ONNX_SIGNED
 from qface_toolkit.quantize.weights import Width, is_depthwise, largest_codes, layer_grid
 
 
@@ -60,7 +58,7 @@ def test_signed_codes_give_the_embeddings_of_unsigned_ones(model, images, tmp_pa
 
 
 def test_signed_files_hold_signed_codes(model):
-    written = write_qdq(model, SIGNED)
+    written = printed("onnx-arm", model).model
     stored = {tensor.name: tensor for tensor in written.graph.initializer}
     zeros = {stored[node.input[2]].data_type for node in written.graph.node if node.op_type == "QuantizeLinear"}
     assert zeros == {onnx.TensorProto.INT8}
@@ -147,7 +145,7 @@ def test_without_vnni_the_weights_as_stored_are_safe(tmp_path):
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(3, 256, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(256 * 64, 4)).eval()
     model = calibrated(network, (8, 8), smooth_images((8, 8)))
-    written = write_qdq(replace(model, deployment=Deployment(vnni=False)))
+    written = printed("onnx-x86", replace(model, deployment=Deployment(vnni=False))).model
     stored = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in written.graph.initializer}
     codes = next(array for array in stored.values() if array.dtype == np.int8 and array.ndim == 4)
     assert codes.shape == (256, 4, 3, 3)

@@ -7,12 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
-from quantized import calibrated, opened, small_model, small_network, smooth_images
+from quantized import calibrated, opened, printed, small_model, small_network, smooth_images
 from torch import nn
 
 from qface_toolkit.backends import BACKENDS
 from qface_toolkit.backends.onnx_packed.pack import pack
-from qface_toolkit.backends.onnx_qdq.writer import code_names, write_qdq
 from qface_toolkit.errors import ArtifactError
 from qface_toolkit.quantize.scheme import SCALE_TABLE, Scheme, TensorScheme
 from qface_toolkit.runtimes.cost import measure_cost
@@ -60,7 +59,7 @@ def model(request):
 
 @pytest.fixture(scope="module")
 def written(model):
-    return write_qdq(model)
+    return printed("onnx-x86", model).model
 
 
 @pytest.mark.parametrize("bits", [2, 3, 4, 5, 6, 7, 8])
@@ -95,11 +94,11 @@ def test_codes_and_operators_are_those_of_the_int8_file(model, backend, tmp_path
 
 def test_names_of_codes_stay(model, written):
     made = {name for node in pack(written).graph.node for name in node.output}
-    assert made.issuperset(code_names(model).values())
+    assert made.issuperset(printed("onnx-x86", model).codes.values())
 
 
 def test_nothing_is_stored_twice_and_everything_is_read():
-    written = coarse(write_qdq(small_model("mobilefacenet")), 4)
+    written = coarse(printed("onnx-x86", small_model("mobilefacenet")).model, 4)
     graph = pack(written).graph
     names = [tensor.name for tensor in graph.initializer] + [name for node in graph.node for name in node.output]
     assert len(names) == len(set(names))
@@ -211,7 +210,7 @@ def test_the_bytes_of_the_layers_add_up(backend, tmp_path):
 
 def test_a_hostile_prelude_is_stopped(tmp_path):
     """Constants that unpack to far more than any network's are not unpacked."""
-    graph = pack(coarse(write_qdq(small_model("mobilefacenet-relu6")), 4))
+    graph = pack(coarse(printed("onnx-x86", small_model("mobilefacenet-relu6")).model, 4))
     ranges = {name for node in graph.graph.node if node.op_type == "Range" for name in node.input[1:2]}
     end = next(tensor for tensor in graph.graph.initializer if tensor.name in ranges)
     end.CopyFrom(numpy_helper.from_array(np.int32(2**31 - 1), end.name))

@@ -16,9 +16,10 @@ from qface_toolkit.backends import BACKENDS
 from qface_toolkit.canonical.graph import operation
 from qface_toolkit.integer.simulate import embed_as_integers
 from qface_toolkit.quantize.model import description, load_quantized, weights_bytes
-from qface_toolkit.quantize.plan import ONNX, TARGETS, make_plan
+from qface_toolkit.quantize.plan import make_plan
 from qface_toolkit.quantize.scheme import Range, activation_qparams
 from qface_toolkit.quantize.simulation import prepare
+from qface_toolkit.quantize.target import ONNX, TARGETS
 
 SIZE = (16, 16)
 NETWORKS = GATED_NETWORKS | NORMALISED_NETWORKS

@@ -8,8 +8,8 @@ from qface_toolkit.canonical.canonicalise import canonicalise
 from qface_toolkit.evidence.sizes import nominal
 from qface_toolkit.models import ModelSpec
 from qface_toolkit.quantize.model import new_model
-from qface_toolkit.quantize.plan import ONNX, TORCH_X86
 from qface_toolkit.quantize.scheme import Scheme, TensorScheme
+from qface_toolkit.quantize.target import ONNX, TORCH_X86
 
 CONVOLUTION, SLOPES, LINEAR = 8 * 3 * 9 + 8, 8, 4 * 8 + 4
 ALL = CONVOLUTION + SLOPES + LINEAR

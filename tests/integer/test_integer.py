@@ -12,10 +12,10 @@ from torch.ao.quantization import get_default_qconfig_mapping
 from torch.ao.quantization.quantize_fx import convert_fx, prepare_fx
 
 from qface_toolkit.backends import BACKENDS
-from qface_toolkit.integer._arithmetic import Sums
+from qface_toolkit.integer.arithmetic import Sums
 from qface_toolkit.integer.simulate import embed_as_integers
-from qface_toolkit.quantize.plan import ONNX, TORCH_X86
 from qface_toolkit.quantize.simulation import convert, prepare
+from qface_toolkit.quantize.target import ONNX, TORCH_X86
 
 SIZE = (16, 16)
 EVERY_BACKEND = pytest.mark.parametrize(
@@ -47,6 +47,14 @@ def test_stock_torch_multiplies_positive_values_by_the_slope_and_ours_does_not()
     assert ours > 0.99, f"mean cosine {ours:.4f} (stock torch: {stock:.4f})"
 
 
+def check_same(got, model, backend, images):
+    """Check that a file gives what its program says: to the bit, but for a runtime that rounds in ways of its own."""
+    target = BACKENDS.get(backend).target
+    expected = embed_as_integers(model, target, images)
+    off = abs(got - expected).max() / abs(expected).max()
+    assert off <= (0.01 if target.rounds_kernels else 0), f"off by {off:.2e}"
+
+
 @functools.cache
 def with_slope(slope):
     """Return a network of this slope, images, and its model, calibrated once for all backends."""
@@ -58,9 +66,8 @@ def with_slope(slope):
 @pytest.mark.parametrize("slope", [3.1, 1.0, 0.25, 1e-30, 0.0, -1e-6, -0.5, -1.0, -1.6])
 def test_every_slope_is_exact(slope, backend, tmp_path):
     network, images, model = with_slope(slope)
-    expected = embed_as_integers(model, BACKENDS.get(backend).target, images)
     got = opened(backend, model, tmp_path)(images)
-    assert (got == expected).all(), f"off by {abs(got - expected).max() / abs(expected).max():.2e}"
+    check_same(got, model, backend, images)
     agreement = cosines(got, run(network, images)).mean()
     assert agreement > 0.99, f"mean cosine to the float network {agreement:.4f} for slope {slope}"
 
@@ -91,7 +98,7 @@ def with_tiny_channels(factor):
 def test_biases_of_tiny_channels_do_not_overflow(factor, backend, tmp_path):
     network, images, model = with_tiny_channels(factor)
     got = opened(backend, model, tmp_path)(images)
-    assert (got == embed_as_integers(model, BACKENDS.get(backend).target, images)).all()
+    check_same(got, model, backend, images)
     agreement = cosines(got, run(network, images)).min()
     assert agreement > 0.999, f"minimum cosine {agreement:.5f}"
 

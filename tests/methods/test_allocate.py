@@ -13,9 +13,9 @@ from qface_toolkit.errors import CalibrationError, RecipeError
 from qface_toolkit.methods import METHODS, Context, allocate
 from qface_toolkit.quantize.deployment import Deployment
 from qface_toolkit.quantize.model import embed, new_model
-from qface_toolkit.quantize.plan import ONNX
 from qface_toolkit.quantize.scheme import LayerScheme, Scheme, TensorScheme
 from qface_toolkit.quantize.simulation import prepare
+from qface_toolkit.quantize.target import ONNX
 
 ALLOCATE = METHODS.get("allocate")
 FLOAT_BYTES = 100_000

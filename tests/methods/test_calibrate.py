@@ -15,7 +15,7 @@ from qface_toolkit.methods import METHODS, Context
 from qface_toolkit.models import ModelSpec
 from qface_toolkit.quantize.input_range import input_range
 from qface_toolkit.quantize.model import new_model
-from qface_toolkit.quantize.plan import ONNX
+from qface_toolkit.quantize.target import ONNX
 
 SPEC = ModelSpec("test", (8, 8), 8)
 

@@ -12,8 +12,8 @@ from torch import nn
 from qface_toolkit.errors import CalibrationError
 from qface_toolkit.integer.simulate import embed_as_integers
 from qface_toolkit.methods import METHODS, Context
-from qface_toolkit.quantize.plan import ONNX, TORCH_X86
 from qface_toolkit.quantize.scheme import Range
+from qface_toolkit.quantize.target import ONNX, TORCH_X86
 
 SIZE = (16, 16)
 DISTILL = METHODS.get("distill")

@@ -12,7 +12,7 @@ from qface_toolkit.integer.simulate import embed_as_integers
 from qface_toolkit.methods import METHODS, Context
 from qface_toolkit.models import ModelSpec
 from qface_toolkit.quantize.model import new_model
-from qface_toolkit.quantize.plan import ONNX
+from qface_toolkit.quantize.target import ONNX
 
 EQUALIZE = METHODS.get("equalize")
 

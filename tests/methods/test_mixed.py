@@ -15,7 +15,7 @@ from qface_toolkit.methods import METHODS, Context
 from qface_toolkit.methods._ranking import ranked_layers
 from qface_toolkit.quantize.kept import LAYERS
 from qface_toolkit.quantize.model import new_model
-from qface_toolkit.quantize.plan import ONNX, TORCH_X86
+from qface_toolkit.quantize.target import ONNX, TORCH_X86
 
 MIXED = METHODS.get("mixed")
 

@@ -18,7 +18,6 @@ from qface_toolkit.methods._imitation import Course, lessons_of, mean_cosine, sh
 from qface_toolkit.models import ARCHITECTURES, FloatModel, ModelSpec
 from qface_toolkit.quantize import simulated as simulated_files
 from qface_toolkit.quantize._prelu_gradient import prelu
-from qface_toolkit.quantize.plan import ONNX
 from qface_toolkit.quantize.quantface import (
     ActivationGrid,
     RoundedLayer,
@@ -33,6 +32,7 @@ from qface_toolkit.quantize.quantface import (
 )
 from qface_toolkit.quantize.simulated import KEY, file_bytes, is_simulation, load_simulation, simulation_bytes
 from qface_toolkit.quantize.structure import network_of, structure_of
+from qface_toolkit.quantize.target import ONNX
 
 METHOD = METHODS.get("quantface")
 SIZE = (32, 32)

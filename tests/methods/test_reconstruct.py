@@ -14,9 +14,9 @@ from qface_toolkit.integer.simulate import embed_as_integers
 from qface_toolkit.methods import METHODS, Context
 from qface_toolkit.quantize.kept import LAYERS
 from qface_toolkit.quantize.model import description, load_quantized, weights_bytes
-from qface_toolkit.quantize.plan import ONNX, TORCH_FBGEMM
 from qface_toolkit.quantize.scheme import Range, activation_qparams
 from qface_toolkit.quantize.simulation import prepare
+from qface_toolkit.quantize.target import ONNX, TORCH_FBGEMM
 from qface_toolkit.quantize.weights import weight_grid
 
 RECONSTRUCT = METHODS.get("reconstruct")

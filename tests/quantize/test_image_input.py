@@ -1,5 +1,7 @@
 """Absorbed preprocessing is the same function of the pixels, at the border too, and pixels are their own codes."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,14 +11,13 @@ from torch import nn
 from qface_toolkit.canonical.canonicalise import canonicalise
 from qface_toolkit.canonical.graph import inputs, module
 from qface_toolkit.errors import UnsupportedModel
-from qface_toolkit.integer.deployed import embed_as_deployed
 from qface_toolkit.integer.simulate import embed_as_integers
 from qface_toolkit.models import ModelSpec
 from qface_toolkit.quantize.deployment import Deployment
 from qface_toolkit.quantize.image_input import absorb_preprocessing, image_grid, image_inputs, input_convolution
 from qface_toolkit.quantize.model import new_model
-from qface_toolkit.quantize.plan import ONNX, TORCH_X86
 from qface_toolkit.quantize.scheme import activation_qparams
+from qface_toolkit.quantize.target import ONNX, TORCH_X86
 
 SIZE = (8, 6)
 IMAGENET = {"mean": (123.675, 116.28, 103.53), "std": (58.395, 57.12, 57.375)}
@@ -141,9 +142,11 @@ def test_pixels_come_back_from_inputs(spec):
 def test_only_onnx_files_take_pixels():
     spec = ModelSpec("test", SIZE, 4 * 8 * 6)
     model, images = _any_ranges(model_of(network(), spec)), preprocessed(spec, pixels())
-    as_pixels = embed_as_integers(absorb_preprocessing(model), ONNX, image_inputs(spec, pixels()))
-    assert np.array_equal(embed_as_deployed(model, ONNX, images), as_pixels)
-    assert not np.array_equal(as_pixels, embed_as_integers(model, ONNX, images)), "the two round alike by chance"
-    for target, image in ((ONNX, "float"), (TORCH_X86, "uint8")):
-        other = _any_ranges(model_of(network(), spec, image))
-        assert np.array_equal(embed_as_deployed(other, target, images), embed_as_integers(other, target, images))
+    absorbed = replace(absorb_preprocessing(model), deployment=Deployment())
+    as_pixels = embed_as_integers(absorbed, ONNX, image_inputs(spec, pixels()))
+    assert np.array_equal(embed_as_integers(model, ONNX, images), as_pixels)
+    as_told = _any_ranges(model_of(network(), spec, "float"))
+    as_floats = {one: embed_as_integers(as_told, one, images) for one in (ONNX, TORCH_X86)}
+    assert not np.array_equal(as_pixels, as_floats[ONNX]), "the two round alike by chance"
+    as_told = _any_ranges(model_of(network(), spec, "uint8"))
+    assert np.array_equal(embed_as_integers(as_told, TORCH_X86, images), as_floats[TORCH_X86])

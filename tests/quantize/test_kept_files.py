@@ -12,12 +12,11 @@ from torch import nn
 
 from qface_toolkit.backends import BACKENDS
 from qface_toolkit.canonical.graph import operation
-from qface_toolkit.integer.deployed import embed_as_deployed
 from qface_toolkit.integer.simulate import embed_as_integers
 from qface_toolkit.quantize.deployment import Deployment
 from qface_toolkit.quantize.kept import LAYERS
-from qface_toolkit.quantize.plan import ONNX
 from qface_toolkit.quantize.simulation import prepare
+from qface_toolkit.quantize.target import ONNX
 from qface_toolkit.runtimes.fusion import KEPT
 
 BACKEND_NAMES = ["onnx-x86", "onnx-arm"]
@@ -103,4 +102,4 @@ def test_files_that_take_pixels_can_keep_their_first_layer(tmp_path):
     model = replace(model.with_kept(layers(model)[:2]), deployment=Deployment(image="uint8"))
     inputs = smooth_images(model.spec.input_size, count=2)
     got = opened("onnx-x86", model, tmp_path)(inputs)
-    assert cosines(got, embed_as_deployed(model, ONNX, inputs)).min() > 0.9999
+    assert cosines(got, embed_as_integers(model, ONNX, inputs)).min() > 0.9999

@@ -14,9 +14,9 @@ from qface_toolkit.analysis.widths import (
     widths_effort,
 )
 from qface_toolkit.errors import MeasurementError
-from qface_toolkit.quantize.plan import ONNX, TORCH_X86
 from qface_toolkit.quantize.quantizers import ActivationQuantizer
 from qface_toolkit.quantize.simulation import prepare
+from qface_toolkit.quantize.target import ONNX, TORCH_X86
 
 
 @pytest.fixture(scope="module", params=["mobilefacenet", "iresnet"])

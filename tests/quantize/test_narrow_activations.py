@@ -5,16 +5,15 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from quantized import calibrate, cosines, run, small_network, smooth_images
+from quantized import both_sides, calibrate, codes_of, cosines, run, small_network, smooth_images
 
 from qface_toolkit.canonical.canonicalise import canonicalise
-from qface_toolkit.integer.simulate import embed_as_integers, tensors_as_integers
-from qface_toolkit.integer.tensors import float_tensors, restored_tensors
+from qface_toolkit.integer.simulate import embed_as_integers
 from qface_toolkit.models import ModelSpec
 from qface_toolkit.quantize.model import new_model
-from qface_toolkit.quantize.plan import ONNX
-from qface_toolkit.quantize.scheme import LayerScheme, Scheme, TensorScheme, activation_qparams
+from qface_toolkit.quantize.scheme import LayerScheme, Scheme, TensorScheme
 from qface_toolkit.quantize.simulation import prepare
+from qface_toolkit.quantize.target import ONNX
 
 NETWORKS = ["mobilefacenet", "mobilefacenet-relu6", "iresnet", pytest.param("pocketnet", marks=pytest.mark.slow)]
 
@@ -32,7 +31,7 @@ def narrow(name, bits, *layers):
 @pytest.mark.parametrize("bits", [4, 6])
 def test_codes_fit_their_width_and_the_image_has_eight_bits(name, bits):
     model, images = narrow(name, bits)
-    (codes,) = tensors_as_integers(model, ONNX, images)
+    codes = codes_of(model, ONNX, images)
     image, *others = codes
     largest = {tensor: int(codes[tensor].max()) for tensor in others}
     assert max(largest.values()) == 2**bits - 1, largest
@@ -54,7 +53,7 @@ def test_it_rounds_as_the_training_simulation_does():
 def test_the_first_codes_are_those_of_the_training_simulation(name):
     """Biases are whole numbers in integers, so a value in the middle may fall to the other side, and others follow."""
     model, images = narrow(name, 4)
-    (codes,), simulation = tensors_as_integers(model, ONNX, images), prepare(model, ONNX)
+    codes, simulation = codes_of(model, ONNX, images), prepare(model, ONNX)
     image, first, *_ = codes
     simulated = {}
     for tensor in (image, first):
@@ -62,28 +61,26 @@ def test_the_first_codes_are_those_of_the_training_simulation(name):
         simulation.quantizers[tensor].register_forward_hook(keep)
     with torch.no_grad():
         simulation(torch.from_numpy(images))
-    restored = dict(restored_tensors(model, ONNX, codes))
+    grids = {tensor: model.grid_of(tensor, ONNX) for tensor in (image, first)}
+    restored = {name: (codes[name].astype(np.float32) - grid.zero_point) * grid.scale for name, grid in grids.items()}
     assert np.allclose(restored[image], simulated[image])
-    step = activation_qparams(model.range_of(first, ONNX), 15)[0]
-    apart = np.abs(restored[first] - simulated[first].numpy()) / step
+    apart = np.abs(restored[first] - simulated[first].numpy()) / grids[first].scale
     assert apart.max() < 1.01
     assert (apart > 0.5).mean() < 0.001, (apart > 0.5).mean()
 
 
 def test_codes_mean_what_their_own_steps_say():
     model, images = narrow("mobilefacenet", 6)
-    (codes,) = tensors_as_integers(model, ONNX, images)
-    exact = float_tensors(model, images)
-    for name, values in restored_tensors(model, ONNX, codes):
-        assert cosines(values.reshape(1, -1), exact[name].reshape(1, -1))[0] > 0.9, name
-        assert np.abs(values).max() < 1.5 * np.abs(exact[name]).max() + 1e-6, name
+    for name, (exact, values) in both_sides(model, ONNX, images).items():
+        assert cosines(values.reshape(1, -1), exact.reshape(1, -1))[0] > 0.9, name
+        assert np.abs(values).max() < 1.5 * np.abs(exact).max() + 1e-6, name
 
 
 def test_a_tensor_may_have_more_bits_than_the_others():
     plan = narrow("mobilefacenet-relu6", 4)[0].plan
     wide = plan.owners()[5]
     model, images = narrow("mobilefacenet-relu6", 4, LayerScheme(wide, activations=7))
-    (codes,) = tensors_as_integers(model, ONNX, images)
+    codes = codes_of(model, ONNX, images)
     image, *others = codes
     widest = {plan.tensors[name].owner for name in others if codes[name].max() > 15}
     assert widest == {wide}

@@ -7,7 +7,8 @@ from torch import nn
 
 from qface_toolkit.canonical.canonicalise import canonicalise
 from qface_toolkit.canonical.graph import operation
-from qface_toolkit.quantize.plan import ONNX, TARGETS, TORCH_FBGEMM, TORCH_X86, make_plan
+from qface_toolkit.quantize.plan import make_plan
+from qface_toolkit.quantize.target import ONNX, TARGETS, TORCH_FBGEMM, TORCH_X86
 
 
 def plan_of(network):

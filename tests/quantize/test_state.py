@@ -12,7 +12,7 @@ from qface_toolkit.backends import BACKENDS
 from qface_toolkit.errors import ArtifactError
 from qface_toolkit.integer.simulate import embed_as_integers
 from qface_toolkit.quantize.model import description, load_quantized, weights_bytes
-from qface_toolkit.quantize.plan import ONNX
+from qface_toolkit.quantize.target import ONNX
 
 
 @pytest.fixture(scope="module")

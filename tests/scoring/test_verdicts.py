@@ -26,6 +26,12 @@ def test_a_file_is_judged_by_what_was_expected_of_it(degrees, verdict, said):
     assert found.float_cosine_mean == pytest.approx(np.cos(np.radians([10, degrees])).mean())
 
 
+@pytest.mark.parametrize(("degrees", "verdict"), [(5, "agrees"), (-10, "agrees"), (20, "differs")])
+def test_a_runtime_that_nobody_follows_must_be_as_close_to_float_as_promised(degrees, verdict):
+    found = judge_file("file", EXPECTED, FLOAT, at_angles(10, degrees), followed=False)
+    assert (found.verdict, found.reason is None) == (verdict, verdict == "agrees")
+
+
 @pytest.mark.parametrize("got", [at_angles(10, 10)[:1], at_angles(10, 10) * np.nan, np.zeros((2, 2))])
 def test_embeddings_that_cannot_be_compared_differ(got):
     found = judge_file("file", EXPECTED, FLOAT, got)

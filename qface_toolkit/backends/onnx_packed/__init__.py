@@ -6,8 +6,8 @@ import onnx
 
 from qface_toolkit.backends.onnx_packed.pack import pack
 from qface_toolkit.backends.onnx_qdq import OnnxQdq
-from qface_toolkit.backends.onnx_qdq._tensors import SIGNED, UNSIGNED
-from qface_toolkit.quantize.plan import ONNX, ONNX_SIGNED
+from qface_toolkit.backends.onnx_qdq.printer import SIGNED, UNSIGNED
+from qface_toolkit.quantize.target import ONNX, ONNX_SIGNED
 
 NEEDS_KEY = "qface.needs"
 NEEDS = "graph optimizations on (the default); without them it gives the same, slowly"

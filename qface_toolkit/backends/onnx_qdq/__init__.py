@@ -11,14 +11,11 @@ from qface_toolkit.backends._base import Backend, Facts, Machine
 from qface_toolkit.backends._onnx_files import OnnxRuntimeFiles
 from qface_toolkit.backends._onnxruntime import RUNTIME_KEY
 from qface_toolkit.backends._pixels import pixel_facts
-from qface_toolkit.backends.onnx_qdq._activations import oldest_runtime
 from qface_toolkit.backends.onnx_qdq._codes import read_onnx_codes
-from qface_toolkit.backends.onnx_qdq._layer_names import layer_names
-from qface_toolkit.backends.onnx_qdq._tensors import SIGNED, UNSIGNED, CodeType
-from qface_toolkit.backends.onnx_qdq.writer import code_names, write_qdq
-from qface_toolkit.quantize.image_input import takes_pixels
+from qface_toolkit.backends.onnx_qdq.printer import SIGNED, UNSIGNED, CodeType, Printed, QdqPrinter, oldest_runtime
+from qface_toolkit.integer.making import program_of
 from qface_toolkit.quantize.model import QuantizedModel
-from qface_toolkit.quantize.plan import ONNX, ONNX_SIGNED, Target
+from qface_toolkit.quantize.target import ONNX, ONNX_SIGNED, Target
 from qface_toolkit.scoring.parity import Codes
 
 
@@ -46,13 +43,18 @@ class OnnxQdq(OnnxRuntimeFiles, Backend):
     def lower(self, model: QuantizedModel, facts: Facts) -> bytes:
         """Return the ONNX file; facts become its metadata, with those that its own form decides."""
         self.check(self.artifact, model.scheme, model.network)
-        written = write_qdq(model, self.code_type)
-        own = pixel_facts(model.spec) if takes_pixels(model, self.target) else {}
-        onnx.helper.set_model_props(written, dict(facts) | own | {RUNTIME_KEY: oldest_runtime(model)})
+        program = program_of(model, self.target)
+        written = QdqPrinter(program, self.code_type).printed().model
+        own = pixel_facts(model.spec) if program.takes_pixels else {}
+        onnx.helper.set_model_props(written, dict(facts) | own | {RUNTIME_KEY: oldest_runtime(program)})
         formed = self.form(written)
         onnx.checker.check_model(formed)
         content: bytes = formed.SerializeToString(deterministic=True)
         return content
+
+    def printed(self, model: QuantizedModel) -> Printed:
+        """Return the graph of a model and the names of its values in it."""
+        return QdqPrinter(program_of(model, self.target), self.code_type).printed()
 
     def form(self, written: onnx.ModelProto) -> onnx.ModelProto:
         """Return what the file holds of a complete QDQ model: here, all of it as it is."""
@@ -60,11 +62,11 @@ class OnnxQdq(OnnxRuntimeFiles, Backend):
 
     def codes(self, artifact: Path, model: QuantizedModel, inputs: npt.NDArray[np.float32]) -> dict[str, Codes]:
         """Return the codes that the file itself computes."""
-        return read_onnx_codes(artifact, code_names(model, self.code_type), self.code_type, inputs)
+        return read_onnx_codes(artifact, self.printed(model).codes, self.code_type, inputs)
 
     def layer_names(self, model: QuantizedModel) -> dict[str, str]:
         """Return which tensor of the file, which calls everything by a letter or two, ends which layer."""
-        return layer_names(model, self.target, self.code_type)
+        return self.printed(model).layer_names()
 
 
 ENTRIES = {

@@ -7,69 +7,86 @@ benchmarks/float_forms.py compares this spelling with others.
 """
 
 from collections.abc import Callable, Mapping
-from typing import cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from torch import fx
 
-from qface_toolkit.backends.onnx_qdq._builder import INPUT, GraphBuilder
+from qface_toolkit.backends.onnx_qdq._builder import GraphBuilder
 from qface_toolkit.backends.onnx_qdq._geometry import convolution_attributes, pool_attributes
-from qface_toolkit.canonical.graph import inputs, module, operation
+from qface_toolkit.integer.program import Float, PoolWindow, Window
 
 Floats = npt.NDArray[np.float64]
-Activation = Callable[["FloatWriter", fx.Node], str]
-"""Writes a PReLU and returns the name of its output."""
+Activation = Callable[["FloatPrinter", Float], str]
+"""Prints an operation, a PReLU above all, and returns the name of its output."""
 
 
-class FloatWriter:
-    """Walks the canonical network; `values` maps each node to the name of its output."""
+class FloatPrinter:
+    """Prints operations of the float network; `values` maps each value to its name, `made` to what made it."""
 
     def __init__(self, prelu: Activation, graph: GraphBuilder | None = None) -> None:
         self.prelu = prelu
         self.graph = graph or GraphBuilder()
-        self.values: dict[fx.Node, str] = {}
+        self.values: dict[str, str] = {}
+        self.made: dict[str, Float] = {}
 
-    def read(self, node: fx.Node) -> str:
-        """Return the name of a node's first input."""
-        return self.values[inputs(node)[0]]
+    def print(self, one: Float) -> str:
+        """Print an operation and return the name of its output."""
+        self.made[one.output] = one
+        self.values[one.output] = OPERATIONS[one.name](self, one)
+        return self.values[one.output]
 
-    def slopes(self, node: fx.Node) -> Floats:
+    def read(self, one: Float) -> str:
+        """Return the name of an operation's first input."""
+        return self.values[one.source]
+
+    def slopes(self, one: Float) -> Floats:
         """Return a PReLU's slopes, one a channel and none above 1."""
-        return _array(module(node).weight)
+        return _array(_module(one).weight)
 
-    def scaled(self, source: fx.Node, factors: Floats | float, shifts: Floats | float = 0.0) -> str:
-        """Write a tensor times one factor a channel, plus one shift a channel, as a 1x1 depthwise convolution."""
+    def scaled(self, source: str, factors: Floats | float, shifts: Floats | float = 0.0) -> str:
+        """Print a value times one factor a channel, plus one shift a channel, as a 1x1 depthwise convolution."""
         weight = np.reshape(factors, (-1, 1, 1, 1))
         bias = [self.graph.constant(shifts, np.float32)] if np.any(shifts) else []
         sources = [self.values[source], self.graph.constant(weight, np.float32), *bias]
         return self.graph.node("Conv", sources, group=len(weight))
 
-    def convolution(self, node: fx.Node, factors: Floats | float = 1.0) -> str:
-        """Write a convolution, each output channel multiplied by its factor."""
-        conv = module(node)
+    def convolution(self, one: Float, factors: Floats | float = 1.0) -> str:
+        """Print a convolution, each output channel multiplied by its factor."""
+        conv = _module(one)
         weight = _array(conv.weight) * np.reshape(factors, (-1, 1, 1, 1))
         constants = [self.graph.constant(value, np.float32) for value in (weight, _array(conv.bias) * factors)]
-        return self.graph.node("Conv", [self.read(node), *constants], **convolution_attributes(conv))
+        return self.graph.node("Conv", [self.read(one), *constants], **convolution_attributes(Window.of(conv)))
 
 
-def scaled_sum(writer: "FloatWriter", node: fx.Node) -> str:
-    """Write a*z + relu((1 - a)*z); a scale that the canonical form put before the PReLU costs nothing here."""
-    slopes = writer.slopes(node)
-    source, factors, shifts = _unscaled(inputs(node)[0])
-    rest = writer.scaled(source, (1 - slopes) * factors, (1 - slopes) * shifts)
-    parts = [writer.scaled(source, slopes * factors, slopes * shifts), writer.graph.node("Relu", [rest])]
-    return writer.graph.node("Add", parts)
+def scaled_sum(printer: FloatPrinter, one: Float) -> str:
+    """Print a*z + relu((1 - a)*z); a scale that the canonical form put before the PReLU costs nothing here."""
+    slopes = printer.slopes(one)
+    source, factors, shifts = _unscaled(printer, one.source)
+    rest = printer.scaled(source, (1 - slopes) * factors, (1 - slopes) * shifts)
+    parts = [printer.scaled(source, slopes * factors, slopes * shifts), printer.graph.node("Relu", [rest])]
+    return printer.graph.node("Add", parts)
 
 
-def _unscaled(node: fx.Node) -> tuple[fx.Node, Floats | float, Floats | float]:
-    """Return the tensor that a 1x1 depthwise convolution reads, with its factors and shifts, or the tensor as it is."""
-    if operation(node) == "conv":
-        conv = module(node)
+def own_operator(printer: FloatPrinter, one: Float) -> str:
+    """Print ONNX's own PRelu."""
+    slopes = printer.graph.constant(printer.slopes(one).reshape(-1, 1, 1), np.float32)
+    return printer.graph.node("PRelu", [printer.read(one), slopes])
+
+
+def _unscaled(printer: FloatPrinter, value: str) -> tuple[str, Floats | float, Floats | float]:
+    """Return the value that a 1x1 depthwise convolution reads, with its factors and shifts, or the value as it is."""
+    before = printer.made.get(value)
+    if before is not None and before.name == "conv":
+        conv = _module(before)
         one_to_one = conv.groups == conv.in_channels == conv.out_channels
         if one_to_one and (conv.kernel_size, conv.stride, conv.padding) == ((1, 1), (1, 1), (0, 0)):
-            return inputs(node)[0], _array(conv.weight).ravel(), _array(conv.bias)
-    return node, 1.0, 0.0
+            return before.source, _array(conv.weight).ravel(), _array(conv.bias)
+    return value, 1.0, 0.0
+
+
+def _module(one: Float) -> Any:  # noqa: ANN401 - each caller knows which module its operation has
+    return one.module
 
 
 def _array(parameter: object) -> Floats:
@@ -78,40 +95,43 @@ def _array(parameter: object) -> Floats:
 
 
 def _plain(operator: str, **attributes: float) -> Activation:
-    """Return what writes an operator that reads the same tensors as the node, in the same order."""
+    """Return what prints an operator that reads the same values, in the same order."""
 
-    def write(writer: FloatWriter, node: fx.Node) -> str:
-        return writer.graph.node(operator, [writer.values[part] for part in inputs(node)], **attributes)
+    def printed(printer: FloatPrinter, one: Float) -> str:
+        return printer.graph.node(operator, [printer.values[source] for source in one.sources], **attributes)
 
-    return write
+    return printed
 
 
 def _pool(operator: str) -> Activation:
-    return lambda writer, node: writer.graph.node(operator, [writer.read(node)], **pool_attributes(module(node)))
+    def printed(printer: FloatPrinter, one: Float) -> str:
+        attributes = pool_attributes(PoolWindow.of(_module(one)), average=operator == "AveragePool")
+        return printer.graph.node(operator, [printer.read(one)], **attributes)
+
+    return printed
 
 
-def _linear(writer: FloatWriter, node: fx.Node) -> str:
-    linear = module(node)
-    constants = [writer.graph.constant(_array(value), np.float32) for value in (linear.weight, linear.bias)]
-    return writer.graph.node("Gemm", [writer.read(node), *constants], transB=1)
+def _linear(printer: FloatPrinter, one: Float) -> str:
+    linear = _module(one)
+    constants = [printer.graph.constant(_array(value), np.float32) for value in (linear.weight, linear.bias)]
+    return printer.graph.node("Gemm", [printer.read(one), *constants], transB=1)
 
 
-def _relu6(writer: FloatWriter, node: fx.Node) -> str:
-    limits = [writer.graph.constant(limit, np.float32) for limit in (0, 6)]
-    return writer.graph.node("Clip", [writer.read(node), *limits])
+def _relu6(printer: FloatPrinter, one: Float) -> str:
+    limits = [printer.graph.constant(limit, np.float32) for limit in (0, 6)]
+    return printer.graph.node("Clip", [printer.read(one), *limits])
 
 
-def _normalize(writer: FloatWriter, node: fx.Node) -> str:
-    length = writer.graph.node("ReduceL2", [writer.read(node)], axes=[1], keepdims=1)
-    least = writer.graph.constant(cast(float, node.kwargs["eps"]), np.float32)
-    return writer.graph.node("Div", [writer.read(node), writer.graph.node("Max", [length, least])])
+def _normalize(printer: FloatPrinter, one: Float) -> str:
+    length = printer.graph.node("ReduceL2", [printer.read(one)], axes=[1], keepdims=1)
+    least = printer.graph.constant(one.options["eps"], np.float32)
+    return printer.graph.node("Div", [printer.read(one), printer.graph.node("Max", [length, least])])
 
 
 OPERATIONS: Mapping[str, Activation] = {
-    "input": lambda writer, node: INPUT,
-    "conv": lambda writer, node: writer.convolution(node),
+    "conv": lambda printer, one: printer.convolution(one),
     "linear": _linear,
-    "prelu": lambda writer, node: writer.prelu(writer, node),
+    "prelu": lambda printer, one: printer.prelu(printer, one),
     "relu": _plain("Relu"),
     "relu6": _relu6,
     "sigmoid": _plain("Sigmoid"),

@@ -1,123 +1,104 @@
 """Operations as a runtime wants them that fuses a convolution with its activation itself: OpenVINO.
 
 Nothing is quantized between the two, activations stay the operators they are, biases stay float. Weights have no zero
-points: the runtime unpacks weights to float that share their zero points with a layer which it runs otherwise.
+points: the runtime unpacks weights to float that share their zero points with a layer which it runs otherwise. What
+only moves codes is not quantized again.
 """
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
-from torch import fx, nn
 
+from qface_toolkit.backends.onnx_qdq._floats import FloatPrinter, own_operator
 from qface_toolkit.backends.onnx_qdq._geometry import convolution_attributes, pool_attributes
-from qface_toolkit.backends.onnx_qdq._tensors import TensorWriter
-from qface_toolkit.canonical.edit import shape_of
-from qface_toolkit.canonical.graph import inputs, module
-from qface_toolkit.quantize.weights import WeightGrid, bias_of_codes, is_affine, layer_bias, pads_codes, weight_grid
+from qface_toolkit.backends.onnx_qdq.printer import PRINTERS, Print, QdqPrinter
+from qface_toolkit.integer.program import (
+    Affine,
+    Concat,
+    Constants,
+    Conv,
+    Flatten,
+    Float,
+    Linear,
+    MaxPool,
+    Operation,
+    Pad,
+    Program,
+)
 
 
-def _conv(writer: TensorWriter, node: fx.Node) -> None:
-    layer, source = module(node), inputs(node)[0]
-    if is_affine(layer):
-        writer.rounded(node, _affine(writer, writer.read(node), layer))
-        return
-    value, bias, attributes = writer.read(node), layer_bias(layer), convolution_attributes(layer)
-    scale, zero_point = writer.grid(source.name)
-    if pads_codes(layer, zero_point, math.prod(shape_of(source)[2:])):
-        codes = _padded(writer, source.name, attributes.pop("pads"))
-        value = writer.graph.node("DequantizeLinear", [codes, writer.graph.constant(scale, np.float32), writer.code(0)])
-        bias = bias_of_codes(layer, _grid(writer, node), scale, zero_point)
-    read = [value, _weight(writer, node), writer.graph.constant(bias, np.float32)]
-    writer.rounded(node, writer.graph.node("Conv", read, **attributes))
+class FusedPrinter(QdqPrinter):
+    """Prints operations for a runtime that fuses them itself."""
+
+    def __init__(self, program: Program) -> None:
+        super().__init__(program)
+        self.printers = _FUSED
+        self._floats = FloatPrinter(own_operator, self.graph)
+
+    def weight(self, layer: Constants) -> str:
+        """Store a layer's weight and return its float name."""
+        codes = self.graph.constant(layer.codes, np.int8)
+        return self.graph.node("DequantizeLinear", [codes, self.graph.constant(layer.scales, np.float32)], axis=0)
 
 
-def _affine(writer: TensorWriter, value: str, layer: nn.Conv2d) -> str:
-    """Write what multiplies and shifts each channel by itself: as a 1x1 convolution it would run in float."""
-    factor = layer.weight.detach().numpy().reshape(-1, 1, 1)
-    product = writer.graph.node("Mul", [value, writer.graph.constant(factor, np.float32)])
-    return writer.graph.node("Add", [product, writer.graph.constant(layer_bias(layer).reshape(-1, 1, 1), np.float32)])
+def _conv(printer: FusedPrinter, one: Conv) -> None:
+    graph, bias = printer.graph, one.constants.bias
+    if one.bias_from_zero is None:
+        value = printer.read(one.source)
+    else:
+        scale, bias = graph.constant(one.constants.input_scale, np.float32), one.bias_from_zero
+        value = graph.node("DequantizeLinear", [printer.codes[one.source], scale, printer.code(0)])
+    read = [value, printer.weight(one.constants), graph.constant(bias, np.float32)]
+    printer.rounded(one, graph.node("Conv", read, **convolution_attributes(one.window)))
 
 
-def _linear(writer: TensorWriter, node: fx.Node) -> None:
-    bias = writer.graph.constant(layer_bias(module(node)), np.float32)
-    writer.rounded(node, writer.graph.node("Gemm", [writer.read(node), _weight(writer, node), bias], transB=1))
+def _affine(printer: FusedPrinter, one: Affine) -> None:
+    """Multiply and shift each channel by itself: as a 1x1 convolution it would run in float."""
+    factors, shifts = one.factors.reshape(-1, 1, 1), one.shifts.reshape(-1, 1, 1)
+    product = printer.graph.node("Mul", [printer.read(one.source), printer.graph.constant(factors, np.float32)])
+    printer.rounded(one, printer.graph.node("Add", [product, printer.graph.constant(shifts, np.float32)]))
 
 
-def _weight(writer: TensorWriter, node: fx.Node) -> str:
-    grid = _grid(writer, node)
-    codes = writer.graph.constant(grid.codes(module(node).weight), np.int8)
-    return writer.graph.node("DequantizeLinear", [codes, writer.graph.constant(grid.scales, np.float32)], axis=0)
+def _linear(printer: FusedPrinter, one: Linear) -> None:
+    bias = printer.graph.constant(one.constants.bias, np.float32)
+    read = [printer.read(one.source), printer.weight(one.constants), bias]
+    printer.rounded(one, printer.graph.node("Gemm", read, transB=1))
 
 
-def _grid(writer: TensorWriter, node: fx.Node) -> WeightGrid:
-    model = writer.model
-    return weight_grid(node, writer.input_scale(node), writer.target, model.deployment, model.scheme)
+def _pad(printer: FusedPrinter, one: Pad) -> None:
+    """Print a border of codes of zero; what was only moved is quantized for it."""
+    source, grid = one.source, printer.grids[one.source]
+    codes = printer.codes.get(source) or printer.quantized(printer.values[source], grid)
+    rows, columns = one.padding
+    widths = printer.graph.constant([0, 0, rows, columns, 0, 0, rows, columns], np.int64)
+    printer.keep(one, printer.graph.node("Pad", [codes, widths, printer.code(grid.zero_point)]))
 
 
-def _prelu(writer: TensorWriter, node: fx.Node) -> None:
-    slopes = writer.graph.constant(module(node).weight.detach().numpy().reshape(-1, 1, 1), np.float32)
-    writer.rounded(node, writer.graph.node("PRelu", [writer.read(node), slopes]))
+def _max_pool(printer: FusedPrinter, one: MaxPool) -> None:
+    value = printer.graph.node("MaxPool", [printer.read(one.source)], **pool_attributes(one.window))
+    printer.values[one.output] = value
 
 
-def _relu(writer: TensorWriter, node: fx.Node) -> None:
-    """Saturation is the ReLU of the layer before, unless a shared range makes room for negative values."""
-    value = writer.read(node)
-    if not writer.quantizes(node) or writer.grid(node.name)[1] > 0:
-        value = writer.graph.node("Relu", [value])
-    writer.rounded(node, value)
+def _moved(operator: str, **attributes: int) -> Print:
+    def printed(printer: FusedPrinter, one: Operation) -> None:
+        sources = [printer.read(source) for source in one.sources]
+        printer.values[one.output] = printer.graph.node(operator, sources, **attributes)
+
+    return printed
 
 
-def _relu6(writer: TensorWriter, node: fx.Node) -> None:
-    """Clip, unless saturation does it: where the range that a ReLU6 shares with its input ends at 0 and 6."""
-    value = writer.read(node)
-    if writer.model.plan.tensors[node.name].owner not in writer.model.plan.clamps:
-        value = writer.graph.node("Clip", [value, *(writer.graph.constant(end, np.float32) for end in (0, 6))])
-    writer.rounded(node, value)
+def _in_float(printer: FusedPrinter, one: Float) -> None:
+    printer.rounded(one, printer.in_float(one))
 
 
-def _hard_sigmoid(writer: TensorWriter, node: fx.Node) -> None:
-    writer.rounded(node, writer.graph.node("HardSigmoid", [writer.read(node)], alpha=1 / 6, beta=0.5))
-
-
-def _average_pool(writer: TensorWriter, node: fx.Node) -> None:
-    """Write a pool whose padding, if any, is done on codes before: the runtime would average code 0, not value 0."""
-    value, attributes = writer.read(node), pool_attributes(module(node))
-    if any(attributes.get("pads", ())):
-        source = inputs(node)[0].name
-        value = writer.restored(_padded(writer, source, attributes.pop("pads")), source)
-    writer.rounded(node, writer.graph.node("AveragePool", [value], **attributes))
-
-
-def _padded(writer: TensorWriter, tensor: str, pads: list[int]) -> str:
-    """Return the codes of a tensor with a border of those of zero."""
-    codes = writer.codes.get(tensor) or writer.quantized(writer.values[tensor], tensor)
-    widths = writer.graph.constant([0, 0, *pads[:2], 0, 0, *pads[2:]], np.int64)
-    return writer.graph.node("Pad", [codes, widths, writer.code(writer.grid(tensor)[1])])
-
-
-def _max_pool(writer: TensorWriter, node: fx.Node) -> None:
-    writer.values[node.name] = writer.graph.node("MaxPool", [writer.read(node)], **pool_attributes(module(node)))
-
-
-def _flatten(writer: TensorWriter, node: fx.Node) -> None:
-    writer.values[node.name] = writer.graph.node("Flatten", [writer.read(node)])
-
-
-def _concat(writer: TensorWriter, node: fx.Node) -> None:
-    writer.values[node.name] = writer.graph.node("Concat", [writer.values[part.name] for part in inputs(node)], axis=1)
-
-
-FUSED: Mapping[str, Callable[[TensorWriter, fx.Node], None]] = {
-    "conv": _conv,
-    "linear": _linear,
-    "prelu": _prelu,
-    "relu": _relu,
-    "relu6": _relu6,
-    "hard_sigmoid": _hard_sigmoid,
-    "average_pool": _average_pool,
-    "max_pool": _max_pool,
-    "flatten": _flatten,
-    "concat": _concat,
+_FUSED: Mapping[type[Operation], Print] = {
+    **PRINTERS,
+    Conv: _conv,
+    Affine: _affine,
+    Linear: _linear,
+    Pad: _pad,
+    MaxPool: _max_pool,
+    Flatten: _moved("Flatten"),
+    Concat: _moved("Concat", axis=1),
+    Float: _in_float,
 }
-"""The operations that are written otherwise than for ONNX Runtime; what only moves codes is not quantized again."""

@@ -5,15 +5,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from onnx import TensorProto
-from torch import nn
 
 from qface_toolkit.backends.onnx_qdq._builder import GraphBuilder
-from qface_toolkit.quantize.scheme import SMALLEST_SCALE, bias_codes
-from qface_toolkit.quantize.weights import WeightGrid, layer_bias
+from qface_toolkit.integer.program import Constants
+from qface_toolkit.quantize.scheme import SMALLEST_SCALE
 
 
 @dataclass(frozen=True)
-class LayerConstants:
+class StoredLayer:
     """The names of a layer's codes and scales in the graph: weight int8, bias int32, one scale a channel each.
 
     `extra_inputs` is how many input channels of zero weights the codes have beyond the layer's own. `matrix` tells a
@@ -29,31 +28,24 @@ class LayerConstants:
     matrix: bool = False
 
 
-def layer_constants(
-    graph: GraphBuilder,
-    layer: nn.Conv2d | nn.Linear,
-    grid: WeightGrid,
-    input_scale: np.float32,
-    extra_inputs: int = 0,
-) -> LayerConstants:
+def stored(graph: GraphBuilder, layer: Constants, extra_inputs: int = 0) -> StoredLayer:
     """Store a layer's constants. The bias scale is made in the graph: the runtime folds the product at load."""
-    stored = graph.constant(grid.scales, np.float32)
-    codes = grid.codes(layer.weight)
-    wider = ((0, 0), (0, extra_inputs)) + ((0, 0),) * (codes.ndim - 2)
-    return LayerConstants(
-        weight_codes=graph.constant(np.pad(codes, wider), np.int8),
-        weight_scales=stored,
-        bias_codes=graph.constant(bias_codes(layer_bias(layer), grid.scales * input_scale), np.int32),
-        bias_scales=_times_input_scale(graph, stored, input_scale),
-        channels=len(codes),
+    scales = graph.constant(layer.scales, np.float32)
+    wider = ((0, 0), (0, extra_inputs)) + ((0, 0),) * (layer.codes.ndim - 2)
+    return StoredLayer(
+        weight_codes=graph.constant(np.pad(layer.codes, wider), np.int8),
+        weight_scales=scales,
+        bias_codes=graph.constant(layer.bias_codes, np.int32),
+        bias_scales=_times_input_scale(graph, scales, layer.input_scale),
+        channels=len(layer.codes),
         extra_inputs=extra_inputs,
-        matrix=codes.ndim == 2,
+        matrix=layer.codes.ndim == 2,
     )
 
 
-def scaled_constants(
-    graph: GraphBuilder, layer: LayerConstants, slopes: npt.NDArray[np.float32], input_scale: np.float32
-) -> LayerConstants:
+def scaled(
+    graph: GraphBuilder, layer: StoredLayer, slopes: npt.NDArray[np.float32], input_scale: np.float32
+) -> StoredLayer:
     """Return the constants of the same layer with each output channel multiplied by its slope.
 
     Nothing is stored but the slopes: the codes of a*W are the codes of W, negated where a < 0, under |a| times the
@@ -66,7 +58,7 @@ def scaled_constants(
     scales = graph.node("Max", [product, smallest])
     by_channel = graph.node("Reshape", [signs, graph.constant([-1, 1, 1, 1], np.int64)])
     wide = graph.node("Cast", [layer.weight_codes], to=TensorProto.INT32)
-    return LayerConstants(
+    return StoredLayer(
         weight_codes=graph.node("Cast", [graph.node("Mul", [wide, by_channel])], to=TensorProto.INT8),
         weight_scales=scales,
         bias_codes=graph.node("Mul", [layer.bias_codes, signs]),
@@ -87,7 +79,7 @@ def _times_input_scale(graph: GraphBuilder, scales: str, input_scale: np.float32
     return graph.node("Mul", [scales, graph.constant(input_scale, np.float32)])
 
 
-def dequantized(graph: GraphBuilder, layer: LayerConstants) -> tuple[str, str]:
+def dequantized(graph: GraphBuilder, layer: StoredLayer) -> tuple[str, str]:
     """Return the float names of a layer's weight and bias.
 
     A zero point of zero may be left out, but ONNX Runtime makes no QGemm of a matrix without one.

@@ -8,13 +8,15 @@ import torch
 from torch import nn
 
 from qface_toolkit.backends._onnxruntime import new_session, session_options
-from qface_toolkit.backends.onnx_qdq.writer import write_qdq
+from qface_toolkit.backends.onnx_qdq.printer import QdqPrinter
 from qface_toolkit.canonical.canonicalise import canonicalise
+from qface_toolkit.integer.making import program_of
 from qface_toolkit.models import ModelSpec
 from qface_toolkit.quantize.forms import ConvShape, FormTimes, choices
 from qface_toolkit.quantize.model import QuantizedModel, new_model
 from qface_toolkit.quantize.plan import Form
 from qface_toolkit.quantize.scheme import Range
+from qface_toolkit.quantize.target import ONNX
 from qface_toolkit.runtimes.latency import Latency, measure_latency
 
 _FEW, _MANY = 1, 5
@@ -67,7 +69,7 @@ def _call(shape: ConvShape, form: Form, copies: int) -> Callable[[], object]:
     network = canonicalise(_Copies(shape, copies), input_size)
     model = new_model(network, ModelSpec("layer", input_size, copies * shape.outputs))
     model = _with_any_ranges(model.with_forms({node.name: form for node in choices(model)}))
-    written = write_qdq(model).SerializeToString()
+    written = QdqPrinter(program_of(model, ONNX)).printed().model.SerializeToString()
     session = new_session(written, session_options(threads=1))
     image = np.random.default_rng(0).standard_normal((1, 3, *input_size)).astype(np.float32)
     return lambda: session.run(None, {"input": image})

@@ -1,4 +1,4 @@
-"""How each integer engine rescales and adds, in its own order and precision: one class an engine.
+"""How each engine rescales and adds, in its own order and precision: one class an engine.
 
 Codes and sums are whole numbers in float32. Sources: the ONNX operator definitions and onnxruntime's QLinearAdd and
 QLinearMul; oneDNN's and FBGEMM's requantization as torch calls them; QNNPACK's fixed-point addition. Each is checked
@@ -6,26 +6,33 @@ against its engine to the last bit by the tests.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
-from torch import nn
 
-from qface_toolkit.quantize.scheme import ACTIVATION_MAX, SLOPE_SCALE, SLOPE_ZERO_POINT, WIDE_GROUPS
+from qface_toolkit.quantize.scheme import ACTIVATION_MAX, SLOPE_SCALE, SLOPE_ZERO_POINT, WIDE_GROUPS, Grid
 
 Tensor = torch.Tensor
+Pool = Callable[[Tensor], Tensor]
+"""Averages of windows of a tensor."""
 _SIGN = 128
 """What signed codes are stored less of."""
 
 
 @dataclass(frozen=True)
-class Grid:
-    """The grid of one tensor's codes, and where they saturate."""
+class Steps:
+    """A grid as engines compute with it: its scale is a tensor, for torch divides by a plain number in two steps."""
 
     scale: Tensor
     zero_point: float
     largest_code: int = ACTIVATION_MAX
+
+    @classmethod
+    def of(cls, grid: Grid) -> "Steps":
+        """Return the same grid."""
+        return cls(torch.tensor(grid.scale), float(grid.zero_point), grid.largest_code)
 
     def clipped(self, codes: Tensor) -> Tensor:
         """Saturate codes."""
@@ -34,6 +41,10 @@ class Grid:
     def rounded(self, steps: Tensor) -> Tensor:
         """Return the codes of a tensor given in steps: rounded first, then moved by the zero point."""
         return steps.round().add_(self.zero_point).clamp_(0, self.largest_code)
+
+    def restored(self, codes: Tensor) -> Tensor:
+        """Return the values behind codes."""
+        return (codes - self.zero_point) * self.scale
 
 
 @dataclass(frozen=True)
@@ -62,72 +73,80 @@ class Sums:
 class Arithmetic(Protocol):
     """What differs between engines."""
 
-    def quantized(self, values: Tensor, grid: Grid) -> Tensor:
+    def quantized(self, values: Tensor, grid: Steps) -> Tensor:
         """Return the codes of float values."""
         ...
 
-    def rescaled(self, sums: Sums, grid: Grid) -> Tensor:
+    def rescaled(self, sums: Sums, grid: Steps) -> Tensor:
         """Return the codes of a layer's output."""
         ...
 
-    def added(self, parts: list[tuple[Tensor, Grid]], grid: Grid) -> Tensor:
+    def added(self, parts: list[tuple[Tensor, Steps]], grid: Steps) -> Tensor:
         """Return the codes of the sum of two tensors."""
         ...
 
-    def multiplied(self, parts: list[tuple[Tensor, Grid]], grid: Grid) -> Tensor:
+    def multiplied(self, parts: list[tuple[Tensor, Steps]], grid: Steps) -> Tensor:
         """Return the codes of the product of two tensors."""
         ...
 
-    def averaged(self, sums: Tensor, count: int, grid: Grid) -> Tensor:
+    def averaged(self, sums: Tensor, count: int, grid: Steps) -> Tensor:
         """Return the codes of global averages, given the sums of `count` pixels' centred codes."""
         ...
 
-    def pooled(self, pool: nn.Module, centred: Tensor, grid: Grid) -> Tensor:
+    def pooled(self, pool: Pool, centred: Tensor, grid: Steps) -> Tensor:
         """Return the codes of averages over windows of centred codes."""
+        ...
+
+    def sloped(self, codes: Tensor, slopes: Tensor, source: Steps, grid: Steps) -> Tensor:
+        """Return the codes of a PReLU that the engine has a kernel for; slopes [1, C, 1, 1]."""
         ...
 
 
 class OnnxRuntime:
     """Integer bias; one float multiplier a channel; addition by two ratios and a constant."""
 
-    def quantized(self, values: Tensor, grid: Grid) -> Tensor:
+    def quantized(self, values: Tensor, grid: Steps) -> Tensor:
         """Divide by the scale and round."""
         return grid.rounded(values / grid.scale)
 
-    def rescaled(self, sums: Sums, grid: Grid) -> Tensor:
+    def rescaled(self, sums: Sums, grid: Steps) -> Tensor:
         """Multiply the integer sums by input scale x weight scale / output scale."""
         return grid.rounded(sums.integer() * (sums.scales / grid.scale))
 
-    def added(self, parts: list[tuple[Tensor, Grid]], grid: Grid) -> Tensor:
+    def added(self, parts: list[tuple[Tensor, Steps]], grid: Steps) -> Tensor:
         """Add codes times ratios to a constant that holds all zero points, by fused multiply-adds."""
         return grid.clipped(_weighted_sum(parts, grid, grid.zero_point))
 
-    def multiplied(self, parts: list[tuple[Tensor, Grid]], grid: Grid) -> Tensor:
+    def multiplied(self, parts: list[tuple[Tensor, Steps]], grid: Steps) -> Tensor:
         """Multiply the product of the steps by one ratio, add the zero point, round."""
         return grid.clipped(_product(parts, grid, grid.zero_point))
 
-    def averaged(self, sums: Tensor, count: int, grid: Grid) -> Tensor:
+    def averaged(self, sums: Tensor, count: int, grid: Steps) -> Tensor:
         """Multiply the sum by scale / (scale x count), as float32 divides; round, then move by the zero point."""
         return grid.rounded(sums * (grid.scale / (grid.scale * count)))
 
-    def pooled(self, pool: nn.Module, centred: Tensor, grid: Grid) -> Tensor:
+    def pooled(self, pool: Pool, centred: Tensor, grid: Steps) -> Tensor:
         """Average real numbers and quantize them, the zero point added before rounding."""
         return grid.clipped((pool(centred * grid.scale) / grid.scale + grid.zero_point).round())
+
+    def sloped(self, codes: Tensor, slopes: Tensor, source: Steps, grid: Steps) -> Tensor:
+        """Raise: there is no such kernel, and no program made for this engine asks for it."""
+        raise NotImplementedError
 
 
 class OnnxRuntimeSigned(OnnxRuntime):
     """The same on codes that are stored less 128 in signed bytes; only what is added before rounding differs."""
 
-    def added(self, parts: list[tuple[Tensor, Grid]], grid: Grid) -> Tensor:
+    def added(self, parts: list[tuple[Tensor, Steps]], grid: Steps) -> Tensor:
         """Add signed codes."""
         signed = [(codes - _SIGN, replace(part, zero_point=part.zero_point - _SIGN)) for codes, part in parts]
         return grid.clipped(_weighted_sum(signed, grid, grid.zero_point - _SIGN) + _SIGN)
 
-    def multiplied(self, parts: list[tuple[Tensor, Grid]], grid: Grid) -> Tensor:
+    def multiplied(self, parts: list[tuple[Tensor, Steps]], grid: Steps) -> Tensor:
         """Multiply signed codes."""
         return grid.clipped(_product(parts, grid, grid.zero_point - _SIGN) + _SIGN)
 
-    def pooled(self, pool: nn.Module, centred: Tensor, grid: Grid) -> Tensor:
+    def pooled(self, pool: Pool, centred: Tensor, grid: Steps) -> Tensor:
         """Average real numbers and quantize them to signed codes."""
         return grid.clipped((pool(centred * grid.scale) / grid.scale + (grid.zero_point - _SIGN)).round() + _SIGN)
 
@@ -135,34 +154,42 @@ class OnnxRuntimeSigned(OnnxRuntime):
 class _Torch:
     """What torch's engines share: its own quantize, add, multiply and PReLU kernels."""
 
-    def quantized(self, values: Tensor, grid: Grid) -> Tensor:
+    def quantized(self, values: Tensor, grid: Steps) -> Tensor:
         """Multiply by the scale's inverse and round."""
         return grid.rounded(values * (1 / grid.scale))
 
-    def added(self, parts: list[tuple[Tensor, Grid]], grid: Grid) -> Tensor:
+    def added(self, parts: list[tuple[Tensor, Steps]], grid: Steps) -> Tensor:
         """Dequantize by one fused multiply-add each, add, quantize."""
         real = [fused(codes, part.scale, part.scale * -part.zero_point) for codes, part in parts]
         return self.quantized(real[0] + real[1], grid)
 
-    def multiplied(self, parts: list[tuple[Tensor, Grid]], grid: Grid) -> Tensor:
+    def multiplied(self, parts: list[tuple[Tensor, Steps]], grid: Steps) -> Tensor:
         """Multiply the product of the steps by both scales x (1 / output scale) and round."""
         (a, grid_a), (b, grid_b) = parts
         steps = (a - grid_a.zero_point) * (b - grid_b.zero_point)
         return grid.rounded(steps * (grid_a.scale * grid_b.scale * (1 / grid.scale)))
 
-    def averaged(self, sums: Tensor, count: int, grid: Grid) -> Tensor:
+    def averaged(self, sums: Tensor, count: int, grid: Steps) -> Tensor:
         """Move by the zero point, then round: averages of an even number of pixels are often ties."""
         return grid.clipped((sums / count + grid.zero_point).round())
 
-    def pooled(self, pool: nn.Module, centred: Tensor, grid: Grid) -> Tensor:
+    def pooled(self, pool: Pool, centred: Tensor, grid: Steps) -> Tensor:
         """Average codes, round, then move by the zero point."""
         return grid.rounded(pool(centred))
+
+    def sloped(self, codes: Tensor, slopes: Tensor, source: Steps, grid: Steps) -> Tensor:
+        """Multiply positive codes by the slope grid's 1.0, negative ones by the slope's code: `quantized::prelu`."""
+        centred = codes - source.zero_point
+        one = float(round(1 / SLOPE_SCALE))
+        steps = (slopes / SLOPE_SCALE).round().clamp(-SLOPE_ZERO_POINT, one)
+        product = centred.clamp_min(0) * one + centred.clamp_max(0) * steps
+        return grid.rounded(product * (source.scale * torch.tensor(SLOPE_SCALE) * (1 / grid.scale)))
 
 
 class OneDnn(_Torch):
     """Float bias; scales one after the other; the zero point is added before rounding."""
 
-    def rescaled(self, sums: Sums, grid: Grid) -> Tensor:
+    def rescaled(self, sums: Sums, grid: Steps) -> Tensor:
         """Return round((products x input scale x weight scale + bias) / output scale + zero point).
 
         torch hands oneDNN the inverse of the input's scale in float32, and oneDNN inverts it back.
@@ -175,7 +202,7 @@ class OneDnn(_Torch):
 class Fbgemm(_Torch):
     """Float bias, divided by the sums' scale and added to them."""
 
-    def rescaled(self, sums: Sums, grid: Grid) -> Tensor:
+    def rescaled(self, sums: Sums, grid: Steps) -> Tensor:
         """Return round((products + bias / scales) x multiplier) + zero point."""
         return grid.rounded((sums.products.float() + sums.bias / sums.scales) * (sums.scales / grid.scale))
 
@@ -183,7 +210,7 @@ class Fbgemm(_Torch):
 class TorchX86(_Torch):
     """oneDNN, but FBGEMM for convolutions of more than WIDE_GROUPS groups, as torch's x86 engine dispatches."""
 
-    def rescaled(self, sums: Sums, grid: Grid) -> Tensor:
+    def rescaled(self, sums: Sums, grid: Steps) -> Tensor:
         """Rescale as the engine does that torch picks."""
         return (Fbgemm() if sums.groups > WIDE_GROUPS else OneDnn()).rescaled(sums, grid)
 
@@ -191,11 +218,11 @@ class TorchX86(_Torch):
 class Qnnpack(_Torch):
     """Integer bias; one float multiplier a channel, by the inverse of the output's scale; addition in fixed point."""
 
-    def rescaled(self, sums: Sums, grid: Grid) -> Tensor:
+    def rescaled(self, sums: Sums, grid: Steps) -> Tensor:
         """Multiply the integer sums by input scale x weight scale x (1 / output scale)."""
         return grid.rounded(sums.integer() * (sums.scales * (1 / grid.scale)))
 
-    def added(self, parts: list[tuple[Tensor, Grid]], grid: Grid) -> Tensor:
+    def added(self, parts: list[tuple[Tensor, Steps]], grid: Steps) -> Tensor:
         """Add codes times 22-bit integer ratios and shift right, rounding half away from zero."""
         ratios = [float(part.scale / grid.scale) for _, part in parts]
         shift = 21 - (math.frexp(max(ratios))[1] - 1)
@@ -204,7 +231,7 @@ class Qnnpack(_Torch):
         steps = torch.as_tensor(total) / 2.0**shift
         return grid.clipped((steps.abs() + 0.5).floor() * steps.sign() + grid.zero_point).float()
 
-    def averaged(self, sums: Tensor, count: int, grid: Grid) -> Tensor:
+    def averaged(self, sums: Tensor, count: int, grid: Steps) -> Tensor:
         """Round, then move by the zero point."""
         return grid.rounded(sums / count)
 
@@ -214,7 +241,7 @@ def fused(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
     return (a.double() * b.double() + c.double()).float()
 
 
-def _weighted_sum(parts: list[tuple[Tensor, Grid]], grid: Grid, zero_point: float) -> Tensor:
+def _weighted_sum(parts: list[tuple[Tensor, Steps]], grid: Steps, zero_point: float) -> Tensor:
     """Return rounded codes: two tensors' codes times their ratios plus one constant, as ONNX Runtime adds them."""
     (a, grid_a), (b, grid_b) = parts
     ratio_a, ratio_b = grid_a.scale / grid.scale, grid_b.scale / grid.scale
@@ -222,21 +249,11 @@ def _weighted_sum(parts: list[tuple[Tensor, Grid]], grid: Grid, zero_point: floa
     return fused(a, ratio_a, fused(b, ratio_b, zero_point - zeros)).round()
 
 
-def _product(parts: list[tuple[Tensor, Grid]], grid: Grid, zero_point: float) -> Tensor:
+def _product(parts: list[tuple[Tensor, Steps]], grid: Steps, zero_point: float) -> Tensor:
     """Return rounded codes: the product of two tensors' steps times one ratio, plus the zero point."""
     (a, grid_a), (b, grid_b) = parts
     steps = (a - grid_a.zero_point) * (b - grid_b.zero_point)
     return (steps * (grid_a.scale * grid_b.scale / grid.scale) + zero_point).round()
-
-
-def torch_prelu(codes: Tensor, slopes: Tensor, source: Grid, grid: Grid) -> Tensor:
-    """Return torch's `quantized::prelu`: positive codes times the slope grid's 1.0, negative ones times the slope's."""
-    centred = codes - source.zero_point
-    one = float(round(1 / SLOPE_SCALE))
-    steps = (slopes / SLOPE_SCALE).round().clamp(-SLOPE_ZERO_POINT, one)
-    product = centred.clamp_min(0) * one + centred.clamp_max(0) * steps
-    multiplier = source.scale * torch.tensor(SLOPE_SCALE) * (1 / grid.scale)
-    return grid.rounded(product * multiplier)
 
 
 ARITHMETIC: dict[str, Arithmetic] = {
@@ -246,4 +263,5 @@ ARITHMETIC: dict[str, Arithmetic] = {
     "x86": TorchX86(),
     "fbgemm": Fbgemm(),
     "qnnpack": Qnnpack(),
+    "real": OnnxRuntime(),
 }

@@ -1,0 +1,318 @@
+"""Print an integer program as a QDQ ONNX graph: int8 weights, int32 biases, 8-bit activations, integers throughout.
+
+ONNX Runtime turns DequantizeLinear -> op -> QuantizeLinear into an integer kernel only if the pattern is exact, so
+each operation is printed with the pattern in mind. Another runtime's patterns replace some of them (see _fused).
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+
+from qface_toolkit.backends.onnx_qdq._builder import INPUT, OUTPUT, GraphBuilder, float_value
+from qface_toolkit.backends.onnx_qdq._floats import FloatPrinter, scaled_sum
+from qface_toolkit.backends.onnx_qdq._geometry import convolution_attributes, pool_attributes
+from qface_toolkit.backends.onnx_qdq._image import image_value, planes
+from qface_toolkit.backends.onnx_qdq._layer import StoredLayer, dequantized, diagonal, scaled, stored
+from qface_toolkit.integer.program import (
+    Add,
+    AveragePool,
+    Clip,
+    Concat,
+    Conv,
+    Flatten,
+    Float,
+    GlobalAveragePool,
+    Image,
+    Linear,
+    Max,
+    MaxPool,
+    Mul,
+    Normalize,
+    OnePixel,
+    Operation,
+    Pixels,
+    Program,
+    Requantize,
+    Same,
+    Scale,
+    Table,
+    Twin,
+    Vectors,
+)
+from qface_toolkit.quantize.scheme import ACTIVATION_MAX, Grid
+from qface_toolkit.runtimes.fusion import KEPT
+
+FEW_CHANNELS = 32
+"""Up to so many channels ONNX Runtime runs a full 1x1 convolution in half the time of a depthwise one."""
+
+MAX_ON_CODES = "1.24.1"
+"""The first ONNX Runtime that takes the maximum of 8-bit tensors."""
+OLDEST = "1.18.0"
+"""The oldest one that runs everything else that is printed here; older ones were not tried."""
+
+
+@dataclass(frozen=True)
+class CodeType:
+    """How activation codes are stored: unsigned, or the same codes less 128 in signed bytes."""
+
+    dtype: type[np.uint8] | type[np.int8]
+    offset: int
+
+
+UNSIGNED = CodeType(np.uint8, 0)
+SIGNED = CodeType(np.int8, -128)
+
+
+@dataclass(frozen=True)
+class Printed:
+    """A graph, and the names that the values of its program have in it: of their codes, and of their floats."""
+
+    program: Program
+    model: onnx.ModelProto
+    codes: Mapping[str, str]
+    values: Mapping[str, str]
+
+    def layer_names(self) -> dict[str, str]:
+        """Return which tensor of the graph, which calls everything by a letter or two, ends which layer."""
+        names = {OUTPUT: self.program.embedding}
+        for tensor, name in self.codes.items():
+            names.setdefault(name, tensor)
+        for one in self.program.operations:
+            if isinstance(one, Float):
+                names.setdefault(self.values[one.output], one.output)
+        return names
+
+
+def oldest_runtime(program: Program) -> str:
+    """Return the oldest ONNX Runtime that runs what is printed of a program."""
+    takes_maximum = any(isinstance(one, Twin | Max) for one in program.operations)
+    return MAX_ON_CODES if takes_maximum and program.deployment.has_onnxruntime(MAX_ON_CODES) else OLDEST
+
+
+class QdqPrinter:
+    """Prints operations; `codes` maps each value to the name of its codes, `values` to the float name for readers.
+
+    A tensor of the network is dequantized at once, for a graph in which whoever reads it finds the pair complete; what
+    lies between two of them when somebody needs it.
+    """
+
+    def __init__(self, program: Program, code_type: CodeType = UNSIGNED) -> None:
+        self.program, self.code_type = program, code_type
+        self.graph = GraphBuilder()
+        self.values: dict[str, str] = {}
+        self.codes: dict[str, str] = {}
+        self.grids = program.grids
+        self.printers: Mapping[type[Operation], Print] = PRINTERS
+        self._floats = FloatPrinter(scaled_sum, self.graph)
+        self._blocked: dict[str, str] = {}
+        self._tensors = frozenset(program.tensors)
+
+    def printed(self) -> Printed:
+        """Print the whole program: embeddings [N, D] float32 of what its deployment feeds it."""
+        for one in self.program.operations:
+            self.printers[type(one)](self, one)
+        spec = self.program.spec
+        entering = image_value(spec) if self.program.takes_pixels else float_value(spec.input_size)
+        model = self.graph.model(self.values[self.program.embedding], entering, spec.embedding_size)
+        held = {tensor: self.codes[tensor] for tensor in self.program.tensors if tensor in self.codes}
+        return Printed(self.program, model, held, dict(self.values))
+
+    def code(self, value: int) -> str:
+        """Store an unsigned code the way this file's codes are stored."""
+        return self.graph.constant(min(value, ACTIVATION_MAX) + self.code_type.offset, self.code_type.dtype)
+
+    def read(self, value: str) -> str:
+        """Return the float name of a value."""
+        if value not in self.values:
+            self.values[value] = self.restored(self.codes[value], self.grids[value])
+        return self.values[value]
+
+    def quantized(self, value: str, grid: Grid) -> str:
+        """Return the codes of a float name on a grid."""
+        return self.graph.node("QuantizeLinear", [value, *self._scale_and_zero(grid)])
+
+    def restored(self, codes: str, grid: Grid) -> str:
+        """Return the float name behind codes on a grid."""
+        return self.graph.node("DequantizeLinear", [codes, *self._scale_and_zero(grid)])
+
+    def _scale_and_zero(self, grid: Grid) -> list[str]:
+        return [self.graph.constant(grid.scale, np.float32), self.code(grid.zero_point)]
+
+    def keep(self, one: Operation, codes: str) -> None:
+        """Let whoever reads what an operation makes read these codes, or the float values behind them."""
+        self.codes[one.output] = codes
+        if one.output in self._tensors:
+            self.read(one.output)
+
+    def rounded(self, one: Operation, value: str) -> None:
+        """Keep a float name after its trip through codes, or as it is where there is no grid."""
+        if one.grid is None:
+            self.values[one.output] = value
+        else:
+            self.keep(one, self.quantized(value, one.grid))
+
+    def convolution(self, one: Conv | Twin, layer: StoredLayer) -> str:
+        """Print a convolution with these constants and return its float name."""
+        value = self._in_blocks(one.source, layer.extra_inputs) if layer.extra_inputs else self.read(one.source)
+        return self.graph.node("Conv", [value, *dequantized(self.graph, layer)], **convolution_attributes(one.window))
+
+    def _in_blocks(self, source: str, extra: int) -> str:
+        """Return a tensor with zero channels added; the weights that meet them are zero too."""
+        if source not in self._blocked:
+            grid, pads = self.grids[source], self.graph.constant([0, 0, 0, 0, 0, extra, 0, 0], np.int64)
+            codes = self.graph.node("Pad", [self.codes[source], pads, self.code(grid.zero_point)])
+            self._blocked[source] = self.restored(codes, grid)
+        return self._blocked[source]
+
+    def maximum(self, one: Twin | Max, branches: list[str]) -> str:
+        """Return the larger of two codes; before MAX_ON_CODES by pooling over both, one below the other."""
+        if self.program.deployment.has_onnxruntime(MAX_ON_CODES):
+            return self.graph.node("Max", branches)
+        height = self.program.shapes[one.output][2]
+        both = self.graph.node("Concat", branches, axis=2)
+        return self.graph.node("MaxPool", [both], kernel_shape=[2, 1], dilations=[height, 1])
+
+    def in_float(self, one: Float, note: str | None = None) -> str:
+        """Print an operation of the float network on float values, noted so, and return its float name."""
+        self._floats.values |= {source: self.read(source) for source in one.sources}
+        self.graph.note = note
+        value = self._floats.print(one)
+        self.graph.note = None
+        return value
+
+
+Print = Callable[[Any, Any], None]
+
+
+def _image(printer: QdqPrinter, one: Image) -> None:
+    printer.rounded(one, INPUT)
+
+
+def _pixels(printer: QdqPrinter, one: Pixels) -> None:
+    border, signed = one.image.zero_point + one.image.constant, printer.code_type is not UNSIGNED
+    printer.keep(one, planes(printer.graph, printer.program.spec, border, printer.code, signed=signed))
+
+
+def _conv(printer: QdqPrinter, one: Conv) -> None:
+    printer.rounded(one, printer.convolution(one, stored(printer.graph, one.constants, one.extra_inputs)))
+
+
+def _twin(printer: QdqPrinter, one: Twin) -> None:
+    plain = stored(printer.graph, one.constants, one.extra_inputs)
+    layers = (plain, scaled(printer.graph, plain, one.slopes, one.constants.input_scale))
+    branches = [printer.quantized(printer.convolution(one, layer), _grid(one)) for layer in layers]
+    printer.keep(one, printer.maximum(one, branches))
+
+
+def _scale(printer: QdqPrinter, one: Scale) -> None:
+    """Print a 1x1 convolution, full for few channels."""
+    graph, channels = printer.graph, len(one.codes)
+    groups, codes = (channels, one.codes.reshape(-1, 1, 1, 1)) if channels > FEW_CHANNELS else (1, diagonal(one.codes))
+    stored_codes, scales = graph.constant(codes, np.int8), graph.constant(one.scales, np.float32)
+    weight = graph.node("DequantizeLinear", [stored_codes, scales], axis=0)
+    printer.rounded(one, graph.node("Conv", [printer.read(one.source), weight], group=groups))
+
+
+def _linear(printer: QdqPrinter, one: Linear) -> None:
+    weight, bias = dequantized(printer.graph, stored(printer.graph, one.constants))
+    printer.rounded(one, printer.graph.node("Gemm", [printer.read(one.source), weight, bias], transB=1))
+
+
+def _max(printer: QdqPrinter, one: Max) -> None:
+    printer.keep(one, printer.maximum(one, [printer.codes[source] for source in one.sources]))
+
+
+def _clip(printer: QdqPrinter, one: Clip) -> None:
+    codes = printer.codes[one.source]
+    if one.low > 0 or one.high < ACTIVATION_MAX:
+        codes = printer.graph.node("Clip", [codes, printer.code(one.low), printer.code(one.high)])
+    printer.keep(one, codes)
+
+
+def _table(printer: QdqPrinter, one: Table) -> None:
+    """Print a function, which the runtime makes a table of codes."""
+    operator = {"sigmoid": "Sigmoid"}[one.function]
+    printer.rounded(one, printer.graph.node(operator, [printer.read(one.source)]))
+
+
+def _max_pool(printer: QdqPrinter, one: MaxPool) -> None:
+    printer.rounded(one, printer.graph.node("MaxPool", [printer.read(one.source)], **pool_attributes(one.window)))
+
+
+def _average_pool(printer: QdqPrinter, one: AveragePool) -> None:
+    value, attributes = printer.read(one.source), pool_attributes(one.window, average=True)
+    printer.rounded(one, printer.graph.node("AveragePool", [value], **attributes))
+
+
+def _one_pixel(printer: QdqPrinter, one: OnePixel) -> None:
+    shape = printer.graph.constant([0, 0, 1, 1], np.int64)
+    printer.keep(one, printer.graph.node("Reshape", [printer.codes[one.source], shape]))
+
+
+def _vectors(printer: QdqPrinter, one: Vectors) -> None:
+    printer.keep(one, printer.graph.node("Flatten", [printer.codes[one.source]]))
+
+
+def _requantize(printer: QdqPrinter, one: Requantize) -> None:
+    printer.rounded(one, printer.read(one.source))
+
+
+def _same(printer: QdqPrinter, one: Same) -> None:
+    printer.codes[one.output], printer.values[one.output] = printer.codes[one.source], printer.read(one.source)
+
+
+def _normalize(printer: QdqPrinter, one: Normalize) -> None:
+    """Divide the embedding, which is float, by its length or `eps`, whichever is larger."""
+    value, graph = printer.read(one.source), printer.graph
+    length = graph.node("ReduceL2", [value], axes=[1], keepdims=1)
+    if one.eps > 0:
+        length = graph.node("Max", [length, graph.constant(one.eps, np.float32)])
+    printer.rounded(one, graph.node("Div", [value, length]))
+
+
+def _kept(printer: QdqPrinter, one: Float) -> None:
+    """Print what computes in float because layers are kept so; each node says why it is there."""
+    printer.rounded(one, printer.in_float(one, KEPT))
+
+
+def _plain(operator: str, **attributes: int) -> Print:
+    """Return what prints an operator that reads the same values, in the same order."""
+
+    def printed(printer: QdqPrinter, one: Operation) -> None:
+        printer.rounded(one, printer.graph.node(operator, list(map(printer.read, one.sources)), **attributes))
+
+    return printed
+
+
+def _grid(one: Operation) -> Grid:
+    assert one.grid is not None, f"{one.output} is float"
+    return one.grid
+
+
+PRINTERS: Mapping[type[Operation], Print] = {
+    Image: _image,
+    Pixels: _pixels,
+    Conv: _conv,
+    Twin: _twin,
+    Scale: _scale,
+    Linear: _linear,
+    Max: _max,
+    Clip: _clip,
+    Table: _table,
+    MaxPool: _max_pool,
+    AveragePool: _average_pool,
+    GlobalAveragePool: _plain("GlobalAveragePool"),
+    Flatten: _plain("Flatten"),
+    Vectors: _vectors,
+    OnePixel: _one_pixel,
+    Add: _plain("Add"),
+    Mul: _plain("Mul"),
+    Concat: _plain("Concat", axis=1),
+    Requantize: _requantize,
+    Same: _same,
+    Normalize: _normalize,
+    Float: _kept,
+}

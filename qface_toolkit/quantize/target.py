@@ -1,0 +1,80 @@
+"""What runtimes do to a network, as far as anybody who simulates, plans or prints must know: one value a target.
+
+Nobody asks a target for its name. What differs between two of them is a capability here, and a new runtime is a new
+value, with an arithmetic of its own if it rescales in an order of its own (see integer.arithmetic).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import nn
+
+from qface_toolkit.quantize.scheme import ACTIVATION_MAX, SAFE_WEIGHT_MAX, WEIGHT_MAX, WIDE_GROUPS
+
+
+@dataclass(frozen=True)
+class Target:
+    """One way to run a quantized network.
+
+    `family` selects the tensors that are quantized at all (TensorPlan.families). `activations` says how activation
+    functions run: as operations on codes, by kernels of the engine's own, or fused with the layer before. `arithmetic`
+    names the engine's way of rescaling. `levels` is the number of steps over a range: codes saturate at ACTIVATION_MAX
+    even where the range spans fewer, as fbgemm's kernels do.
+
+    `keeps_layers`: single layers may compute in float. `takes_pixels`: the form can be given pixels as they are.
+    `rounds_slopes`: PReLU slopes lie on a grid. `needs_vnni`: without 8-bit dot products pairs of products are added in
+    16 bits, which saturates. `safe_depthwise`: depthwise convolutions of more groups than this add such pairs on every
+    processor; None if there are none.
+    """
+
+    name: str
+    family: str
+    activations: Literal["codes", "kernels", "fused"]
+    arithmetic: str
+    levels: int = ACTIVATION_MAX
+    keeps_layers: bool = False
+    takes_pixels: bool = False
+    rounds_slopes: bool = False
+    needs_vnni: bool = False
+    safe_depthwise: int | None = None
+
+    @property
+    def rounds_kernels(self) -> bool:
+        """Tell whether the engine computes in real numbers and rounds when a kernel is done, not tensor by tensor."""
+        return self.activations == "fused"
+
+    @property
+    def joins_grids(self) -> bool:
+        """Tell whether codes of two tensors are compared, so that both must lie on one grid (see LoweringPlan)."""
+        return self.activations == "codes"
+
+    def weight_max(self, layer: nn.Module) -> int:
+        """Return the largest code that a layer's weights may have."""
+        if not isinstance(layer, nn.Conv2d) or layer.groups != layer.in_channels or self.safe_depthwise is None:
+            return WEIGHT_MAX
+        return SAFE_WEIGHT_MAX if layer.groups > self.safe_depthwise else WEIGHT_MAX
+
+
+def _onnx(name: str, arithmetic: str) -> Target:
+    return Target(name, "onnx", "codes", arithmetic, keeps_layers=True, takes_pixels=True, needs_vnni=True)
+
+
+def _torch(arithmetic: str, levels: int = ACTIVATION_MAX, safe_depthwise: int | None = None) -> Target:
+    name = f"torch-{arithmetic}"
+    return Target(name, "torch", "kernels", arithmetic, levels, rounds_slopes=True, safe_depthwise=safe_depthwise)
+
+
+ONNX = _onnx("onnx", "onnxruntime")
+ONNX_SIGNED = _onnx("onnx-signed", "onnxruntime-signed")
+OPENVINO = Target("openvino", "openvino", "fused", "real")
+TORCH_X86 = _torch("x86", safe_depthwise=WIDE_GROUPS)
+TORCH_ONEDNN = _torch("onednn")
+TORCH_QNNPACK = _torch("qnnpack")
+TORCH_FBGEMM = _torch("fbgemm", levels=127, safe_depthwise=0)
+"""fbgemm adds pairs of products in 16 bits: with seven-bit activations they cannot overflow."""
+
+TARGETS: Mapping[str, Target] = {
+    target.name: target
+    for target in (ONNX, ONNX_SIGNED, OPENVINO, TORCH_X86, TORCH_ONEDNN, TORCH_QNNPACK, TORCH_FBGEMM)
+}
