@@ -8,40 +8,24 @@ import numpy.typing as npt
 import torch
 
 from qface_toolkit.errors import MeasurementError
-from qface_toolkit.integer.program import (
-    Add,
-    AveragePool,
-    Clip,
-    Concat,
-    Conv,
-    Flatten,
-    GlobalAveragePool,
-    Image,
-    Linear,
-    MaxPool,
-    Mul,
-    Operation,
-    Program,
-    Slopes,
-    Table,
-)
+from qface_toolkit.integer import program as ops
 from qface_toolkit.scoring.parity import Codes
 
 _RELUS = ("quantized::conv2d_relu", "quantized::linear_relu", "quantized::add_relu")
-_KINDS: Mapping[type[Operation], str] = {
-    Image: "aten::quantize_per_tensor",
-    Conv: "quantized::conv2d",
-    Linear: "quantized::linear",
-    Slopes: "quantized::prelu",
-    Clip: "aten::hardtanh",
-    Table: "aten::quantize_per_tensor",
-    MaxPool: "aten::max_pool2d",
-    AveragePool: "aten::avg_pool2d",
-    GlobalAveragePool: "aten::adaptive_avg_pool2d",
-    Flatten: "aten::flatten",
-    Add: "quantized::add",
-    Mul: "quantized::mul",
-    Concat: "aten::cat",
+_KINDS: Mapping[type[ops.Operation], str] = {
+    ops.Image: "aten::quantize_per_tensor",
+    ops.Conv: "quantized::conv2d",
+    ops.Linear: "quantized::linear",
+    ops.Slopes: "quantized::prelu",
+    ops.Clip: "aten::hardtanh",
+    ops.Table: "aten::quantize_per_tensor",
+    ops.MaxPool: "aten::max_pool2d",
+    ops.AveragePool: "aten::avg_pool2d",
+    ops.GlobalAveragePool: "aten::adaptive_avg_pool2d",
+    ops.Flatten: "aten::flatten",
+    ops.Add: "quantized::add",
+    ops.Mul: "quantized::mul",
+    ops.Concat: "aten::cat",
 }
 """Operation -> the operator of a frozen graph that makes its value; a ReLU is one kernel with the layer before."""
 
@@ -50,7 +34,7 @@ _BETWEEN = ("prim::ListConstruct", "aten::contiguous", "aten::dequantize", "aten
 
 
 def read_torch_codes(
-    network: torch.jit.ScriptModule, program: Program, images: npt.NDArray[np.float32]
+    network: torch.jit.ScriptModule, program: ops.Program, images: npt.NDArray[np.float32]
 ) -> dict[str, Codes]:
     """Return the codes of every tensor that a loaded archive computes from images [N, 3, height, width], in order.
 
@@ -70,7 +54,7 @@ def read_torch_codes(
     return {name: codes[node].int_repr().numpy() for name, node in writers.items()}
 
 
-def _writers(graph: Any, program: Program) -> dict[str, Any]:  # noqa: ANN401 - torch ships no type for it
+def _writers(graph: Any, program: ops.Program) -> dict[str, Any]:  # noqa: ANN401 - torch ships no type for it
     """Return the node of a frozen graph that writes each tensor, found by what it does and what it reads."""
     known = {*_KINDS.values(), *_RELUS}
     left = [node for node in graph.nodes() if node.kind() in known]
@@ -87,7 +71,7 @@ def _writers(graph: Any, program: Program) -> dict[str, Any]:  # noqa: ANN401 - 
         if fitting:  # torch merges what is computed twice
             found[one.output] = next((node for node in left if node in fitting), fitting[0])
             left = [node for node in left if node != found[one.output]]
-        elif isinstance(one, Clip) and not fused:  # the archive leaves out those that change nothing
+        elif isinstance(one, ops.Clip) and not fused:  # the archive leaves out those that change nothing
             found[one.output] = sources[0]
         else:
             raise MeasurementError(f"the archive has no operator for the tensor {one.output}")

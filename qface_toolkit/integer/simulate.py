@@ -16,37 +16,10 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name everybody knows it by
 
+from qface_toolkit.integer import program as ops
 from qface_toolkit.integer.arithmetic import ARITHMETIC, Steps, Sums
 from qface_toolkit.integer.making import program_of
-from qface_toolkit.integer.program import (
-    Add,
-    AveragePool,
-    Clip,
-    Concat,
-    Conv,
-    Flatten,
-    Float,
-    GlobalAveragePool,
-    Image,
-    Linear,
-    Max,
-    MaxPool,
-    Mul,
-    Normalize,
-    OnePixel,
-    Operation,
-    Pixels,
-    Program,
-    Requantize,
-    Same,
-    Scale,
-    Slopes,
-    Table,
-    Twin,
-    Vectors,
-)
-from qface_toolkit.integer.real import real
-from qface_toolkit.integer.windows import TABLES, average_pool, compute, convolved, max_pool
+from qface_toolkit.integer.real import TABLES, average_pool, compute, convolved, max_pool, real
 from qface_toolkit.models import ModelSpec
 from qface_toolkit.quantize.image_input import image_inputs
 from qface_toolkit.quantize.model import QuantizedModel
@@ -66,7 +39,7 @@ def embed_as_integers(model: QuantizedModel, target: Target, inputs: Floats, bat
 class Simulator:
     """Runs a program on preprocessed images, float32 [N, 3, height, width]."""
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: ops.Program) -> None:
         self.program = program
         self.steps = {name: Steps.of(grid) for name, grid in program.grids.items()}
         self._engine = ARITHMETIC[program.target.arithmetic]
@@ -97,33 +70,33 @@ class Simulator:
                     values[one.output] = self._made(one, [values[source] for source in one.sources], images)
             yield values
 
-    def _made(self, one: Operation, held: list[Tensor], images: Tensor) -> Tensor:
+    def _made(self, one: ops.Operation, held: list[Tensor], images: Tensor) -> Tensor:
         if self.program.target.rounds_kernels:
             return self._rounded(one, real(one, self._floats(one, held), images))
-        if isinstance(one, Image):
+        if isinstance(one, ops.Image):
             return self._rounded(one, images)
-        if isinstance(one, Pixels):
+        if isinstance(one, ops.Pixels):
             return _pixels(self.program.spec, images) + self.steps[one.output].zero_point
-        if isinstance(one, Float):
+        if isinstance(one, ops.Float):
             return self._rounded(one, compute(one, self._floats(one, held)))
         return _INTEGER[type(one)](self, one, held)
 
-    def _rounded(self, one: Operation, values: Tensor) -> Tensor:
+    def _rounded(self, one: ops.Operation, values: Tensor) -> Tensor:
         return values if one.grid is None else self._engine.quantized(values, self.steps[one.output])
 
-    def _floats(self, one: Operation, held: list[Tensor]) -> list[Tensor]:
+    def _floats(self, one: ops.Operation, held: list[Tensor]) -> list[Tensor]:
         return [self.restored(source, value).float() for source, value in zip(one.sources, held, strict=True)]
 
-    def _parts(self, one: Operation, held: list[Tensor]) -> list[tuple[Tensor, Steps]]:
+    def _parts(self, one: ops.Operation, held: list[Tensor]) -> list[tuple[Tensor, Steps]]:
         return [(value, self.steps[source]) for source, value in zip(one.sources, held, strict=True)]
 
-    def _layer(self, one: Conv | Linear, held: list[Tensor]) -> Tensor:
+    def _layer(self, one: ops.Conv | ops.Linear, held: list[Tensor]) -> Tensor:
         sums = self._layers[one.output].sums(held[0])
         if one.grid is None:
             return sums.integer() * sums.scales
         return self._engine.rescaled(sums, self.steps[one.output])
 
-    def _twin(self, one: Twin, held: list[Tensor]) -> Tensor:
+    def _twin(self, one: ops.Twin, held: list[Tensor]) -> Tensor:
         plain, grid = self._layers[one.output].sums(held[0]), self.steps[one.output]
         signs = torch.sign(torch.from_numpy(one.slopes)).reshape(1, -1, 1, 1)
         scales = torch.from_numpy(one.scaled_scales).reshape(signs.shape)
@@ -132,7 +105,7 @@ class Simulator:
         )
         return torch.maximum(self._engine.rescaled(plain, grid), self._engine.rescaled(scaled, grid))
 
-    def _scale(self, one: Scale, held: list[Tensor]) -> Tensor:
+    def _scale(self, one: ops.Scale, held: list[Tensor]) -> Tensor:
         """Compute a 1x1 depthwise convolution without a bias."""
         source, shape = self.steps[one.source], (1, -1, 1, 1)
         products = (held[0] - source.zero_point) * torch.from_numpy(one.codes).float().reshape(shape)
@@ -140,43 +113,43 @@ class Simulator:
         sums = Sums(products, nothing, nothing, source.scale, scales, len(one.codes))
         return self._engine.rescaled(sums, self.steps[one.output])
 
-    def _slopes(self, one: Slopes, held: list[Tensor]) -> Tensor:
+    def _slopes(self, one: ops.Slopes, held: list[Tensor]) -> Tensor:
         slopes = torch.from_numpy(one.slopes).reshape(1, -1, 1, 1)
         return self._engine.sloped(held[0], slopes, self.steps[one.source], self.steps[one.output])
 
-    def _table(self, one: Table, held: list[Tensor]) -> Tensor:
+    def _table(self, one: ops.Table, held: list[Tensor]) -> Tensor:
         return self._engine.quantized(TABLES[one.function](self.restored(one.source, held[0])), self.steps[one.output])
 
-    def _add(self, one: Add, held: list[Tensor]) -> Tensor:
+    def _add(self, one: ops.Add, held: list[Tensor]) -> Tensor:
         return self._engine.added(self._parts(one, held), self.steps[one.output])
 
-    def _mul(self, one: Mul, held: list[Tensor]) -> Tensor:
+    def _mul(self, one: ops.Mul, held: list[Tensor]) -> Tensor:
         return self._engine.multiplied(self._parts(one, held), self.steps[one.output])
 
-    def _max_pool(self, one: MaxPool, held: list[Tensor]) -> Tensor:
+    def _max_pool(self, one: ops.MaxPool, held: list[Tensor]) -> Tensor:
         return max_pool(one.window, held[0])
 
-    def _average_pool(self, one: AveragePool, held: list[Tensor]) -> Tensor:
+    def _average_pool(self, one: ops.AveragePool, held: list[Tensor]) -> Tensor:
         grid = self.steps[one.output]
         return self._engine.pooled(lambda centred: average_pool(one.window, centred), held[0] - grid.zero_point, grid)
 
-    def _global_average_pool(self, one: GlobalAveragePool, held: list[Tensor]) -> Tensor:
+    def _global_average_pool(self, one: ops.GlobalAveragePool, held: list[Tensor]) -> Tensor:
         grid, pixels = self.steps[one.output], held[0].shape[2] * held[0].shape[3]
         return self._engine.averaged((held[0] - grid.zero_point).sum(dim=(2, 3), keepdim=True), pixels, grid)
 
-    def _requantize(self, one: Requantize, held: list[Tensor]) -> Tensor:
+    def _requantize(self, one: ops.Requantize, held: list[Tensor]) -> Tensor:
         return self._rounded(one, *self._floats(one, held))
 
-    def _normalize(self, one: Normalize, held: list[Tensor]) -> Tensor:
+    def _normalize(self, one: ops.Normalize, held: list[Tensor]) -> Tensor:
         return F.normalize(self.restored(one.source, held[0]), eps=one.eps)
 
 
 class _Layer:
     """The constants of a layer as tensors, its codes in floats wide enough for its largest sum."""
 
-    def __init__(self, one: Conv | Linear | Twin, steps: Mapping[str, Steps]) -> None:
+    def __init__(self, one: ops.Conv | ops.Linear | ops.Twin, steps: Mapping[str, Steps]) -> None:
         constants, source = one.constants, steps[one.source]
-        self.window = None if isinstance(one, Linear) else one.window
+        self.window = None if isinstance(one, ops.Linear) else one.window
         shape = (1, -1) + (1,) * (constants.codes.ndim - 2)
         codes = torch.from_numpy(constants.codes).double()
         largest_sum = codes.abs().flatten(1).sum(1).max() * ACTIVATION_MAX
@@ -197,32 +170,32 @@ class _Layer:
         return Sums(products.round_(), bias_codes, self.bias, self.input_scale, self.scales, groups)
 
 
-_LAYERS = (Conv, Linear, Twin)
+_LAYERS = (ops.Conv, ops.Linear, ops.Twin)
 
 
 def _pixels(spec: ModelSpec, images: Tensor) -> Tensor:
     return torch.from_numpy(image_inputs(spec, spec.pixels_of(images.numpy())))
 
 
-_INTEGER: Mapping[type[Operation], Callable[[Simulator, Any, list[Tensor]], Tensor]] = {
-    Conv: Simulator._layer,
-    Linear: Simulator._layer,
-    Twin: Simulator._twin,
-    Scale: Simulator._scale,
-    Max: lambda _, one, held: torch.maximum(held[0], held[1]),
-    Clip: lambda _, one, held: held[0].clamp(one.low, one.high),
-    Slopes: Simulator._slopes,
-    Table: Simulator._table,
-    Add: Simulator._add,
-    Mul: Simulator._mul,
-    MaxPool: Simulator._max_pool,
-    AveragePool: Simulator._average_pool,
-    GlobalAveragePool: Simulator._global_average_pool,
-    Flatten: lambda _, one, held: torch.flatten(held[0], 1),
-    OnePixel: lambda _, one, held: held[0][..., None, None],
-    Vectors: lambda _, one, held: held[0][..., 0, 0],
-    Concat: lambda _, one, held: torch.cat(held, 1),
-    Requantize: Simulator._requantize,
-    Same: lambda _, one, held: held[0],
-    Normalize: Simulator._normalize,
+_INTEGER: Mapping[type[ops.Operation], Callable[[Simulator, Any, list[Tensor]], Tensor]] = {
+    ops.Conv: Simulator._layer,
+    ops.Linear: Simulator._layer,
+    ops.Twin: Simulator._twin,
+    ops.Scale: Simulator._scale,
+    ops.Max: lambda _, one, held: torch.maximum(held[0], held[1]),
+    ops.Clip: lambda _, one, held: held[0].clamp(one.low, one.high),
+    ops.Slopes: Simulator._slopes,
+    ops.Table: Simulator._table,
+    ops.Add: Simulator._add,
+    ops.Mul: Simulator._mul,
+    ops.MaxPool: Simulator._max_pool,
+    ops.AveragePool: Simulator._average_pool,
+    ops.GlobalAveragePool: Simulator._global_average_pool,
+    ops.Flatten: lambda _, one, held: torch.flatten(held[0], 1),
+    ops.OnePixel: lambda _, one, held: held[0][..., None, None],
+    ops.Vectors: lambda _, one, held: held[0][..., 0, 0],
+    ops.Concat: lambda _, one, held: torch.cat(held, 1),
+    ops.Requantize: Simulator._requantize,
+    ops.Same: lambda _, one, held: held[0],
+    ops.Normalize: Simulator._normalize,
 }

@@ -14,7 +14,7 @@ from qface_toolkit.backends import BACKENDS, _openvino, _openvino_profile
 from qface_toolkit.backends._float_onnx import export_float
 from qface_toolkit.canonical.canonicalise import canonicalise
 from qface_toolkit.errors import ArtifactError, BackendUnavailable, QFaceError
-from qface_toolkit.integer import making
+from qface_toolkit.integer import _fused
 from qface_toolkit.integer.simulate import embed_as_integers
 from qface_toolkit.models import ModelSpec
 from qface_toolkit.quantize.model import new_model
@@ -137,7 +137,7 @@ def test_padding_codes_apart_changes_no_more_than_a_bias_in_another_form(monkeyp
     model = calibrated(network, size, images)
     apart = embed_as_integers(model, OPENVINO, images)
     pads = [node.op_type for node in onnx.load_from_string(BACKEND.lower(model, {})).graph.node].count("Pad")
-    monkeypatch.setattr(making, "LARGEST_PADDED", 0)
+    monkeypatch.setattr(_fused, "LARGEST_PADDED", 0)
     within = embed_as_integers(model, OPENVINO, images)
     assert pads > 0
     assert "Pad" not in [node.op_type for node in onnx.load_from_string(BACKEND.lower(model, {})).graph.node]

@@ -12,36 +12,24 @@ import numpy as np
 from qface_toolkit.backends.onnx_qdq._floats import FloatPrinter, own_operator
 from qface_toolkit.backends.onnx_qdq._geometry import convolution_attributes, pool_attributes
 from qface_toolkit.backends.onnx_qdq.printer import PRINTERS, Print, QdqPrinter
-from qface_toolkit.integer.program import (
-    Affine,
-    Concat,
-    Constants,
-    Conv,
-    Flatten,
-    Float,
-    Linear,
-    MaxPool,
-    Operation,
-    Pad,
-    Program,
-)
+from qface_toolkit.integer import program as ops
 
 
 class FusedPrinter(QdqPrinter):
     """Prints operations for a runtime that fuses them itself."""
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: ops.Program) -> None:
         super().__init__(program)
         self.printers = _FUSED
         self._floats = FloatPrinter(own_operator, self.graph)
 
-    def weight(self, layer: Constants) -> str:
+    def weight(self, layer: ops.Constants) -> str:
         """Store a layer's weight and return its float name."""
         codes = self.graph.constant(layer.codes, np.int8)
         return self.graph.node("DequantizeLinear", [codes, self.graph.constant(layer.scales, np.float32)], axis=0)
 
 
-def _conv(printer: FusedPrinter, one: Conv) -> None:
+def _conv(printer: FusedPrinter, one: ops.Conv) -> None:
     graph, bias = printer.graph, one.constants.bias
     if one.bias_from_zero is None:
         value = printer.read(one.source)
@@ -52,20 +40,20 @@ def _conv(printer: FusedPrinter, one: Conv) -> None:
     printer.rounded(one, graph.node("Conv", read, **convolution_attributes(one.window)))
 
 
-def _affine(printer: FusedPrinter, one: Affine) -> None:
+def _affine(printer: FusedPrinter, one: ops.Affine) -> None:
     """Multiply and shift each channel by itself: as a 1x1 convolution it would run in float."""
     factors, shifts = one.factors.reshape(-1, 1, 1), one.shifts.reshape(-1, 1, 1)
     product = printer.graph.node("Mul", [printer.read(one.source), printer.graph.constant(factors, np.float32)])
     printer.rounded(one, printer.graph.node("Add", [product, printer.graph.constant(shifts, np.float32)]))
 
 
-def _linear(printer: FusedPrinter, one: Linear) -> None:
+def _linear(printer: FusedPrinter, one: ops.Linear) -> None:
     bias = printer.graph.constant(one.constants.bias, np.float32)
     read = [printer.read(one.source), printer.weight(one.constants), bias]
     printer.rounded(one, printer.graph.node("Gemm", read, transB=1))
 
 
-def _pad(printer: FusedPrinter, one: Pad) -> None:
+def _pad(printer: FusedPrinter, one: ops.Pad) -> None:
     """Print a border of codes of zero; what was only moved is quantized for it."""
     source, grid = one.source, printer.grids[one.source]
     codes = printer.codes.get(source) or printer.quantized(printer.values[source], grid)
@@ -74,31 +62,31 @@ def _pad(printer: FusedPrinter, one: Pad) -> None:
     printer.keep(one, printer.graph.node("Pad", [codes, widths, printer.code(grid.zero_point)]))
 
 
-def _max_pool(printer: FusedPrinter, one: MaxPool) -> None:
+def _max_pool(printer: FusedPrinter, one: ops.MaxPool) -> None:
     value = printer.graph.node("MaxPool", [printer.read(one.source)], **pool_attributes(one.window))
     printer.values[one.output] = value
 
 
 def _moved(operator: str, **attributes: int) -> Print:
-    def printed(printer: FusedPrinter, one: Operation) -> None:
+    def printed(printer: FusedPrinter, one: ops.Operation) -> None:
         sources = [printer.read(source) for source in one.sources]
         printer.values[one.output] = printer.graph.node(operator, sources, **attributes)
 
     return printed
 
 
-def _in_float(printer: FusedPrinter, one: Float) -> None:
+def _in_float(printer: FusedPrinter, one: ops.Float) -> None:
     printer.rounded(one, printer.in_float(one))
 
 
-_FUSED: Mapping[type[Operation], Print] = {
+_FUSED: Mapping[type[ops.Operation], Print] = {
     **PRINTERS,
-    Conv: _conv,
-    Affine: _affine,
-    Linear: _linear,
-    Pad: _pad,
-    MaxPool: _max_pool,
-    Flatten: _moved("Flatten"),
-    Concat: _moved("Concat", axis=1),
-    Float: _in_float,
+    ops.Conv: _conv,
+    ops.Affine: _affine,
+    ops.Linear: _linear,
+    ops.Pad: _pad,
+    ops.MaxPool: _max_pool,
+    ops.Flatten: _moved("Flatten"),
+    ops.Concat: _moved("Concat", axis=1),
+    ops.Float: _in_float,
 }

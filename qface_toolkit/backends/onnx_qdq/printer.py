@@ -16,32 +16,7 @@ from qface_toolkit.backends.onnx_qdq._floats import FloatPrinter, scaled_sum
 from qface_toolkit.backends.onnx_qdq._geometry import convolution_attributes, pool_attributes
 from qface_toolkit.backends.onnx_qdq._image import image_value, planes
 from qface_toolkit.backends.onnx_qdq._layer import StoredLayer, dequantized, diagonal, scaled, stored
-from qface_toolkit.integer.program import (
-    Add,
-    AveragePool,
-    Clip,
-    Concat,
-    Conv,
-    Flatten,
-    Float,
-    GlobalAveragePool,
-    Image,
-    Linear,
-    Max,
-    MaxPool,
-    Mul,
-    Normalize,
-    OnePixel,
-    Operation,
-    Pixels,
-    Program,
-    Requantize,
-    Same,
-    Scale,
-    Table,
-    Twin,
-    Vectors,
-)
+from qface_toolkit.integer import program as ops
 from qface_toolkit.quantize.scheme import ACTIVATION_MAX, Grid
 from qface_toolkit.runtimes.fusion import KEPT
 
@@ -70,7 +45,7 @@ SIGNED = CodeType(np.int8, -128)
 class Printed:
     """A graph, and the names that the values of its program have in it: of their codes, and of their floats."""
 
-    program: Program
+    program: ops.Program
     model: onnx.ModelProto
     codes: Mapping[str, str]
     values: Mapping[str, str]
@@ -81,14 +56,14 @@ class Printed:
         for tensor, name in self.codes.items():
             names.setdefault(name, tensor)
         for one in self.program.operations:
-            if isinstance(one, Float):
+            if isinstance(one, ops.Float):
                 names.setdefault(self.values[one.output], one.output)
         return names
 
 
-def oldest_runtime(program: Program) -> str:
+def oldest_runtime(program: ops.Program) -> str:
     """Return the oldest ONNX Runtime that runs what is printed of a program."""
-    takes_maximum = any(isinstance(one, Twin | Max) for one in program.operations)
+    takes_maximum = any(isinstance(one, ops.Twin | ops.Max) for one in program.operations)
     return MAX_ON_CODES if takes_maximum and program.deployment.has_onnxruntime(MAX_ON_CODES) else OLDEST
 
 
@@ -99,13 +74,13 @@ class QdqPrinter:
     lies between two of them when somebody needs it.
     """
 
-    def __init__(self, program: Program, code_type: CodeType = UNSIGNED) -> None:
+    def __init__(self, program: ops.Program, code_type: CodeType = UNSIGNED) -> None:
         self.program, self.code_type = program, code_type
         self.graph = GraphBuilder()
         self.values: dict[str, str] = {}
         self.codes: dict[str, str] = {}
         self.grids = program.grids
-        self.printers: Mapping[type[Operation], Print] = PRINTERS
+        self.printers: Mapping[type[ops.Operation], Print] = PRINTERS
         self._floats = FloatPrinter(scaled_sum, self.graph)
         self._blocked: dict[str, str] = {}
         self._tensors = frozenset(program.tensors)
@@ -141,20 +116,20 @@ class QdqPrinter:
     def _scale_and_zero(self, grid: Grid) -> list[str]:
         return [self.graph.constant(grid.scale, np.float32), self.code(grid.zero_point)]
 
-    def keep(self, one: Operation, codes: str) -> None:
+    def keep(self, one: ops.Operation, codes: str) -> None:
         """Let whoever reads what an operation makes read these codes, or the float values behind them."""
         self.codes[one.output] = codes
         if one.output in self._tensors:
             self.read(one.output)
 
-    def rounded(self, one: Operation, value: str) -> None:
+    def rounded(self, one: ops.Operation, value: str) -> None:
         """Keep a float name after its trip through codes, or as it is where there is no grid."""
         if one.grid is None:
             self.values[one.output] = value
         else:
             self.keep(one, self.quantized(value, one.grid))
 
-    def convolution(self, one: Conv | Twin, layer: StoredLayer) -> str:
+    def convolution(self, one: ops.Conv | ops.Twin, layer: StoredLayer) -> str:
         """Print a convolution with these constants and return its float name."""
         value = self._in_blocks(one.source, layer.extra_inputs) if layer.extra_inputs else self.read(one.source)
         return self.graph.node("Conv", [value, *dequantized(self.graph, layer)], **convolution_attributes(one.window))
@@ -167,7 +142,7 @@ class QdqPrinter:
             self._blocked[source] = self.restored(codes, grid)
         return self._blocked[source]
 
-    def maximum(self, one: Twin | Max, branches: list[str]) -> str:
+    def maximum(self, one: ops.Twin | ops.Max, branches: list[str]) -> str:
         """Return the larger of two codes; before MAX_ON_CODES by pooling over both, one below the other."""
         if self.program.deployment.has_onnxruntime(MAX_ON_CODES):
             return self.graph.node("Max", branches)
@@ -175,7 +150,7 @@ class QdqPrinter:
         both = self.graph.node("Concat", branches, axis=2)
         return self.graph.node("MaxPool", [both], kernel_shape=[2, 1], dilations=[height, 1])
 
-    def in_float(self, one: Float, note: str | None = None) -> str:
+    def in_float(self, one: ops.Float, note: str | None = None) -> str:
         """Print an operation of the float network on float values, noted so, and return its float name."""
         self._floats.values |= {source: self.read(source) for source in one.sources}
         self.graph.note = note
@@ -187,27 +162,27 @@ class QdqPrinter:
 Print = Callable[[Any, Any], None]
 
 
-def _image(printer: QdqPrinter, one: Image) -> None:
+def _image(printer: QdqPrinter, one: ops.Image) -> None:
     printer.rounded(one, INPUT)
 
 
-def _pixels(printer: QdqPrinter, one: Pixels) -> None:
+def _pixels(printer: QdqPrinter, one: ops.Pixels) -> None:
     border, signed = one.image.zero_point + one.image.constant, printer.code_type is not UNSIGNED
     printer.keep(one, planes(printer.graph, printer.program.spec, border, printer.code, signed=signed))
 
 
-def _conv(printer: QdqPrinter, one: Conv) -> None:
+def _conv(printer: QdqPrinter, one: ops.Conv) -> None:
     printer.rounded(one, printer.convolution(one, stored(printer.graph, one.constants, one.extra_inputs)))
 
 
-def _twin(printer: QdqPrinter, one: Twin) -> None:
+def _twin(printer: QdqPrinter, one: ops.Twin) -> None:
     plain = stored(printer.graph, one.constants, one.extra_inputs)
     layers = (plain, scaled(printer.graph, plain, one.slopes, one.constants.input_scale))
     branches = [printer.quantized(printer.convolution(one, layer), _grid(one)) for layer in layers]
     printer.keep(one, printer.maximum(one, branches))
 
 
-def _scale(printer: QdqPrinter, one: Scale) -> None:
+def _scale(printer: QdqPrinter, one: ops.Scale) -> None:
     """Print a 1x1 convolution, full for few channels."""
     graph, channels = printer.graph, len(one.codes)
     groups, codes = (channels, one.codes.reshape(-1, 1, 1, 1)) if channels > FEW_CHANNELS else (1, diagonal(one.codes))
@@ -216,55 +191,55 @@ def _scale(printer: QdqPrinter, one: Scale) -> None:
     printer.rounded(one, graph.node("Conv", [printer.read(one.source), weight], group=groups))
 
 
-def _linear(printer: QdqPrinter, one: Linear) -> None:
+def _linear(printer: QdqPrinter, one: ops.Linear) -> None:
     weight, bias = dequantized(printer.graph, stored(printer.graph, one.constants))
     printer.rounded(one, printer.graph.node("Gemm", [printer.read(one.source), weight, bias], transB=1))
 
 
-def _max(printer: QdqPrinter, one: Max) -> None:
+def _max(printer: QdqPrinter, one: ops.Max) -> None:
     printer.keep(one, printer.maximum(one, [printer.codes[source] for source in one.sources]))
 
 
-def _clip(printer: QdqPrinter, one: Clip) -> None:
+def _clip(printer: QdqPrinter, one: ops.Clip) -> None:
     codes = printer.codes[one.source]
     if one.low > 0 or one.high < ACTIVATION_MAX:
         codes = printer.graph.node("Clip", [codes, printer.code(one.low), printer.code(one.high)])
     printer.keep(one, codes)
 
 
-def _table(printer: QdqPrinter, one: Table) -> None:
+def _table(printer: QdqPrinter, one: ops.Table) -> None:
     """Print a function, which the runtime makes a table of codes."""
     operator = {"sigmoid": "Sigmoid"}[one.function]
     printer.rounded(one, printer.graph.node(operator, [printer.read(one.source)]))
 
 
-def _max_pool(printer: QdqPrinter, one: MaxPool) -> None:
+def _max_pool(printer: QdqPrinter, one: ops.MaxPool) -> None:
     printer.rounded(one, printer.graph.node("MaxPool", [printer.read(one.source)], **pool_attributes(one.window)))
 
 
-def _average_pool(printer: QdqPrinter, one: AveragePool) -> None:
+def _average_pool(printer: QdqPrinter, one: ops.AveragePool) -> None:
     value, attributes = printer.read(one.source), pool_attributes(one.window, average=True)
     printer.rounded(one, printer.graph.node("AveragePool", [value], **attributes))
 
 
-def _one_pixel(printer: QdqPrinter, one: OnePixel) -> None:
+def _one_pixel(printer: QdqPrinter, one: ops.OnePixel) -> None:
     shape = printer.graph.constant([0, 0, 1, 1], np.int64)
     printer.keep(one, printer.graph.node("Reshape", [printer.codes[one.source], shape]))
 
 
-def _vectors(printer: QdqPrinter, one: Vectors) -> None:
+def _vectors(printer: QdqPrinter, one: ops.Vectors) -> None:
     printer.keep(one, printer.graph.node("Flatten", [printer.codes[one.source]]))
 
 
-def _requantize(printer: QdqPrinter, one: Requantize) -> None:
+def _requantize(printer: QdqPrinter, one: ops.Requantize) -> None:
     printer.rounded(one, printer.read(one.source))
 
 
-def _same(printer: QdqPrinter, one: Same) -> None:
+def _same(printer: QdqPrinter, one: ops.Same) -> None:
     printer.codes[one.output], printer.values[one.output] = printer.codes[one.source], printer.read(one.source)
 
 
-def _normalize(printer: QdqPrinter, one: Normalize) -> None:
+def _normalize(printer: QdqPrinter, one: ops.Normalize) -> None:
     """Divide the embedding, which is float, by its length or `eps`, whichever is larger."""
     value, graph = printer.read(one.source), printer.graph
     length = graph.node("ReduceL2", [value], axes=[1], keepdims=1)
@@ -273,7 +248,7 @@ def _normalize(printer: QdqPrinter, one: Normalize) -> None:
     printer.rounded(one, graph.node("Div", [value, length]))
 
 
-def _kept(printer: QdqPrinter, one: Float) -> None:
+def _kept(printer: QdqPrinter, one: ops.Float) -> None:
     """Print what computes in float because layers are kept so; each node says why it is there."""
     printer.rounded(one, printer.in_float(one, KEPT))
 
@@ -281,38 +256,38 @@ def _kept(printer: QdqPrinter, one: Float) -> None:
 def _plain(operator: str, **attributes: int) -> Print:
     """Return what prints an operator that reads the same values, in the same order."""
 
-    def printed(printer: QdqPrinter, one: Operation) -> None:
+    def printed(printer: QdqPrinter, one: ops.Operation) -> None:
         printer.rounded(one, printer.graph.node(operator, list(map(printer.read, one.sources)), **attributes))
 
     return printed
 
 
-def _grid(one: Operation) -> Grid:
+def _grid(one: ops.Operation) -> Grid:
     assert one.grid is not None, f"{one.output} is float"
     return one.grid
 
 
-PRINTERS: Mapping[type[Operation], Print] = {
-    Image: _image,
-    Pixels: _pixels,
-    Conv: _conv,
-    Twin: _twin,
-    Scale: _scale,
-    Linear: _linear,
-    Max: _max,
-    Clip: _clip,
-    Table: _table,
-    MaxPool: _max_pool,
-    AveragePool: _average_pool,
-    GlobalAveragePool: _plain("GlobalAveragePool"),
-    Flatten: _plain("Flatten"),
-    Vectors: _vectors,
-    OnePixel: _one_pixel,
-    Add: _plain("Add"),
-    Mul: _plain("Mul"),
-    Concat: _plain("Concat", axis=1),
-    Requantize: _requantize,
-    Same: _same,
-    Normalize: _normalize,
-    Float: _kept,
+PRINTERS: Mapping[type[ops.Operation], Print] = {
+    ops.Image: _image,
+    ops.Pixels: _pixels,
+    ops.Conv: _conv,
+    ops.Twin: _twin,
+    ops.Scale: _scale,
+    ops.Linear: _linear,
+    ops.Max: _max,
+    ops.Clip: _clip,
+    ops.Table: _table,
+    ops.MaxPool: _max_pool,
+    ops.AveragePool: _average_pool,
+    ops.GlobalAveragePool: _plain("GlobalAveragePool"),
+    ops.Flatten: _plain("Flatten"),
+    ops.Vectors: _vectors,
+    ops.OnePixel: _one_pixel,
+    ops.Add: _plain("Add"),
+    ops.Mul: _plain("Mul"),
+    ops.Concat: _plain("Concat", axis=1),
+    ops.Requantize: _requantize,
+    ops.Same: _same,
+    ops.Normalize: _normalize,
+    ops.Float: _kept,
 }
