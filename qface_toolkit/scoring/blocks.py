@@ -43,10 +43,12 @@ class Block:
         found: Scores = gallery[self.rows] @ probe[self.columns].T
         return found
 
-    def images(self, places: Places) -> tuple[Places, Places]:
-        """Return which two images the scores at these flat places are of."""
-        down, across = np.divmod(places, self.columns.stop - self.columns.start)
-        return down + self.rows.start, across + self.columns.start
+    def images(self, places: Places) -> Places:
+        """Return which two images the scores at these flat places are of, [2, places]."""
+        width = self.columns.stop - self.columns.start
+        # Several times as fast as divmod.
+        down = places // width
+        return np.stack([down + self.rows.start, places - down * width + self.columns.start])
 
     def impostors_at(self, wanted: Mask) -> Places:
         """Return the flat places of the impostor pairs among the wanted pairs."""

@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from qface_toolkit.errors import MeasurementError
 from qface_toolkit.scoring.bins import bins, edges, tally
 from qface_toolkit.scoring.blocks import Block, EveryPair, PairCounts, Places
-from qface_toolkit.scoring.embeddings import Owners, Scores
+from qface_toolkit.scoring.embeddings import Scores
 from qface_toolkit.scoring.separation import Spread
 
 MOST_KEPT = 1 << 22
@@ -21,32 +22,34 @@ MOST_KEPT = 1 << 22
 SPARE = 4
 """How many times the impostors needed are kept: with other weights, the same rate reaches further down."""
 
-Sides = tuple[Scores, Scores]
-
 
 @dataclass(frozen=True)
-class KeptPairs:
-    """Pairs by the rows of their images and their owners, and their scores by the reference and by the other model."""
+class ScoredPairs:
+    """Pairs by the rows of their images, [2, pairs], and their scores, [models, pairs], the reference's first."""
 
-    first: Owners
-    second: Owners
-    owners: tuple[Owners, Owners]
-    scores: Sides
+    rows: npt.NDArray[np.intp]
+    scores: Scores
 
     @property
     def drift(self) -> Scores:
         """Return how much higher the other model's scores are."""
-        return self.scores[1] - self.scores[0]
+        drift: Scores = self.scores[1] - self.scores[0]
+        return drift
 
-    def at(self, places: Places) -> "KeptPairs":
+    def at(self, places: Places) -> "ScoredPairs":
         """Return the pairs at these places."""
-        owners, scores = self.owners, self.scores
-        return KeptPairs(
-            self.first[places],
-            self.second[places],
-            (owners[0][places], owners[1][places]),
-            (scores[0][places], scores[1][places]),
-        )
+        return ScoredPairs(self.rows[:, places], self.scores[:, places])
+
+
+def joined(parts: Sequence[ScoredPairs]) -> ScoredPairs:
+    """Return the pairs of all parts, of which there is one at least."""
+    rows = np.concatenate([part.rows for part in parts], axis=1)
+    return ScoredPairs(rows, np.concatenate([part.scores for part in parts], axis=1))
+
+
+def most_changed(pairs: ScoredPairs, most: int) -> ScoredPairs:
+    """Return the pairs with the largest drift, up or down, the largest first; of equal ones the first rows."""
+    return pairs.at(np.lexsort((*pairs.rows[::-1], -np.abs(pairs.drift)))[:most])
 
 
 def affordable(counts: PairCounts, far: float) -> bool:
@@ -67,11 +70,6 @@ def refuse_too_many(counts: PairCounts) -> None:
         raise MeasurementError(what, where=where, fix="compare fewer images of each person")
 
 
-def kept_impostors(impostors: int, fars: Sequence[float]) -> int:
-    """Return how many of the best impostor pairs are kept for these rates."""
-    return int(SPARE * max(fars, default=0.0) * impostors) + 1000
-
-
 class Changes:
     """How the scores of all pairs change, of a first look: all genuine pairs, and sums over the impostor pairs.
 
@@ -82,29 +80,29 @@ class Changes:
     def __init__(self, pairs: EveryPair, listed: int) -> None:
         """Prepare for the blocks of these pairs, and list so many changed ones."""
         self._pairs, self._listed = pairs, listed
-        self._genuine: list[KeptPairs] = []
+        self._genuine: list[ScoredPairs] = []
         self._total = self._squares = 0.0
         self.drift = np.zeros(len(edges()))
-        self.changed = _joined([])
+        self.changed = ScoredPairs(np.empty((2, 0), dtype=np.intp), np.empty((2, 0)))
 
-    def look(self, block: Block, scores: Sides) -> None:
+    def look(self, block: Block, scores: tuple[Scores, Scores]) -> None:
         """Count the drift of a block, and keep its genuine pairs and those that changed most."""
         drift = scores[1] - scores[0]
         if block.genuine is not None:
-            self._genuine.append(kept_of(self._pairs, block, scores, np.flatnonzero(block.genuine)))
+            self._genuine.append(_pairs_at(self._pairs, block, scores, np.flatnonzero(block.genuine)))
         strangers = drift if block.impostor is None else drift[block.impostor]
         self.drift += tally(bins(strangers / 2))
         self._total += float(strangers.sum())
         self._squares += float((strangers * strangers).sum())
         sizes = np.abs(drift) if block.impostor is None else np.where(block.impostor, np.abs(drift), -1.0)
-        least = float(np.abs(self.changed.drift).min()) if len(self.changed.first) == self._listed else 0.0
-        more = kept_of(self._pairs, block, scores, _largest_places(sizes.ravel(), least, self._listed))
-        self.changed = most_changed(_joined([self.changed, more]), self._listed)
+        least = float(np.abs(self.changed.drift).min()) if len(self.changed.drift) == self._listed else 0.0
+        more = _pairs_at(self._pairs, block, scores, _largest_places(sizes.ravel(), least, self._listed))
+        self.changed = most_changed(joined([self.changed, more]), self._listed)
 
     @property
-    def genuine(self) -> KeptPairs:
+    def genuine(self) -> ScoredPairs:
         """Return every genuine pair."""
-        return _joined(self._genuine)
+        return joined(self._genuine)
 
     @property
     def drift_std(self) -> float:
@@ -119,19 +117,79 @@ class Strangers:
     def __init__(self, pairs: EveryPair, spreads: Sequence[Spread], fars: Sequence[float]) -> None:
         """Prepare for the best ones of each model, as many as the rates need."""
         self._pairs = pairs
-        keep = kept_impostors(pairs.counts.impostors, fars)
-        self.floors = _floors([spread.impostors_above for spread in spreads], keep)
-        self._kept: list[KeptPairs] = []
+        above = [spread.impostors_above for spread in spreads]
+        self.floors = _floors(above, _wanted_impostors(pairs.counts.impostors, fars))
+        self._kept: list[ScoredPairs] = []
 
-    def look(self, block: Block, scores: Sides) -> None:
+    def look(self, block: Block, scores: tuple[Scores, Scores]) -> None:
         """Keep the impostor pairs of a block that one of the models puts above its floor."""
         wanted = (scores[0] >= self.floors[0]) | (scores[1] >= self.floors[1])
-        self._kept.append(kept_of(self._pairs, block, scores, block.impostors_at(wanted)))
+        self._kept.append(_pairs_at(self._pairs, block, scores, block.impostors_at(wanted)))
 
     @property
-    def kept(self) -> KeptPairs:
+    def kept(self) -> ScoredPairs:
         """Return them."""
-        return _joined(self._kept)
+        return joined(self._kept)
+
+
+class Crosswise:
+    """Scores of one image by the reference and the other by the other model, in both orders, of a second look.
+
+    All genuine pairs are kept, and the best impostor pairs: no more than twice as many as are wanted at a time.
+    """
+
+    def __init__(self, pairs: EveryPair, fars: Sequence[float]) -> None:
+        """Prepare for the blocks of these pairs, and for the best impostors that the rates need."""
+        self._pairs = pairs
+        self._genuine: list[ScoredPairs] = []
+        self._best = Best(_wanted_impostors(2 * pairs.counts.impostors, fars))
+
+    def look(self, block: Block) -> None:
+        """Score a block both ways round."""
+        reference, other = self._pairs.models
+        for scores in (block.scores(reference, other), block.scores(other, reference)):
+            if block.genuine is not None:
+                self._genuine.append(_pairs_at(self._pairs, block, (scores,), np.flatnonzero(block.genuine)))
+            found = block.impostors_at(scores >= self._best.floor)
+            self._best.add(_pairs_at(self._pairs, block, (scores,), found))
+
+    @property
+    def genuine(self) -> ScoredPairs:
+        """Return the genuine pairs."""
+        return joined(self._genuine)
+
+    @property
+    def impostor(self) -> ScoredPairs:
+        """Return the best impostor pairs."""
+        return self._best.kept()
+
+
+class Best:
+    """The pairs with the best scores of those that come, and no more than twice as many as are wanted at a time."""
+
+    def __init__(self, most: int) -> None:
+        """Prepare for so many."""
+        self.most, self.floor, self.held = most, -np.inf, 0
+        self._parts: list[ScoredPairs] = []
+
+    def add(self, part: ScoredPairs) -> None:
+        """Add pairs with one score each."""
+        self._parts.append(part)
+        self.held += part.scores.size
+        if self.held > 2 * self.most:
+            self._parts = [self.kept()]
+            self.held, self.floor = self.most, float(self._parts[0].scores.min())
+
+    def kept(self) -> ScoredPairs:
+        """Return the best ones, in no order."""
+        found = joined(self._parts)
+        if found.scores.size <= self.most:
+            return found
+        return found.at(np.argpartition(-found.scores[0], self.most - 1)[: self.most])
+
+
+def _wanted_impostors(impostors: int, fars: Sequence[float]) -> int:
+    return int(SPARE * max(fars, default=0.0) * impostors) + 1000
 
 
 def _floors(above: Sequence[Scores], keep: int) -> tuple[float, float]:
@@ -144,85 +202,9 @@ def _floors(above: Sequence[Scores], keep: int) -> tuple[float, float]:
     return first, second
 
 
-@dataclass(frozen=True)
-class RankedPairs:
-    """Scores of pairs, best first, and their owners; `second` is None where both images are of the first owner."""
-
-    scores: Scores
-    first: Owners
-    second: Owners | None = None
-
-
-class Crosswise:
-    """Scores of one image by the reference and the other by the other model, in both orders, of a second look.
-
-    All genuine pairs are kept, and the best impostor pairs: no more than twice as many as are wanted at a time.
-    """
-
-    def __init__(self, pairs: EveryPair, fars: Sequence[float]) -> None:
-        """Prepare for the blocks of these pairs, and for the best impostors that the rates need."""
-        self._pairs = pairs
-        self._genuine: list[tuple[Scores, Owners]] = []
-        self._best = Best(kept_impostors(2 * pairs.counts.impostors, fars))
-
-    def look(self, block: Block) -> None:
-        """Score a block both ways round."""
-        reference, other = self._pairs.models
-        for scores in (block.scores(reference, other), block.scores(other, reference)):
-            if block.genuine is not None:
-                self._genuine.append(self._owned(block, scores, np.flatnonzero(block.genuine))[:2])
-            self._best.add(self._owned(block, scores, block.impostors_at(scores >= self._best.floor)))
-
-    def _owned(self, block: Block, scores: Scores, places: Places) -> tuple[Scores, Owners, Owners]:
-        first, second = block.images(places)
-        return scores.ravel()[places], self._pairs.owners[first], self._pairs.owners[second]
-
-    def genuine(self) -> RankedPairs:
-        """Return the genuine pairs."""
-        scores, owners = (np.concatenate(column) for column in zip(*self._genuine, strict=True))
-        down = np.argsort(-scores, kind="stable")
-        return RankedPairs(scores[down], owners[down])
-
-    def impostors(self) -> RankedPairs:
-        """Return the best impostor pairs."""
-        return RankedPairs(*self._best.finish())
-
-
-class Best:
-    """The best scores of those that come with their owners, and no more than twice as many as are wanted at a time."""
-
-    def __init__(self, most: int) -> None:
-        """Prepare for so many."""
-        self.most, self.floor, self.held = most, -np.inf, 0
-        self._parts: list[tuple[Scores, Owners, Owners]] = []
-
-    def add(self, part: tuple[Scores, Owners, Owners]) -> None:
-        """Add scores and both owners of each."""
-        self._parts.append(part)
-        self.held += len(part[0])
-        if self.held > 2 * self.most:
-            scores, first, second = self._joined()
-            at = np.argpartition(-scores, self.most - 1)[: self.most]
-            self._parts, self.held = [(scores[at], first[at], second[at])], self.most
-            self.floor = float(scores[at].min())
-
-    def finish(self) -> tuple[Scores, Owners, Owners]:
-        """Return the best ones, the best first."""
-        scores, first, second = self._joined()
-        down = np.argsort(-scores, kind="stable")[: self.most]
-        return scores[down], first[down], second[down]
-
-    def _joined(self) -> tuple[Scores, Owners, Owners]:
-        scores, first, second = (np.concatenate(column) for column in zip(*self._parts, strict=True))
-        return scores, first, second
-
-
-def kept_of(pairs: EveryPair, block: Block, scores: Sides, places: Places) -> KeptPairs:
+def _pairs_at(pairs: EveryPair, block: Block, scores: Sequence[Scores], places: Places) -> ScoredPairs:
     """Return the pairs at flat places of a block, by the rows in which the images were given."""
-    first, second = block.images(places)
-    owners = pairs.owners[first], pairs.owners[second]
-    values = scores[0].ravel()[places], scores[1].ravel()[places]
-    return KeptPairs(pairs.order[first], pairs.order[second], owners, values)
+    return ScoredPairs(pairs.order[block.images(places)], np.stack([each.ravel()[places] for each in scores]))
 
 
 def _largest_places(sizes: Scores, least: float, most: int) -> Places:
@@ -231,19 +213,3 @@ def _largest_places(sizes: Scores, least: float, most: int) -> Places:
     if len(found) > most:
         found = found[sizes[found] >= np.partition(sizes[found], len(found) - most)[len(found) - most]]
     return found
-
-
-def most_changed(pairs: KeptPairs, most: int) -> KeptPairs:
-    """Return the pairs with the largest drift, up or down, the largest first; of equal ones the first rows."""
-    return pairs.at(np.lexsort((pairs.second, pairs.first, -np.abs(pairs.drift)))[:most])
-
-
-def _joined(parts: Sequence[KeptPairs]) -> KeptPairs:
-    nobody, nothing = np.empty(0, dtype=np.intp), np.empty(0)
-    whole = [KeptPairs(nobody, nobody, (nobody, nobody), (nothing, nothing)), *parts]
-    return KeptPairs(
-        np.concatenate([part.first for part in whole]),
-        np.concatenate([part.second for part in whole]),
-        (np.concatenate([part.owners[0] for part in whole]), np.concatenate([part.owners[1] for part in whole])),
-        (np.concatenate([part.scores[0] for part in whole]), np.concatenate([part.scores[1] for part in whole])),
-    )

@@ -15,13 +15,12 @@ from qface_toolkit.scoring.blocks import EveryPair, PairCounts, Progress
 from qface_toolkit.scoring.both_models import (
     Changes,
     Crosswise,
-    KeptPairs,
-    RankedPairs,
+    ScoredPairs,
     Strangers,
     affordable,
     refuse_too_many,
 )
-from qface_toolkit.scoring.drawn import FIELDS, Figures, drawn_tar, joint_figures
+from qface_toolkit.scoring.drawn import FIELDS, DrawnPeople, Figures, drawn_tar, joint_figures
 from qface_toolkit.scoring.embeddings import Floats, Owners
 from qface_toolkit.scoring.rates import FARS, far_key, supported
 from qface_toolkit.scoring.resampling import Draws, Samples, cosine_figures
@@ -35,7 +34,8 @@ class Comparison:
     `fars` are those compared, `unsupported` those for which there are too few impostors, `too_large` those whose pairs
     would fill the memory. `alone` is what each model makes of the set by itself. `impostor` holds all impostor pairs
     whose score is at least the model's own of the `floors`; for `drift` and `changed` see `both_models.Changes`.
-    `mixed` are genuine and impostor scores with the reference's embeddings in the gallery and the other's as probes.
+    `mixed` are genuine pairs, and impostor pairs with the best scores, of one image by the reference and one by the
+    other, in both orders.
     """
 
     reference: Floats
@@ -47,18 +47,18 @@ class Comparison:
     unsupported: tuple[str, ...]
     too_large: tuple[str, ...]
     alone: tuple[Separation, Separation]
-    genuine: KeptPairs
-    impostor: KeptPairs
+    genuine: ScoredPairs
+    impostor: ScoredPairs
     floors: tuple[float, float]
     drift: Figures
     drift_std: float
-    changed: KeptPairs
-    mixed: tuple[RankedPairs, RankedPairs]
+    changed: ScoredPairs
+    mixed: tuple[ScoredPairs, ScoredPairs]
 
     @cached_property
     def judged(self) -> tuple[Figures, Figures]:
         """Return `drawn.FIELDS` of the set, [rates, fields], and of each draw of its people, [draws, rates, fields]."""
-        found = joint_figures(self.genuine, self.impostor, self.floors, self.counts, self.fars, self._every_draw)
+        found = joint_figures(self.genuine, self.impostor, self.floors, self._draws, self.fars)
         return found[0], found[1:]
 
     @cached_property
@@ -71,7 +71,7 @@ class Comparison:
         """
         whole, drawn = self.judged
         rates = {name: (whole[:, at], drawn[:, :, at]) for name in ("float_tar", "tar") for at in [FIELDS.index(name)]}
-        mixed = drawn_tar(*self.mixed, self.counts, self.fars, self._every_draw)
+        mixed = drawn_tar(*self.mixed, self._draws, self.fars)
         rates["mixed_tar"] = mixed[0], mixed[1:]
         found = cosine_figures((self.reference, self.other), self.owners, self.draws)
         before = rates["float_tar"]
@@ -82,8 +82,9 @@ class Comparison:
         return found
 
     @property
-    def _every_draw(self) -> Draws:
-        return np.concatenate([np.ones((1, self.draws.shape[1])), self.draws])
+    def _draws(self) -> DrawnPeople:
+        """Return all draws, and everybody once before them."""
+        return DrawnPeople(np.concatenate([np.ones((1, self.draws.shape[1])), self.draws]), self.owners, self.counts)
 
     def _named(self, name: str, whole: Figures, drawn: Figures) -> Samples:
         return {f"{name}@{far_key(far)}": (float(whole[at]), drawn[:, at]) for at, far in enumerate(self.fars)}
@@ -141,5 +142,5 @@ def compare_models(
         drift=changes.drift,
         drift_std=changes.drift_std,
         changed=changes.changed,
-        mixed=(crosswise.genuine(), crosswise.impostors()),
+        mixed=(crosswise.genuine, crosswise.impostor),
     )

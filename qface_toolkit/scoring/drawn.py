@@ -6,13 +6,14 @@ weighed for a thousand draws at a time.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from qface_toolkit.scoring.blocks import PairCounts, Places
-from qface_toolkit.scoring.both_models import KeptPairs, RankedPairs
-from qface_toolkit.scoring.embeddings import Scores
+from qface_toolkit.scoring.both_models import ScoredPairs
+from qface_toolkit.scoring.embeddings import Owners
 from qface_toolkit.scoring.rates import ranks_of
 from qface_toolkit.scoring.resampling import Draws
 
@@ -42,17 +43,41 @@ Weights = npt.NDArray[np.unsignedinteger]
 Figures = npt.NDArray[np.float64]
 
 
-class _Ranking:
-    """Pairs by the score of one model, best first, down to the floor below which some are missing."""
+@dataclass(frozen=True)
+class DrawnPeople:
+    """How often each person is drawn, [draws, people], whose each image is, [images], and what pairs that makes."""
 
-    def __init__(self, pairs: RankedPairs, others: Scores | None = None, floor: float = -np.inf) -> None:
-        self.falling, self.others, self.floor = -pairs.scores, others, floor
-        self.first, self.second = pairs.first, pairs.second
+    draws: Draws
+    owners: Owners
+    counts: PairCounts
+
+    def batches(self) -> Iterator[tuple[Weights, Figures]]:
+        """Yield some draws at a time: how often people are drawn, [people, draws], and what the impostors weigh."""
+        people = len(self.counts.images)
+        smallest = np.min_scalar_type(int(self.draws.max(initial=1)) ** 2)
+        for at in range(0, len(self.draws), _DRAWS_AT_ONCE):
+            here = self.draws[at : at + _DRAWS_AT_ONCE, :people]
+            yield np.ascontiguousarray(here.T.astype(smallest)), self.counts.impostors_drawn(here)
+
+
+class _Ranking:
+    """Pairs by the score of one model, best first, down to the floor below which some are missing.
+
+    `falling` are the scores with their sign changed, which ascend; `others` those of the other model, if there is one.
+    """
+
+    def __init__(self, pairs: ScoredPairs, owners: Owners, model: int = 0, floor: float = -np.inf) -> None:
+        here = np.flatnonzero(pairs.scores[model] >= floor)
+        # Which of equal scores comes first makes no difference: a threshold accepts all of them.
+        ranked = pairs.at(here[np.argsort(-pairs.scores[model, here])])
+        self.falling, self.others, self.floor = -ranked.scores[model], ranked.scores[model - 1], floor
+        self.first, self.second = owners[ranked.rows]
+        self.genuine = np.array_equal(self.first, self.second)
 
     def weights(self, times: Weights, places: Places | slice, draw: int | slice = slice(None)) -> Weights:
         """Return what the pairs at some places weigh, [pairs, draws], or in one draw, [pairs]."""
         found = times[self.first[places], draw]
-        return found if self.second is None else found * times[self.second[places], draw]
+        return found if self.genuine else found * times[self.second[places], draw]
 
 
 class _Weighed:
@@ -88,7 +113,6 @@ class _Weighed:
     def rejected_by_other(self, thresholds: Figures, others: Figures) -> Figures:
         """Return what those of them weigh that the other model rejects at its thresholds, [draws], NaN likewise."""
         ranking, until = self._ranking, self._places(thresholds)
-        assert ranking.others is not None
         found = np.zeros(len(thresholds))
         # Most pairs are accepted by both models in every draw.
         candidates = np.flatnonzero(ranking.others[: until.max()] < np.nanmax(others, initial=-np.inf))
@@ -122,65 +146,40 @@ class _Weighed:
 
 
 def joint_figures(
-    genuine: KeptPairs,
-    impostor: KeptPairs,
-    floors: tuple[float, float],
-    counts: PairCounts,
-    fars: Sequence[float],
-    draws: Draws,
+    genuine: ScoredPairs, impostor: ScoredPairs, floors: tuple[float, float], drawn: DrawnPeople, fars: Sequence[float]
 ) -> Figures:
-    """Return FIELDS at each rate in each draw of people, [draws, rates, fields], of `draws` [draws, people].
+    """Return FIELDS at each rate in each draw of people, [draws, rates, fields].
 
     `impostor` holds all impostor pairs that reach the model's own of the `floors`. NaN where nothing is left, or where
     pairs would have to be known that were too many to keep.
     """
     kinds = [
-        [_by_model(pairs, model, floor) for model, floor in enumerate(lowest)]
+        [_Ranking(pairs, drawn.owners, model, floor) for model, floor in enumerate(lowest)]
         for pairs, lowest in ((genuine, (-np.inf, -np.inf)), (impostor, floors))
     ]
     parts = []
-    for times, impostors in _batches(draws, counts):
+    for times, impostors in drawn.batches():
         weighed = [[_Weighed(ranking, times) for ranking in models] for models in kinds]
         rates = [_at_rate(far, weighed[0], weighed[1], impostors) for far in fars]
         parts.append(np.reshape(rates, (len(fars), len(FIELDS), -1)).transpose(2, 0, 1))
     return np.concatenate(parts)
 
 
-def drawn_tar(
-    genuine: RankedPairs, impostor: RankedPairs, counts: PairCounts, fars: Sequence[float], draws: Draws
-) -> Figures:
+def drawn_tar(genuine: ScoredPairs, impostor: ScoredPairs, drawn: DrawnPeople, fars: Sequence[float]) -> Figures:
     """Return TAR at each rate in each draw of people, [draws, rates], of pairs that count in both orders."""
-    rankings = _Ranking(genuine), _Ranking(impostor)
+    rankings = [_Ranking(pairs, drawn.owners) for pairs in (genuine, impostor)]
     parts = []
-    for times, impostors in _batches(draws, counts):
+    for times, impostors in drawn.batches():
         accepting, letting_in = (_Weighed(ranking, times) for ranking in rankings)
         rates = []
         for far in fars:
             ranks = _ranks(far, 2 * impostors)
             thresholds = letting_in.thresholds(ranks)
             # A draw of few people may need more impostors than were kept.
-            thresholds = np.where(np.isnan(thresholds) & ~np.isnan(ranks), impostor.scores[-1], thresholds)
+            thresholds = np.where(np.isnan(thresholds) & ~np.isnan(ranks), impostor.scores.min(), thresholds)
             rates.append(_share(accepting.accepted(thresholds), accepting.totals))
         parts.append(np.transpose(rates))
     return np.concatenate(parts)
-
-
-def _batches(draws: Draws, counts: PairCounts) -> Iterator[tuple[Weights, Figures]]:
-    """Yield some draws at a time: how often each person is drawn, [people, draws], and what the impostors weigh."""
-    people = len(counts.images)
-    smallest = np.min_scalar_type(int(draws.max(initial=1)) ** 2)
-    for at in range(0, len(draws), _DRAWS_AT_ONCE):
-        here = draws[at : at + _DRAWS_AT_ONCE, :people]
-        yield np.ascontiguousarray(here.T.astype(smallest)), counts.impostors_drawn(here)
-
-
-def _by_model(pairs: KeptPairs, model: int, floor: float) -> _Ranking:
-    scores, others = pairs.scores[model], pairs.scores[1 - model]
-    here = np.flatnonzero(scores >= floor)
-    down = here[np.argsort(-scores[here], kind="stable")]
-    first, second = (owners[down] for owners in pairs.owners)
-    ranked = RankedPairs(scores[down], first, None if np.array_equal(first, second) else second)
-    return _Ranking(ranked, others[down], floor)
 
 
 def _ranks(far: float, impostors: Figures) -> Figures:

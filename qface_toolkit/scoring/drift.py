@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qface_toolkit.scoring.bins import edges
-from qface_toolkit.scoring.both_models import KeptPairs
+from qface_toolkit.scoring.both_models import ScoredPairs
 from qface_toolkit.scoring.compare import Comparison
 from qface_toolkit.scoring.embeddings import Owners, Scores, unit_rows
 from qface_toolkit.scoring.resampling import Estimate, estimate
@@ -43,7 +43,7 @@ def drift_of(values: Scores, drawn: npt.NDArray[np.float64]) -> Drift:
 
 def genuine_drift(comparison: Comparison) -> Drift:
     """Describe the drift of every genuine pair; a pair counts as often as its person."""
-    values, owners = comparison.genuine.drift, comparison.genuine.owners[0]
+    values, owners = comparison.genuine.drift, comparison.owners[comparison.genuine.rows[0]]
     people = len(comparison.counts.images)
     draws = comparison.draws[:, :people]
     sums, counts = np.bincount(owners, values, minlength=people), np.bincount(owners, minlength=people)
@@ -84,7 +84,7 @@ def _between(weights: npt.NDArray[np.float64], sums: npt.NDArray[np.float64]) ->
     return found
 
 
-def changed_pairs(pairs: KeptPairs, *, same: bool) -> tuple[ChangedPair, ...]:
+def changed_pairs(pairs: ScoredPairs, *, same: bool) -> tuple[ChangedPair, ...]:
     """Return pairs of one kind as plain values."""
-    found = zip(pairs.first, pairs.second, *pairs.scores, strict=True)
+    found = zip(*pairs.rows, *pairs.scores, strict=True)
     return tuple(ChangedPair(int(i), int(j), same, float(a), float(b)) for i, j, a, b in found)

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qface_toolkit.errors import MeasurementError
-from qface_toolkit.scoring.both_models import KeptPairs, most_changed
+from qface_toolkit.scoring.both_models import ScoredPairs, most_changed
 from qface_toolkit.scoring.drift import ChangedPair, Drift, changed_pairs, drift_of
 from qface_toolkit.scoring.embeddings import Floats, check_owners, unit_rows
 from qface_toolkit.scoring.paired import Decisions
@@ -82,7 +82,7 @@ def measure_pair_list(
     own, kept = _decisions(distances, pairs, counts)
     kinds = (pairs.same, ~pairs.same)
     genuine, impostor = (_drift(scores[:, kind], counts[:, kind]) for kind in kinds)
-    whole = KeptPairs(pairs.first, pairs.second, (marks[pairs.first], marks[pairs.second]), (scores[0], scores[1]))
+    whole = ScoredPairs(np.stack([pairs.first, pairs.second]), scores)
     changed = [
         pair
         for kind in kinds

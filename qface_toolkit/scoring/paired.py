@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qface_toolkit.scoring.both_models import KeptPairs, most_changed
+from qface_toolkit.scoring.both_models import ScoredPairs, most_changed
 from qface_toolkit.scoring.compare import Comparison
 from qface_toolkit.scoring.drawn import FIELDS
 from qface_toolkit.scoring.drift import ChangedPair, Drift, changed_pairs, genuine_drift, impostor_drift
@@ -91,7 +91,7 @@ def _operating(comparison: Comparison, at: int, listed: int) -> Operating:
     return Operating(**{name: found[name] for name in names}, own=own, kept=kept, flipped=tuple(flipped[:listed]))
 
 
-def _flipped(pairs: KeptPairs, thresholds: tuple[float, float]) -> KeptPairs:
+def _flipped(pairs: ScoredPairs, thresholds: tuple[float, float]) -> ScoredPairs:
     """Return the pairs that the models decide differently, each at its own threshold."""
     accepted = [scores >= threshold for scores, threshold in zip(pairs.scores, thresholds, strict=True)]
     return pairs.at(np.flatnonzero(accepted[0] != accepted[1]))

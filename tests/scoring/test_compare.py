@@ -8,7 +8,7 @@ from plain import crosswise, every_pair, people, repeated, tar_at_far
 
 from qface_toolkit.errors import MeasurementError
 from qface_toolkit.scoring import bins, blocks, both_models, drawn
-from qface_toolkit.scoring.both_models import Best
+from qface_toolkit.scoring.both_models import Best, ScoredPairs
 from qface_toolkit.scoring.compare import compare_models
 from qface_toolkit.scoring.drawn import FIELDS
 from qface_toolkit.scoring.paired import measure_paired
@@ -89,10 +89,10 @@ def test_no_more_than_twice_the_wanted_scores_are_held():
     best = Best(10)
     scores = np.random.default_rng(0).permutation(100.0 * np.arange(100))
     for part in scores.reshape(20, 5):
-        best.add((part, np.zeros(5, np.intp), np.ones(5, np.intp)))
+        best.add(ScoredPairs(np.zeros((2, 5), np.intp), part[None]))
         assert best.held <= 20
     assert best.floor > 0
-    assert best.finish()[0].tolist() == sorted(scores)[::-1][:10]
+    assert sorted(best.kept().scores[0]) == sorted(scores)[-10:]
 
 
 @pytest.mark.parametrize("owners", [[0, 0, 0], [0, 1, 2], []], ids=["one person", "one image each", "nobody"])
@@ -162,7 +162,7 @@ def test_the_models_swapped_lose_what_was_won(seed):
     assert there[:, at["shift"]] == pytest.approx(-back[:, at["shift"]])
     for kind in ("genuine", "impostor"):
         assert there[:, at[f"own_{kind}_lost"]] == pytest.approx(back[:, at[f"own_{kind}_won"]])
-    crosswise_scores = [np.sort(one.mixed[1].scores) for one in both]
+    crosswise_scores = [np.sort(one.mixed[1].scores[0]) for one in both]
     assert crosswise_scores[0] == pytest.approx(crosswise_scores[1])
 
 
@@ -219,22 +219,20 @@ def test_dropped_impostors_and_blocks_change_nothing(monkeypatch):
     owners, reference, other = people(0, count=120)
     draws = draw_people(120, 3, 1)
     whole = compare_models(reference, other, owners, draws, (1.0, 1e-3))
-    assert len(whole.impostor.first) == whole.counts.impostors
-    assert len(whole.mixed[1].scores) == 2 * whole.counts.impostors
+    assert whole.impostor.rows.shape[1] == whole.counts.impostors
+    assert whole.mixed[1].scores.size == 2 * whole.counts.impostors
     monkeypatch.setattr(blocks, "ROWS", 50)
     monkeypatch.setattr(blocks, "COLUMNS", 70)
     parts = compare_models(reference, other, owners, draws, (1e-3,))
-    assert len(parts.impostor.first) < whole.counts.impostors / 4
-    assert len(parts.mixed[1].scores) < whole.counts.impostors / 2
+    assert parts.impostor.rows.shape[1] < whole.counts.impostors / 4
+    assert parts.mixed[1].scores.size < whole.counts.impostors / 2
     for found, plain in zip(parts.judged, whole.judged, strict=True):
         assert found[..., 0, :] == pytest.approx(plain[..., 1, :])
     for name, (value, drawn_values) in parts.samples.items():
         assert value == pytest.approx(whole.samples[name][0])
         assert drawn_values == pytest.approx(whole.samples[name][1])
     assert parts.drift_std == pytest.approx(whole.drift_std)
-    assert sorted(zip(parts.changed.first, parts.changed.second, strict=True)) == sorted(
-        zip(whole.changed.first, whole.changed.second, strict=True)
-    )
+    assert sorted(zip(*parts.changed.rows, strict=True)) == sorted(zip(*whole.changed.rows, strict=True))
 
 
 def test_draws_and_pairs_in_portions_change_nothing(monkeypatch):
