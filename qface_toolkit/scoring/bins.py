@@ -27,7 +27,8 @@ Weights = npt.NDArray[np.float64]
 
 def places(scores: Scores) -> Scores:
     """Return where scores lie on the scale of the bins: 0 for -1, BINS for 1."""
-    where: Scores = scores * (BINS / 2) + BINS / 2
+    where: Scores = scores * (BINS / 2)
+    where += BINS / 2
     return where
 
 

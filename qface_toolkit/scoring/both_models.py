@@ -183,9 +183,12 @@ class Best:
     def kept(self) -> ScoredPairs:
         """Return the best ones, in no order."""
         found = joined(self._parts)
-        if found.scores.size <= self.most:
+        (scores,) = found.scores
+        if scores.size <= self.most:
             return found
-        return found.at(np.argpartition(-found.scores[0], self.most - 1)[: self.most])
+        floor = np.partition(scores, scores.size - self.most)[scores.size - self.most]
+        above, equal = np.flatnonzero(scores > floor), np.flatnonzero(scores == floor)
+        return found.at(np.concatenate([above, equal[: self.most - above.size]]))
 
 
 def _wanted_impostors(impostors: int, fars: Sequence[float]) -> int:
