@@ -54,8 +54,6 @@ def read_people(folder: Path, per_identity: int | None = None) -> PeopleSet:
     _check_people(folder, kept)
     paths = [f"{person}/{file}" for person, files in kept.items() for file in files]
     images = _FolderImages(folder, paths)
-    for index in range(len(images)):
-        images.check(index)
     owners = np.repeat(np.arange(len(kept)), [len(files) for files in kept.values()])
     left_out = {f"{person}/{file}" for person, files in found.items() for file in files} - set(paths)
     description = describe_people("people", shown_name(folder), images, len(kept), per_identity)
@@ -133,11 +131,16 @@ def _notes(folder: Path, left_out: int, twice: int) -> tuple[str, ...]:
 
 
 class _FolderImages:
-    """Files of a folder as crops; see FaceImages."""
+    """Files of a folder as crops; see FaceImages.
+
+    Every file is read once to begin with: one whose header announces another size is refused, and what each holds is
+    remembered by its hash.
+    """
 
     def __init__(self, folder: Path, paths: list[str]) -> None:
         self._folder = folder
         self._paths = paths
+        self._digests = [_checked_digest(folder / path) for path in paths]
 
     def __len__(self) -> int:
         return len(self._paths)
@@ -146,18 +149,23 @@ class _FolderImages:
         return self._paths[index]
 
     def digest(self, index: int) -> str:
-        return hashlib.sha256(read_bytes(self._folder / self._paths[index])).hexdigest()
+        return self._digests[index]
 
     def crop(self, index: int) -> Crop:
         path = self._folder / self._paths[index]
-        pixels = decode(read_bytes(path), FORMATS, str(path))
+        content = read_bytes(path)
+        if hashlib.sha256(content).hexdigest() != self._digests[index]:
+            # Its embedding would be kept, and found again, as that of the image it was.
+            raise MeasurementError("an image has changed since the folder was read", where=str(path), fix="try again")
+        pixels = decode(content, FORMATS, str(path))
         _check_size((pixels.shape[1], pixels.shape[0]), path)
         return pixels
 
-    def check(self, index: int) -> None:
-        """Refuse an image whose header announces another size."""
-        path = self._folder / self._paths[index]
-        _check_size(image_size(read_bytes(path), FORMATS, str(path)), path)
+
+def _checked_digest(path: Path) -> str:
+    content = read_bytes(path)
+    _check_size(image_size(content, FORMATS, str(path)), path)
+    return hashlib.sha256(content).hexdigest()
 
 
 def _check_size(size: tuple[int, int], path: Path) -> None:

@@ -127,6 +127,15 @@ def test_an_image_that_goes_away_is_named(folder):
     assert raised.value.where == str(folder / "eve" / "c.png")
 
 
+def test_an_image_that_changes_meanwhile_is_named(folder):
+    found = read_people(folder)
+    file = folder / "eve" / "c.png"
+    file.write_bytes((folder / "bob" / "1.png").read_bytes() + b" ")
+    with pytest.raises(MeasurementError, match="has changed since") as raised:
+        embed_images(FakeModel().opened(), found.images)
+    assert raised.value.where == str(file)
+
+
 def test_one_person_only_is_said(folder):
     for name in ("bob", "zoe"):
         (folder / name).rename(folder / f".{name}")
