@@ -22,6 +22,9 @@ MOST_KEPT = 1 << 22
 SPARE = 4
 """How many times the impostors needed are kept: with other weights, the same rate reaches further down."""
 
+LEAST_KEPT = 1000
+"""How many are kept on top of that, for sets of few people."""
+
 
 @dataclass(frozen=True)
 class ScoredPairs:
@@ -192,7 +195,7 @@ class Best:
 
 
 def _wanted_impostors(impostors: int, fars: Sequence[float]) -> int:
-    return int(SPARE * max(fars, default=0.0) * impostors) + 1000
+    return int(SPARE * max(fars, default=0.0) * impostors) + LEAST_KEPT
 
 
 def _floors(above: Sequence[Scores], keep: int) -> tuple[float, float]:

@@ -166,17 +166,17 @@ def joint_figures(
 
 
 def drawn_tar(genuine: ScoredPairs, impostor: ScoredPairs, drawn: DrawnPeople, fars: Sequence[float]) -> Figures:
-    """Return TAR at each rate in each draw of people, [draws, rates], of pairs that count in both orders."""
+    """Return TAR at each rate in each draw of people, [draws, rates], of pairs that count in both orders.
+
+    NaN where nothing is left, or where a draw needs more impostors than were kept.
+    """
     rankings = [_Ranking(pairs, drawn.owners) for pairs in (genuine, impostor)]
     parts = []
     for times, impostors in drawn.batches():
         accepting, letting_in = (_Weighed(ranking, times) for ranking in rankings)
         rates = []
         for far in fars:
-            ranks = _ranks(far, 2 * impostors)
-            thresholds = letting_in.thresholds(ranks)
-            # A draw of few people may need more impostors than were kept.
-            thresholds = np.where(np.isnan(thresholds) & ~np.isnan(ranks), impostor.scores.min(), thresholds)
+            thresholds = letting_in.thresholds(_ranks(far, 2 * impostors))
             rates.append(_share(accepting.accepted(thresholds), accepting.totals))
         parts.append(np.transpose(rates))
     return np.concatenate(parts)

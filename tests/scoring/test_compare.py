@@ -275,6 +275,24 @@ def test_what_cannot_be_kept_has_no_figure(monkeypatch):
     assert fields()["kept_far"] == pytest.approx(expected)
 
 
+def test_a_draw_that_needs_more_impostors_than_were_kept_has_no_figure(monkeypatch):
+    # The pairs that are kept are those of two people, who are not drawn.
+    owners = np.repeat(np.arange(40), 5)
+    rng = np.random.default_rng(0)
+    reference = rng.standard_normal((40, 64))[owners] + 0.3 * rng.standard_normal((200, 64))
+    reference[owners < 2] = 1 + 0.01 * rng.standard_normal((10, 64))
+    draws = np.ones((2, 40))
+    draws[1, :2] = 0
+    found = compare_models(reference, 2 * reference, owners, draws, (1e-3,))
+    monkeypatch.setattr(both_models, "SPARE", 0)
+    monkeypatch.setattr(both_models, "LEAST_KEPT", 45)
+    few = compare_models(reference, 2 * reference, owners, draws, (1e-3,))
+    whole, drawn_values = few.samples["mixed_tar@1e-3"]
+    assert (whole, drawn_values[0]) == (found.samples["mixed_tar@1e-3"][0],) * 2
+    assert np.isnan(drawn_values[1])
+    assert not np.isnan(found.samples["mixed_tar@1e-3"][1]).any()
+
+
 def test_rates_that_would_fill_the_memory_are_named(monkeypatch):
     owners, reference, other = people(0, count=40)
     draws = draw_people(40, 5)
