@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from qface_toolkit.models import FloatModel, ModelSpec, from_module, load_model
     from qface_toolkit.pipeline import (
         Benchmark,
-        Protocol,
+        EvaluationSet,
         Timed,
         benchmark,
         check,
@@ -40,7 +40,7 @@ _HOME = {
     "FloatModel": "models",
     "Fusion": "runtimes.fusion",
     "ModelSpec": "models",
-    "Protocol": "pipeline",
+    "EvaluationSet": "pipeline",
     "QFaceError": "errors",
     "Report": "report",
     "Result": "result.finished",
@@ -68,7 +68,7 @@ __all__ = [
     "FloatModel",
     "Fusion",
     "ModelSpec",
-    "Protocol",
+    "EvaluationSet",
     "QFaceError",
     "Report",
     "Result",

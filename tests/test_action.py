@@ -14,7 +14,7 @@ from PIL import Image
 
 from qface_toolkit import __version__
 from qface_toolkit.gate import Budgets, open_report, read_budgets, update_baseline
-from qface_toolkit.pipeline import Protocol, evaluate, write_evaluation
+from qface_toolkit.pipeline import EvaluationSet, evaluate, write_evaluation
 from qface_toolkit.sources._sets import find_set
 
 ACTION = Path(__file__).parents[1] / ".github" / "actions" / "qface-check"
@@ -36,7 +36,7 @@ def result(finished_onnx, tmp_path_factory):
         crop = folder / "people" / f"person{number % 2}" / f"{number // 2}.png"
         crop.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(drawings.crop(number)).save(crop)
-    write_evaluation(evaluate(folder / "out", Protocol(faces=folder / "people", draws=10)), folder / "out")
+    write_evaluation(evaluate(folder / "out", EvaluationSet(faces=folder / "people", draws=10)), folder / "out")
     update_baseline(open_report(folder / "out"), folder / "baseline.json")
     return folder
 

@@ -50,7 +50,7 @@ def test_a_word_of_the_command_line_is_the_word_in_python(verb):
     printing = {"as_json", "quiet", "verbose", "junit", "dry_run", "update"}
     elsewhere = {
         "compress": {"checkpoint"},
-        "evaluate": {*qf.Protocol.__dataclass_fields__, "suite", "out", "force"},
+        "evaluate": {*qf.EvaluationSet.__dataclass_fields__, "suite", "out", "force"},
         "inspect": {"sensitivity"},
         "verify": {"folder"},
         "check": {"force"},

@@ -90,7 +90,7 @@ def desk(tmp_path_factory, finished):
     write_protocol(folder / "IJBC")
     (folder / "sets").mkdir()
     shutil.copy(folder / "lfw.bin", folder / "sets" / "lfw.bin")
-    found = _evaluate.evaluate(str(folder / "out"), _evaluate.Protocol(faces=folder / "people", draws=20))
+    found = _evaluate.evaluate(str(folder / "out"), _evaluate.EvaluationSet(faces=folder / "people", draws=20))
     _evaluate.write_evaluation(found, folder / "judged", force=False)
     return folder
 

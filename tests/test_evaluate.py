@@ -13,7 +13,7 @@ from PIL import Image
 
 from qface_toolkit.errors import MeasurementError
 from qface_toolkit.evaluation.synthetic import synthetic_people
-from qface_toolkit.pipeline import Protocol, _evaluate, evaluate
+from qface_toolkit.pipeline import EvaluationSet, _evaluate, evaluate
 from qface_toolkit.report import read_evaluation
 from qface_toolkit.report.evaluation_verdict import evaluation_verdict
 from qface_toolkit.result.manifest import read_manifest
@@ -69,7 +69,9 @@ def test_a_result_is_compared_with_its_own_float_model(qface, result, faces, tmp
 
 
 def test_the_same_model_loses_nothing(result, faces):
-    found = evaluate(result / "float.onnx", Protocol(faces=faces / "people", draws=20), reference=result / "float.onnx")
+    found = evaluate(
+        result / "float.onnx", EvaluationSet(faces=faces / "people", draws=20), reference=result / "float.onnx"
+    )
     lost = {name: one for name, one in found.paired.figures.items() if "_lost" in name}
     assert lost
     assert all(one.value == one.low == one.high == 0 for one in lost.values())
@@ -137,10 +139,10 @@ def test_a_model_alone(qface, result, faces):
 
 
 def test_embeddings_are_kept_for_the_next_time(result, faces, tmp_path):
-    protocol = Protocol(faces=faces / "people", draws=20)
-    first = evaluate(result, protocol, cache=tmp_path / "cache")
+    people = EvaluationSet(faces=faces / "people", draws=20)
+    first = evaluate(result, people, cache=tmp_path / "cache")
     assert list((tmp_path / "cache").glob("*.rows"))
-    again = evaluate(result, protocol, cache=tmp_path / "cache")
+    again = evaluate(result, people, cache=tmp_path / "cache")
     assert first.figures == again.figures
     assert first.paired == again.paired
 
@@ -190,7 +192,7 @@ def test_groups_need_a_float_model(qface, result, faces):
 @pytest.mark.parametrize("sets", [{}, {"synthetic": True, "faces": "people"}])
 def test_exactly_one_set_is_asked_for(sets):
     with pytest.raises(MeasurementError, match="sets of images were given, not one"):
-        Protocol(**sets)
+        EvaluationSet(**sets)
 
 
 def bad_model(path, result, change):
@@ -213,7 +215,7 @@ def test_one_embedding_for_everybody_is_no_gain(result, faces, tmp_path):
                 tensor.raw_data = (ones if len(tensor.dims) == 1 else 0 * ones).tobytes()
 
     path = bad_model(tmp_path / "alike.onnx", result, change)
-    found = evaluate(path, Protocol(faces=faces / "people", draws=20), reference=result / "float.onnx")
+    found = evaluate(path, EvaluationSet(faces=faces / "people", draws=20), reference=result / "float.onnx")
     assert found.figures.every_pair.rates.tar["1e-2"] == found.figures.every_pair.rates.reached["1e-2"] == 1
     assert all(said.alarm and "better" not in said.text for said in evaluation_verdict(found))
     assert any("this model gives 100 % of the impostor pairs" in note for note in found.notes)

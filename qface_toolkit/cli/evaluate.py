@@ -110,7 +110,7 @@ def evaluate(
     qface evaluate backbone.pth --pairs lfw.bin --out lfw
     """
     _check_sets(suite, options)
-    from qface_toolkit.pipeline import Protocol, evaluate, evaluate_suite, write_evaluation, write_suite
+    from qface_toolkit.pipeline import EvaluationSet, evaluate, evaluate_suite, write_evaluation, write_suite
     from qface_toolkit.report import alarms, render_evaluation, render_suite
     from qface_toolkit.result.writing import check_free
 
@@ -123,7 +123,7 @@ def evaluate(
         if suite is not None:
             found = evaluate_suite(model, suite[1], habits, tell=tell, **options)
         else:
-            found = evaluate(model, Protocol(**habits), tell=tell, **options)
+            found = evaluate(model, EvaluationSet(**habits), tell=tell, **options)
     write, render = (write_suite, render_suite) if suite else (write_evaluation, render_evaluation)
     written = write(found, out, force=force) if out else ()
     if as_json:

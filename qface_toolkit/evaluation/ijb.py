@@ -17,8 +17,8 @@ from qface_toolkit.sources import Crop
 from qface_toolkit.untrusted.images import decode, read_bytes
 from qface_toolkit.untrusted.reading import file_sha256
 
-Protocol: TypeAlias = Literal["ijbb", "ijbc"]
-PROTOCOLS: tuple[Protocol, ...] = ("ijbb", "ijbc")
+IjbName: TypeAlias = Literal["ijbb", "ijbc"]
+IJB_NAMES: tuple[IjbName, ...] = ("ijbb", "ijbc")
 FORMATS = ("JPEG", "PNG")
 PICTURES = "loose_crop"
 _ALIGNMENT = f"similarity, bilinear, black outside, 1 {TEMPLATE.tolist()}"
@@ -49,7 +49,7 @@ class IjbSet:
     notes: tuple[str, ...] = ()
 
 
-def read_ijb(folder: Path, name: Protocol | None = None, progress: Callable[[str], None] | None = None) -> IjbSet:
+def read_ijb(folder: Path, name: IjbName | None = None, progress: Callable[[str], None] | None = None) -> IjbSet:
     """Read the text files of a 1:1 protocol and see that every image is there; no image is decoded yet.
 
     `progress` is told what is being read. Without `name`, the folder must hold one of the two protocols.
@@ -89,13 +89,13 @@ def read_ijb(folder: Path, name: Protocol | None = None, progress: Callable[[str
     return IjbSet(images, places, media, scores, template_ids, first, second, same, description)
 
 
-def has_protocol(folder: Path, name: Protocol) -> bool:
+def has_protocol(folder: Path, name: IjbName) -> bool:
     """Tell whether a folder seems to hold this protocol."""
     return (folder / "meta" / f"{name}_face_tid_mid.txt").is_file()
 
 
-def _only_protocol(folder: Path) -> Protocol:
-    there = [name for name in PROTOCOLS if has_protocol(folder, name)]
+def _only_protocol(folder: Path) -> IjbName:
+    there = [name for name in IJB_NAMES if has_protocol(folder, name)]
     if len(there) == 1:
         return there[0]
     what = "this folder holds both IJB-B and IJB-C" if there else "this folder holds neither IJB-B nor IJB-C"

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qface_toolkit.errors import MeasurementError
-from qface_toolkit.evaluation.ijb import PROTOCOLS, Protocol, has_protocol
+from qface_toolkit.evaluation.ijb import IJB_NAMES, IjbName, has_protocol
 
 PAIR_FILES = {
     "lfw": ("lfw.bin",),
@@ -13,11 +13,11 @@ PAIR_FILES = {
     "calfw": ("calfw.bin",),
     "cplfw": ("cplfw.bin",),
 }
-FOLDERS: dict[Protocol, tuple[str, ...]] = {
+FOLDERS: dict[IjbName, tuple[str, ...]] = {
     "ijbb": ("IJBB", "IJB-B", "IJB_B", "IJB_release/IJBB", "ijb/IJBB"),
     "ijbc": ("IJBC", "IJB-C", "IJB_C", "IJB_release/IJBC", "ijb/IJBC"),
 }
-SUITE_KEYS = (*PAIR_FILES, *PROTOCOLS)
+SUITE_KEYS = (*PAIR_FILES, *IJB_NAMES)
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Suite:
     """Where the sets are, by key, and for each missing one what was looked for."""
 
     pairs: dict[str, Path]
-    ijb: dict[Protocol, Path]
+    ijb: dict[IjbName, Path]
     missing: dict[str, str]
 
 
@@ -49,7 +49,7 @@ def _file(folder: Path, names: tuple[str, ...]) -> Path | None:
     return next((path for name in names for path in _spelled(folder, name) if path.is_file()), None)
 
 
-def _protocol(folder: Path, key: Protocol, names: tuple[str, ...]) -> Path | None:
+def _protocol(folder: Path, key: IjbName, names: tuple[str, ...]) -> Path | None:
     # The folder of one protocol alone may be given itself.
     places = [folder, *(path for name in names for path in _spelled(folder, name))]
     return next((path for path in places if has_protocol(path, key)), None)

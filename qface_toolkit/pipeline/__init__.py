@@ -4,7 +4,7 @@ from qface_toolkit.pipeline._benchmark import Benchmark, Timed, benchmark
 from qface_toolkit.pipeline._check import check, measure_beside
 from qface_toolkit.pipeline._compress import compress, run_job
 from qface_toolkit.pipeline._estimate import estimate_cost
-from qface_toolkit.pipeline._evaluate import Protocol, evaluate, write_evaluation
+from qface_toolkit.pipeline._evaluate import EvaluationSet, evaluate, write_evaluation
 from qface_toolkit.pipeline._export import export, export_all, exported_values
 from qface_toolkit.pipeline._inspect import inspect
 from qface_toolkit.pipeline._planning import plan_job, read_full_recipe
@@ -16,7 +16,7 @@ from qface_toolkit.result.job import Job, Tell, silent
 __all__ = [
     "Benchmark",
     "Job",
-    "Protocol",
+    "EvaluationSet",
     "Tell",
     "Timed",
     "benchmark",

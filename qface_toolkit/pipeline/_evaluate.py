@@ -40,7 +40,7 @@ _SETS = "pairs=FILE.bin, faces=DIR, ijb=DIR or synthetic=True"
 
 
 @dataclass(frozen=True)
-class Protocol:
+class EvaluationSet:
     """What to evaluate on, exactly one of the first four, and how; None is the protocol's own habit.
 
     `flip` adds the mirrored image's embedding: by default for pairs and ijb, as their protocols do, and not elsewhere.
@@ -69,7 +69,7 @@ class Protocol:
 
 def evaluate(
     model: str | Path | FloatModel,
-    protocol: Protocol,
+    evaluation_set: EvaluationSet,
     *,
     reference: str | Path | FloatModel | None = None,
     sets: Sequence[str] = (),
@@ -80,7 +80,7 @@ def evaluate(
     tell: Tell = silent,
     command: str = "",
 ) -> Evaluation:
-    """Judge a model, and compare it with its float model where that is given; see `Protocol`.
+    """Judge a model, and compare it with its float model where that is given; see `EvaluationSet`.
 
     `model` is a checkpoint, an .onnx file, an archive of ours, or a result's folder, which stands for the file that
     this machine would deploy and is compared with its own float.onnx. `sets` are KEY=VALUE strings of the models'
@@ -96,19 +96,19 @@ def evaluate(
     if found is not None:
         model, reference = found[0], reference or found[1]
     beside = None if reference is None else open_embedder(_deployed(reference), wanted)
-    if protocol.groups and beside is None:
+    if evaluation_set.groups and beside is None:
         what, fix = "the losses of groups need the float model", "give it by --reference, or take the groups away"
-        raise MeasurementError(what, where=str(protocol.groups), fix=fix)
+        raise MeasurementError(what, where=str(evaluation_set.groups), fix=fix)
     like = None if beside is None else beside.spec
     opened = open_embedder(model, Wanted(wanted.facts, name, like, threads))
-    work = _Work(opened, beside, protocol, Path(cache) if cache else None, threads, seed, tell)
+    work = _Work(opened, beside, evaluation_set, Path(cache) if cache else None, threads, seed, tell)
     data, flip, judged = work.judged()
     return Evaluation(
         model=_facts(opened),
         reference=_facts(beside) if beside else None,
         data=_data(data),
         flip=flip,
-        draws=protocol.draws if judged.paired else 0,
+        draws=evaluation_set.draws if judged.paired else 0,
         figures=judged.figures,
         reference_figures=judged.reference,
         paired=judged.paired,
@@ -142,7 +142,7 @@ class _Work:
 
     model: Embedder
     reference: Embedder | None
-    protocol: Protocol
+    evaluation_set: EvaluationSet
     cache: Path | None
     threads: int
     seed: int
@@ -158,7 +158,7 @@ class _Work:
 
     def judged(self) -> tuple[dict[str, Any], bool, Judged]:
         """Return what the set is, whether images were mirrored too, and what came out."""
-        wanted = self.protocol
+        wanted = self.evaluation_set
         if wanted.ijb:
             return self._templates(Path(wanted.ijb))
         if wanted.pairs:
@@ -166,10 +166,10 @@ class _Work:
         return self._people()
 
     def _flip(self, habit: bool) -> bool:
-        return habit if self.protocol.flip is None else self.protocol.flip
+        return habit if self.evaluation_set.flip is None else self.evaluation_set.flip
 
     def _people(self) -> tuple[dict[str, Any], bool, Judged]:
-        wanted, flip = self.protocol, self._flip(False)
+        wanted, flip = self.evaluation_set, self._flip(False)
         with self.step("read", "read the images' names"):
             people = read_people(Path(wanted.faces), wanted.per_identity) if wanted.faces else synthetic_people()
             groups = read_groups(Path(wanted.groups), people) if wanted.groups else None
@@ -181,10 +181,10 @@ class _Work:
     def _pairs(self, path: Path) -> tuple[dict[str, Any], bool, Judged]:
         flip = self._flip(True)
         with self.step("read", f"read {path.name}"):
-            found = read_pairs(path, self.protocol.folds)
+            found = read_pairs(path, self.evaluation_set.folds)
         rows, reference = self._embedded(found.images, flip)
         with self.step("compare", "compare the pairs"):
-            judged = judge_pairs(found, rows, reference, self.protocol.draws, self.seed)
+            judged = judge_pairs(found, rows, reference, self.evaluation_set.draws, self.seed)
         return found.description, flip, judged
 
     def _templates(self, folder: Path) -> tuple[dict[str, Any], bool, Judged]:
@@ -199,7 +199,7 @@ class _Work:
                 flip=flip,
                 cache=self.cache,
                 threads=self.threads,
-                draws=self.protocol.draws,
+                draws=self.evaluation_set.draws,
                 seed=self.seed,
                 progress=progress,
             )

@@ -7,7 +7,7 @@ from typing import Any
 from qface_toolkit.errors import QFaceError
 from qface_toolkit.evaluation import find_suite, published_rows
 from qface_toolkit.models import FloatModel
-from qface_toolkit.pipeline._evaluate import Protocol, evaluate
+from qface_toolkit.pipeline._evaluate import EvaluationSet, evaluate
 from qface_toolkit.report.markdown import suite_markdown
 from qface_toolkit.report.suite import PublishedFigures, Suite
 from qface_toolkit.result.writing import write_together
@@ -25,20 +25,20 @@ def evaluate_suite(
 ) -> Suite:
     """Judge a model on every set of the papers that the folder holds; see `evaluate` for the options.
 
-    `habits` are values for `Protocol`, as far as they say how images are embedded and people drawn. A set that cannot
-    be used costs the figures of no other one.
+    `habits` are values for `EvaluationSet`, as far as they say how images are embedded and people drawn. A set that
+    cannot be used costs the figures of no other one.
 
     Raises:
         QFaceError: if there is no set to judge it on, or each of them has a mistake.
     """
     found = find_suite(Path(folder))
     kept = {key: value for key, value in habits.items() if key in _KEPT}
-    wanted = {key: Protocol(pairs=path, **kept) for key, path in found.pairs.items()}
-    wanted |= {key: Protocol(ijb=path, **kept) for key, path in found.ijb.items()}
+    wanted = {key: EvaluationSet(pairs=path, **kept) for key, path in found.pairs.items()}
+    wanted |= {key: EvaluationSet(ijb=path, **kept) for key, path in found.ijb.items()}
     evaluations, failed = {}, {}
-    for key, protocol in wanted.items():
+    for key, evaluation_set in wanted.items():
         try:
-            evaluations[key] = evaluate(model, protocol, **options)
+            evaluations[key] = evaluate(model, evaluation_set, **options)
         except QFaceError as error:
             failed[key] = error
     if not evaluations:
