@@ -161,7 +161,7 @@ def joint_figures(
     for times, impostors in drawn.batches():
         weighed = [[_Weighed(ranking, times) for ranking in models] for models in kinds]
         rates = [_at_rate(far, weighed[0], weighed[1], impostors) for far in fars]
-        parts.append(np.reshape(rates, (len(fars), len(FIELDS), -1)).transpose(2, 0, 1))
+        parts.append(np.reshape(rates, (len(fars), len(FIELDS), len(impostors))).transpose(2, 0, 1))
     return np.concatenate(parts)
 
 
@@ -178,7 +178,7 @@ def drawn_tar(genuine: ScoredPairs, impostor: ScoredPairs, drawn: DrawnPeople, f
         for far in fars:
             thresholds = letting_in.thresholds(_ranks(far, 2 * impostors))
             rates.append(_share(accepting.accepted(thresholds), accepting.totals))
-        parts.append(np.transpose(rates))
+        parts.append(np.reshape(rates, (len(fars), len(impostors))).T)
     return np.concatenate(parts)
 
 

@@ -293,6 +293,15 @@ def test_a_draw_that_needs_more_impostors_than_were_kept_has_no_figure(monkeypat
     assert not np.isnan(found.samples["mixed_tar@1e-3"][1]).any()
 
 
+def test_a_set_too_small_for_any_rate_has_all_other_figures():
+    owners, reference, other = people(0)
+    comparison = compare_models(reference, other, owners, draw_people(9, 5), (1e-6,))
+    found = measure_paired(comparison)
+    assert (comparison.unsupported, found.at) == (("1e-6",), {})
+    assert set(found.figures) == {"cosine_mean", "cosine_p1", "cosine_min"}
+    assert found.genuine_drift.mean.low < found.genuine_drift.mean.high
+
+
 def test_rates_that_would_fill_the_memory_are_named(monkeypatch):
     owners, reference, other = people(0, count=40)
     draws = draw_people(40, 5)
