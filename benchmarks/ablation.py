@@ -27,7 +27,7 @@ from qface_toolkit.backends import BACKENDS, Embed
 from qface_toolkit.canonical.canonicalise import canonicalise
 from qface_toolkit.environment import record_environment, set_determinism, usable_cores
 from qface_toolkit.evaluation import FaceImages, read_people
-from qface_toolkit.methods import METHODS, Context
+from qface_toolkit.methods import METHODS, Context, Reference
 from qface_toolkit.models import FloatModel, load_model
 from qface_toolkit.quantize.model import QuantizedModel, new_model
 from qface_toolkit.scoring.agreement import measure_agreement
@@ -67,7 +67,7 @@ def rows(source: FloatModel, seed: int, count: int, only: list[str]) -> Iterator
     """Yield each row's name, its model and the seconds of its own steps."""
     inputs = source.spec.preprocess(load_crops(find_set("drawings").open(count, seed)))
     start = new_model(canonicalise(source.network, source.spec.input_size), source.spec)
-    context = Context(inputs, BACKEND.target, seed, 32, lambda done, total: None, reference=start.embed)
+    context = Context(inputs, BACKEND.target, seed, 32, lambda done, total: None, (Reference(start.embed),))
     models: dict[str | None, QuantizedModel] = {None: start}
     for name, before, steps in ROWS:
         if only and name not in only:

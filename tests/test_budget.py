@@ -174,7 +174,7 @@ def test_a_budget_that_is_no_share_of_the_float_file_is_refused(planned, value):
         ("onnx-packed-x86", "[calibrate, allocate, allocate]", ["budget.bytes=0.3"], "once"),
         ("onnx-packed-x86", "[allocate, calibrate]", ["budget.bytes=0.3"], "calibrate step before"),
         ("onnx-packed-x86", "[equalize]", ["budget.bytes=0.3"], "calibrate step before"),
-        ("onnx-packed-x86", "[calibrate, allocate]", [], "has no budget"),
+        ("onnx-packed-x86", "[calibrate, allocate]", [], "needs a budget"),
     ],
 )
 def test_budgets_of_bytes_that_make_no_sense_are_refused(planned, backends, steps, sets, said):

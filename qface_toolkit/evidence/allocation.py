@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from qface_toolkit.backends import BACKENDS
-from qface_toolkit.methods.allocate import RECORD
+from qface_toolkit.methods import Gift
 from qface_toolkit.recipe import Recipe
 from qface_toolkit.report.schema import AllocationBlock
 from qface_toolkit.result.job import Job
@@ -17,14 +17,14 @@ def packed_backends(recipe: Recipe) -> list[str]:
     return [name for name in recipe.backends if BACKENDS.get(name).packs]
 
 
-def allocation_file(name: str = RECORD) -> str:
-    """Return where what a step told is kept while the job runs."""
-    return f"work/{name}.json"
+def record_file(gift: Gift) -> str:
+    """Return where what a step told about its gift is kept while the job runs."""
+    return f"work/{gift}.json"
 
 
 def allocation_block(job: Job, path: Callable[[str], Path]) -> AllocationBlock | None:
     """Return what the report says about the widths that were allocated."""
-    record = path(allocation_file())
+    record = path(record_file("widths"))
     if not record.is_file():
         return None
     told = json.loads(record.read_text())

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from qface_toolkit.backends import BACKENDS, Backend, Embed
 from qface_toolkit.canonical.graph import operation
-from qface_toolkit.methods.mixed import Options
+from qface_toolkit.methods import wanted_of
 from qface_toolkit.quantize.kept import LAYERS
 from qface_toolkit.quantize.model import QuantizedModel
 from qface_toolkit.report.schema import BudgetBlock, ParetoPoint
@@ -41,8 +41,8 @@ def budget_block(job: Job, model: QuantizedModel, bench: Bench) -> BudgetBlock |
 
     Files with fewer of them are written for a while, run and timed in turns.
     """
-    wanted = [step.options.cosine_mean for step in job.steps if isinstance(step.options, Options)]
-    if not wanted:
+    wanted = wanted_of(job.steps, "kept", "cosine_mean")
+    if wanted is None:
         return None
     counts = pareto_counts(len(model.plan.kept))
     backend = BACKENDS.get(job.recipe.backends[0])
@@ -53,7 +53,7 @@ def budget_block(job: Job, model: QuantizedModel, bench: Bench) -> BudgetBlock |
         latencies = _latencies(backend, files.values(), bench) if bench.timed else {}
         points = [_point(count, file, backend, bench, latencies) for count, file in files.items()]
     return BudgetBlock(
-        cosine_mean_wanted=wanted[-1],
+        cosine_mean_wanted=wanted,
         artifact=backend.artifact,
         layers=sum(operation(node) in LAYERS for node in model.network.graph.nodes),
         kept=model.plan.kept,

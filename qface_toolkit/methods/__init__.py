@@ -1,8 +1,24 @@
 """The steps a recipe is made of: one file a method. Methods never lower."""
 
-from qface_toolkit.methods._base import Context, Method, Progress
-from qface_toolkit.registry import Registry
+from qface_toolkit.methods._base import Context, Gift, Inputs, Method, Need, Progress
+from qface_toolkit.methods._running import METHODS, apply_method, check_steps, gives, step_giving, wanted_of
+from qface_toolkit.methods._services import FileSizes, Forms, Record, Reference
 
-METHODS: Registry[Method] = Registry("method", __name__)
-
-__all__ = ["METHODS", "Context", "Method", "Progress"]
+__all__ = [
+    "METHODS",
+    "Context",
+    "FileSizes",
+    "Forms",
+    "Gift",
+    "Inputs",
+    "Method",
+    "Need",
+    "Progress",
+    "Record",
+    "Reference",
+    "apply_method",
+    "check_steps",
+    "gives",
+    "step_giving",
+    "wanted_of",
+]

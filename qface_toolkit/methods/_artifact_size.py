@@ -5,12 +5,31 @@ depend on it at all. One file for each width, all layers alike, tells both; the 
 written, too, and what the estimate missed is taken off the budget.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 
+from torch import fx
+
 from qface_toolkit.analysis.widths import rounded_layers
-from qface_toolkit.canonical.graph import module
+from qface_toolkit.canonical.graph import module, operation
+from qface_toolkit.quantize.kept import LAYERS
 from qface_toolkit.quantize.model import QuantizedModel
 from qface_toolkit.quantize.scheme import EIGHT_BITS
+
+CHANNEL_BYTES = 2
+"""What an output channel takes beside its codes at least: a byte for its scale, and one for its bias."""
+FLOAT_GRAPH_BYTES, FLOAT_GRAPH_SHARE = 200_000, 1.05
+"""What float.onnx has at most beside its float32 numbers."""
+
+
+def least_share(network: fx.GraphModule, width: int) -> float:
+    """Return the share of float.onnx that a canonical network's layers take at least at a width, by its numbers."""
+    layers = {str(node.target): module(node) for node in network.graph.nodes if operation(node) in LAYERS}
+    codes: int = sum(layer.weight.numel() * width // EIGHT_BITS for layer in layers.values())
+    least = codes + CHANNEL_BYTES * sum(len(layer.weight) for layer in layers.values())
+    numbers = sum(4 * tensor.numel() for tensor in network.state_dict().values())
+    share: float = least / (numbers * FLOAT_GRAPH_SHARE + FLOAT_GRAPH_BYTES)
+    return math.floor(1000 * share) / 1000
 
 
 def code_bytes(weights: int, width: int) -> int:

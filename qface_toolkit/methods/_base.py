@@ -1,16 +1,16 @@
-"""What a method is: a step of a recipe, with options of its own, that turns one QuantizedModel into another."""
+"""What a method is: a step of a recipe, with options of its own, that says what it needs, gives and asks for."""
 
-from collections.abc import Callable, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel
+from torch import fx
 
-from qface_toolkit.quantize.forms import FormTimes
 from qface_toolkit.quantize.model import QuantizedModel
-from qface_toolkit.quantize.plan import Form
 from qface_toolkit.quantize.target import Target
 
 Inputs = npt.NDArray[np.float32]
@@ -19,15 +19,24 @@ Inputs = npt.NDArray[np.float32]
 Progress = Callable[[int, int], None]
 """Called with (work done, work in all) so that somebody can draw a bar."""
 
+Need = Literal["images", "ranges", "mixing", "packing", "budget"]
+"""What must be there before a step: calibration images; ranges in the model; a first backend that can keep layers in
+float; one that packs weights below eight bits; and a budget, which no step finds without being told one."""
+
+Gift = Literal["ranges", "widths", "kept", "simulation"]
+"""What a step adds to a model: ranges, widths of its own for each layer, layers that are kept in float; or a simulation
+in its place, which no backend lowers.
+
+A recipe's budget sets the options `bytes` and `cosine_mean` of what gives widths, the latter of what keeps layers."""
+
+Service = TypeVar("Service")
+
 
 @dataclass(frozen=True)
 class Context:
     """What every method is given beside the model: data, the target to simulate, a seed and somebody to tell.
 
-    `prelu` is the ONNX form that every PReLU shall have, or "auto" to choose by `form_times` (None: the package's own).
-    `reference` returns the embeddings of the model as it came, before any step changed its weights (None: as given).
-    `artifact_bytes` returns the size of the file that a model becomes, of which there is a budget, `float_bytes` is
-    that of float.onnx (None: nobody knows). `record` keeps plain values that a step has to tell the report.
+    `services` are what the method asks for, see `_services`, as far as there are any here.
     """
 
     inputs: Inputs
@@ -35,26 +44,45 @@ class Context:
     seed: int
     batch_size: int
     progress: Progress
-    prelu: Form | Literal["auto"] = "auto"
-    form_times: FormTimes | None = None
-    reference: Callable[[Inputs], Inputs] | None = None
-    artifact_bytes: Callable[[QuantizedModel], int] | None = None
-    float_bytes: int | None = None
-    record: Callable[[str, Mapping[str, Any]], None] | None = None
+    services: tuple[object, ...] = ()
+
+    def service(self, kind: type[Service]) -> Service | None:
+        """Return the service of this kind; None if nobody offers it here."""
+        return next((one for one in self.services if isinstance(one, kind)), None)
 
 
-class Method(Protocol):
-    """One kind of step: what a file of this folder puts into `ENTRIES`."""
+class Method(ABC):
+    """One kind of step: what a file of this folder puts into `ENTRIES`.
+
+    A model has what earlier steps of the recipe gave it, unless one in between takes it away.
+    """
 
     options: type[BaseModel]
+    needs: ClassVar[tuple[Need, ...]] = ()
+    gives: ClassVar[tuple[Gift, ...]] = ()
+    takes: ClassVar[tuple[Gift, ...]] = ()
+    asks: ClassVar[tuple[type[object], ...]] = ()
+    """Services that its context shall hold."""
 
+    def needed(self, options: Any) -> tuple[Need, ...]:  # noqa: ANN401 - the method's own
+        """Return what must be there for these options; the first that is not is told."""
+        return self.needs
+
+    def check(self, options: Any, network: fx.GraphModule) -> None:  # noqa: ANN401 - the method's own
+        """Refuse what cannot be had of a canonical network, before any work.
+
+        Raises:
+            RecipeError: with what can be had.
+        """
+        return
+
+    @abstractmethod
     def run(self, model: QuantizedModel, options: Any, context: Context) -> QuantizedModel:  # noqa: ANN401 - its own
         """Return the model after the step; the one given is left alone."""
-        ...
 
-    def passes(self, options: Any, images: int) -> float:  # noqa: ANN401 - its own
+    @abstractmethod
+    def passes(self, options: Any, images: int) -> float:  # noqa: ANN401 - the method's own
         """Return how many passes of one image through the network the step is worth, for so many images.
 
         A backward pass counts as two.
         """
-        ...

@@ -4,6 +4,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qface_toolkit.methods._base import Context
+from qface_toolkit.methods._services import Reference
 from qface_toolkit.quantize.image_input import as_deployed
 from qface_toolkit.quantize.model import QuantizedModel, embed
 from qface_toolkit.quantize.simulation import prepare
@@ -23,7 +24,7 @@ class HeldOut:
     def __init__(self, model: QuantizedModel, context: Context) -> None:
         self.context = context
         self.images = context.inputs[-held_out_count(len(context.inputs)) :]
-        self.expected = (context.reference or model.embed)(self.images)
+        self.expected = (context.service(Reference) or model).embed(self.images)
 
     def cosines(self, model: QuantizedModel) -> npt.NDArray[np.float64]:
         """Return the cosine to float of each image, the model simulated as the context's target runs it."""

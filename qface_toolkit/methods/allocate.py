@@ -12,6 +12,7 @@ from fnmatch import fnmatchcase
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from torch import fx
 
 from qface_toolkit.analysis.allocation import Allocation, Choice, OutOfReach, fewest_bytes, least_loss
 from qface_toolkit.analysis.widths import (
@@ -22,15 +23,15 @@ from qface_toolkit.analysis.widths import (
     weights_loss,
     widths_effort,
 )
-from qface_toolkit.errors import CalibrationError, RecipeError
-from qface_toolkit.methods._artifact_size import ArtifactSize
-from qface_toolkit.methods._base import Context
+from qface_toolkit.errors import RecipeError
+from qface_toolkit.methods._artifact_size import ArtifactSize, least_share
+from qface_toolkit.methods._base import Context, Method, Need
 from qface_toolkit.methods._held_out import HeldOut, held_out_count
+from qface_toolkit.methods._services import FileSizes, Record, Reference
 from qface_toolkit.quantize.image_input import input_convolution, takes_pixels
 from qface_toolkit.quantize.model import QuantizedModel
 from qface_toolkit.quantize.scheme import EIGHT_BITS, WEIGHT_BITS
 
-RECORD = "allocation"
 MEASURING_BUDGET, FEWEST_IMAGES = 1.2e12, 4
 """Multiply-adds to measure losses with; a network too large for so many images has them predicted."""
 PREDICTION_IMAGES = 64
@@ -76,26 +77,42 @@ class Options(BaseModel):
         return self
 
 
-class Allocate:
+class Allocate(Method):
     """Measure what every layer loses at every width, and choose."""
 
     options = Options
+    needs = ("ranges", "images")
+    gives = ("widths",)
+    asks = (Reference, FileSizes, Record)
+
+    def needed(self, options: Options) -> tuple[Need, ...]:
+        """Return what every allocation needs, and something to have a budget of."""
+        if options.bytes is not None:
+            return (*self.needs, "packing")
+        return self.needs if options.cosine_mean is not None else (*self.needs, "budget")
+
+    def check(self, options: Options, network: fx.GraphModule) -> None:
+        """Refuse a budget that the codes of the narrowest weights alone exceed.
+
+        Raises:
+            RecipeError: with the smallest share that is conceivable; only files that are written tell the true one.
+        """
+        narrowest = min(options.widths)
+        share = least_share(network, narrowest)
+        if options.bytes is not None and options.bytes < share:
+            raise RecipeError(
+                f"a file of {options.bytes:g} of float.onnx is out of reach: all weights in {narrowest} bits "
+                f"would take {share:.3f} without the graph, and little would be left of what the model knows",
+                where="budget.bytes",
+                fix=f"ask for clearly more than {share:.3f}: 0.2 costs little, 0.15 costs some",
+            )
 
     def run(self, model: QuantizedModel, options: Options, context: Context) -> QuantizedModel:
         """Return the model with a width for each layer.
 
         Raises:
-            CalibrationError: if no range is set yet, or there are no images.
-            RecipeError: if nothing says what is wanted, or it is out of reach: with what is within reach.
+            RecipeError: if what is wanted is out of reach: with what is within reach.
         """
-        if set(model.ranges) != set(model.plan.owners()):
-            raise CalibrationError("allocate needs ranges", fix="put a calibrate step before it")
-        if len(context.inputs) == 0:
-            raise CalibrationError("there are no calibration images", fix="ask for at least one: calibration.count")
-        if options.bytes is None and options.cosine_mean is None:
-            raise RecipeError("allocate has no budget", fix="--set budget.bytes=0.2 or --set budget.cosine_mean=0.99")
-        if options.bytes is not None and (context.artifact_bytes is None or context.float_bytes is None):
-            raise RecipeError("a budget of bytes needs a packed file", fix="add --backend onnx-packed")
         if not rounded_layers(model):
             what = "every layer is kept in float, so there are no widths to allocate"
             raise RecipeError(what, fix="put the mixed step behind allocate, or leave it out")
@@ -124,7 +141,9 @@ class _Allocating:
         self.model, self.options, self.context = model, options, context
         self.held_out = HeldOut(model, context)
         self.names = [node.name for node in rounded_layers(model)]
-        self.size = ArtifactSize(model, options.widths, context.artifact_bytes)
+        sizes = context.service(FileSizes)
+        self.size = ArtifactSize(model, options.widths, sizes.of if sizes else None)
+        self.float_bytes = sizes.float_bytes if sizes else 0
         self.found = self._found()
         self.choices = [self._choices(name) for name in self.names]
         self.cosines: dict[tuple[int, ...], float] = {}
@@ -161,11 +180,11 @@ class _Allocating:
         """Return the model with the widths that were chosen, and tell about them."""
         bytes_wanted, cosine_wanted = self.options.bytes, self.options.cosine_mean
         if bytes_wanted is not None:
-            chosen = self._within(math.floor(bytes_wanted * (self.context.float_bytes or 0) * (1 - MARGIN)))
+            chosen = self._within(math.floor(bytes_wanted * self.float_bytes * (1 - MARGIN)))
         else:
             chosen = self._reaching(cosine_wanted or 0.0)
-        if self.context.record is not None:
-            self.context.record(RECORD, self._told(chosen))
+        if (record := self.context.service(Record)) is not None:
+            record.keep("widths", self._told(chosen))
         return self._model(chosen)
 
     def _within(self, limit: int) -> Allocation:
@@ -193,8 +212,8 @@ class _Allocating:
         return found
 
     def _too_small(self, closest: Allocation) -> RecipeError:
-        size, known = self.size.of(self._bits(closest)), self.context.float_bytes or 1
-        share = math.ceil(1000 * size / known / (1 - MARGIN)) / 1000
+        size = self.size.of(self._bits(closest))
+        share = math.ceil(1000 * size / self.float_bytes / (1 - MARGIN)) / 1000
         return RecipeError(
             f"a file of {self.options.bytes} of float.onnx is out of reach: the smallest is {share:.3f} "
             f"({size:,} bytes), whose mean cosine to the float model would be {self._cosine(closest):.3f}",

@@ -8,9 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from qface_toolkit.analysis.statistics import STATISTICS_PASSES, measure_statistics
 from qface_toolkit.canonical.edit import ensure_shapes
-from qface_toolkit.errors import CalibrationError
-from qface_toolkit.methods._base import Context
+from qface_toolkit.methods._base import Context, Method
 from qface_toolkit.methods._observers import OBSERVERS, Observer
+from qface_toolkit.methods._services import Forms
 from qface_toolkit.quantize.forms import FORM_IMAGES, choices, choose_forms, read_form_times
 from qface_toolkit.quantize.input_range import input_range
 from qface_toolkit.quantize.model import QuantizedModel
@@ -35,19 +35,20 @@ class Options(BaseModel):
     """Where the percentile observer cuts: the largest 0.01 % of the values and the smallest, by default."""
 
 
-class Calibrate:
+class Calibrate(Method):
     """Run calibration images through the float network and fix a range for every owner in the plan."""
 
     options = Options
+    needs = ("images",)
+    gives = ("ranges",)
+    asks = (Forms,)
 
     def run(self, model: QuantizedModel, options: Options, context: Context) -> QuantizedModel:
         """Return the model with ranges.
 
         Raises:
-            CalibrationError: without images, or if an image makes a tensor infinite or not a number.
+            CalibrationError: if an image makes a tensor infinite or not a number.
         """
-        if len(context.inputs) == 0:
-            raise CalibrationError("there are no calibration images", fix="ask for at least one: calibration.count")
         observers = _observe(model, options, context)
         ranges = {owner: _clamped(owner, seen.range(), model.plan) for owner, seen in observers.items()}
         model = model.with_ranges(ranges | {_input_owner(model): input_range(model.spec)})
@@ -85,8 +86,8 @@ def _forms(model: QuantizedModel, context: Context) -> Mapping[str, Form]:
 
     No file can hold narrow activations, so no time is saved by a form that rounds twice.
     """
-    free = choices(model)
-    wanted = "twin" if model.scheme.narrow and context.prelu == "auto" else context.prelu
+    free, asked = choices(model), context.service(Forms) or Forms()
+    wanted = "twin" if model.scheme.narrow and asked.prelu == "auto" else asked.prelu
     if wanted != "auto" or not free:
         return {node.name: cast(Form, wanted) for node in free}
     tensors = [name for name in model.plan.tensors if model.plan.quantized(name, ONNX)]
@@ -100,7 +101,7 @@ def _forms(model: QuantizedModel, context: Context) -> Mapping[str, Form]:
     )
     ensure_shapes(model.network, model.spec.input_size)
     sensitivity = {name: float(square.sum()) for name, square in seen.sensitivity.items()}
-    return choose_forms(model, sensitivity, context.form_times or read_form_times())
+    return choose_forms(model, sensitivity, asked.times or read_form_times())
 
 
 def _input_owner(model: QuantizedModel) -> str:

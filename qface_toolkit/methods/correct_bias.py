@@ -11,8 +11,7 @@ from dataclasses import replace
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
-from qface_toolkit.errors import CalibrationError
-from qface_toolkit.methods._base import Context
+from qface_toolkit.methods._base import Context, Method
 from qface_toolkit.methods._means import Correcting, FloatMeans
 from qface_toolkit.quantize.model import QuantizedModel
 from qface_toolkit.quantize.simulation import prepare
@@ -27,21 +26,14 @@ class Options(BaseModel):
     """Calibration images whose means are compared, the first ones."""
 
 
-class CorrectBias:
+class CorrectBias(Method):
     """Go through the layers from first to last and correct each for what all before it left."""
 
     options = Options
+    needs = ("ranges", "images")
 
     def run(self, model: QuantizedModel, options: Options, context: Context) -> QuantizedModel:
-        """Return the model with other biases.
-
-        Raises:
-            CalibrationError: if no range is set yet, or there are no images.
-        """
-        if set(model.ranges) != set(model.plan.owners()):
-            raise CalibrationError("correct_bias needs ranges", fix="put a calibrate step before it")
-        if len(context.inputs) == 0:
-            raise CalibrationError("there are no calibration images", fix="ask for at least one: calibration.count")
+        """Return the model with other biases."""
         images = torch.from_numpy(context.inputs[: options.images])
         expected = FloatMeans(model.network)
         corrected = copy.deepcopy(model.network)

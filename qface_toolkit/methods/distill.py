@@ -7,7 +7,8 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from qface_toolkit.errors import CalibrationError
-from qface_toolkit.methods._base import Context
+from qface_toolkit.methods._base import Context, Method
+from qface_toolkit.methods._services import Reference
 from qface_toolkit.quantize.model import QuantizedModel
 from qface_toolkit.quantize.scheme import Range
 from qface_toolkit.quantize.simulation import prepare, with_weights
@@ -38,27 +39,27 @@ class Options(BaseModel):
     """Share of the images that only choose the best epoch."""
 
 
-class Distill:
+class Distill(Method):
     """Train the weights and ranges of the context's target against the float model's embeddings."""
 
     options = Options
+    needs = ("ranges", "images")
+    asks = (Reference,)
 
     def run(self, model: QuantizedModel, options: Options, context: Context) -> QuantizedModel:
         """Return the model with other weights and ranges.
 
         Raises:
-            CalibrationError: if no range is set yet, or there are too few images to hold any out.
+            CalibrationError: if there are too few images to hold any out.
         """
-        if set(model.ranges) != set(model.plan.owners()):
-            raise CalibrationError("distill needs ranges", fix="put a calibrate step before it")
         held_out = round(options.held_out_share * len(context.inputs))
         if not 0 < held_out < len(context.inputs):
             raise CalibrationError(
                 f"{len(context.inputs)} images are too few to hold out a share of {options.held_out_share}",
                 fix="raise calibration.count",
             )
-        teacher = context.reference or model.embed
-        lessons = Lessons(torch.from_numpy(context.inputs), torch.from_numpy(teacher(context.inputs)))
+        teacher = context.service(Reference) or model
+        lessons = Lessons(torch.from_numpy(context.inputs), torch.from_numpy(teacher.embed(context.inputs)))
         simulation = prepare(model, context.target)
         growths = simulation.learn_ranges(_learnable(model, context.target)) if options.range_rate else {}
         schedule = Schedule(

@@ -21,7 +21,7 @@ from qface_toolkit.analysis.statistics import STATISTICS_PASSES, Statistics, mea
 from qface_toolkit.canonical.edit import by_input
 from qface_toolkit.canonical.graph import inputs, module, operation
 from qface_toolkit.errors import CalibrationError
-from qface_toolkit.methods._base import Context
+from qface_toolkit.methods._base import Context, Method
 from qface_toolkit.quantize.model import QuantizedModel
 from qface_toolkit.quantize.target import Target
 from qface_toolkit.quantize.weights import Width
@@ -43,25 +43,24 @@ class Options(BaseModel):
     """Adam's first step in the logarithm of a factor; it falls to zero by half a cosine."""
 
 
-class Equalize:
+class Equalize(Method):
     """Scale the channels of a float network so that quantizing it costs least."""
 
     options = Options
+    needs = ("images",)
+    takes = ("ranges",)
 
     def run(self, model: QuantizedModel, options: Options, context: Context) -> QuantizedModel:
         """Return the model with other weights that compute the same, and without ranges.
 
         Raises:
-            CalibrationError: without images, or if a value is infinite or not a number.
+            CalibrationError: if a value is infinite or not a number.
         """
-        images = context.inputs[: options.images]
-        if len(images) == 0:
-            raise CalibrationError("there are no calibration images", fix="ask for at least one: calibration.count")
         tensors = [name for name in model.plan.tensors if model.plan.quantized(name, context.target)]
         seen = measure_statistics(
             model.network,
             tensors,
-            images,
+            context.inputs[: options.images],
             seed=context.seed,
             batch_size=context.batch_size,
             progress=context.progress,

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from pydantic import BaseModel, ConfigDict, Field
 
 from qface_toolkit.analysis.sensitivity import affordable_images, measure_sensitivity
-from qface_toolkit.errors import CalibrationError, RecipeError
-from qface_toolkit.methods._base import Context
+from qface_toolkit.methods._base import Context, Method
 from qface_toolkit.methods._held_out import HeldOut, held_out_count
 from qface_toolkit.methods._ranking import ranked_layers
+from qface_toolkit.methods._services import Reference
 from qface_toolkit.quantize.model import QuantizedModel
 
 RANKING_IMAGES, RANKING_BUDGET = 16, 1.2e12
@@ -35,25 +35,16 @@ class Options(BaseModel):
     """
 
 
-class Mixed:
+class Mixed(Method):
     """Rank layers by what keeping them gains for its time, and keep the first few that reach the target."""
 
     options = Options
+    needs = ("mixing", "ranges", "images")
+    gives = ("kept",)
+    asks = (Reference,)
 
     def run(self, model: QuantizedModel, options: Options, context: Context) -> QuantizedModel:
-        """Return the model with the layers that it keeps in float; if the target is out of reach, the best there is.
-
-        Raises:
-            CalibrationError: if no range is set yet, or there are no images.
-            RecipeError: if the first backend cannot mix.
-        """
-        if not context.target.keeps_layers:
-            what, fix = "only ONNX files can keep layers in float", "name onnx-x86 or onnx-arm first in backends"
-            raise RecipeError(what, where=f"the first backend's form, {context.target.name}", fix=fix)
-        if set(model.ranges) != set(model.plan.owners()):
-            raise CalibrationError("mixed needs ranges", fix="put a calibrate step before it")
-        if len(context.inputs) == 0:
-            raise CalibrationError("there are no calibration images", fix="ask for at least one: calibration.count")
+        """Return the model with the layers that it keeps in float; if the target is out of reach, the best there is."""
         return _Search(model.with_kept(()), options.cosine_mean, context).best()
 
     def passes(self, options: Options, images: int) -> float:

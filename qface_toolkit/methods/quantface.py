@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictInt
 from torch import fx, nn
 
 from qface_toolkit.errors import CalibrationError, RecipeError
-from qface_toolkit.methods._base import Context, Progress
+from qface_toolkit.methods._base import Context, Method, Progress
 from qface_toolkit.methods._imitation import Course, Lessons, copied, lessons_of, mean_cosine, show, train
 from qface_toolkit.models import FloatModel
 from qface_toolkit.quantize.model import QuantizedModel
@@ -100,10 +100,12 @@ def _looks(
         yield step, mean_cosine(student, exam, course.batch_size) if step in wanted else None
 
 
-class QuantFace:
+class QuantFace(Method):
     """Imitate the float network under QuantFace's rule; the result is a simulation and no QuantizedModel."""
 
     options = Options
+    needs = ("images",)
+    gives = ("simulation",)
 
     def simulate(self, source: FloatModel, options: Options, context: Context) -> SimulatedModel:
         """Return the best simulation that the grid finds.

@@ -21,7 +21,7 @@ from torch import fx
 from qface_toolkit.analysis.blocks import Block, cut_blocks
 from qface_toolkit.analysis.statistics import STATISTICS_PASSES, measure_statistics
 from qface_toolkit.errors import CalibrationError
-from qface_toolkit.methods._base import Context
+from qface_toolkit.methods._base import Context, Method
 from qface_toolkit.methods._learning import Learning, attach
 from qface_toolkit.methods._means import Correcting, FloatMeans
 from qface_toolkit.quantize.model import QuantizedModel
@@ -62,19 +62,18 @@ class Options(BaseModel):
     """Share of a block's inputs that are the float network's, drawn anew in each step."""
 
 
-class Reconstruct:
+class Reconstruct(Method):
     """Reconstruct the blocks of the simulation of the context's target from first to last."""
 
     options = Options
+    needs = ("ranges", "images")
 
     def run(self, model: QuantizedModel, options: Options, context: Context) -> QuantizedModel:
         """Return the model with other weights, which lie on their codes, and other biases and ranges.
 
         Raises:
-            CalibrationError: if no range is set yet, or there are fewer images than a step takes.
+            CalibrationError: if there are fewer images than a step takes.
         """
-        if set(model.ranges) != set(model.plan.owners()):
-            raise CalibrationError("reconstruct needs ranges", fix="put a calibrate step before it")
         if len(context.inputs) < options.batch_size or options.images < options.batch_size:
             raise CalibrationError(
                 f"{min(len(context.inputs), options.images)} images are too few for steps of {options.batch_size}",

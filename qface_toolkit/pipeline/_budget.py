@@ -1,39 +1,71 @@
-"""What a recipe's budget makes of a job: one more step, and a table of what each point on the way costs."""
+"""What a recipe's budget makes of its steps, and what of both can be refused before anything heavy is read."""
 
-import numpy as np
-import numpy.typing as npt
+from collections.abc import Mapping
 
 from qface_toolkit.backends import BACKENDS
 from qface_toolkit.errors import RecipeError
-from qface_toolkit.methods.mixed import Options
-from qface_toolkit.pipeline._allocation import allocated_steps, allocates, check_allocation
-from qface_toolkit.recipe import Recipe, Step
+from qface_toolkit.evidence.allocation import packed_backends
+from qface_toolkit.methods import Gift, Need, check_steps, gives, step_giving
+from qface_toolkit.recipe import Budget, Recipe, Step
 
-Floats = npt.NDArray[np.float32]
-MIXED = "mixed"
-ROUNDS, BUDGET_S = 60, 30.0
+Placed = tuple[str, Step]
+"""The key of the recipe that asks for a step, and the step."""
+
+_ONCE: Mapping[Gift, str] = {
+    "widths": "widths can be allocated once",
+    "kept": "layers to keep in float can be chosen once",
+}
 
 
 def steps_of(recipe: Recipe) -> tuple[Step, ...]:
-    """Return the steps of a recipe, and the one that its budget asks for: a cosine at the end, bytes where they fit."""
-    wanted = recipe.budget.cosine_mean
-    added = () if wanted is None or allocates(recipe) else (Step(method=MIXED, options=Options(cosine_mean=wanted)),)
-    return (*allocated_steps(recipe), *added)
+    """Return the steps of a recipe, and the one that its budget asks for."""
+    return tuple(step for _, step in _placed_steps(recipe))
+
+
+def _placed_steps(recipe: Recipe) -> list[Placed]:
+    """Return a recipe's steps with what its budget adds: widths behind the last ranges, layers in float at the end.
+
+    A budget steers the step that gives widths, whatever that wants itself.
+    """
+    placed = [(f"steps.{number}.{step.method}", step) for number, step in enumerate(recipe.steps)]
+    budget = recipe.budget
+    if budget.bytes is not None and not any(gives(step, "widths") for _, step in placed):
+        place = 1 + max((number for number, (_, step) in enumerate(placed) if gives(step, "ranges")), default=-1)
+        placed.insert(place, ("budget.bytes", step_giving("widths", bytes=budget.bytes)))
+    if any(gives(step, "widths") for _, step in placed):
+        return [(where, _steered(step, budget)) for where, step in placed]
+    if budget.cosine_mean is not None:
+        placed.append(("budget.cosine_mean", step_giving("kept", cosine_mean=budget.cosine_mean)))
+    return placed
+
+
+def _steered(step: Step, budget: Budget) -> Step:
+    """Return a step that gives widths with what the budget wants in place of its own wish."""
+    wanted = {"bytes": budget.bytes, "cosine_mean": budget.cosine_mean}
+    if not gives(step, "widths") or set(wanted.values()) == {None}:
+        return step
+    return Step(method=step.method, options=step.options.model_copy(update=wanted))
 
 
 def check_budget(recipe: Recipe) -> None:
-    """Check that a recipe that mixes precisions or allocates widths says so once, and has a form that can.
+    """Check that a recipe chooses widths and layers once, and that each of its steps will find what it needs.
 
     Raises:
         RecipeError: if it does not.
     """
-    check_allocation(recipe)
-    where = ["budget.cosine_mean"] if recipe.budget.cosine_mean is not None and not allocates(recipe) else []
-    where += [f"steps.{number}.{MIXED}" for number, step in enumerate(recipe.steps) if step.method == MIXED]
-    if len(where) > 1:
-        what = "layers to keep in float can be chosen once"
-        raise RecipeError(what, where=", ".join(where), fix="leave one of them")
+    if recipe.budget.bytes is not None and recipe.budget.cosine_mean is not None:
+        what = "widths can be allocated for bytes or for a cosine, not for both"
+        raise RecipeError(what, where="budget.bytes, budget.cosine_mean", fix="leave one of them: the other follows")
+    placed = _placed_steps(recipe)
+    for gift, what in _ONCE.items():
+        places = [where for where, step in placed if gives(step, gift)]
+        if len(places) > 1:
+            raise RecipeError(what, where=", ".join(places), fix="leave one of them")
     first = recipe.backends[0]
-    if where and not BACKENDS.get(first).target.keeps_layers:
-        what = f"only ONNX files can keep layers in float, and the first backend is {first}"
-        raise RecipeError(what, where=where[0], fix="name onnx-x86 or onnx-arm first in backends, or drop the budget")
+    found: dict[Need, bool] = {
+        "images": True,
+        "mixing": BACKENDS.get(first).target.keeps_layers,
+        "packing": bool(packed_backends(recipe)),
+    }
+    there = [need for need, is_there in found.items() if is_there]
+    check_steps(placed, there, {"mixing": f"the first backend is {first}"})

@@ -3,7 +3,7 @@
 import io
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,14 +14,12 @@ from torch import nn
 
 from qface_toolkit.backends import BACKENDS, float_files
 from qface_toolkit.environment import set_determinism
-from qface_toolkit.evidence.allocation import allocation_file
 from qface_toolkit.evidence.collect import collect_evidence, images_of
-from qface_toolkit.methods import METHODS, Context, Progress
+from qface_toolkit.methods import METHODS, Context, Progress, apply_method
 from qface_toolkit.models import FloatModel
-from qface_toolkit.pipeline._allocation import ALLOCATE
-from qface_toolkit.pipeline._form_times import form_times
-from qface_toolkit.pipeline._packed_size import check_sizes, sizes
+from qface_toolkit.pipeline._packed_size import check_sizes
 from qface_toolkit.pipeline._planning import plan_job
+from qface_toolkit.pipeline._services import Services
 from qface_toolkit.pipeline._simulate import Simulates
 from qface_toolkit.quantize.model import QuantizedModel, description, load_quantized, new_model, weights_bytes
 from qface_toolkit.quantize.simulated import SimulatedModel, load_simulation, simulation_bytes
@@ -137,33 +135,18 @@ class _Run:
         original = new_model(self.job.canonical, self.job.model.spec, self.job.deployment)
         model = original.with_scheme(self.job.scheme)
         inputs = model.spec.preprocess(crops)
-        target = BACKENDS.get(recipe.backends[0]).target
-        times, reference = form_times(self.job, self.folder, self.step), original.embed
+        target, batch = BACKENDS.get(recipe.backends[0]).target, recipe.calibration.batch_size
+        services = Services(self.job, original, self.folder, self.step)
         for number, step in enumerate(self.job.steps):
             saved = f"work/step-{number}.safetensors", f"work/step-{number}.json"
             with self.step(f"{number + 1}. {step.method}") as progress:
                 if progress is not None:
-                    batch, prelu = recipe.calibration.batch_size, recipe.target.prelu
-                    context = Context(
-                        inputs,
-                        target,
-                        self.job.seed,
-                        batch,
-                        progress,
-                        prelu,
-                        times,
-                        reference,
-                        record=self._record,
-                        **(sizes(self.job) if step.method == ALLOCATE else {}),
-                    )
-                    model = METHODS.get(step.method).run(model, step.options, context)
+                    context = Context(inputs, target, self.job.seed, batch, progress, services.of(step))
+                    model = apply_method(step.method, step.options, model, context)
                     self._save(model, *saved)
             if progress is None:
                 model = load_quantized(self.folder.path(saved[1]), self.folder.path(saved[0]), between_steps=True)
         return model
-
-    def _record(self, name: str, values: Mapping[str, Any]) -> None:
-        self.folder.write(allocation_file(name), json.dumps(values).encode())
 
     def simulated(self, crops: Crop) -> SimulatedModel:
         """Return the simulation that the recipe's only step makes, as its file holds it."""

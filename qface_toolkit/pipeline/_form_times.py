@@ -16,7 +16,8 @@ from qface_toolkit.result.job import Job
 FORM_TIMES = "form_times.json"
 """What measuring leaves in the output folder; `--set target.lowering=FILE` takes it, so that a run can be repeated."""
 
-Step = Callable[[str], AbstractContextManager[Progress | None]]
+Timed = Callable[[str], AbstractContextManager[Progress | None]]
+"""Enters a part of a job by its name: None if it was done before, else what to call as it goes."""
 
 
 def find_form_times(lowering: str) -> FormTimes | None:
@@ -30,11 +31,11 @@ def find_form_times(lowering: str) -> FormTimes | None:
     return read_form_times() if lowering == "table" else read_form_times(Path(lowering))
 
 
-def form_times(job: Job, folder: OutputFolder, step: Step) -> FormTimes:
+def form_times(job: Job, folder: OutputFolder, timed: Timed) -> FormTimes:
     """Return a job's times, measured once and kept in the folder if that was asked for."""
     if job.form_times is not None:
         return job.form_times
-    with step("time the forms of PReLU") as progress:
+    with timed("time the forms of PReLU") as progress:
         if progress is not None:
             measured = _measured(job, progress)
             folder.write(FORM_TIMES, (json.dumps({"rows": measured.as_plain()}) + "\n").encode())

@@ -1,32 +1,27 @@
-"""The bytes of packed files: for the step that has a budget of them, for the last check, and for the report."""
+"""The bytes of packed files: for the step that has a budget of them, and for the last check."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from qface_toolkit.backends import BACKENDS, float_files
 from qface_toolkit.errors import RecipeError
 from qface_toolkit.evidence.allocation import packed_backends
-from qface_toolkit.pipeline._allocation import allocates, bytes_wanted
+from qface_toolkit.methods import FileSizes, wanted_of
 from qface_toolkit.quantize.model import QuantizedModel
 from qface_toolkit.result.job import Job
 from qface_toolkit.runtimes import FLOAT_ARTIFACT
 
 
-def sizes(job: Job) -> Mapping[str, Any]:
-    """Return what a context tells a step about sizes: of the packed file that a model becomes, and of float.onnx."""
-    packed = packed_backends(job.recipe)
-    if not allocates(job.recipe) or not packed:
-        return {}
-    facts = job.facts()
+def file_sizes(job: Job) -> FileSizes | None:
+    """Return the sizes of the largest packed file that a model becomes, and of float.onnx; None without such files."""
+    packed, facts = packed_backends(job.recipe), job.facts()
+    if not packed:
+        return None
 
     def largest(model: QuantizedModel) -> int:
         return max(len(BACKENDS.get(name).lower(model, facts)) for name in packed)
 
-    return {
-        "artifact_bytes": largest,
-        "float_bytes": len(float_files()[0].write(job.model, job.canonical, facts)),
-    }
+    return FileSizes(largest, len(float_files()[0].write(job.model, job.canonical, facts)))
 
 
 def check_sizes(job: Job, path: Callable[[str], Path]) -> None:
@@ -35,7 +30,7 @@ def check_sizes(job: Job, path: Callable[[str], Path]) -> None:
     Raises:
         RecipeError: if steps behind the allocation made one larger than the margin that it left.
     """
-    wanted = bytes_wanted(job.recipe)
+    wanted = wanted_of(job.steps, "widths", "bytes")
     if wanted is None:
         return
     whole = path(FLOAT_ARTIFACT).stat().st_size

@@ -13,7 +13,6 @@ from qface_toolkit.canonical.canonicalise import canonicalise
 from qface_toolkit.environment import usable_cores
 from qface_toolkit.methods import METHODS
 from qface_toolkit.models import FloatModel, from_module, load_model
-from qface_toolkit.pipeline._allocation import check_reach
 from qface_toolkit.pipeline._budget import check_budget, steps_of
 from qface_toolkit.pipeline._form_times import find_form_times
 from qface_toolkit.pipeline._scheme import check_scheme
@@ -47,13 +46,15 @@ def plan_job(
     named = expand_backends(backends or wanted.backends)
     if named != wanted.backends:
         wanted = wanted.model_copy(update={"backends": named})
-    check_budget(wanted)
     check_simulation(wanted)
+    check_budget(wanted)
+    steps = steps_of(wanted)
     images, times = find_set(wanted.calibration.set), find_form_times(wanted.target.lowering)
     loaded = _float_model(source, name, wanted)
     images.open(wanted.calibration.count, seed, loaded)
     canonical = canonicalise(loaded.network, loaded.spec.input_size)
-    check_reach(wanted, canonical)
+    for step in steps:
+        METHODS.get(step.method).check(step.options, canonical)
     scheme = Scheme.from_plain(wanted.scheme.model_dump())
     check_scheme(scheme, canonical)
     for name in wanted.backends:
@@ -69,7 +70,7 @@ def plan_job(
         threads or usable_cores(),
         verify=source == DEMO,
         command=command,
-        steps=steps_of(wanted),
+        steps=steps,
         simulates=simulating(wanted),
         form_times=times,
     )

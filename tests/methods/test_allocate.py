@@ -9,10 +9,10 @@ from quantized import cosines, small_model, smooth_images
 
 from qface_toolkit.analysis.widths import rounded_layers
 from qface_toolkit.canonical.graph import module
-from qface_toolkit.errors import CalibrationError, RecipeError
-from qface_toolkit.methods import METHODS, Context, allocate
+from qface_toolkit.errors import RecipeError
+from qface_toolkit.methods import METHODS, Context, FileSizes, Record, allocate
 from qface_toolkit.quantize.deployment import Deployment
-from qface_toolkit.quantize.model import embed, new_model
+from qface_toolkit.quantize.model import embed
 from qface_toolkit.quantize.scheme import LayerScheme, Scheme, TensorScheme
 from qface_toolkit.quantize.simulation import prepare
 from qface_toolkit.quantize.target import ONNX
@@ -29,14 +29,16 @@ def file_bytes(model):
     return 3000 + codes + unpacking + (0 if model.scheme.compact else 2000)
 
 
-def context(images, told=None, **more):
-    sizes = {"artifact_bytes": file_bytes, "float_bytes": FLOAT_BYTES}
-    record = None if told is None else lambda name, values: told.update({name: values})
-    return Context(images, ONNX, 0, 8, lambda done, total: None, record=record, **{**sizes, **more})
+SIZES = FileSizes(file_bytes, FLOAT_BYTES)
 
 
-def allocated(model, images, told=None, more=None, **options):
-    return ALLOCATE.run(model, ALLOCATE.options(**options), context(images, told, **(more or {})))
+def context(images, told, sizes):
+    record = Record(lambda gift, values: told.update({gift: values}))
+    return Context(images, ONNX, 0, 8, lambda done, total: None, (record, sizes))
+
+
+def allocated(model, images, told=None, sizes=SIZES, **options):
+    return ALLOCATE.run(model, ALLOCATE.options(**options), context(images, {} if told is None else told, sizes))
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +80,7 @@ def test_no_uniform_width_of_the_same_bytes_is_as_good(model, images, shares, wi
     assert len(set(widths_of(found))) > 1
     better, plain = (1 - mean_cosine(one, images) for one in (found, uniform(model, width)))
     assert better < 0.8 * plain, f"{better} against {plain}"
-    record = told["allocation"]
+    record = told["widths"]
     assert record["losses"] == "measured" and record["images"] == 16
     assert [layer["bits"] for layer in record["layers"]] == widths_of(found)
     assert record["bound"] <= record["loss_predicted"]
@@ -142,13 +144,13 @@ def test_a_cosine_is_reached_with_few_bytes(model, images):
     values = cosines(embed(prepare(found, ONNX), held_out), model.embed(held_out))
     reached = values.mean() - values.std() / np.sqrt(len(values))
     assert wanted - 1e-6 <= reached < 1 - (1 - wanted) / 2.5
-    assert told["allocation"]["cosine_mean"] == pytest.approx(values.mean(), abs=1e-6)
+    assert told["widths"]["cosine_mean"] == pytest.approx(values.mean(), abs=1e-6)
     same = allocated(model, images, bytes=file_bytes(found) / FLOAT_BYTES / (1 - allocate.MARGIN) + 1e-4)
     assert mean_cosine(same, held_out) < 1 - (1 - wanted) / 3
 
 
 def test_a_cosine_needs_nobody_who_writes_files(model, images):
-    plain = allocated(model, images, cosine_mean=0.97, more={"artifact_bytes": None, "float_bytes": None})
+    plain = allocated(model, images, cosine_mean=0.97, sizes=None)
     assert 2 < np.mean(widths_of(plain)) < 8
 
 
@@ -161,7 +163,7 @@ def test_losses_are_predicted_where_measuring_takes_too_long(model, images, monk
     told = {}
     monkeypatch.setattr(allocate, "MEASURING_BUDGET", 1)
     predicted = allocated(model, images, told, bytes=0.1)
-    assert told["allocation"]["losses"] == "predicted" and told["allocation"]["images"] == 64
+    assert told["widths"]["losses"] == "predicted" and told["widths"]["images"] == 64
     monkeypatch.undo()
     measured = allocated(model, images, bytes=0.1)
     assert widths_of(predicted) == widths_of(allocated(model, images, bytes=0.1, losses="predicted"))
@@ -171,17 +173,6 @@ def test_losses_are_predicted_where_measuring_takes_too_long(model, images, monk
 
 def test_the_same_job_gives_the_same_widths(model, images):
     assert allocated(model, images, bytes=0.1).scheme == allocated(model, images, bytes=0.1).scheme
-
-
-def test_ranges_images_and_a_packed_file_must_be_there(model, images):
-    with pytest.raises(CalibrationError, match="needs ranges"):
-        allocated(new_model(model.network, model.spec), images, bytes=0.1)
-    with pytest.raises(CalibrationError, match="no calibration images"):
-        allocated(model, images[:0], bytes=0.1)
-    with pytest.raises(RecipeError, match="--backend onnx-packed"):
-        allocated(model, images, bytes=0.1, more={"artifact_bytes": None})
-    with pytest.raises(RecipeError, match="no budget"):
-        allocated(model, images)
 
 
 @pytest.mark.parametrize(

@@ -57,12 +57,6 @@ def test_ranges_behind_relu6_end_at_six():
     assert (chosen.low, chosen.high) == (0.0, 6.0)
 
 
-def test_zero_images_are_refused():
-    with pytest.raises(CalibrationError, match="no calibration images") as caught:
-        calibrate(calibrated(tiny(), (8, 8)), np.zeros((0, 3, 8, 8), np.float32))
-    assert caught.value.fix
-
-
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_images_that_are_not_finite_are_refused(value):
     images = smooth_images((8, 8))

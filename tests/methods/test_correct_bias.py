@@ -6,13 +6,9 @@ import torch
 from quantized import calibrated, cosines, run, small_network, smooth_images, trained
 from torch import fx, nn
 
-from qface_toolkit.canonical.canonicalise import canonicalise
 from qface_toolkit.canonical.graph import operation
-from qface_toolkit.errors import CalibrationError
 from qface_toolkit.integer.simulate import embed_as_integers
 from qface_toolkit.methods import METHODS, Context
-from qface_toolkit.models import ModelSpec
-from qface_toolkit.quantize.model import new_model
 from qface_toolkit.quantize.simulation import prepare
 from qface_toolkit.quantize.target import ONNX
 
@@ -87,12 +83,3 @@ def test_only_biases_move_and_the_model_given_stays():
         if not name.endswith("bias"):
             assert torch.equal(after.network.state_dict()[name], tensor)
     assert not torch.equal(after.network.conv1.conv.bias, before["conv1.conv.bias"])
-
-
-def test_ranges_and_images_are_needed():
-    network, size = small_network("mobilefacenet")
-    images = smooth_images(size)
-    with pytest.raises(CalibrationError, match="put a calibrate step before it"):
-        corrected(new_model(canonicalise(network, size), ModelSpec("test", size, 16)), images)
-    with pytest.raises(CalibrationError, match="no calibration images"):
-        corrected(calibrated(network, size, images), images[:0])

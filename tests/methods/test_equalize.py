@@ -90,12 +90,6 @@ def test_every_layout_can_be_equalized():
         assert cosines(after.embed(images), run(network, images)).min() > 0.9999, name
 
 
-def test_images_are_needed(unequal):
-    network, size, images = unequal
-    with pytest.raises(CalibrationError, match="no calibration images"):
-        equalized(model_of(network, size, images), images[:0])
-
-
 def test_infinite_activations_are_refused():
     network = trained(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 14 * 14, 4)))
     images = smooth_images((16, 16), 2)

@@ -9,13 +9,11 @@ from torch import nn
 
 from qface_toolkit.analysis.sensitivity import measure_sensitivity
 from qface_toolkit.canonical.graph import operation
-from qface_toolkit.errors import CalibrationError, RecipeError
 from qface_toolkit.integer.simulate import embed_as_integers
-from qface_toolkit.methods import METHODS, Context
+from qface_toolkit.methods import METHODS, Context, Reference
 from qface_toolkit.methods._ranking import ranked_layers
 from qface_toolkit.quantize.kept import LAYERS
-from qface_toolkit.quantize.model import new_model
-from qface_toolkit.quantize.target import ONNX, TORCH_X86
+from qface_toolkit.quantize.target import ONNX
 
 MIXED = METHODS.get("mixed")
 
@@ -73,7 +71,7 @@ def test_a_target_out_of_reach_gives_the_closest(model, images):
     def reference(inputs):
         return model.embed(inputs) + 0.5 * np.abs(model.embed(inputs))
 
-    found = mixed(model, images, 0.99999, reference=reference)
+    found = mixed(model, images, 0.99999, services=(Reference(reference),))
     held_out = images[-4:]
     closest = cosines(embed_as_integers(found, ONNX, held_out), reference(held_out)).mean()
     assert closest >= cosines(embed_as_integers(model, ONNX, held_out), reference(held_out)).mean() - 1e-6
@@ -104,18 +102,6 @@ def test_the_layer_that_loses_most_for_its_size_comes_first(images):
 
 def test_the_same_job_keeps_the_same_layers(model, images):
     assert mixed(model, images, 0.999).plan == mixed(model, images, 0.999).plan
-
-
-def test_other_targets_cannot_mix(model, images):
-    with pytest.raises(RecipeError, match="only ONNX"):
-        mixed(model, images, 0.999, target=TORCH_X86)
-
-
-def test_ranges_and_images_must_be_there(model, images):
-    with pytest.raises(CalibrationError, match="needs ranges"):
-        mixed(new_model(model.network, model.spec), images, 0.999)
-    with pytest.raises(CalibrationError, match="no calibration images"):
-        mixed(model, images[:0], 0.999)
 
 
 @pytest.mark.parametrize("wanted", [0, 1, 1.5, -0.5, "0.99", None, True, float("nan")])

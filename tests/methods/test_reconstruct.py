@@ -160,11 +160,6 @@ def test_progress_ends_at_its_total(model, images):
     assert told[-1][0] == told[-1][1]
 
 
-def test_needs_ranges_first(model, images):
-    with pytest.raises(CalibrationError, match="ranges"):
-        reconstructed(model.with_ranges({}), images)
-
-
 def test_needs_images_for_a_step(model, images):
     with pytest.raises(CalibrationError, match="too few"):
         reconstructed(model, images[:3])

@@ -1,0 +1,40 @@
+"""What single methods ask for beyond what every one is given; a job makes those that its steps ask for."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from qface_toolkit.methods._base import Gift, Inputs
+from qface_toolkit.quantize.forms import FormTimes
+from qface_toolkit.quantize.model import QuantizedModel
+from qface_toolkit.quantize.plan import Form
+
+
+@dataclass(frozen=True)
+class Forms:
+    """The ONNX form that every PReLU shall have, or "auto" to choose by `times` (None: the package's own)."""
+
+    prelu: Form | Literal["auto"] = "auto"
+    times: FormTimes | None = None
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The model as it came, before any step changed its weights: embeddings [N, D] of `Inputs`."""
+
+    embed: Callable[[Inputs], Inputs]
+
+
+@dataclass(frozen=True)
+class FileSizes:
+    """The bytes of the file that a model becomes, of which there is a budget, and those of float.onnx."""
+
+    of: Callable[[QuantizedModel], int]
+    float_bytes: int
+
+
+@dataclass(frozen=True)
+class Record:
+    """Keeps plain values that a step has to tell the report about what it gave."""
+
+    keep: Callable[[Gift, Mapping[str, Any]], None]
