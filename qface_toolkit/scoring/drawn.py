@@ -36,7 +36,7 @@ FIELDS = (
 )
 """What is known at a false accept rate: in `own` each model has its own threshold, in `kept` both the reference's."""
 
-_PAIRS_AT_ONCE = 256
+_PAIRS_AT_ONCE = 1024
 _DRAWS_AT_ONCE = 1024
 
 Weights = npt.NDArray[np.unsignedinteger]
@@ -92,7 +92,7 @@ class _Weighed:
         self._sums = np.zeros((times.shape[1], -(-pairs // _PAIRS_AT_ONCE) + 1))
         for stretch in range(self._sums.shape[1] - 1):
             weights = ranking.weights(times, self._stretch(stretch))
-            self._sums[:, stretch + 1] = weights.sum(axis=0, dtype=np.uint64)
+            self._sums[:, stretch + 1] = _sum(weights)
         np.cumsum(self._sums, axis=1, out=self._sums)
 
     @property
@@ -119,7 +119,7 @@ class _Weighed:
         for at in range(0, len(candidates), _PAIRS_AT_ONCE):
             places = candidates[at : at + _PAIRS_AT_ONCE]
             rejected = (ranking.others[places, None] < others) & (places[:, None] < until)
-            found += (ranking.weights(self._times, places) * rejected).sum(axis=0, dtype=np.uint64)
+            found += _sum(ranking.weights(self._times, places) * rejected)
         return np.where((thresholds >= ranking.floor) & ~np.isnan(others), found, np.nan)
 
     def _threshold(self, draw: int, rank: float) -> float:
@@ -133,7 +133,7 @@ class _Weighed:
     def _until(self, draw: int, place: int) -> float:
         stretch = place // _PAIRS_AT_ONCE
         rest = slice(stretch * _PAIRS_AT_ONCE, place)
-        return float(self._sums[draw, stretch] + self._ranking.weights(self._times, rest, draw).sum(dtype=np.uint64))
+        return float(self._sums[draw, stretch] + _sum(self._ranking.weights(self._times, rest, draw)))
 
     def _places(self, thresholds: Figures) -> Places:
         """Return how many pairs reach each threshold, none where it is NaN."""
@@ -143,6 +143,13 @@ class _Weighed:
     @staticmethod
     def _stretch(number: int) -> slice:
         return slice(number * _PAIRS_AT_ONCE, (number + 1) * _PAIRS_AT_ONCE)
+
+
+def _sum(weights: Weights) -> Weights:
+    """Return the sum over pairs, [draws] of [pairs, draws], in the narrowest type that holds it: twice as fast."""
+    # A thousand weights of 16 bits take 26.
+    wide = np.uint32 if weights.itemsize <= 2 else np.uint64
+    return np.asarray(weights.sum(axis=0, dtype=wide))
 
 
 def joint_figures(
