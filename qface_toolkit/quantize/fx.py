@@ -6,10 +6,10 @@ activation quantizer as every other tensor.
 """
 
 import copy
+import functools
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import fx, nn
@@ -23,23 +23,7 @@ from torch.ao.quantization.backend_config import (
 )
 from torch.ao.quantization.quantize_fx import convert_fx, prepare_qat_fx
 
-
-class Quantizer(FakeQuantizeBase):
-    """What torch.ao asks of every fake-quantizer; `activation_post_process` is where it looks for the observer."""
-
-    dtype: torch.dtype
-    qscheme: torch.qscheme
-    quant_min: int
-    quant_max: int
-    is_dynamic = False
-
-    def __init__(self, factory_kwargs: dict[str, Any] | None = None) -> None:
-        super().__init__()
-
-    @property
-    def activation_post_process(self) -> "Quantizer":
-        """Return the observer behind this quantizer: itself."""
-        return self
+from qface_toolkit.quantize.quantizers import Quantizer
 
 
 def insert_quantizers(
@@ -55,11 +39,18 @@ def insert_quantizers(
     `probe` is an input. `slope` is for the weights of PReLUs.
     """
     qconfig: Callable[..., QConfig] = QConfig  # torch ships no types for its constructor
+    activation, weight, slope = (_recognised(kind) for kind in (activation, weight, slope))
     mapping = QConfigMapping().set_global(qconfig(activation=activation, weight=weight))
     mapping.set_object_type(nn.PReLU, qconfig(activation=activation, weight=slope))
     with _quietly():
         prepared: fx.GraphModule = prepare_qat_fx(network.train(), mapping, (probe,), backend_config=_backend_config())
     return prepared
+
+
+@functools.cache
+def _recognised(kind: type[Quantizer]) -> type[Quantizer]:
+    """Return a kind of quantizer that torch.ao takes for one of its own."""
+    return type(kind.__name__, (kind, FakeQuantizeBase), {})
 
 
 def convert_quantized(prepared: fx.GraphModule) -> fx.GraphModule:

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import torch
+from torch import nn
 
 from qface_toolkit.quantize._rounding import Rounding
-from qface_toolkit.quantize.fx import Quantizer
 from qface_toolkit.quantize.scheme import (
     ACTIVATION_MAX,
     SLOPE_SCALE,
@@ -22,6 +22,31 @@ from qface_toolkit.quantize.weights import Width
 
 QParams = tuple[torch.Tensor, torch.Tensor]
 NOT_GROWN = torch.zeros(1)
+
+
+class Quantizer(nn.Module):
+    """What FX graph mode asks of a fake-quantizer; quantize.fx makes torch.ao's own kind of it.
+
+    `activation_post_process` is where torch.ao looks for the observer.
+    """
+
+    dtype: torch.dtype
+    qscheme: torch.qscheme
+    quant_min: int
+    quant_max: int
+    is_dynamic = False
+
+    def __init__(self, factory_kwargs: dict[str, Any] | None = None) -> None:
+        super().__init__()
+
+    @property
+    def activation_post_process(self) -> "Quantizer":
+        """Return the observer behind this quantizer: itself."""
+        return self
+
+    def calculate_qparams(self) -> QParams:
+        """Return (scale, zero point), of each channel if there are several."""
+        raise NotImplementedError
 
 
 class SharedRange:
@@ -60,7 +85,7 @@ class ActivationQuantizer(Quantizer):
         self.zero_point = torch.tensor([zero_point], dtype=torch.int32)
         self.fixed = True
 
-    def calculate_qparams(self) -> QParams:  # type: ignore[override]  # the base class returns nothing
+    def calculate_qparams(self) -> QParams:
         """Return (scale, zero point)."""
         return self.scale, self.zero_point
 
@@ -83,6 +108,7 @@ class WeightQuantizer(Quantizer):
 
     def __init__(self, factory_kwargs: dict[str, Any] | None = None) -> None:
         super().__init__()
+        self.rounds = True
         self.width = Width()
         self.largest_codes = torch.tensor(float(WEIGHT_MAX))
         self.smallest_scales = torch.tensor(float(SMALLEST_SCALE))
@@ -91,7 +117,7 @@ class WeightQuantizer(Quantizer):
 
     def forward(self, weight: torch.Tensor) -> torch.Tensor:
         """Round a weight to codes, if that is on."""
-        if not self.fake_quant_enabled[0]:
+        if not self.rounds:
             return weight
         if not self._held:
             self._follow(weight)
@@ -120,7 +146,7 @@ class WeightQuantizer(Quantizer):
         most = (self.scale * self.width.largest_code).reshape((-1,) + (1,) * (weight.dim() - 1))
         return weight.clamp(-most, most)
 
-    def calculate_qparams(self) -> QParams:  # type: ignore[override]  # the base class returns nothing
+    def calculate_qparams(self) -> QParams:
         """Return (scales, zero points) of the weight seen last."""
         return self.scale, torch.zeros(len(self.scale), dtype=torch.int32)
 
@@ -135,6 +161,6 @@ class SlopeQuantizer(Quantizer):
         """Return the slopes as they are: the grid does not depend on them."""
         return slopes
 
-    def calculate_qparams(self) -> QParams:  # type: ignore[override]  # the base class returns nothing
+    def calculate_qparams(self) -> QParams:
         """Return (scale, zero point) of the grid."""
         return torch.tensor([SLOPE_SCALE]), torch.tensor([SLOPE_ZERO_POINT], dtype=torch.int32)

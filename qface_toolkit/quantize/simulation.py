@@ -1,6 +1,7 @@
 """A quantized model as one target will run it, in float arithmetic: what methods observe, fine-tune and compare with.
 
 The quantizers that FX graph mode inserts are bound to the model's plan: which tensors are rounded, over which ranges.
+torch.ao is loaded when the first of them is inserted: whoever inserts none and converts nothing works without it.
 """
 
 import copy
@@ -15,7 +16,6 @@ from torch import fx, nn
 from qface_toolkit.canonical.graph import operation
 from qface_toolkit.errors import BackendUnavailable
 from qface_toolkit.quantize._converted import settle
-from qface_toolkit.quantize.fx import convert_quantized, insert_quantizers
 from qface_toolkit.quantize.kept import LAYERS
 from qface_toolkit.quantize.model import QuantizedModel
 from qface_toolkit.quantize.quantizers import ActivationQuantizer, SharedRange, SlopeQuantizer, WeightQuantizer
@@ -50,7 +50,7 @@ class Simulation(nn.Module):
         """Switch the rounding of weights, which is on from the start."""
         for module in self.prepared.modules():
             if isinstance(module, WeightQuantizer):
-                module.enable_fake_quant(on)
+                module.rounds = on
 
     def learn_ranges(self, learnable: Mapping[str, tuple[str, ...]]) -> dict[tuple[str, ...], torch.Tensor]:
         """Let ranges be trained; return the logarithm, [1], by which each grows, by the owners that grow with it.
@@ -79,6 +79,8 @@ def prepare(model: QuantizedModel, target: Target) -> Simulation:
     Tensors whose owner has a range, and which the target quantizes, are rounded; all others pass. Weights are rounded
     but those of layers that the plan keeps in float. Slopes are rounded to the grid of targets that have one.
     """
+    from qface_toolkit.quantize.fx import insert_quantizers
+
     network = copy.deepcopy(model.network)
     probe = torch.zeros(1, 3, *model.spec.input_size)
     prepared = insert_quantizers(
@@ -111,7 +113,7 @@ def _bind(
         if _is_quantizer(prepared, node):
             tensor = tensors[node.args[0]]
             plan = model.plan.tensors[tensor]
-            quantizer = ActivationQuantizer()
+            quantizer = cast(ActivationQuantizer, type(prepared.get_submodule(node.target))())
             quantizer.range = ranges[plan.owner]
             quantizer.quantizes = model.plan.quantized(tensor, target)
             quantizer.observes = plan.observed
@@ -150,7 +152,7 @@ def _keep_weights(prepared: fx.GraphModule, model: QuantizedModel, target: Targe
 
 
 def _is_quantizer(prepared: fx.GraphModule, node: fx.Node) -> bool:
-    return node.op == "call_module" and type(prepared.get_submodule(str(node.target))) is ActivationQuantizer
+    return node.op == "call_module" and isinstance(prepared.get_submodule(str(node.target)), ActivationQuantizer)
 
 
 def _tensors_behind(prepared: fx.GraphModule, model: QuantizedModel) -> dict[fx.Node, str]:
@@ -173,6 +175,8 @@ def convert(simulation: Simulation, engine: str) -> fx.GraphModule:
     Raises:
         BackendUnavailable: if this build of torch has no such engine.
     """
+    from qface_toolkit.quantize.fx import convert_quantized
+
     known = torch.backends.quantized.supported_engines
     if engine not in known:
         raise BackendUnavailable(f"this build of torch has no engine {engine!r}", fix=f"it has: {', '.join(known)}")

@@ -44,7 +44,7 @@ class WholePasses:
             if kind == "prelu":
                 layer.weight = self.slopes[name][not on("weights", name)]
             else:
-                layer.weight_fake_quant.enable_fake_quant(on("weights", name))
+                layer.weight_fake_quant.rounds = on("weights", name)
         with torch.no_grad():
             return self.graph(self.images).double()
 

@@ -19,7 +19,7 @@ from qface_toolkit.quantize.model import description, load_quantized, weights_by
 from qface_toolkit.quantize.plan import make_plan
 from qface_toolkit.quantize.scheme import Range, activation_qparams
 from qface_toolkit.quantize.simulation import prepare
-from qface_toolkit.quantize.target import ONNX, TARGETS
+from qface_toolkit.quantize.target import ONNX, TARGETS, TORCH_X86
 
 SIZE = (16, 16)
 NETWORKS = GATED_NETWORKS | NORMALISED_NETWORKS
@@ -87,8 +87,8 @@ def test_the_layer_before_a_normalisation_is_float_in_onnx_and_the_normalisation
     last, normalization = list(normalised.network.graph.nodes)[-3:-1]
     assert (operation(last), operation(normalization)) == ("linear", "normalize")
     assert normalization.name not in plan.tensors
-    assert not plan.quantized(last.name, "onnx")
-    assert plan.quantized(last.name, "torch")
+    assert not plan.quantized(last.name, ONNX)
+    assert plan.quantized(last.name, TORCH_X86)
 
 
 @pytest.mark.parametrize("target", TARGETS)

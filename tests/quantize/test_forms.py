@@ -21,6 +21,7 @@ from qface_toolkit.quantize.forms import (
     shape_before,
 )
 from qface_toolkit.quantize.scheme import Range
+from qface_toolkit.quantize.target import ONNX
 
 POINTWISE = ConvShape(64, 128, 1, 1, 1, 28, 28)
 DEPTHWISE = ConvShape(64, 64, 3, 1, 64, 28, 28)
@@ -34,7 +35,7 @@ def model():
 
 def sensitivity(model, of_choices):
     """Give every tensor that ONNX quantizes the same sensitivity, but for the outputs of PReLUs with a choice."""
-    tensors = [name for name in model.plan.tensors if model.plan.quantized(name, "onnx")]
+    tensors = [name for name in model.plan.tensors if model.plan.quantized(name, ONNX)]
     return dict.fromkeys(tensors, 1.0) | {node.name: of_choices for node in choices(model)}
 
 

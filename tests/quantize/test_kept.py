@@ -26,7 +26,7 @@ def quantized(forward, **modules):
 
 
 def tensors(model):
-    return {name for name in model.plan.tensors if model.plan.quantized(name, "onnx")}
+    return {name for name in model.plan.tensors if model.plan.quantized(name, ONNX)}
 
 
 def test_a_layer_between_others_reads_codes_and_is_read_as_codes():
@@ -107,5 +107,5 @@ def test_damaged_names_are_refused(kept, tmp_path):
 def test_a_float_prelu_needs_no_room_for_its_input():
     """The scaled form joins two ranges; in float there is but one."""
     model = quantized(lambda s, x: s.a(s.c2(x)), a=nn.PReLU(CHANNELS)).with_forms({"a": "scaled"})
-    assert model.plan.spanned("a", "onnx") != ("a",)
-    assert model.with_kept(["c2"]).plan.spanned("a", "onnx") == ("a",)
+    assert model.plan.spanned("a", ONNX) != ("a",)
+    assert model.with_kept(["c2"]).plan.spanned("a", ONNX) == ("a",)

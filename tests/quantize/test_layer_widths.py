@@ -33,7 +33,7 @@ def alone(model, target, layer, width, images):
         if isinstance(module, ActivationQuantizer):
             module.quantizes = False
         if hasattr(module, "weight_fake_quant") and name != own:
-            module.weight_fake_quant.enable_fake_quant(False)
+            module.weight_fake_quant.rounds = False
     reference = model.embed(images)
     with torch.no_grad():
         found = prepared(torch.from_numpy(images)).numpy()

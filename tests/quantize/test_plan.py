@@ -51,16 +51,16 @@ def test_parts_that_share_through_two_concats_are_one_range():
 def test_onnx_fuses_prelu_and_leaves_the_embedding_float():
     network = Net(lambda s, x: s.fc(head(s.a(s.c(x)))), c=conv(3, 8), a=nn.PReLU(8), fc=nn.Linear(8, 8))
     plan, operations = plan_of(network)
-    missing = {operations[tensor] for tensor in plan.tensors if not plan.quantized(tensor, "onnx")}
+    missing = {operations[tensor] for tensor in plan.tensors if not plan.quantized(tensor, ONNX)}
     assert missing == {"conv", "linear"}
-    assert all(plan.quantized(tensor, "torch") for tensor in plan.tensors)
+    assert all(plan.quantized(tensor, TORCH_X86) for tensor in plan.tensors)
 
 
 def test_an_embedding_that_no_linear_layer_makes_is_quantized():
     plan, operations = plan_of(ODD_NETWORKS["embedding from a sum"])
     last = list(plan.tensors)[-1]
     assert operations[last] == "add"
-    assert plan.quantized(last, "onnx")
+    assert plan.quantized(last, ONNX)
 
 
 def test_a_range_is_clamped_only_if_all_that_share_it_are():
