@@ -6,7 +6,6 @@ activation quantizer as every other tensor.
 """
 
 import copy
-import functools
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,34 +22,32 @@ from torch.ao.quantization.backend_config import (
 )
 from torch.ao.quantization.quantize_fx import convert_fx, prepare_qat_fx
 
-from qface_toolkit.quantize.quantizers import Quantizer
+from qface_toolkit.quantize.quantizers import ActivationQuantizer, SlopeQuantizer, WeightQuantizer
 
 
-def insert_quantizers(
-    network: fx.GraphModule,
-    probe: torch.Tensor,
-    *,
-    activation: type[Quantizer],
-    weight: type[Quantizer],
-    slope: type[Quantizer],
-) -> fx.GraphModule:
+class _Activation(ActivationQuantizer, FakeQuantizeBase):  # type: ignore[misc]  # its base says that qparams are nothing
+    """What torch.ao takes for one of its own quantizers, for tensors."""
+
+
+class _Weight(WeightQuantizer, FakeQuantizeBase):  # type: ignore[misc]  # its base says that qparams are nothing
+    """The same for weights."""
+
+
+class _Slope(SlopeQuantizer, FakeQuantizeBase):  # type: ignore[misc]  # its base says that qparams are nothing
+    """The same for the weights of PReLUs."""
+
+
+def insert_quantizers(network: fx.GraphModule, probe: torch.Tensor) -> fx.GraphModule:
     """Return a network with quantizers behind its operations and on its weights; the network is used up.
 
-    `probe` is an input. `slope` is for the weights of PReLUs.
+    `probe` is an input.
     """
     qconfig: Callable[..., QConfig] = QConfig  # torch ships no types for its constructor
-    activation, weight, slope = (_recognised(kind) for kind in (activation, weight, slope))
-    mapping = QConfigMapping().set_global(qconfig(activation=activation, weight=weight))
-    mapping.set_object_type(nn.PReLU, qconfig(activation=activation, weight=slope))
+    mapping = QConfigMapping().set_global(qconfig(activation=_Activation, weight=_Weight))
+    mapping.set_object_type(nn.PReLU, qconfig(activation=_Activation, weight=_Slope))
     with _quietly():
         prepared: fx.GraphModule = prepare_qat_fx(network.train(), mapping, (probe,), backend_config=_backend_config())
     return prepared
-
-
-@functools.cache
-def _recognised(kind: type[Quantizer]) -> type[Quantizer]:
-    """Return a kind of quantizer that torch.ao takes for one of its own."""
-    return type(kind.__name__, (kind, FakeQuantizeBase), {})
 
 
 def convert_quantized(prepared: fx.GraphModule) -> fx.GraphModule:

@@ -18,7 +18,7 @@ from qface_toolkit.errors import BackendUnavailable
 from qface_toolkit.quantize._converted import settle
 from qface_toolkit.quantize.kept import LAYERS
 from qface_toolkit.quantize.model import QuantizedModel
-from qface_toolkit.quantize.quantizers import ActivationQuantizer, SharedRange, SlopeQuantizer, WeightQuantizer
+from qface_toolkit.quantize.quantizers import ActivationQuantizer, SharedRange, WeightQuantizer
 from qface_toolkit.quantize.scheme import SMALLEST_SCALE, scales_that_hold_bias
 from qface_toolkit.quantize.slopes import rounded_slopes
 from qface_toolkit.quantize.target import Target
@@ -83,9 +83,7 @@ def prepare(model: QuantizedModel, target: Target) -> Simulation:
 
     network = copy.deepcopy(model.network)
     probe = torch.zeros(1, 3, *model.spec.input_size)
-    prepared = insert_quantizers(
-        network, probe, activation=ActivationQuantizer, weight=WeightQuantizer, slope=SlopeQuantizer
-    )
+    prepared = insert_quantizers(network, probe)
     ranges = {owner: SharedRange() for owner in model.plan.owners()}
     quantizers = _bind(prepared, model, target, ranges)
     _limit_weights(prepared, model, target)
