@@ -34,7 +34,9 @@ from qface_toolkit.untrusted.json import read_json
 from qface_toolkit.untrusted.reading import read_file
 from qface_toolkit.untrusted.weights import tensors_of
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
+READABLE_VERSIONS = (2, FORMAT_VERSION)
+"""Version 2 held the whole plan beside what was chosen of it."""
 LARGEST_BYTES = 1 << 31
 MOST_WIDTHS = 5000
 """Entries of a scheme; every name is compared with all of them, and no face network has so many layers."""
@@ -136,24 +138,15 @@ def description(model: QuantizedModel) -> dict[str, Any]:
         "spec": asdict(model.spec),
         "scheme": model.scheme.as_plain(),
         "network": to_plain(model.network),
-        "plan": _plain_plan(model.plan),
+        "plan": _plain_choices(model.plan),
         "deployment": asdict(model.deployment),
         "ranges": {owner: [interval.low, interval.high] for owner, interval in model.ranges.items()},
     }
 
 
-def _plain_plan(plan: LoweringPlan) -> dict[str, Any]:
-    kept = {"kept": list(plan.kept)} if plan.kept else {}
-    return kept | {
-        "tensors": {
-            name: {"owner": tensor.owner, "families": sorted(tensor.families), "observed": tensor.observed}
-            for name, tensor in plan.tensors.items()
-        },
-        "clamps": {owner: list(bounds) for owner, bounds in plan.clamps.items()},
-        "fixed": {owner: list(bounds) for owner, bounds in plan.fixed.items()},
-        "forms": dict(plan.forms),
-        "grids": {owner: list(owners) for owner, owners in plan.grids.items()},
-    }
+def _plain_choices(plan: LoweringPlan) -> dict[str, Any]:
+    """Return what was chosen of a plan; all else follows from the network, and a better planner may change it."""
+    return {"forms": dict(plan.forms)} | ({"kept": list(plan.kept)} if plan.kept else {})
 
 
 def load_quantized(description_file: Path, weights_file: Path, *, between_steps: bool = False) -> QuantizedModel:
@@ -179,7 +172,7 @@ def restored(
     Raises:
         ArtifactError: if the description is of another version or damaged, or the two do not fit.
     """
-    if plain.get("version") != FORMAT_VERSION:
+    if plain.get("version") not in READABLE_VERSIONS:
         raise ArtifactError(
             f"quantization format version {plain.get('version')!r} is not {FORMAT_VERSION}",
             where=str(where),
@@ -207,7 +200,7 @@ def restored(
             f"the saved model is damaged: {str(error)[:300]}", where=str(where), fix="compress again"
         ) from error
     missing = [owner for owner in model.plan.owners() if owner not in ranges and (ranges or not between_steps)]
-    if missing or description(model)["plan"] != plain["plan"]:
+    if missing or model.plan.forms != plain["plan"]["forms"]:
         raise ArtifactError(
             f"the saved plan does not fit the saved network (ranges missing: {missing[:5]})",
             where=str(where),

@@ -14,7 +14,7 @@ from torch import fx
 
 from qface_toolkit.canonical.graph import inputs, operation
 from qface_toolkit.quantize.kept import nodes_in_float, stays_float
-from qface_toolkit.quantize.target import Target
+from qface_toolkit.quantize.target import Activations, Target
 
 Form = Literal["twin", "scaled"]
 """How an ONNX file computes PReLU, max(z, a z) for slopes a up to 1, in integers.
@@ -42,12 +42,13 @@ _FLOAT_ENDS = ("output", "normalize")
 class TensorPlan:
     """One tensor that carries a range.
 
-    `owner` names the tensor whose range this one shares (itself, if none). `families` are the target families that
-    quantize it. `observed` is False where the values that matter are seen further on, behind a clamp.
+    `owner` names the tensor whose range this one shares (itself, if none). `held` says where it is held as codes, by
+    how activation functions run there (Target.activations). `observed` is False where the values that matter are seen
+    further on, behind a clamp.
     """
 
     owner: str
-    families: frozenset[str]
+    held: frozenset[Activations]
     observed: bool = True
 
 
@@ -72,7 +73,7 @@ class LoweringPlan:
 
     def quantized(self, tensor: str, target: Target) -> bool:
         """Tell whether a target quantizes a tensor."""
-        return tensor in self.tensors and target.family in self.tensors[tensor].families
+        return tensor in self.tensors and target.activations in self.tensors[tensor].held
 
     def in_float(self, node: str, target: Target) -> bool:
         """Tell whether a target computes an operation in float because layers are kept so."""
@@ -104,7 +105,7 @@ def make_plan(
             continue
         owner = owners[node.name]
         observed = owner not in clamped or not _reads_only(node, "relu6")
-        tensors[node.name] = TensorPlan(owner, _families(node, chosen, floats), observed)
+        tensors[node.name] = TensorPlan(owner, _held(node, chosen, floats), observed)
     clamps = dict.fromkeys(clamped, (0.0, 6.0))
     fixed = {owners[node.name]: GATE for node in network.graph.nodes if operation(node) in ("sigmoid", "hard_sigmoid")}
     rounded_forms = {name: form for name, form in chosen.items() if name not in floats}
@@ -159,18 +160,18 @@ def _runs_into_relu(node: fx.Node) -> bool:
     return operation(node) in ("conv", "linear", "add") and _reads_only(node, "relu")
 
 
-def _families(node: fx.Node, forms: Mapping[str, Form], floats: frozenset[str]) -> frozenset[str]:
-    """Return the target families that quantize a tensor."""
-    families = {"torch"}
+def _held(node: fx.Node, forms: Mapping[str, Form], floats: frozenset[str]) -> frozenset[Activations]:
+    """Return where a tensor is held as codes: everywhere that an engine's own kernels pass it on."""
+    held: set[Activations] = {"kernels"}
     ends = operation(node) == "linear" and any(_reads_only(node, end) for end in _FLOAT_ENDS)
     into_prelu = operation(node) == "conv" and _reads_only(node, "prelu")
     by_prelu = into_prelu and forms[next(iter(node.users)).name] == "twin"
     if not ends and not by_prelu and not stays_float(node, floats):
-        families.add("onnx")
+        held.add("codes")
     in_kernel = operation(node) in _KERNELS and any(_reads_only(node, behind) for behind in _ONE_KERNEL)
     if not ends and not in_kernel:
-        families.add("openvino")
-    return frozenset(families)
+        held.add("fused")
+    return frozenset(held)
 
 
 def _owners(network: fx.GraphModule) -> dict[str, str]:

@@ -12,14 +12,16 @@ from torch import nn
 
 from qface_toolkit.quantize.scheme import ACTIVATION_MAX, SAFE_WEIGHT_MAX, WEIGHT_MAX, WIDE_GROUPS
 
+Activations = Literal["codes", "kernels", "fused"]
+
 
 @dataclass(frozen=True)
 class Target:
     """One way to run a quantized network.
 
-    `family` selects the tensors that are quantized at all (TensorPlan.families). `activations` says how activation
-    functions run: as operations on codes, by kernels of the engine's own, or fused with the layer before. `arithmetic`
-    names the engine's way of rescaling. `levels` is the number of steps over a range: codes saturate at ACTIVATION_MAX
+    `activations` says how activation functions run: as operations on codes, by kernels of the engine's own, or fused
+    with the layer before; it decides which tensors are quantized at all. `arithmetic` names the engine's way of
+    rescaling. `levels` is the number of steps over a range: codes saturate at ACTIVATION_MAX
     even where the range spans fewer, as fbgemm's kernels do.
 
     `keeps_layers`: single layers may compute in float. `takes_pixels`: the form can be given pixels as they are.
@@ -29,8 +31,7 @@ class Target:
     """
 
     name: str
-    family: str
-    activations: Literal["codes", "kernels", "fused"]
+    activations: Activations
     arithmetic: str
     levels: int = ACTIVATION_MAX
     keeps_layers: bool = False
@@ -57,17 +58,17 @@ class Target:
 
 
 def _onnx(name: str, arithmetic: str) -> Target:
-    return Target(name, "onnx", "codes", arithmetic, keeps_layers=True, takes_pixels=True, needs_vnni=True)
+    return Target(name, "codes", arithmetic, keeps_layers=True, takes_pixels=True, needs_vnni=True)
 
 
 def _torch(arithmetic: str, levels: int = ACTIVATION_MAX, safe_depthwise: int | None = None) -> Target:
     name = f"torch-{arithmetic}"
-    return Target(name, "torch", "kernels", arithmetic, levels, rounds_slopes=True, safe_depthwise=safe_depthwise)
+    return Target(name, "kernels", arithmetic, levels, rounds_slopes=True, safe_depthwise=safe_depthwise)
 
 
 ONNX = _onnx("onnx", "onnxruntime")
 ONNX_SIGNED = _onnx("onnx-signed", "onnxruntime-signed")
-OPENVINO = Target("openvino", "openvino", "fused", "real")
+OPENVINO = Target("openvino", "fused", "real")
 TORCH_X86 = _torch("x86", safe_depthwise=WIDE_GROUPS)
 TORCH_ONEDNN = _torch("onednn")
 TORCH_QNNPACK = _torch("qnnpack")

@@ -69,6 +69,24 @@ def test_another_version_is_refused(saved):
     assert caught.value.fix
 
 
+def test_a_plan_that_was_saved_whole_is_read_for_what_was_chosen(saved, model):
+    plain = json.loads(saved[0].read_text())
+    whole = {"tensors": {"a": {"owner": "a", "families": ["onnx"], "observed": True}}, "clamps": {}, "grids": {}}
+    saved[0].write_text(json.dumps(plain | {"version": 2, "plan": plain["plan"] | whole}))
+    assert load_quantized(*saved).plan == model.plan
+
+
+@pytest.mark.parametrize("forms", [{}, {"prelu": "twin", "stranger": "twin"}, {"prelu": "neither"}])
+def test_forms_of_other_layers_are_refused(forms, tmp_path):
+    model = small_model("mobilefacenet")
+    plain = json.loads(json.dumps(description(model)))
+    files = tmp_path / "quantization.json", tmp_path / "model.safetensors"
+    files[0].write_text(json.dumps(plain | {"plan": {"forms": forms}}))
+    files[1].write_bytes(weights_bytes(model))
+    with pytest.raises(ArtifactError):
+        load_quantized(*files)
+
+
 def test_missing_files_are_told(saved, tmp_path):
     for files in ((tmp_path / "none", saved[1]), (saved[0], tmp_path / "none")):
         with pytest.raises(ArtifactError):
