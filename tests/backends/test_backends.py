@@ -1,13 +1,16 @@
 """What every backend must do: give what the integer arithmetic gives, for any batch, the same bytes each time."""
 
+import hashlib
+import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from quantized import SMALL_NETWORKS, cosines, opened, run, small_model, small_network, smooth_images
 
-from qface_toolkit.backends import BACKENDS
+from qface_toolkit.backends import BACKENDS, ImageInput, runner_of
 from qface_toolkit.errors import ArtifactError
 from qface_toolkit.integer.simulate import embed_as_integers
 from qface_toolkit.quantize.target import TARGETS
@@ -49,6 +52,43 @@ def test_every_backend_conforms(backend, small, tmp_path):
     one_by_one = np.concatenate([embed(images[i : i + 1]) for i in range(5)])
     assert (one_by_one == embed(images)).all(), "the batch size changes the numbers"
     assert sum(entry.inspect(tmp_path / entry.artifact).counts.values()) > 0
+
+
+@pytest.mark.parametrize("backend", BACKENDS.names())
+def test_a_file_is_read_before_it_runs_and_says_what_it_takes(backend, small, tmp_path):
+    model, images = small
+    entry, file = BACKENDS.get(backend), tmp_path / BACKENDS.get(backend).artifact
+    embed = opened(backend, model, tmp_path, {"qface.input_size": json.dumps(model.spec.input_size)})
+    content = entry.read(file)
+    assert content.sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
+    assert entry.image_input(file, content) == ImageInput(model.spec.input_size)
+    assert entry.version(content).startswith(("onnxruntime ", "openvino", "torch "))
+    expected = embed(images)
+    file.write_bytes(b"changed meanwhile")
+    assert np.array_equal(entry.try_out(file, images, content), expected)
+    assert np.array_equal(entry.open(file, 1, content)(images), expected)
+    entry.repeat(file, images, 1, content)()
+
+
+@pytest.mark.parametrize("backend", BACKENDS.names())
+def test_a_file_is_run_by_its_backend_under_its_name_and_by_its_kind_under_another(backend, small, tmp_path):
+    entry = BACKENDS.get(backend)
+    opened(backend, small[0], tmp_path)
+    assert runner_of(tmp_path / entry.artifact) is entry
+    other = (tmp_path / entry.artifact).rename(tmp_path / f"other{Path(entry.artifact).suffix}")
+    runner = runner_of(other)
+    assert runner is not None and runner.read(other).data == other.read_bytes()
+
+
+def test_a_float_checkpoint_has_no_runner(tmp_path):
+    (tmp_path / "weights.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
+    assert runner_of(tmp_path / "weights.safetensors") is None and runner_of(tmp_path / "weights.pth") is None
+
+
+@pytest.mark.parametrize("backend", BACKENDS.names())
+def test_what_simulates_is_compared_with_no_time_and_everything_else_with_a_float_model(backend):
+    entry = BACKENDS.get(backend)
+    assert (entry.machine is None) == entry.runtime.simulates == (entry.runtime.float_name is None)
 
 
 @pytest.mark.parametrize("backend", BACKENDS.names())
