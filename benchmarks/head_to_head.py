@@ -38,7 +38,7 @@ from timing import time_files
 
 from qface_toolkit.environment import record_environment, usable_cores
 from qface_toolkit.evaluation import BATCH
-from qface_toolkit.evidence.size import measure_size
+from qface_toolkit.evidence.sizes import measure_size
 from qface_toolkit.models import FloatModel, load_model
 from qface_toolkit.sources import find_set, load_crops
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from qface_toolkit import cli, pipeline
-from qface_toolkit.evidence import collect, sensitivity, sizes, speed
+from qface_toolkit.evidence import collect, load, sensitivity, speed
 from qface_toolkit.models.mobilefacenet import Bottleneck, MobileFaceNetPlan, PReLUMobileFaceNet
 from qface_toolkit.pipeline import _planning
 from qface_toolkit.sources._sets import find_set
@@ -59,7 +59,7 @@ def measure_quickly(monkeypatch):
         monkeypatch.setattr(collect, name, value)
     monkeypatch.setattr(speed, "LATENCY_ROUNDS", 10)
     monkeypatch.setattr(sensitivity, "JOB_IMAGES", 4)
-    monkeypatch.setattr(sizes, "LOADS", 1)
+    monkeypatch.setattr(load, "LOADS", 1)
     monkeypatch.setattr(_planning, "usable_cores", lambda: 1)
 
 

@@ -10,13 +10,14 @@ import numpy.typing as npt
 from qface_toolkit.backends import BACKENDS, Backend, Embed, FloatFile, Runner, float_files, foreign
 from qface_toolkit.environment import record_environment
 from qface_toolkit.evidence.allocation import allocation_block
+from qface_toolkit.evidence.counted_sizes import counted_sizes
 from qface_toolkit.evidence.embedding import embed_crops, embed_file
 from qface_toolkit.evidence.kept import Bench, budget_block
 from qface_toolkit.evidence.layers import cost_of
+from qface_toolkit.evidence.load import loads
 from qface_toolkit.evidence.parity import LAYER_IMAGES, parity_ledger, simulated_ledger
 from qface_toolkit.evidence.sensitivity import job_sensitivity
-from qface_toolkit.evidence.simulated_sizes import float_sizes, simulated_sizes
-from qface_toolkit.evidence.sizes import loads, nominal, weighed
+from qface_toolkit.evidence.sizes import weigh
 from qface_toolkit.evidence.speed import float_names, speeds, take_turns
 from qface_toolkit.integer.simulate import embed_as_integers
 from qface_toolkit.methods import Progress
@@ -220,10 +221,10 @@ class _Bench:
         return _agreement(self.float_embeddings[: len(compared)], compared, what)
 
     def _sizes(self, file: Path, backend: Backend | None = None) -> dict[str, Any]:
-        """Return the bytes of a file; those of a simulation are counted, where a file of codes would be weighed."""
-        sizes, target = weighed(file, self.path(FLOAT_ARTIFACT)), backend.target if backend else None
-        sizes |= float_sizes(self.model) if isinstance(self.model, SimulatedModel) else nominal(self.model, target)
-        return sizes | simulated_sizes(self.model, backend.target) if backend and backend.runtime.simulates else sizes
+        """Return the bytes of a file, and what its numbers would take at their width."""
+        target, simulated = (backend.target, backend.runtime.simulates) if backend else (None, False)
+        weighed = weigh(file, self.path(FLOAT_ARTIFACT))
+        return weighed | counted_sizes(self.model, target, simulated=simulated)
 
     def _cost(self, backend: Backend, file: Path, fusion: Fusion, *, timed: bool) -> CostFigures | None:
         names = None if isinstance(self.model, SimulatedModel) else backend.layer_names(self.model)

@@ -10,14 +10,19 @@ import json
 import random
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+from qface_toolkit.backends import BACKENDS, float_files
+
 _MAIN = "from qface_toolkit.evidence._load_once import main; main()"
 PROGRAM = f"import json, sys; sys.path[:] = json.loads(sys.argv.pop(1)); {_MAIN}"
+LOADS = 3
+"""Processes that each file is loaded in; a small file takes some 0.15 s in each."""
+NOT_LOADED = "loading is measured in ONNX Runtime only"
 LONGEST_S = 3600.0
 """For all loads; each ends after ten minutes."""
 
@@ -56,6 +61,22 @@ def measure_loads(
     if isinstance(told, str):
         return dict.fromkeys(files, told)
     return {file: _of_file([one for turn, one in zip(turns, told, strict=True) if turn == file]) for file in files}
+
+
+def loads(path: Callable[[str], Path], backends: Collection[str]) -> dict[str, dict[str, Any]]:
+    """Return what loading takes, by the files' names: figures of a report, or why there are none."""
+    chosen = [BACKENDS.get(name) for name in backends]
+    told: dict[str, dict[str, Any]] = {one.artifact: {"load_missing": NOT_LOADED} for one in chosen}
+    options = {one.artifact: one.loading for one in float_files()} | {one.artifact: one.loading for one in chosen}
+    files = {name: path(name) for name, wanted in options.items() if wanted is not None}
+    found = measure_loads({file: options[name] or {} for name, file in files.items()}, rounds=LOADS)
+    return told | {name: _figures(found[file]) for name, file in files.items()}
+
+
+def _figures(load: Load | str) -> dict[str, Any]:
+    if isinstance(load, str):
+        return {"load_missing": load}
+    return {"load_ms": load.p50_ms, "load_memory_bytes": load.peak_bytes}
 
 
 def _of_file(told: Sequence[dict[str, Any]]) -> Load | str:

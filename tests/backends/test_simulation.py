@@ -10,7 +10,7 @@ from safetensors.torch import load, save_file
 from qface_toolkit.backends import BACKENDS
 from qface_toolkit.canonical.graph import operation
 from qface_toolkit.errors import ArtifactError, MeasurementError
-from qface_toolkit.evidence.packing import Coded, packed_size
+from qface_toolkit.evidence.counted_sizes import Coded, packed_size
 from qface_toolkit.integer.simulate import embed_as_integers
 from qface_toolkit.quantize.simulated import KEY, file_bytes
 from qface_toolkit.quantize.target import ONNX

@@ -11,14 +11,8 @@ from onnx import helper, numpy_helper
 from safetensors.numpy import save_file
 
 from qface_toolkit.errors import MeasurementError
-from qface_toolkit.evidence.size import (
-    FileSize,
-    compressed_bytes,
-    measure_size,
-    nominal_bytes,
-    payload_bytes,
-    size_ratio,
-)
+from qface_toolkit.evidence.counted_sizes import nominal_bytes
+from qface_toolkit.evidence.sizes import FileSize, compressed_bytes, measure_size, payload_bytes, size_ratio
 
 
 def test_file_and_folder_are_weighed(tmp_path):

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from qface_toolkit.canonical.canonicalise import canonicalise
-from qface_toolkit.evidence.sizes import nominal
+from qface_toolkit.evidence.counted_sizes import nominal
 from qface_toolkit.models import ModelSpec
 from qface_toolkit.quantize.model import new_model
 from qface_toolkit.quantize.scheme import Scheme, TensorScheme
