@@ -340,7 +340,7 @@ def test_export_to_a_full_disk(copy, monkeypatch):
 
 
 def test_export_of_something_else(tmp_path):
-    with pytest.raises(ArtifactError, match="quantization.json"):
+    with pytest.raises(ArtifactError, match="manifest.json"):
         qf.export(tmp_path, "onnx-x86")
 
 

@@ -15,9 +15,9 @@ from torch import nn
 from qface_toolkit.canonical.graph import module, operation
 from qface_toolkit.quantize.kept import LAYERS
 from qface_toolkit.quantize.model import QuantizedModel
-from qface_toolkit.quantize.target import Target
 from qface_toolkit.quantize.quantface import rounded_layers
 from qface_toolkit.quantize.simulated import SimulatedModel
+from qface_toolkit.quantize.target import Target
 from qface_toolkit.result.job import Model
 
 FLOAT_BITS = 32

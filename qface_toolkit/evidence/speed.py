@@ -1,6 +1,7 @@
 """How fast is what is meant for this machine: the float model and its artifacts, timed in turns."""
 
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,15 +11,26 @@ import numpy.typing as npt
 import torch
 
 from qface_toolkit.backends import BACKENDS, Embed, float_files, foreign
+from qface_toolkit.methods import Progress
 from qface_toolkit.models import FloatModel
 from qface_toolkit.result.job import Job
 from qface_toolkit.runtimes import FLOAT_ARTIFACT, ONNX_RUNTIME, TORCH, Runtime
 from qface_toolkit.runtimes.latency import Latency, measure_latency, times_faster
+from qface_toolkit.runtimes.time_ratio import time_ratio
 from qface_toolkit.sources import Crop
 
 LATENCY_ROUNDS = 60
 LATENCY_BUDGET_S = 30.0
 """Only a network of many billion operations meets this; small ones end after LATENCY_ROUNDS."""
+
+Opener = Callable[[], Callable[[], object]]
+"""Opens a model, and returns what runs it once."""
+
+BOUT_ROUNDS = 40
+FEWEST_BOUTS = 4
+WARMUP_ROUNDS = 3
+PRECISE_SHARE = 0.012
+"""A ratio is known well enough when half the width of its interval is this share of it."""
 
 
 def take_turns(job: Job, path: Callable[[str], Path], crop: Crop) -> dict[str, Latency]:
@@ -73,3 +85,31 @@ def frozen(model: FloatModel, example: npt.NDArray[np.float32]) -> Embed:
             return embeddings
 
     return run
+
+
+def measure_enough(
+    openers: Mapping[str, Opener], ratios: Mapping[str, str], longest_s: float, progress: Progress
+) -> dict[str, Latency]:
+    """Time models in turns until every ratio (name -> reference) is known well enough, or the seconds are used up.
+
+    Each bout opens the models anew: where their weights land in memory makes one run differ from another.
+    """
+    samples: dict[str, list[float]] = {name: [] for name in openers}
+    started, bouts = time.perf_counter(), 0
+    while True:
+        left = longest_s - (time.perf_counter() - started)
+        calls = {name: opened() for name, opened in openers.items()}
+        found = measure_latency(calls, rounds=BOUT_ROUNDS, warmup=WARMUP_ROUNDS, seed=bouts, budget_s=max(left, 0))
+        for name, latency in found.items():
+            samples[name] += latency.samples_ms
+        bouts += 1
+        spent = time.perf_counter() - started
+        progress(min(int(spent), int(longest_s)), int(longest_s))
+        # The next bout would take as long as those before did.
+        if spent * (bouts + 1) / bouts > longest_s or (bouts >= FEWEST_BOUTS and _precise(samples, ratios)):
+            return {name: Latency(tuple(found)) for name, found in samples.items()}
+
+
+def _precise(samples: Mapping[str, Sequence[float]], ratios: Mapping[str, str]) -> bool:
+    found = [time_ratio(samples[name], samples[reference]) for name, reference in ratios.items()]
+    return all(ratio is not None and ratio.half_width <= PRECISE_SHARE for ratio in found)

@@ -3,8 +3,7 @@
 Images are prepared before, so that only the networks are timed.
 """
 
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -17,7 +16,6 @@ from qface_toolkit.backends import BACKENDS, Runner, foreign, runner_of
 from qface_toolkit.environment import Environment, record_environment
 from qface_toolkit.errors import MeasurementError
 from qface_toolkit.evidence.speed import frozen
-from qface_toolkit.methods import Progress
 from qface_toolkit.models import ModelSpec, load_model
 from qface_toolkit.result.golden import held_out
 from qface_toolkit.result.job import Tell, silent
@@ -27,42 +25,7 @@ from qface_toolkit.runtimes.latency import Latency, measure_latency
 from qface_toolkit.runtimes.time_ratio import Interval, time_ratio
 
 Inputs = npt.NDArray[np.float32]
-Opener = Callable[[], Callable[[], object]]
-"""Opens a model, and returns what runs it once."""
 _USUAL = ModelSpec("model", (112, 112), 1)
-BOUT_ROUNDS = 40
-FEWEST_BOUTS = 4
-WARMUP_ROUNDS = 3
-PRECISE_SHARE = 0.012
-"""A ratio is known well enough when half the width of its interval is this share of it."""
-
-
-def measure_enough(
-    openers: Mapping[str, Opener], ratios: Mapping[str, str], longest_s: float, progress: Progress
-) -> dict[str, Latency]:
-    """Time models in turns until every ratio (name -> reference) is known well enough, or the seconds are used up.
-
-    Each bout opens the models anew: where their weights land in memory makes one run differ from another.
-    """
-    samples: dict[str, list[float]] = {name: [] for name in openers}
-    started, bouts = time.perf_counter(), 0
-    while True:
-        left = longest_s - (time.perf_counter() - started)
-        calls = {name: opened() for name, opened in openers.items()}
-        found = measure_latency(calls, rounds=BOUT_ROUNDS, warmup=WARMUP_ROUNDS, seed=bouts, budget_s=max(left, 0))
-        for name, latency in found.items():
-            samples[name] += latency.samples_ms
-        bouts += 1
-        spent = time.perf_counter() - started
-        progress(min(int(spent), int(longest_s)), int(longest_s))
-        # The next bout would take as long as those before did.
-        if spent * (bouts + 1) / bouts > longest_s or (bouts >= FEWEST_BOUTS and _precise(samples, ratios)):
-            return {name: Latency(tuple(found)) for name, found in samples.items()}
-
-
-def _precise(samples: Mapping[str, Sequence[float]], ratios: Mapping[str, str]) -> bool:
-    found = [time_ratio(samples[name], samples[reference]) for name, reference in ratios.items()]
-    return all(ratio is not None and ratio.half_width <= PRECISE_SHARE for ratio in found)
 
 
 @dataclass(frozen=True)

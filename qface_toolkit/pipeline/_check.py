@@ -12,6 +12,7 @@ import numpy.typing as npt
 from qface_toolkit.backends import Content, Runner, runner_of
 from qface_toolkit.environment import record_environment
 from qface_toolkit.errors import ArtifactError
+from qface_toolkit.evidence.speed import Opener, measure_enough
 from qface_toolkit.gate import (
     OpenedReport,
     Timing,
@@ -22,7 +23,6 @@ from qface_toolkit.gate import (
     read_budgets,
 )
 from qface_toolkit.models import ModelSpec
-from qface_toolkit.pipeline._benchmark import Opener, measure_enough
 from qface_toolkit.report.schema import ArtifactFigures, LatencyFigures, SpecFacts
 from qface_toolkit.result.golden import held_out
 from qface_toolkit.result.job import Tell, silent
