@@ -26,9 +26,10 @@ _RATIOS, _NUDGES = 16, 16
 def settle_sums(model: QuantizedModel) -> QuantizedModel:
     """Return the model with the ranges that additions read widened a little, by less than one part in 4,000 usually.
 
-    A tensor that several additions read is settled for the last of them alone. A range that is known stays.
+    A tensor that several additions read is settled for the last of them alone. A range that is known stays, and so does
+    the image's, in which no pixel lies in the middle between two codes (see input_range).
     """
-    settled = set(model.plan.fixed)
+    settled = {*model.plan.fixed, model.plan.owners()[0]}
     for node in reversed(list(model.network.graph.nodes)):
         if operation(node) != "add":
             continue

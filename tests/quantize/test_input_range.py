@@ -2,6 +2,9 @@
 
 import numpy as np
 import pytest
+import torch
+from quantized import calibrated
+from torch import nn
 
 from qface_toolkit.models import ModelSpec
 from qface_toolkit.quantize.input_range import input_range
@@ -25,3 +28,20 @@ def test_no_ties_and_little_loss(mean, std):
     restored = (np.clip(np.rint(steps) + zero_point, 0, 255) - zero_point) * scale
     assert np.abs(restored - pixels).max() <= scale * 0.5
     assert scale <= 1.1 * (pixels.max() - min(pixels.min(), 0)) / 255
+
+
+class AddedToItself(nn.Module):
+    """The image feeds an addition, whose ranges are widened until it is exact."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.out = nn.Conv2d(3, 3, 1), nn.Linear(3 * 64, 4)
+
+    def forward(self, x):
+        return self.out(torch.flatten(x + self.conv(x), 1))
+
+
+def test_an_addition_leaves_the_range_of_the_image_as_it_is():
+    torch.manual_seed(0)
+    model = calibrated(AddedToItself().eval(), (8, 8))
+    assert model.ranges[model.plan.owners()[0]] == input_range(model.spec)
