@@ -80,18 +80,18 @@ def collect_evidence(
 
     `path` tells where each stands; `crops` are `images_of(job)` held-out drawings.
     """
-    bench = _Bench(job, path, model, crops)
-    latencies = take_turns(job, path, bench.crops[:1])
+    files = _Files(job, path, model, crops)
+    latencies = take_turns(job, path, files.crops[:1])
     progress(1, 5)
-    floats = [bench.float_file(one, latencies) for one in float_files()]
-    artifacts = (*floats, *(bench.artifact(name, latencies) for name in job.recipe.backends))
+    floats = [files.float_file(one, latencies) for one in float_files()]
+    artifacts = (*floats, *(files.artifact(name, latencies) for name in job.recipe.backends))
     progress(2, 5)
-    parity = bench.parity()
+    parity = files.parity()
     progress(3, 5)
-    sensitivity = bench.sensitivity()
+    sensitivity = files.sensitivity()
     progress(4, 5)
-    budget = bench.budget()
-    verification = bench.verification() if job.verify else None
+    budget = files.budget()
+    verification = files.verification() if job.verify else None
     progress(5, 5)
     return Report(
         source=_source(job.model),
@@ -143,7 +143,7 @@ def _source(model: FloatModel) -> SourceModel:
     )
 
 
-class _Bench:
+class _Files:
     """The float model and its artifacts, opened for running, and the images to run them on."""
 
     def __init__(self, job: Job, path: Callable[[str], Path], model: Model, crops: Crop) -> None:

@@ -43,4 +43,4 @@ def test_rows_stand_in_the_order_of_the_crops(workers):
 def test_what_estimates_gets_more_images_than_what_proves(backend, verify, expected, monkeypatch):
     monkeypatch.setattr("platform.machine", lambda: "x86_64")
     bench = SimpleNamespace(job=SimpleNamespace(verify=verify), crops=range(collect.AGREEMENT_IMAGES))
-    assert collect._Bench._count(bench, BACKENDS.get(backend) if backend else float_files()[0]) == expected
+    assert collect._Files._count(bench, BACKENDS.get(backend) if backend else float_files()[0]) == expected
