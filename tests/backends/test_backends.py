@@ -45,7 +45,7 @@ def test_every_backend_conforms(backend, small, tmp_path):
     model, images = small
     entry = BACKENDS.get(backend)
     assert entry.target in TARGETS.values()
-    assert runtime_of(entry.runtime.name) == entry.runtime
+    assert runtime_of(entry.runtime.name).title == entry.runtime.title, "a report cannot name it"
     assert entry.machine in ("x86", "arm", None)
     assert entry.artifact.startswith(("int8.", "packed.", "simulation."))
     embed = opened(backend, model, tmp_path, {"fact": "value"})
@@ -62,7 +62,7 @@ def test_a_file_is_read_before_it_runs_and_says_what_it_takes(backend, small, tm
     content = entry.read(file)
     assert content.sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
     assert entry.image_input(file, content) == ImageInput(model.spec.input_size)
-    assert entry.version(content).startswith(("onnxruntime ", "openvino", "torch "))
+    assert entry.version(content).split()[0] in (entry.runtime.name, "torch")
     expected = embed(images)
     file.write_bytes(b"changed meanwhile")
     assert np.array_equal(entry.try_out(file, images, content), expected)
