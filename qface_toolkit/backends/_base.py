@@ -1,7 +1,7 @@
 """What a backend is: it lowers a QuantizedModel to one runtime's own form, runs what it wrote, and says what it can."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -12,6 +12,7 @@ from torch import fx
 
 from qface_toolkit.backends._expressible import check_expressible
 from qface_toolkit.models import FloatModel, ModelSpec
+from qface_toolkit.quantize.forms import ConvShape, FormTimes
 from qface_toolkit.quantize.model import QuantizedModel
 from qface_toolkit.quantize.scheme import Scheme
 from qface_toolkit.quantize.target import Target
@@ -176,6 +177,10 @@ class Backend(Runner):
         Raises:
             MeasurementError: if the codes cannot be had.
         """
+
+    def time_forms(self, shapes: Iterable[ConvShape], progress: Callable[[int, int], None]) -> FormTimes | None:
+        """Return how long each form of a PReLU takes on this machine, by shape; None where there is one form."""
+        return None
 
     def layer_names(self, model: QuantizedModel) -> Mapping[str, str] | None:
         """Return which tensor of an ONNX file ends which layer of `model`; None where its cost has no such parts."""

@@ -1,5 +1,6 @@
 """ONNX with quantize/dequantize pairs, written by ourselves: no stock exporter writes int8 weights and int8 PReLU."""
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,8 +13,10 @@ from qface_toolkit.backends._onnx_files import OnnxRuntimeFiles
 from qface_toolkit.backends._onnxruntime import RUNTIME_KEY
 from qface_toolkit.backends._pixels import pixel_facts
 from qface_toolkit.backends.onnx_qdq._codes import read_onnx_codes
+from qface_toolkit.backends.onnx_qdq.measure_forms import measure_forms
 from qface_toolkit.backends.onnx_qdq.printer import SIGNED, UNSIGNED, CodeType, Printed, QdqPrinter, oldest_runtime
 from qface_toolkit.integer.making import program_of
+from qface_toolkit.quantize.forms import ConvShape, FormTimes
 from qface_toolkit.quantize.model import QuantizedModel
 from qface_toolkit.quantize.target import ONNX, ONNX_SIGNED, Target
 from qface_toolkit.scoring.parity import Codes
@@ -63,6 +66,10 @@ class OnnxQdq(OnnxRuntimeFiles, Backend):
     def codes(self, artifact: Path, model: QuantizedModel, inputs: npt.NDArray[np.float32]) -> dict[str, Codes]:
         """Return the codes that the file itself computes."""
         return read_onnx_codes(artifact, self.printed(model).codes, self.code_type, inputs)
+
+    def time_forms(self, shapes: Iterable[ConvShape], progress: Callable[[int, int], None]) -> FormTimes:
+        """Return how long either form of a PReLU takes in ONNX Runtime."""
+        return measure_forms(shapes, progress=progress)
 
     def layer_names(self, model: QuantizedModel) -> dict[str, str]:
         """Return which tensor of the file, which calls everything by a letter or two, ends which layer."""
