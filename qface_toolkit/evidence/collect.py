@@ -15,15 +15,13 @@ from qface_toolkit.evidence.embedding import embed_crops, embed_file
 from qface_toolkit.evidence.kept import Bench, budget_block
 from qface_toolkit.evidence.layers import cost_of
 from qface_toolkit.evidence.load import loads
-from qface_toolkit.evidence.parity import LAYER_IMAGES, parity_ledger, simulated_ledger
+from qface_toolkit.evidence.parity import LAYER_IMAGES, parity_ledger
 from qface_toolkit.evidence.sensitivity import job_sensitivity
 from qface_toolkit.evidence.sizes import weigh
 from qface_toolkit.evidence.speed import float_names, speeds, take_turns
-from qface_toolkit.integer.simulate import embed_as_integers
 from qface_toolkit.methods import Progress
 from qface_toolkit.models import FloatModel
-from qface_toolkit.quantize.model import QuantizedModel, embed
-from qface_toolkit.quantize.simulated import SimulatedModel
+from qface_toolkit.quantize.model import embed
 from qface_toolkit.report import Report
 from qface_toolkit.report.inspection import fusion_figures
 from qface_toolkit.report.parity import SIMULATED
@@ -44,7 +42,8 @@ from qface_toolkit.report.schema import (
     VerificationFigures,
 )
 from qface_toolkit.result.golden import HELD_OUT, read_golden
-from qface_toolkit.result.job import Job, Model
+from qface_toolkit.result.job import Job
+from qface_toolkit.result.made import Made
 from qface_toolkit.result.manifest import record_of
 from qface_toolkit.result.names import GOLDEN
 from qface_toolkit.runtimes import FLOAT_ARTIFACT
@@ -70,7 +69,7 @@ def images_of(job: Job) -> int:
 def collect_evidence(
     job: Job,
     path: Callable[[str], Path],
-    model: Model,
+    made: Made,
     manifest: Manifest,
     seconds: Mapping[str, float],
     progress: Progress,
@@ -80,7 +79,7 @@ def collect_evidence(
 
     `path` tells where each stands; `crops` are `images_of(job)` held-out drawings.
     """
-    files = _Files(job, path, model, crops)
+    files = _Files(job, path, made, crops)
     latencies = take_turns(job, path, files.crops[:1])
     progress(1, 5)
     floats = [files.float_file(one, latencies) for one in float_files()]
@@ -95,7 +94,7 @@ def collect_evidence(
     progress(5, 5)
     return Report(
         source=_source(job.model),
-        recipe=_recipe(job, model),
+        recipe=_recipe(job, made),
         seed=job.seed,
         environment=record_environment(job.seed, job.threads),
         calibration=CalibrationUsed(set=job.recipe.calibration.set, **manifest.as_json()),
@@ -116,11 +115,9 @@ def collect_evidence(
     )
 
 
-def _recipe(job: Job, model: Model) -> RecipeUsed:
-    values = job.recipe.as_plain()
-    if isinstance(model, SimulatedModel):
-        return RecipeUsed(name=job.recipe_name, values=values, chosen=model.chosen)
-    return RecipeUsed(name=job.recipe_name, values=values, choices=dict(model.choices))
+def _recipe(job: Job, made: Made) -> RecipeUsed:
+    values, choices = job.recipe.as_plain(), dict(made.choices)
+    return RecipeUsed(name=job.recipe_name, values=values, choices=choices, chosen=made.chosen)
 
 
 def _source(model: FloatModel) -> SourceModel:
@@ -146,8 +143,8 @@ def _source(model: FloatModel) -> SourceModel:
 class _Files:
     """The float model and its artifacts, opened for running, and the images to run them on."""
 
-    def __init__(self, job: Job, path: Callable[[str], Path], model: Model, crops: Crop) -> None:
-        self.job, self.path, self.model, self.crops = job, path, model, crops
+    def __init__(self, job: Job, path: Callable[[str], Path], made: Made, crops: Crop) -> None:
+        self.job, self.path, self.made, self.crops = job, path, made, crops
         self.float_embeddings = embed_crops(self._float_network, job.model.spec, self.crops)
         self.members = {"float": self.float_embeddings[:SIMULATION_IMAGES]}
         self.embeddings: dict[str, npt.NDArray[np.float32]] = {}
@@ -224,33 +221,31 @@ class _Files:
         """Return the bytes of a file, and what its numbers would take at their width."""
         target, simulated = (backend.target, backend.runtime.simulates) if backend else (None, False)
         weighed = weigh(file, self.path(FLOAT_ARTIFACT))
-        return weighed | counted_sizes(self.model, target, simulated=simulated)
+        return weighed | counted_sizes(self.made, target, simulated=simulated)
 
     def _cost(self, backend: Backend, file: Path, fusion: Fusion, *, timed: bool) -> CostFigures | None:
-        names = None if isinstance(self.model, SimulatedModel) else backend.layer_names(self.model)
+        names = self.made.layer_names(backend)
         return None if names is None else cost_of(file, fusion, names, timed=timed)
 
     def _simulation_agreement(self, backend: Backend, embeddings: npt.NDArray[np.float32]) -> AgreementFigures | None:
-        if isinstance(self.model, SimulatedModel):
-            self.members[backend.artifact] = embeddings[:SIMULATION_IMAGES]
-            return None
         # The golden vectors are those of the first drawings.
         known, got = self.golden[backend.artifact], embeddings[:SIMULATION_IMAGES]
         inputs = self.job.model.spec.preprocess(self.crops[len(known) : SIMULATION_IMAGES])
-        simulated = np.concatenate([known, embed_as_integers(self.model, backend.target, inputs)])
+        others = self.made.simulated(backend.target, inputs)
+        if others is None:
+            self.members[backend.artifact] = got
+            return None
+        simulated = np.concatenate([known, others])
         self.members |= {backend.artifact + SIMULATED: simulated, backend.artifact: got}
         return _agreement(simulated, got, f"with its own simulation ({backend.target.name}), on {HELD_OUT}")
 
     def sensitivity(self) -> SensitivityBlock | None:
         """Return where the loss is, for a model whose tensors can be switched one by one."""
-        target = BACKENDS.get(self.job.recipe.backends[0]).target
-        return job_sensitivity(self.model, target, self.crops) if isinstance(self.model, QuantizedModel) else None
+        return job_sensitivity(self.made, BACKENDS.get(self.job.recipe.backends[0]).target, self.crops)
 
     def budget(self) -> BudgetBlock | None:
         """Return what the points between int8 and the artifact cost, if there is a budget."""
-        if isinstance(self.model, SimulatedModel):
-            return None
-        return budget_block(self.job, self.model, self._of_budget())
+        return budget_block(self.job, self.made, self._of_budget())
 
     def _of_budget(self) -> Bench:
         """Return what these points are measured with."""
@@ -266,9 +261,7 @@ class _Files:
         """Compare all that was embedded so far, each with each, and what lies inside."""
         inputs = self.job.model.spec.preprocess(self.crops[:LAYER_IMAGES])
         backends = [BACKENDS.get(name) for name in self.job.recipe.backends]
-        if isinstance(self.model, SimulatedModel):
-            return simulated_ledger(backends, self.members)
-        return parity_ledger(self.model, backends, self.path, self.members, inputs)
+        return parity_ledger(self.made, backends, self.path, self.members, inputs)
 
     def verification(self) -> VerificationBlock:
         """Verify drawn identities that nothing was trained or calibrated on, with the float model and each artifact."""

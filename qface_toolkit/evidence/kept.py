@@ -12,9 +12,9 @@ from qface_toolkit.backends import BACKENDS, Backend, Embed
 from qface_toolkit.canonical.graph import operation
 from qface_toolkit.methods import wanted_of
 from qface_toolkit.quantize.kept import LAYERS
-from qface_toolkit.quantize.model import QuantizedModel
 from qface_toolkit.report.schema import BudgetBlock, ParetoPoint
 from qface_toolkit.result.job import Job
+from qface_toolkit.result.made import Made
 from qface_toolkit.runtimes.latency import Latency, measure_latency, times_faster
 from qface_toolkit.scoring.agreement import measure_agreement
 
@@ -36,7 +36,7 @@ class Bench:
     threads: int
 
 
-def budget_block(job: Job, model: QuantizedModel, bench: Bench) -> BudgetBlock | None:
+def budget_block(job: Job, made: Made, bench: Bench) -> BudgetBlock | None:
     """Return what the layers that a model keeps in float cost, or None if the recipe did not ask for any.
 
     Files with fewer of them are written for a while, run and timed in turns.
@@ -44,19 +44,20 @@ def budget_block(job: Job, model: QuantizedModel, bench: Bench) -> BudgetBlock |
     wanted = wanted_of(job.steps, "kept", "cosine_mean")
     if wanted is None:
         return None
-    counts = pareto_counts(len(model.plan.kept))
-    backend = BACKENDS.get(job.recipe.backends[0])
+    counts = pareto_counts(len(made.kept))
+    first, *_ = job.recipe.backends
+    backend = BACKENDS.get(first)
     with tempfile.TemporaryDirectory() as folder:
         files = {count: Path(folder) / f"{count}.onnx" for count in counts}
         for count, file in files.items():
-            file.write_bytes(backend.lower(model.with_kept(model.plan.kept[:count]), job.facts()))
+            file.write_bytes(b"".join(written() for _, written in made.keeping(count).artifacts([first])))
         latencies = _latencies(backend, files.values(), bench) if bench.timed else {}
         points = [_point(count, file, backend, bench, latencies) for count, file in files.items()]
     return BudgetBlock(
         cosine_mean_wanted=wanted,
         artifact=backend.artifact,
-        layers=sum(operation(node) in LAYERS for node in model.network.graph.nodes),
-        kept=model.plan.kept,
+        layers=sum(operation(node) in LAYERS for node in job.canonical.graph.nodes),
+        kept=made.kept,
         images=len(bench.expected),
         points=tuple(points),
     )

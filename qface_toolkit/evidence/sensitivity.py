@@ -1,10 +1,9 @@
 """Where the loss is: quickly, at the end of a job."""
 
-from qface_toolkit.analysis.sensitivity import affordable_images, measure_sensitivity
-from qface_toolkit.quantize.model import QuantizedModel
 from qface_toolkit.quantize.target import Target
 from qface_toolkit.report.schema import SensitivityBlock
 from qface_toolkit.report.sensitivity import sensitivity_figures
+from qface_toolkit.result.made import Made
 from qface_toolkit.sources import Crop
 
 JOB_IMAGES, JOB_BUDGET = 8, 1.1e12
@@ -16,9 +15,7 @@ other images, on MobileFaceNet with PReLU."""
 FEWEST_IMAGES = 4
 
 
-def job_sensitivity(model: QuantizedModel, target: Target, crops: Crop) -> SensitivityBlock | None:
-    """Return what each quantizer of a target costs, or None for a network so large that it would hold up the job."""
-    count = affordable_images(model, target, JOB_IMAGES, JOB_BUDGET)
-    if count < min(FEWEST_IMAGES, JOB_IMAGES):
-        return None
-    return sensitivity_figures(measure_sensitivity(model, target, model.spec.preprocess(crops[:count])))
+def job_sensitivity(made: Made, target: Target, crops: Crop) -> SensitivityBlock | None:
+    """Return what each quantizer of a target costs; None where nothing can be switched, or it would hold up the job."""
+    found = made.sensitivity(target, crops, (min(FEWEST_IMAGES, JOB_IMAGES), JOB_IMAGES), JOB_BUDGET)
+    return None if found is None else sensitivity_figures(found)

@@ -1,8 +1,8 @@
 """The steps a recipe is made of: one file a method. Methods never lower."""
 
-from qface_toolkit.methods._base import Context, Gift, Inputs, Method, Need, Progress
+from qface_toolkit.methods._base import Context, Gift, Inputs, Method, Model, Need, Progress
 from qface_toolkit.methods._running import METHODS, apply_method, check_steps, gives, step_giving, wanted_of
-from qface_toolkit.methods._services import FileSizes, Forms, Record, Reference
+from qface_toolkit.methods._services import FileSizes, Forms, Record, Reference, Source
 
 __all__ = [
     "METHODS",
@@ -12,10 +12,12 @@ __all__ = [
     "Gift",
     "Inputs",
     "Method",
+    "Model",
     "Need",
     "Progress",
     "Record",
     "Reference",
+    "Source",
     "apply_method",
     "check_steps",
     "gives",

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from torch import fx
 
 from qface_toolkit.quantize.model import QuantizedModel
+from qface_toolkit.quantize.simulated import SimulatedModel
 from qface_toolkit.quantize.target import Target
 
 Inputs = npt.NDArray[np.float32]
@@ -19,15 +20,19 @@ Inputs = npt.NDArray[np.float32]
 Progress = Callable[[int, int], None]
 """Called with (work done, work in all) so that somebody can draw a bar."""
 
-Need = Literal["images", "ranges", "mixing", "packing", "budget"]
+Need = Literal["images", "ranges", "mixing", "packing", "budget", "source"]
 """What must be there before a step: calibration images; ranges in the model; a first backend that can keep layers in
-float; one that packs weights below eight bits; and a budget, which no step finds without being told one."""
+float; one that packs weights below eight bits; a budget, which no step finds without being told one; and the float
+model as it came, BatchNorm and all."""
 
 Gift = Literal["ranges", "widths", "kept", "simulation"]
 """What a step adds to a model: ranges, widths of its own for each layer, layers that are kept in float; or a simulation
 in its place, which no backend lowers.
 
 A recipe's budget sets the options `bytes` and `cosine_mean` of what gives widths, the latter of what keeps layers."""
+
+Model = QuantizedModel | SimulatedModel
+"""What a step leaves: a model for the next one and for backends, or a simulation."""
 
 Service = TypeVar("Service")
 
@@ -77,7 +82,7 @@ class Method(ABC):
         return
 
     @abstractmethod
-    def run(self, model: QuantizedModel, options: Any, context: Context) -> QuantizedModel:  # noqa: ANN401 - its own
+    def run(self, model: QuantizedModel, options: Any, context: Context) -> Model:  # noqa: ANN401 - its own
         """Return the model after the step; the one given is left alone."""
 
     @abstractmethod

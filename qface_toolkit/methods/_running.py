@@ -4,8 +4,8 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from qface_toolkit.errors import RecipeError
-from qface_toolkit.methods._base import Context, Gift, Method, Need
-from qface_toolkit.methods._services import FileSizes
+from qface_toolkit.methods._base import Context, Gift, Method, Model, Need
+from qface_toolkit.methods._services import FileSizes, Source
 from qface_toolkit.quantize.model import QuantizedModel
 from qface_toolkit.recipe import Step
 from qface_toolkit.registry import Registry
@@ -23,12 +23,13 @@ _NEEDS: Mapping[Need, tuple[str, str]] = {
         "a packed file for its budget of bytes: others hold every weight in eight bits",
         "add --backend onnx-packed",
     ),
+    "source": ("the float model as it came", "put a Source among the services of its context"),
     "budget": ("a budget, of bytes or of a cosine", "--set budget.bytes=0.2 or --set budget.cosine_mean=0.99"),
 }
 """What is needed, in words, and what to do where it is not there."""
 
 
-def apply_method(name: str, options: Any, model: QuantizedModel, context: Context) -> QuantizedModel:  # noqa: ANN401 - its own
+def apply_method(name: str, options: Any, model: QuantizedModel, context: Context) -> Model:  # noqa: ANN401 - its own
     """Return what a method makes of a model, which is left alone.
 
     Raises:
@@ -48,6 +49,7 @@ def _there(model: QuantizedModel, context: Context) -> set[str]:
         "ranges": set(model.ranges) == set(model.plan.owners()),
         "mixing": context.target.keeps_layers,
         "packing": context.service(FileSizes) is not None,
+        "source": context.service(Source) is not None,
     }
     return {need for need, found in there.items() if found}
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from qface_toolkit.methods._base import Gift, Inputs
+from qface_toolkit.models import FloatModel
 from qface_toolkit.quantize.forms import FormTimes
 from qface_toolkit.quantize.model import QuantizedModel
 from qface_toolkit.quantize.plan import Form
@@ -23,6 +24,13 @@ class Reference:
     """The model as it came, before any step changed its weights: embeddings [N, D] of `Inputs`."""
 
     embed: Callable[[Inputs], Inputs]
+
+
+@dataclass(frozen=True)
+class Source:
+    """The float model as it came: its own network, which is not in canonical form."""
+
+    model: FloatModel
 
 
 @dataclass(frozen=True)

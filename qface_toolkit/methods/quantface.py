@@ -7,7 +7,7 @@ training at all takes part too. Images held out from the calibration set choose;
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import product
 from typing import Annotated, Any, Literal
 
@@ -15,10 +15,10 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, StrictInt
 from torch import fx, nn
 
-from qface_toolkit.errors import CalibrationError, RecipeError
+from qface_toolkit.errors import CalibrationError
 from qface_toolkit.methods._base import Context, Method, Progress
 from qface_toolkit.methods._imitation import Course, Lessons, copied, lessons_of, mean_cosine, show, train
-from qface_toolkit.models import FloatModel
+from qface_toolkit.methods._services import Source
 from qface_toolkit.quantize.model import QuantizedModel
 from qface_toolkit.quantize.quantface import traced, with_grids
 from qface_toolkit.quantize.simulated import SimulatedModel
@@ -104,11 +104,12 @@ class QuantFace(Method):
     """Imitate the float network under QuantFace's rule; the result is a simulation and no QuantizedModel."""
 
     options = Options
-    needs = ("images",)
+    needs = ("source", "images")
     gives = ("simulation",)
+    asks = (Source,)
 
-    def simulate(self, source: FloatModel, options: Options, context: Context) -> SimulatedModel:
-        """Return the best simulation that the grid finds.
+    def run(self, model: QuantizedModel, options: Options, context: Context) -> SimulatedModel:
+        """Return the best simulation of the float model that the grid finds; its canonical form is not looked at.
 
         Raises:
             CalibrationError: if there are too few images to hold any out, or to fill a step.
@@ -119,21 +120,17 @@ class QuantFace(Method):
         if not 0 < held_out <= count - options.batch_size:
             what = f"{count} images are too few for steps of {options.batch_size} and to hold out any"
             raise CalibrationError(what, fix="raise calibration.count")
-        inputs = torch.from_numpy(context.inputs)
+        inputs, asked = torch.from_numpy(context.inputs), context.service(Source)
+        assert asked is not None, "it is needed"
+        source = asked.model
         learnt, exam = inputs[: count - held_out], inputs[count - held_out :]
         graph = traced(source.network)
         structure = structure_of(graph)
         found = search(graph, learnt, exam, options, context.seed, context.progress)
-        model = SimulatedModel(found.student, structure, source.spec, options.weight_bits, options.activation_bits)
-        return replace(model, chosen=(_chosen(found, held_out),), trace=found.trace)
-
-    def run(self, model: QuantizedModel, options: Options, context: Context) -> QuantizedModel:
-        """Refuse: what this makes cannot be one step among others.
-
-        Raises:
-            RecipeError: always.
-        """
-        raise RecipeError("quantface makes a simulation", fix="give it as the only step, with backends: [simulation]")
+        bits = options.weight_bits, options.activation_bits
+        return SimulatedModel(
+            found.student, structure, source.spec, *bits, chosen=(_chosen(found, held_out),), trace=found.trace
+        )
 
     def passes(self, options: Options, images: int) -> float:
         """Return the teacher's passes, calibration, forward and backward passes of all runs, and all looks."""

@@ -64,6 +64,7 @@ def check_budget(recipe: Recipe) -> None:
     first = recipe.backends[0]
     found: dict[Need, bool] = {
         "images": True,
+        "source": True,
         "mixing": BACKENDS.get(first).target.keeps_layers,
         "packing": bool(packed_backends(recipe)),
     }

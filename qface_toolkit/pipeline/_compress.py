@@ -13,7 +13,7 @@ from qface_toolkit.pipeline._run import Run
 from qface_toolkit.report import Report
 from qface_toolkit.result.folder import OutputFolder
 from qface_toolkit.result.golden import HELD_OUT
-from qface_toolkit.result.job import Job, Model, Tell, silent
+from qface_toolkit.result.job import Job, Tell, silent
 from qface_toolkit.sources import DrawnAhead
 
 
@@ -50,9 +50,9 @@ def run_job(job: Job, out: Path, *, force: bool = False, resume: bool = False, t
     with OutputFolder(out, fingerprint=job.fingerprint, force=force, resume=resume) as folder, _held_out(job) as drawn:
         run = Run(job, folder, tell)
         crops, manifest = run.calibration_images()
-        model: Model = run.simulated(crops) if job.simulates else run.quantized(crops)
-        run.lowered(model)
-        report = run.measured(model, manifest, drawn)
+        made = run.made(crops)
+        run.lowered(made)
+        report = run.measured(made, manifest, drawn)
         folder.finish(
             {
                 "source": {"sha256": job.model.source_sha256, "name": job.model.spec.name},

@@ -12,6 +12,7 @@ from qface_toolkit.quantize.model import QuantizedModel
 from qface_toolkit.result.finished import Result, open_result
 from qface_toolkit.result.golden import with_artifact
 from qface_toolkit.result.job import Tell, silent
+from qface_toolkit.result.lowered import Lowered
 from qface_toolkit.result.manifest import EXPORTED, NAME, WORK, add_files, alone_in, finish_adding
 from qface_toolkit.result.names import GOLDEN
 from qface_toolkit.runtimes import FAST_ARTIFACT, FLOAT_ARTIFACT
@@ -74,11 +75,15 @@ def export_all(
 def _add(result: Result, model: QuantizedModel, name: str, backend: str, settings: Settings) -> None:
     """Lower the model, and write the file with all that the folder says of it."""
     chosen = BACKENDS.get(backend)
-    artifact = chosen.lower(model, result.facts())
-    golden = with_artifact(result.folder / GOLDEN, model, name, chosen.target)
+    made = Lowered(model, result.facts())
+    golden = with_artifact(result.folder / GOLDEN, made, name, chosen)
     exported = {name: {"backend": backend, "settings": settings.as_plain()}}
     # The file named last is renamed first.
-    add_files(result.folder, {GOLDEN: golden, name: artifact}, {EXPORTED: result.told(EXPORTED) | exported})
+    add_files(
+        result.folder,
+        {GOLDEN: golden, name: chosen.lower(made.model, made.facts)},
+        {EXPORTED: result.told(EXPORTED) | exported},
+    )
 
 
 def exported_values(artifact: Path) -> dict[str, Any]:

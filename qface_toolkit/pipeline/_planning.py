@@ -15,7 +15,7 @@ from qface_toolkit.methods import METHODS
 from qface_toolkit.models import FloatModel, from_module, load_model
 from qface_toolkit.pipeline._budget import check_budget, steps_of
 from qface_toolkit.pipeline._form_times import find_form_times
-from qface_toolkit.pipeline._refusals import check_scheme, check_simulation, simulating
+from qface_toolkit.pipeline._refusals import check_scheme, check_simulation
 from qface_toolkit.quantize.image_input import input_convolution
 from qface_toolkit.quantize.scheme import Scheme
 from qface_toolkit.recipe import Recipe, load_recipe
@@ -70,7 +70,6 @@ def plan_job(
         verify=source == DEMO,
         command=command,
         steps=steps,
-        simulates=simulating(wanted),
         form_times=times,
     )
 

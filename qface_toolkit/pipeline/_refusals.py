@@ -1,35 +1,18 @@
 """What a recipe asks for and cannot get, found before any work starts."""
 
 from fnmatch import fnmatchcase
-from typing import Any, Protocol, runtime_checkable
 
 from torch import fx
 
 from qface_toolkit.backends import BACKENDS
 from qface_toolkit.canonical.graph import operation
 from qface_toolkit.errors import RecipeError
-from qface_toolkit.methods import METHODS, Context
-from qface_toolkit.models import FloatModel
+from qface_toolkit.methods import gives
 from qface_toolkit.quantize.kept import LAYERS
 from qface_toolkit.quantize.plan import make_plan
 from qface_toolkit.quantize.scheme import Scheme
-from qface_toolkit.quantize.simulated import SimulatedModel
 from qface_toolkit.recipe import Recipe
 from qface_toolkit.untrusted.settings import closest
-
-
-@runtime_checkable
-class Simulates(Protocol):
-    """A method whose result is a simulation and nothing else."""
-
-    def simulate(self, source: FloatModel, options: Any, context: Context) -> SimulatedModel:  # noqa: ANN401 - its own
-        """Return the simulation of a float model."""
-        ...
-
-
-def simulating(recipe: Recipe) -> bool:
-    """Tell whether a recipe makes a simulation."""
-    return any(isinstance(METHODS.get(step.method), Simulates) for step in recipe.steps)
 
 
 def check_simulation(recipe: Recipe) -> None:
@@ -38,9 +21,9 @@ def check_simulation(recipe: Recipe) -> None:
     Raises:
         RecipeError: naming what it asks for.
     """
-    if not simulating(recipe):
+    name = next((step.method for step in recipe.steps if gives(step, "simulation")), None)
+    if name is None:
         return
-    name = next(step.method for step in recipe.steps if isinstance(METHODS.get(step.method), Simulates))
     if len(recipe.steps) > 1:
         raise RecipeError(f"{name} cannot be one step among others", where="steps", fix="leave the others out")
     others = [backend for backend in recipe.backends if not BACKENDS.get(backend).runtime.simulates]

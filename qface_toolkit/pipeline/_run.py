@@ -1,7 +1,6 @@
 """The steps of a job, from calibration images to the report: one that was stopped goes on where it was."""
 
 import io
-import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,24 +11,21 @@ from PIL import Image
 
 from qface_toolkit.backends import BACKENDS, float_files
 from qface_toolkit.evidence.collect import collect_evidence
-from qface_toolkit.methods import METHODS, Context, Progress, apply_method
+from qface_toolkit.methods import Context, Progress, apply_method, gives
 from qface_toolkit.pipeline._packed_size import check_sizes
-from qface_toolkit.pipeline._refusals import Simulates
 from qface_toolkit.pipeline._services import Services
-from qface_toolkit.quantize.model import QuantizedModel, description, load_quantized, new_model, weights_bytes
-from qface_toolkit.quantize.simulated import SimulatedModel, load_simulation, simulation_bytes
-from qface_toolkit.quantize.target import ONNX
+from qface_toolkit.quantize.model import new_model
 from qface_toolkit.report import Report, report_bytes
 from qface_toolkit.report.schema import StepTime
 from qface_toolkit.result.folder import OutputFolder
 from qface_toolkit.result.golden import golden_vectors
-from qface_toolkit.result.job import Job, Model, Tell
-from qface_toolkit.result.names import DESCRIPTION, GOLDEN, REPORT, SHEET, WEIGHTS
+from qface_toolkit.result.job import Job, Tell
+from qface_toolkit.result.lowered import Lowered
+from qface_toolkit.result.made import Files, Made
+from qface_toolkit.result.names import GOLDEN, REPORT, SHEET
 from qface_toolkit.result.pages import report_pages
+from qface_toolkit.result.simulated import Simulated
 from qface_toolkit.sources import Crop, DrawnAhead, Manifest, contact_sheet, find_set, pixel_sha256
-
-TRACE = "trace.json"
-"""What a recipe that chooses among several runs leaves: each that it tried, and how near it came."""
 
 
 class Run:
@@ -70,71 +66,50 @@ class Run:
             crops = np.load(io.BytesIO(self.folder.path("work/crops.npy").read_bytes()), allow_pickle=False)
         return crops, named.manifest(pixel_sha256(crops), self.job.model)
 
-    def quantized(self, crops: Crop) -> QuantizedModel:
-        """Return the model after all steps of the recipe, and write it."""
-        recipe = self.job.recipe
+    def made(self, crops: Crop) -> Made:
+        """Return what all steps of the recipe make, each of which is kept."""
+        recipe, facts = self.job.recipe, self.job.facts()
         original = new_model(self.job.canonical, self.job.model.spec, self.job.deployment)
-        model = original.with_scheme(self.job.scheme)
-        inputs = model.spec.preprocess(crops)
-        target, batch = BACKENDS.get(recipe.backends[0]).target, recipe.calibration.batch_size
-        services = Services(self.job, original, self.folder, self.step)
+        made: Made = Lowered(original.with_scheme(self.job.scheme), facts)
+        inputs, batch = self.job.model.spec.preprocess(crops), recipe.calibration.batch_size
+        target, services = BACKENDS.get(recipe.backends[0]).target, Services(self.job, original, self.folder, self.step)
         for number, step in enumerate(self.job.steps):
-            saved = f"work/step-{number}.safetensors", f"work/step-{number}.json"
+            kind: type[Made] = Simulated if gives(step, "simulation") else Lowered
             with self.step(f"{number + 1}. {step.method}") as progress:
                 if progress is not None:
                     context = Context(inputs, target, self.job.seed, batch, progress, services.of(step))
-                    model = apply_method(step.method, step.options, model, context)
-                    self._save(model, *saved)
+                    made = kind.of(apply_method(step.method, step.options, made.model, context), facts)
+                    self._write(made.step_files(number))
             if progress is None:
-                model = load_quantized(self.folder.path(saved[1]), self.folder.path(saved[0]), between_steps=True)
-        return model
+                made = kind.read(number, self.folder.path, facts)
+        return made
 
-    def simulated(self, crops: Crop) -> SimulatedModel:
-        """Return the simulation that the recipe's only step makes, as its file holds it."""
-        (step,), batch = self.job.steps, self.job.recipe.calibration.batch_size
-        method, artifact = METHODS.get(step.method), BACKENDS.get(self.job.recipe.backends[0]).artifact
-        assert isinstance(method, Simulates)
-        with self.step(f"1. {step.method}") as progress:
-            if progress is not None:
-                inputs = self.job.model.spec.preprocess(crops)
-                context = Context(inputs, ONNX, self.job.seed, batch, progress)
-                model = method.simulate(self.job.model, step.options, context)
-                self.folder.write(TRACE, (json.dumps([dict(one) for one in model.trace], indent=1) + "\n").encode())
-                self.folder.write(artifact, simulation_bytes(model, self.job.facts()))
-        return load_simulation(self.folder.path(artifact))
+    def _write(self, files: Files) -> None:
+        for name, content in files.items():
+            self.folder.write(name, content)
 
-    def _save(self, model: QuantizedModel, weights: str, plain: str) -> None:
-        self.folder.write(weights, weights_bytes(model))
-        values = description(model) | {"facts": self.job.facts()}
-        self.folder.write(plain, (json.dumps(values, separators=(",", ":")) + "\n").encode())
-
-    def lowered(self, model: Model) -> None:
+    def lowered(self, made: Made) -> None:
         """Write the float reference, its fast form and every artifact."""
-        facts = self.job.facts()
         with self.step("export float.onnx") as progress:
             if progress is not None:
-                if isinstance(model, QuantizedModel):
-                    self._save(model, WEIGHTS, DESCRIPTION)
+                self._write(made.source_files())
                 for one in float_files():
-                    self.folder.write(one.artifact, one.write(self.job.model, self.job.canonical, facts))
-        if isinstance(model, SimulatedModel):
-            return
-        for name in self.job.recipe.backends:
-            backend = BACKENDS.get(name)
-            with self.step(f"lower to {backend.artifact}") as progress:
+                    self.folder.write(one.artifact, one.write(self.job.model, self.job.canonical, self.job.facts()))
+        for artifact, written in made.artifacts(self.job.recipe.backends):
+            with self.step(f"lower to {artifact}") as progress:
                 if progress is not None:
-                    self.folder.write(backend.artifact, backend.lower(model, facts))
+                    self.folder.write(artifact, written())
         check_sizes(self.job, self.folder.path)
 
-    def measured(self, model: Model, manifest: Manifest, drawn: DrawnAhead) -> Report:
+    def measured(self, made: Made, manifest: Manifest, drawn: DrawnAhead) -> Report:
         """Measure what was written and write the report."""
         with self.step("write golden vectors") as progress:
             if progress is not None:
-                self.folder.write(GOLDEN, golden_vectors(self.job.model, model, self.job.recipe.backends))
+                self.folder.write(GOLDEN, golden_vectors(self.job.model, made, self.job.recipe.backends))
         started = time.perf_counter()
         progress = self.tell("measure")
         crops = drawn.crops()
-        report = collect_evidence(self.job, self.folder.path, model, manifest, self.seconds(), progress, crops)
+        report = collect_evidence(self.job, self.folder.path, made, manifest, self.seconds(), progress, crops)
         steps = (*report.steps, StepTime(name="measure", seconds=time.perf_counter() - started))
         report = report.model_copy(update={"steps": steps})
         self.folder.write(REPORT, report_bytes(report))

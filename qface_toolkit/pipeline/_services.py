@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from qface_toolkit.evidence.allocation import record_file
-from qface_toolkit.methods import METHODS, FileSizes, Forms, Gift, Record, Reference
+from qface_toolkit.methods import METHODS, FileSizes, Forms, Gift, Record, Reference, Source
 from qface_toolkit.pipeline._form_times import Timed, form_times
 from qface_toolkit.pipeline._packed_size import file_sizes
 from qface_toolkit.quantize.model import QuantizedModel
@@ -22,6 +22,7 @@ class Services:
         self.offers: Mapping[type[object], Callable[[], object]] = {
             Forms: self._forms,
             Reference: lambda: Reference(original.embed),
+            Source: lambda: Source(job.model),
             FileSizes: lambda: file_sizes(job),
             Record: lambda: Record(self._keep),
         }

@@ -11,15 +11,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from qface_toolkit.backends import BACKENDS
+from qface_toolkit.backends import BACKENDS, Backend
 from qface_toolkit.errors import ArtifactError
-from qface_toolkit.integer.simulate import embed_as_integers
 from qface_toolkit.models import FloatModel
-from qface_toolkit.quantize.image_input import takes_pixels
-from qface_toolkit.quantize.model import QuantizedModel, embed
-from qface_toolkit.quantize.simulated import SimulatedModel
-from qface_toolkit.quantize.target import Target
-from qface_toolkit.result.job import Model
+from qface_toolkit.quantize.model import embed
+from qface_toolkit.result.made import Arrays, Made
 from qface_toolkit.sources import Crop, draw
 from qface_toolkit.untrusted.reading import read_file, stored_records
 
@@ -35,15 +31,13 @@ _HEADER = re.compile(
 """Of the two kinds of arrays in golden vectors; numpy's own reader hands headers to the parser of Python."""
 INPUTS, FLOAT, IMAGE = "inputs", "float", "image"
 
-Arrays = dict[str, npt.NDArray[np.generic]]
-
 
 def held_out(count: int) -> Crop:
     """Return drawings that nothing was calibrated or trained on, uint8 [count, 112, 112, 3]."""
     return draw(HELD_OUT, count)
 
 
-def golden_vectors(source: FloatModel, model: Model, backends: Sequence[str]) -> bytes:
+def golden_vectors(source: FloatModel, made: Made, backends: Sequence[str]) -> bytes:
     """Return golden.npz: "inputs" [8, 3, H, W], "float" and, for each artifact, the embeddings that it must give.
 
     Where files take pixels, "image" uint8 [8, H, W, 3] holds those of the inputs.
@@ -51,27 +45,21 @@ def golden_vectors(source: FloatModel, model: Model, backends: Sequence[str]) ->
     inputs = source.spec.preprocess(held_out(GOLDEN_IMAGES))
     arrays: Arrays = {"inputs": inputs, "float": embed(source.network, inputs)}
     for name in backends:
-        backend = BACKENDS.get(name)
-        if isinstance(model, SimulatedModel):
-            arrays[backend.artifact] = model.embed(inputs)
-        else:
-            arrays |= _expected(model, backend.artifact, backend.target, inputs)
+        arrays |= made.golden(BACKENDS.get(name), inputs)
     return _npz(arrays)
 
 
-def with_artifact(golden: Path, model: QuantizedModel, artifact: str, target: Target) -> bytes:
-    """Return golden.npz with what one more artifact must give; what it said of a file of that name is replaced.
+def with_artifact(golden: Path, made: Made, artifact: str, backend: Backend) -> bytes:
+    """Return golden.npz with what one more artifact of a backend must give, whatever it is called.
+
+    What it said of a file of that name is replaced.
 
     Raises:
         ArtifactError: if the file is damaged.
     """
     arrays = read_golden(golden)
-    return _npz(arrays | _expected(model, artifact, target, arrays[INPUTS]))
-
-
-def _expected(model: QuantizedModel, artifact: str, target: Target, inputs: npt.NDArray[np.float32]) -> Arrays:
-    arrays: Arrays = {artifact: embed_as_integers(model, target, inputs)}
-    return arrays | {"image": model.spec.pixels_of(inputs)} if takes_pixels(model, target) else arrays
+    expected = made.golden(backend, arrays[INPUTS])
+    return _npz(arrays | {artifact if name == backend.artifact else name: one for name, one in expected.items()})
 
 
 def _npz(arrays: Mapping[str, npt.NDArray[np.generic]]) -> bytes:

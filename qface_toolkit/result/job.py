@@ -13,15 +13,10 @@ from qface_toolkit.methods import Progress
 from qface_toolkit.models import FloatModel
 from qface_toolkit.quantize.deployment import Deployment
 from qface_toolkit.quantize.forms import FormTimes
-from qface_toolkit.quantize.model import QuantizedModel
 from qface_toolkit.quantize.scheme import Scheme
-from qface_toolkit.quantize.simulated import SimulatedModel
 from qface_toolkit.recipe import Recipe, Step
 from qface_toolkit.result.folder import fingerprint_of
 from qface_toolkit.sources import find_set
-
-Model = QuantizedModel | SimulatedModel
-"""What a job makes: one that backends lower, or one that is only simulated."""
 
 Tell = Callable[[str], Progress]
 """Called with the name of a step that begins; returns what to call as its work gets done."""
@@ -37,7 +32,7 @@ class Job:
     """One compression, all questions answered before anything is written.
 
     `canonical` is the model's network in canonical form: weights alone do not say what a module of the user's computes.
-    `steps` are the recipe's and what its budget adds; with `simulates` they make a simulation that no backend lowers.
+    `steps` are the recipe's and what its budget adds.
     `form_times` decides how each PReLU is written; None: measure it.
     """
 
@@ -50,7 +45,6 @@ class Job:
     verify: bool
     command: str
     steps: tuple[Step, ...]
-    simulates: bool = False
     form_times: FormTimes | None = None
 
     @property

@@ -11,8 +11,8 @@ from qface_toolkit.backends._onnxruntime import open_onnx
 from qface_toolkit.backends._profile import inspect_onnx
 from qface_toolkit.backends.onnx_qdq._codes import with_outputs
 from qface_toolkit.errors import MeasurementError
-from qface_toolkit.evidence.parity import compare_layers, differing_codes
 from qface_toolkit.quantize.target import ONNX, ONNX_SIGNED, TORCH_QNNPACK, TORCH_X86
+from qface_toolkit.result.lowered import Lowered
 
 QUICK = ("mobilefacenet", "mobilefacenet-relu6")
 NETWORKS = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in SMALL_NETWORKS]
@@ -42,7 +42,7 @@ def written(backend, model, folder):
 def test_every_code_is_as_simulated(name, backend, tmp_path):
     model = small_model(name)
     entry, artifact = written(backend, model, tmp_path)
-    found = differing_codes(model, entry, artifact, smooth_images(model.spec.input_size))
+    found = Lowered(model, {}).differing_codes(entry, artifact, smooth_images(model.spec.input_size))
     planned = [tensor for tensor in model.plan.tensors if model.plan.quantized(tensor, entry.target)]
     assert [one.tensor for one in found] == planned
     assert not [one for one in found if one.differing]
@@ -56,7 +56,7 @@ def test_a_wrong_range_is_found_where_it_begins(backend, small, tmp_path):
     middle = planned[len(planned) // 2]
     wider = {owner: model.ranges[owner] for owner in model.ranges}
     wider[middle] = type(wider[middle])(wider[middle].low * 1.1, wider[middle].high * 1.1)
-    found = differing_codes(model.with_ranges(wider), entry, artifact, images)
+    found = Lowered(model.with_ranges(wider), {}).differing_codes(entry, artifact, images)
     first = next(one.tensor for one in found if one.differing)
     assert model.plan.tensors[first].owner in model.plan.spanned(middle, entry.target)
 
@@ -96,7 +96,7 @@ def test_golden_codes(golden):
     model, lines = golden_model(), []
     for target in GOLDEN_TARGETS:
         codes = codes_of(model, target, golden_images())
-        cosines = {one.tensor: one.cosine for one in compare_layers(model, target, golden_images())}
+        cosines = {one.tensor: one.cosine for one in Lowered(model, {}).tensors(target, golden_images())}
         lines += ["", target.name]
         for name, held in codes.items():
             cosine = f"{cosines[name]:.4f}" if name in cosines else "clamped"
@@ -110,6 +110,6 @@ def test_golden_codes(golden):
 def test_golden_codes_are_those_of_the_runtimes(backend, tmp_path):
     model = golden_model()
     entry, artifact = written(backend, model, tmp_path)
-    found = differing_codes(model, entry, artifact, golden_images())
+    found = Lowered(model, {}).differing_codes(entry, artifact, golden_images())
     assert len(found) > 5
     assert not [one for one in found if one.differing]

@@ -7,7 +7,7 @@ from quantized import calibrated, opened, smooth_images
 from torch import nn
 
 from qface_toolkit.backends import BACKENDS
-from qface_toolkit.evidence.parity import differing_codes
+from qface_toolkit.result.lowered import Lowered
 
 POOLS = {"windows": nn.AvgPool2d(2), "padded windows": nn.AvgPool2d(3, 2, 1), "global": nn.AdaptiveAvgPool2d(1)}
 
@@ -23,5 +23,5 @@ def test_averages_are_as_simulated(pool, backend, tmp_path):
     model = calibrated(network, (14, 14), images)
     opened(backend, model, tmp_path)
     entry = BACKENDS.get(backend)
-    found = differing_codes(model, entry, tmp_path / entry.artifact, images)
+    found = Lowered(model, {}).differing_codes(entry, tmp_path / entry.artifact, images)
     assert not [one for one in found if one.differing], found

@@ -10,10 +10,11 @@ from safetensors.torch import load, save_file
 from qface_toolkit.backends import BACKENDS
 from qface_toolkit.canonical.graph import operation
 from qface_toolkit.errors import ArtifactError, MeasurementError
-from qface_toolkit.evidence.counted_sizes import Coded, packed_size
+from qface_toolkit.evidence.counted_sizes import nominal_bytes, stored_bytes
 from qface_toolkit.integer.simulate import embed_as_integers
 from qface_toolkit.quantize.simulated import KEY, file_bytes
 from qface_toolkit.quantize.target import ONNX
+from qface_toolkit.result.made import Coded
 
 BACKEND = BACKENDS.get("simulation")
 
@@ -123,8 +124,8 @@ def test_other_weights_are_refused(small, tmp_path):
 
 def test_codes_are_packed_with_their_grids():
     weights, slopes = Coded(101, 6, 4, zero_points=True), Coded(7, 3, 1, zero_points=False)
-    assert weights.packed_bytes == int(np.ceil((101 + 4) * 6 / 8)) + 16
-    assert slopes.packed_bytes == 3 + 4
-    size = packed_size([(108, 6), (10, 32)], [weights, slopes], floats=5)
-    assert size.nominal_bytes == 108 * 6 // 8 + 40
-    assert size.payload_bytes == weights.packed_bytes + slopes.packed_bytes + 20
+    packed = int(np.ceil((101 + 4) * 6 / 8)) + 16
+    assert stored_bytes([weights], 0) == packed
+    assert stored_bytes([slopes], 0) == 3 + 4
+    assert stored_bytes([weights, slopes], floats=5) == packed + 7 + 20
+    assert nominal_bytes([(108, 6), (10, 32)]) == 108 * 6 // 8 + 40

@@ -1,10 +1,23 @@
 """What a method needs is declared, and what is not there is told in one sentence of one shape, planned or run."""
 
+from typing import get_args
+
 import pytest
 from quantized import small_model, smooth_images
 
 from qface_toolkit.errors import RecipeError
-from qface_toolkit.methods import METHODS, Context, Reference, apply_method, check_steps, gives, step_giving, wanted_of
+from qface_toolkit.methods import (
+    METHODS,
+    Context,
+    Need,
+    Reference,
+    Source,
+    apply_method,
+    check_steps,
+    gives,
+    step_giving,
+    wanted_of,
+)
 from qface_toolkit.quantize.target import ONNX, TORCH_X86
 from qface_toolkit.recipe import Step
 
@@ -15,7 +28,13 @@ NEEDS = [
     for given in OPTIONS.get(name, [{}])
     for need in METHODS.get(name).needed(METHODS.get(name).options(**given))
 ]
-FIXES = {"images": "calibration.count", "ranges": "calibrate step before", "mixing": "onnx-x86", "packing": "--backend"}
+FIXES = {
+    "images": "calibration.count",
+    "ranges": "calibrate step before",
+    "mixing": "onnx-x86",
+    "packing": "--backend",
+    "source": "Source",
+}
 
 
 def step(name, given=None):
@@ -31,7 +50,8 @@ def model():
 def test_a_run_without_it_is_refused(name, need, given, model):
     images = smooth_images(model.spec.input_size, 4)[: 0 if need == "images" else 4]
     ranges = {} if need == "ranges" else model.ranges
-    context = Context(images, TORCH_X86 if need == "mixing" else ONNX, 0, 4, lambda done, total: None)
+    services = () if need == "source" else (Source(None),)
+    context = Context(images, TORCH_X86 if need == "mixing" else ONNX, 0, 4, lambda done, total: None, services)
     with pytest.raises(RecipeError, match=f"^{name} needs ") as raised:
         apply_method(name, step(name, given).options, model.with_ranges(ranges), context)
     assert FIXES.get(need, "budget.bytes") in raised.value.fix
@@ -39,7 +59,7 @@ def test_a_run_without_it_is_refused(name, need, given, model):
 
 @pytest.mark.parametrize(("name", "need", "given"), NEEDS)
 def test_a_plan_without_it_is_refused_with_its_place(name, need, given):
-    others = {"images", "ranges", "mixing", "packing", "budget"} - {need}
+    others = {*get_args(Need)} - {need}
     check_steps([("steps.3", step(name, given))], others | {need})
     with pytest.raises(RecipeError, match=f"^{name} needs ") as raised:
         check_steps([("steps.3", step(name, given))], others, {need: "there is none"})

@@ -12,8 +12,8 @@ from quantized import cosines, run, small_network, smooth_images
 from safetensors.torch import load, save
 from torch import nn
 
-from qface_toolkit.errors import ArtifactError, CalibrationError, RecipeError, UnsupportedModel
-from qface_toolkit.methods import METHODS, Context
+from qface_toolkit.errors import ArtifactError, CalibrationError, UnsupportedModel
+from qface_toolkit.methods import METHODS, Context, Source
 from qface_toolkit.methods._imitation import Course, lessons_of, mean_cosine, show, train
 from qface_toolkit.models import ARCHITECTURES, FloatModel, ModelSpec
 from qface_toolkit.quantize import simulated as simulated_files
@@ -223,8 +223,8 @@ def images(source):
 def simulated(source, images, seed=0, **options):
     given = {"weight_bits": 4, "activation_bits": 6, "steps": 6, "batch_size": 8, "looks": 2, "held_out_share": 0.34}
     told = []
-    context = Context(images, ONNX, seed, 8, lambda *done: told.append(done))
-    return METHOD.simulate(source, METHOD.options(**given | options), context), told
+    context = Context(images, ONNX, seed, 8, lambda *done: told.append(done), (Source(source),))
+    return METHOD.run(None, METHOD.options(**given | options), context), told
 
 
 @pytest.fixture(scope="module")
@@ -339,11 +339,6 @@ def test_widths_outside_two_to_eight_are_refused(option, value):
 def test_too_few_images_are_refused(source, images):
     with pytest.raises(CalibrationError, match="too few"):
         simulated(source, images[:8])
-
-
-def test_it_is_no_step_among_others():
-    with pytest.raises(RecipeError, match="simulation"):
-        METHOD.run(None, METHOD.options(), None)
 
 
 def test_dropout_works_in_training_alone():
