@@ -10,10 +10,10 @@ from helpers import SMALL, measure_quickly, write_tiny
 from qface_toolkit import pipeline
 from qface_toolkit.canonical.graph import inputs, module, operation
 from qface_toolkit.errors import RecipeError
-from qface_toolkit.quantize.kept import LAYERS
+from qface_toolkit.quantize.compact import on_slope_grid
 from qface_toolkit.quantize.model import load_quantized
+from qface_toolkit.quantize.plan import LAYERS
 from qface_toolkit.quantize.scheme import activation_qparams
-from qface_toolkit.quantize.slopes import on_slope_grid
 from qface_toolkit.quantize.target import ONNX
 from qface_toolkit.quantize.weights import weight_grid
 

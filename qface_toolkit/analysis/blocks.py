@@ -12,8 +12,8 @@ from typing import cast
 from torch import fx
 
 from qface_toolkit.canonical.graph import operation
-from qface_toolkit.quantize.kept import LAYERS
 from qface_toolkit.quantize.model import QuantizedModel
+from qface_toolkit.quantize.plan import LAYERS
 from qface_toolkit.quantize.quantizers import ActivationQuantizer
 
 

@@ -19,8 +19,8 @@ from qface_toolkit.analysis.statistics import measure_statistics
 from qface_toolkit.analysis.walk import BATCH, Walk, row_cosines
 from qface_toolkit.canonical.graph import operation
 from qface_toolkit.errors import MeasurementError
-from qface_toolkit.quantize.kept import LAYERS
 from qface_toolkit.quantize.model import QuantizedModel
+from qface_toolkit.quantize.plan import LAYERS
 from qface_toolkit.quantize.quantizers import ActivationQuantizer, WeightQuantizer
 from qface_toolkit.quantize.scheme import EIGHT_BITS
 from qface_toolkit.quantize.simulation import prepare

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from qface_toolkit.backends import BACKENDS, Backend, Embed
 from qface_toolkit.canonical.graph import operation
 from qface_toolkit.methods import wanted_of
-from qface_toolkit.quantize.kept import LAYERS
+from qface_toolkit.quantize.plan import LAYERS
 from qface_toolkit.report.schema import BudgetBlock, ParetoPoint
 from qface_toolkit.result.job import Job
 from qface_toolkit.result.made import Made

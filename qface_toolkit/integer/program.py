@@ -18,10 +18,9 @@ from torch import nn
 
 from qface_toolkit.canonical.edit import pair
 from qface_toolkit.models import ModelSpec
-from qface_toolkit.quantize.deployment import Deployment
 from qface_toolkit.quantize.image_input import ImageGrid
 from qface_toolkit.quantize.scheme import SMALLEST_SCALE, Grid, bias_codes
-from qface_toolkit.quantize.target import Target
+from qface_toolkit.quantize.target import Deployment, Target
 
 Pair = tuple[int, int]
 

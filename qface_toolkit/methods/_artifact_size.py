@@ -12,8 +12,8 @@ from torch import fx
 
 from qface_toolkit.analysis.widths import rounded_layers
 from qface_toolkit.canonical.graph import module, operation
-from qface_toolkit.quantize.kept import LAYERS
 from qface_toolkit.quantize.model import QuantizedModel
+from qface_toolkit.quantize.plan import LAYERS
 from qface_toolkit.quantize.scheme import EIGHT_BITS
 
 CHANNEL_BYTES = 2

@@ -8,9 +8,9 @@ from torch import fx
 
 from qface_toolkit.analysis.blocks import Block
 from qface_toolkit.canonical.graph import inputs, operation
-from qface_toolkit.quantize.kept import LAYERS
 from qface_toolkit.quantize.learned import LearnedLayer, LearnedRange
 from qface_toolkit.quantize.model import QuantizedModel
+from qface_toolkit.quantize.plan import LAYERS
 from qface_toolkit.quantize.quantizers import WeightQuantizer
 from qface_toolkit.quantize.scheme import activation_qparams
 from qface_toolkit.quantize.target import Target

@@ -14,8 +14,8 @@ from qface_toolkit.analysis.sensitivity import Sensitivity
 from qface_toolkit.analysis.walk import NUMBER_COST
 from qface_toolkit.canonical.edit import ensure_shapes, shape_of
 from qface_toolkit.canonical.graph import inputs, module, operation
-from qface_toolkit.quantize.kept import LAYERS, nodes_in_float, stays_float
 from qface_toolkit.quantize.model import QuantizedModel
+from qface_toolkit.quantize.plan import LAYERS, nodes_in_float, stays_float
 
 Losses = Mapping[tuple[str, str], float]
 """(kind, name) of a quantizer -> what it loses alone."""

@@ -12,7 +12,7 @@ from qface_toolkit.methods._base import Context, Method
 from qface_toolkit.methods._observers import OBSERVERS, Observer
 from qface_toolkit.methods._services import Forms
 from qface_toolkit.quantize.forms import FORM_IMAGES, choices, choose_forms, read_form_times
-from qface_toolkit.quantize.input_range import input_range
+from qface_toolkit.quantize.image_input import input_range
 from qface_toolkit.quantize.model import QuantizedModel
 from qface_toolkit.quantize.plan import Form, LoweringPlan
 from qface_toolkit.quantize.scheme import Range

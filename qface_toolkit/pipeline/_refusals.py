@@ -8,8 +8,7 @@ from qface_toolkit.backends import BACKENDS
 from qface_toolkit.canonical.graph import operation
 from qface_toolkit.errors import RecipeError
 from qface_toolkit.methods import gives
-from qface_toolkit.quantize.kept import LAYERS
-from qface_toolkit.quantize.plan import make_plan
+from qface_toolkit.quantize.plan import LAYERS, make_plan
 from qface_toolkit.quantize.scheme import Scheme
 from qface_toolkit.recipe import Recipe
 from qface_toolkit.untrusted.settings import closest

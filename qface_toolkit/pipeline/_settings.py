@@ -9,9 +9,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from qface_toolkit.backends import Backend
 from qface_toolkit.canonical.graph import operation
 from qface_toolkit.errors import RecipeError
-from qface_toolkit.quantize.deployment import Deployment
 from qface_toolkit.quantize.model import QuantizedModel
 from qface_toolkit.quantize.sums import settle_sums
+from qface_toolkit.quantize.target import Deployment
 from qface_toolkit.recipe import Export, Target
 from qface_toolkit.untrusted.settings import apply_setting, worded
 

@@ -15,9 +15,8 @@ from qface_toolkit.canonical.edit import propagate_shapes, shape_of
 from qface_toolkit.canonical.graph import check_operations, from_plain, operation, to_plain
 from qface_toolkit.errors import ArtifactError, CheckpointError, UnsupportedModel
 from qface_toolkit.models import ModelSpec
-from qface_toolkit.quantize.deployment import Deployment
-from qface_toolkit.quantize.kept import LAYERS
-from qface_toolkit.quantize.plan import Form, LoweringPlan, make_plan
+from qface_toolkit.quantize.compact import on_slope_grid
+from qface_toolkit.quantize.plan import LAYERS, Form, LoweringPlan, make_plan
 from qface_toolkit.quantize.scheme import (
     ACTIVATION_MAX,
     EIGHT_BITS,
@@ -28,8 +27,7 @@ from qface_toolkit.quantize.scheme import (
     Scheme,
     hull,
 )
-from qface_toolkit.quantize.slopes import on_slope_grid
-from qface_toolkit.quantize.target import Target
+from qface_toolkit.quantize.target import Deployment, Target
 from qface_toolkit.untrusted.json import read_json
 from qface_toolkit.untrusted.reading import read_file
 from qface_toolkit.untrusted.weights import tensors_of

@@ -4,17 +4,51 @@ torch's engines quantize every tensor that passes between two operations. The ON
 ways, which differ in what is quantized before it, and leaves the embedding float. OpenVINO runs a convolution and the
 PReLU behind it as one kernel, with nothing to quantize in between. One plan holds it all; simulation switches what the
 target has not.
+
+Layers may be kept in float. A kept layer computes in float with its float weights, on whatever its input tensor is.
+What follows it up to the next layers (activations, pools, additions) computes in float too, as long as one of the
+tensors that it reads is not rounded. A tensor is rounded unless it is made in float and everybody who reads it computes
+in float: integer kernels read codes, and a tensor has one value for all.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from torch import fx
 
 from qface_toolkit.canonical.graph import inputs, operation
-from qface_toolkit.quantize.kept import nodes_in_float, stays_float
 from qface_toolkit.quantize.target import Activations, Target
+
+LAYERS = ("conv", "linear")
+_ENDS = ("output", "normalize")
+"""They read the embedding, in float whatever it is."""
+
+
+def nodes_in_float(network: fx.GraphModule, kept: Collection[str]) -> frozenset[str]:
+    """Return the names of the operations that compute in float if these layers do; a shared module is kept as one."""
+    nodes = list(network.graph.nodes)
+    modules = {str(node.target) for node in nodes if node.name in kept}
+    layers = {node.name for node in nodes if operation(node) in LAYERS and str(node.target) in modules}
+    behind = [node for node in nodes if operation(node) not in (*LAYERS, *_ENDS)]
+    floats = set(layers)
+    for node in behind:
+        if any(source.name in floats for source in inputs(node)):
+            floats.add(node.name)
+    while lost := {node.name for node in behind if node.name in floats and not _reads_float(node, floats)}:
+        floats -= lost
+    return frozenset(floats)
+
+
+def stays_float(node: fx.Node, floats: Collection[str]) -> bool:
+    """Tell whether nobody rounds a node's output if these operations compute in float; the image itself is float."""
+    made = node.name in floats or operation(node) == "input"
+    return made and all(user.name in floats or operation(user) in _ENDS for user in node.users)
+
+
+def _reads_float(node: fx.Node, floats: Collection[str]) -> bool:
+    return any(source.name in floats and stays_float(source, floats) for source in inputs(node))
+
 
 Form = Literal["twin", "scaled"]
 """How an ONNX file computes PReLU, max(z, a z) for slopes a up to 1, in integers.
@@ -60,7 +94,7 @@ class LoweringPlan:
     at any image, both by owner. `forms` holds the ONNX form of each PReLU.
     `grids` holds the owners whose ranges one ONNX grid must span, for those that span more than their own. `kept` names
     the layers that ONNX forms keep in float, in the order in which they were chosen, `floats` everything that computes
-    in float because of them (see quantize.kept).
+    in float because of them (see above).
     """
 
     tensors: Mapping[str, TensorPlan]

@@ -16,11 +16,11 @@ from torch import fx, nn
 from qface_toolkit.canonical.graph import operation
 from qface_toolkit.errors import BackendUnavailable
 from qface_toolkit.quantize._converted import settle
-from qface_toolkit.quantize.kept import LAYERS
+from qface_toolkit.quantize.compact import rounded_slopes
 from qface_toolkit.quantize.model import QuantizedModel
+from qface_toolkit.quantize.plan import LAYERS
 from qface_toolkit.quantize.quantizers import ActivationQuantizer, SharedRange, WeightQuantizer
 from qface_toolkit.quantize.scheme import SMALLEST_SCALE, scales_that_hold_bias
-from qface_toolkit.quantize.slopes import rounded_slopes
 from qface_toolkit.quantize.target import Target
 from qface_toolkit.quantize.weights import Width, largest_codes
 

@@ -10,8 +10,7 @@ from torch import fx, nn
 
 from qface_toolkit.canonical.edit import depthwise
 from qface_toolkit.canonical.graph import module
-from qface_toolkit.quantize.deployment import Deployment
-from qface_toolkit.quantize.scales import TABLE, places, table_scales
+from qface_toolkit.quantize.compact import TABLE, places, table_scales
 from qface_toolkit.quantize.scheme import (
     ACTIVATION_MAX,
     EIGHT_BITS,
@@ -21,7 +20,7 @@ from qface_toolkit.quantize.scheme import (
     weight_codes,
     weight_scales,
 )
-from qface_toolkit.quantize.target import Target
+from qface_toolkit.quantize.target import Deployment, Target
 
 _INT16_MAX = 32767
 INPUT_BLOCK = 4

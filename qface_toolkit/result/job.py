@@ -11,9 +11,9 @@ from qface_toolkit.backends import FLOATS, INPUT_KEY
 from qface_toolkit.canonical.graph import to_plain
 from qface_toolkit.methods import Progress
 from qface_toolkit.models import FloatModel
-from qface_toolkit.quantize.deployment import Deployment
 from qface_toolkit.quantize.forms import FormTimes
 from qface_toolkit.quantize.scheme import Scheme
+from qface_toolkit.quantize.target import Deployment
 from qface_toolkit.recipe import Recipe, Step
 from qface_toolkit.result.folder import fingerprint_of
 from qface_toolkit.sources import find_set

@@ -16,8 +16,8 @@ from qface_toolkit.integer.making import program_of
 from qface_toolkit.integer.simulate import Simulator, embed_as_integers
 from qface_toolkit.integer.tensors import side_by_side, tensor_sources
 from qface_toolkit.quantize.image_input import takes_pixels
-from qface_toolkit.quantize.kept import LAYERS
 from qface_toolkit.quantize.model import QuantizedModel, description, load_quantized, weights_bytes
+from qface_toolkit.quantize.plan import LAYERS
 from qface_toolkit.quantize.target import Target
 from qface_toolkit.result.made import FLOAT_BITS, Arrays, Coded, Files, Floats, Made
 from qface_toolkit.result.names import DESCRIPTION, WEIGHTS

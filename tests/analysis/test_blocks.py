@@ -9,7 +9,7 @@ from torch import nn
 
 from qface_toolkit.analysis.blocks import cut_blocks
 from qface_toolkit.canonical.graph import operation
-from qface_toolkit.quantize.kept import LAYERS
+from qface_toolkit.quantize.plan import LAYERS
 from qface_toolkit.quantize.simulation import prepare
 from qface_toolkit.quantize.target import ONNX
 

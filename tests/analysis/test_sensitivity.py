@@ -12,11 +12,10 @@ from qface_toolkit.analysis import sensitivity
 from qface_toolkit.analysis.sensitivity import affordable_images, effort, measure_sensitivity
 from qface_toolkit.canonical.graph import operation
 from qface_toolkit.errors import MeasurementError
-from qface_toolkit.quantize.deployment import Deployment
 from qface_toolkit.quantize.quantizers import ActivationQuantizer
 from qface_toolkit.quantize.scheme import Range
 from qface_toolkit.quantize.simulation import prepare
-from qface_toolkit.quantize.target import ONNX, OPENVINO, TORCH_FBGEMM, TORCH_X86
+from qface_toolkit.quantize.target import ONNX, OPENVINO, TORCH_FBGEMM, TORCH_X86, Deployment
 
 
 class WholePasses:

@@ -14,8 +14,8 @@ from qface_toolkit.canonical.canonicalise import canonicalise
 from qface_toolkit.errors import ArtifactError
 from qface_toolkit.integer.simulate import embed_as_integers
 from qface_toolkit.models import ModelSpec
-from qface_toolkit.quantize.deployment import Deployment
 from qface_toolkit.quantize.model import new_model
+from qface_toolkit.quantize.target import Deployment
 
 SPECS = {
     "usual": {},

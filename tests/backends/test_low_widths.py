@@ -11,12 +11,11 @@ from qface_toolkit.backends import BACKENDS
 from qface_toolkit.canonical.canonicalise import canonicalise
 from qface_toolkit.integer.simulate import embed_as_integers
 from qface_toolkit.models import ModelSpec
-from qface_toolkit.quantize.deployment import Deployment
 from qface_toolkit.quantize.image_input import absorb_preprocessing, input_convolution
 from qface_toolkit.quantize.model import new_model
 from qface_toolkit.quantize.scheme import LayerScheme, Scheme, TensorScheme
 from qface_toolkit.quantize.simulation import prepare
-from qface_toolkit.quantize.target import ONNX
+from qface_toolkit.quantize.target import ONNX, Deployment
 
 
 @functools.cache

@@ -12,9 +12,8 @@ from torch import nn
 from qface_toolkit.backends import BACKENDS
 from qface_toolkit.canonical.graph import inputs, module, operation
 from qface_toolkit.integer.simulate import embed_as_integers
-from qface_toolkit.quantize.deployment import Deployment
 from qface_toolkit.quantize.scheme import activation_qparams
-from qface_toolkit.quantize.target import ONNX, ONNX_SIGNED
+from qface_toolkit.quantize.target import ONNX, ONNX_SIGNED, Deployment
 from qface_toolkit.quantize.weights import Width, is_depthwise, largest_codes, layer_grid
 
 

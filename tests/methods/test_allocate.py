@@ -11,11 +11,10 @@ from qface_toolkit.analysis.widths import rounded_layers
 from qface_toolkit.canonical.graph import module
 from qface_toolkit.errors import RecipeError
 from qface_toolkit.methods import METHODS, Context, FileSizes, Record, allocate
-from qface_toolkit.quantize.deployment import Deployment
 from qface_toolkit.quantize.model import embed
 from qface_toolkit.quantize.scheme import LayerScheme, Scheme, TensorScheme
 from qface_toolkit.quantize.simulation import prepare
-from qface_toolkit.quantize.target import ONNX
+from qface_toolkit.quantize.target import ONNX, Deployment
 
 ALLOCATE = METHODS.get("allocate")
 FLOAT_BYTES = 100_000

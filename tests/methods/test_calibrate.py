@@ -13,7 +13,7 @@ from qface_toolkit.errors import CalibrationError
 from qface_toolkit.integer.simulate import embed_as_integers
 from qface_toolkit.methods import METHODS, Context
 from qface_toolkit.models import ModelSpec
-from qface_toolkit.quantize.input_range import input_range
+from qface_toolkit.quantize.image_input import input_range
 from qface_toolkit.quantize.model import new_model
 from qface_toolkit.quantize.target import ONNX
 

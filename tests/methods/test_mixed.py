@@ -12,7 +12,7 @@ from qface_toolkit.canonical.graph import operation
 from qface_toolkit.integer.simulate import embed_as_integers
 from qface_toolkit.methods import METHODS, Context, Reference
 from qface_toolkit.methods._ranking import ranked_layers
-from qface_toolkit.quantize.kept import LAYERS
+from qface_toolkit.quantize.plan import LAYERS
 from qface_toolkit.quantize.target import ONNX
 
 MIXED = METHODS.get("mixed")

@@ -12,8 +12,8 @@ from qface_toolkit.canonical.graph import inputs, module, operation
 from qface_toolkit.errors import CalibrationError
 from qface_toolkit.integer.simulate import embed_as_integers
 from qface_toolkit.methods import METHODS, Context
-from qface_toolkit.quantize.kept import LAYERS
 from qface_toolkit.quantize.model import description, load_quantized, weights_bytes
+from qface_toolkit.quantize.plan import LAYERS
 from qface_toolkit.quantize.scheme import Range, activation_qparams
 from qface_toolkit.quantize.simulation import prepare
 from qface_toolkit.quantize.target import ONNX, TORCH_FBGEMM

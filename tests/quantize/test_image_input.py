@@ -13,11 +13,10 @@ from qface_toolkit.canonical.graph import inputs, module
 from qface_toolkit.errors import UnsupportedModel
 from qface_toolkit.integer.simulate import embed_as_integers
 from qface_toolkit.models import ModelSpec
-from qface_toolkit.quantize.deployment import Deployment
 from qface_toolkit.quantize.image_input import absorb_preprocessing, image_grid, image_inputs, input_convolution
 from qface_toolkit.quantize.model import new_model
 from qface_toolkit.quantize.scheme import activation_qparams
-from qface_toolkit.quantize.target import ONNX, TORCH_X86
+from qface_toolkit.quantize.target import ONNX, TORCH_X86, Deployment
 
 SIZE = (8, 6)
 IMAGENET = {"mean": (123.675, 116.28, 103.53), "std": (58.395, 57.12, 57.375)}

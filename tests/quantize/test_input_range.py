@@ -7,7 +7,7 @@ from quantized import calibrated
 from torch import nn
 
 from qface_toolkit.models import ModelSpec
-from qface_toolkit.quantize.input_range import input_range
+from qface_toolkit.quantize.image_input import input_range
 from qface_toolkit.quantize.scheme import activation_qparams
 
 IMAGENET = ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))

@@ -12,8 +12,8 @@ from torch import nn
 from qface_toolkit.canonical.graph import operation
 from qface_toolkit.errors import ArtifactError
 from qface_toolkit.integer.simulate import embed_as_integers
-from qface_toolkit.quantize.kept import LAYERS
 from qface_toolkit.quantize.model import description, load_quantized, weights_bytes
+from qface_toolkit.quantize.plan import LAYERS
 from qface_toolkit.quantize.simulation import prepare
 from qface_toolkit.quantize.target import ONNX, OPENVINO, TORCH_X86
 

@@ -13,10 +13,9 @@ from torch import nn
 from qface_toolkit.backends import BACKENDS
 from qface_toolkit.canonical.graph import operation
 from qface_toolkit.integer.simulate import embed_as_integers
-from qface_toolkit.quantize.deployment import Deployment
-from qface_toolkit.quantize.kept import LAYERS
+from qface_toolkit.quantize.plan import LAYERS
 from qface_toolkit.quantize.simulation import prepare
-from qface_toolkit.quantize.target import ONNX
+from qface_toolkit.quantize.target import ONNX, Deployment
 from qface_toolkit.runtimes.fusion import KEPT
 
 BACKEND_NAMES = ["onnx-x86", "onnx-arm"]

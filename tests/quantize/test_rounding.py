@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from qface_toolkit.quantize._rounding import Rounding
+from qface_toolkit.quantize.quantizers import Rounding
 
 SCALE, ZERO_POINT, LARGEST = 0.02, 100, 255
 

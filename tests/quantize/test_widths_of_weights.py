@@ -7,10 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from qface_toolkit.quantize.deployment import Deployment
-from qface_toolkit.quantize.scales import TABLE, places, table_scales
+from qface_toolkit.quantize.compact import TABLE, places, table_scales
 from qface_toolkit.quantize.scheme import SCALE_TABLE, LayerScheme, Scheme, TensorScheme
-from qface_toolkit.quantize.target import ONNX, TORCH_FBGEMM
+from qface_toolkit.quantize.target import ONNX, TORCH_FBGEMM, Deployment
 from qface_toolkit.quantize.weights import Width, layer_grid
 
 WIDTHS = range(2, 9)

@@ -1,4 +1,8 @@
-"""A lean ONNX graph under construction: short names, equal constants stored once."""
+"""A lean ONNX graph under construction: short names, equal constants stored once; its windows, and its front.
+
+Windows, strides and borders are called the same in every graph that we print. A graph that takes pixels computes
+nothing in front: they are codes already (see quantize.image_input).
+"""
 
 from collections.abc import Callable, Sequence
 from string import ascii_letters
@@ -8,6 +12,34 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+
+from qface_toolkit.backends._pixels import IMAGE
+from qface_toolkit.integer.program import PoolWindow, Window
+from qface_toolkit.models import ModelSpec
+
+
+def convolution_attributes(window: Window) -> dict[str, Any]:
+    """Return the attributes of an ONNX Conv; what has its default value, or follows from the weight, is left out."""
+    given: dict[str, tuple[Any, Any]] = {
+        "strides": (list(window.stride), [1, 1]),
+        "pads": ([*window.padding, *window.padding], [0, 0, 0, 0]),
+        "dilations": (list(window.dilation), [1, 1]),
+        "group": (window.groups, 1),
+    }
+    return {name: value for name, (value, default) in given.items() if value != default}
+
+
+def pool_attributes(window: PoolWindow, *, average: bool = False) -> dict[str, Any]:
+    """Return the attributes of an ONNX MaxPool or AveragePool."""
+    attributes: dict[str, Any] = {
+        "kernel_shape": list(window.kernel),
+        "strides": list(window.stride),
+        "pads": None if window.padding is None else [*window.padding, *window.padding],
+        "ceil_mode": int(window.ceil_mode),
+        "count_include_pad": int(window.count_border) if average else None,
+    }
+    return {name: value for name, value in attributes.items() if value is not None}
+
 
 OPSET = 13
 """The lowest opset whose DequantizeLinear knows per-channel scales."""
@@ -93,3 +125,29 @@ class GraphBuilder:
         return helper.make_model(
             graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="qface_toolkit"
         )
+
+
+def image_value(spec: ModelSpec) -> onnx.ValueInfoProto:
+    """Return the declaration of the input: RGB pixels, uint8 [N, height, width, 3]."""
+    return helper.make_tensor_value_info(IMAGE, TensorProto.UINT8, ["batch", *spec.input_size, 3])
+
+
+def planes(graph: GraphBuilder, spec: ModelSpec, fourth: int, code: Callable[[int], str], *, signed: bool) -> str:
+    """Put the channels first and add a fourth one of this unsigned code; `code` stores codes as the graph holds them.
+
+    The pixels stand in one row meanwhile. In the image's own shape the runtime would move the padding to where channels
+    are last, because its convolutions want them there, and write a byte behind every three: that takes four times as
+    long as padding a plane and turning the result.
+    """
+    height, width = spec.input_size
+    codes = _shifted(graph, code) if signed else IMAGE
+    row = graph.node("Reshape", [codes, graph.constant([0, height * width, 3], np.int64)])
+    turned = graph.node("Transpose", [row], perm=[0, 2, 1])
+    four = graph.node("Pad", [turned, graph.constant([0, 0, 0, 0, 1, 0], np.int64), code(fourth)])
+    return graph.node("Reshape", [four, graph.constant([0, 4, height, width], np.int64)])
+
+
+def _shifted(graph: GraphBuilder, code: Callable[[int], str]) -> str:
+    """Return pixels as signed codes, on a grid of step 1 whatever the network's is."""
+    pixels = graph.node("Cast", [IMAGE], to=TensorProto.FLOAT)
+    return graph.node("QuantizeLinear", [pixels, graph.constant(1, np.float32), code(0)])

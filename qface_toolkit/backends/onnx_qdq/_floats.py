@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from qface_toolkit.backends.onnx_qdq._builder import GraphBuilder
-from qface_toolkit.backends.onnx_qdq._geometry import convolution_attributes, pool_attributes
+from qface_toolkit.backends.onnx_qdq._builder import GraphBuilder, convolution_attributes, pool_attributes
 from qface_toolkit.integer.program import Float, PoolWindow, Window
 
 Floats = npt.NDArray[np.float64]

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from qface_toolkit.backends.onnx_qdq._builder import convolution_attributes, pool_attributes
 from qface_toolkit.backends.onnx_qdq._floats import FloatPrinter, own_operator
-from qface_toolkit.backends.onnx_qdq._geometry import convolution_attributes, pool_attributes
 from qface_toolkit.backends.onnx_qdq.printer import PRINTERS, Print, QdqPrinter
 from qface_toolkit.integer import program as ops
 

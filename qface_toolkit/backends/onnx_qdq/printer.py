@@ -11,10 +11,17 @@ from typing import Any
 import numpy as np
 import onnx
 
-from qface_toolkit.backends.onnx_qdq._builder import INPUT, OUTPUT, GraphBuilder, float_value
+from qface_toolkit.backends.onnx_qdq._builder import (
+    INPUT,
+    OUTPUT,
+    GraphBuilder,
+    convolution_attributes,
+    float_value,
+    image_value,
+    planes,
+    pool_attributes,
+)
 from qface_toolkit.backends.onnx_qdq._floats import FloatPrinter, scaled_sum
-from qface_toolkit.backends.onnx_qdq._geometry import convolution_attributes, pool_attributes
-from qface_toolkit.backends.onnx_qdq._image import image_value, planes
 from qface_toolkit.backends.onnx_qdq._layer import StoredLayer, dequantized, diagonal, scaled, stored
 from qface_toolkit.integer import program as ops
 from qface_toolkit.quantize.scheme import ACTIVATION_MAX, Grid

@@ -1,13 +1,39 @@
-"""The scales of weights whose scheme is compact: from a fixed table, and below eight bits those that round best.
+"""The constants of a compact scheme, one byte each: scales from a fixed table, and PReLU slopes on torch's grid.
+
+Below eight bits the scales are those that round best.
 
 With 127 steps to either side the largest weight may as well make the scale. With 7 or 3 it wastes them: to clip it and
 round all others more finely errs less. Which scale errs least depends on the weights alone, and weights that lie on
 their codes already get the scale that they lie on: everybody who asks is told the same, before and after learning.
 """
 
-import torch
+import copy
 
-from qface_toolkit.quantize.scheme import SCALE_STEPS, SCALE_TABLE, WEIGHT_MAX
+import torch
+from torch import fx, nn
+
+from qface_toolkit.quantize.scheme import SCALE_STEPS, SCALE_TABLE, SLOPE_SCALE, WEIGHT_MAX
+
+
+def on_slope_grid(network: fx.GraphModule) -> fx.GraphModule:
+    """Return a canonical network whose slopes, which lie in [-1, 1], are on the grid; the one given is left alone."""
+    if all(torch.equal(rounded_slopes(prelu), prelu.weight) for prelu in _prelus(network)):
+        return network
+    rounded = copy.deepcopy(network)
+    for prelu in _prelus(rounded):
+        prelu.weight.data = rounded_slopes(prelu)
+    return rounded
+
+
+def rounded_slopes(prelu: nn.PReLU) -> torch.Tensor:
+    """Return the slopes [C] as float32(k) * float32(1/127) for whole k."""
+    codes = torch.round(prelu.weight.detach() / SLOPE_SCALE)
+    return codes.clamp(-WEIGHT_MAX, WEIGHT_MAX) * SLOPE_SCALE
+
+
+def _prelus(network: fx.GraphModule) -> list[nn.PReLU]:
+    return [module for module in network.modules() if isinstance(module, nn.PReLU)]
+
 
 TABLE = torch.from_numpy(SCALE_TABLE)
 _WIDER, _FINER = SCALE_STEPS // 2, 2 * SCALE_STEPS
