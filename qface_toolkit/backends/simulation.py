@@ -5,7 +5,7 @@ float. Its speed says nothing.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,9 +27,9 @@ from qface_toolkit.quantize.simulated import (
     QUANTIZED,
     file_bytes,
     is_simulation,
-    load_simulation,
     read_simulation,
     read_spec,
+    restored_simulation,
 )
 from qface_toolkit.quantize.target import ONNX, Target
 from qface_toolkit.runtimes import SIMULATION
@@ -74,16 +74,11 @@ class Simulation(Backend):
     def open(self, file: Path, threads: int, content: Content | None = None) -> Embed:
         """Load a simulation of either kind; nothing of the file is run but operations of a closed list."""
         torch.set_num_threads(threads)
-        data = content.data if content else None
+        return self._opened(file, content.data if content else None).embed
+
+    def _opened(self, file: Path, data: bytes | None = None) -> "_Opened":
         told, tensors = read_simulation(file, data)
-        if told.get("kind") == QUANTFACE:
-            return load_simulation(file, data).embed
-        model = _quantized(file, told, tensors)
-
-        def embed(images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-            return embed_as_integers(model, self.target, images)
-
-        return embed
+        return _kind(file, told).open(file, told, tensors, self.target)
 
     def codes(self, artifact: Path, model: QuantizedModel, inputs: npt.NDArray[np.float32]) -> Mapping[str, Codes]:
         """Raise MeasurementError: there is no runtime to look into."""
@@ -91,10 +86,8 @@ class Simulation(Backend):
 
     def inspect(self, artifact: Path) -> Fusion:
         """Return the operations of the network; none of them runs on integers."""
-        told, tensors = read_simulation(artifact)
-        ours = told.get("kind") != QUANTFACE
-        network = _quantized(artifact, told, tensors).network if ours else load_simulation(artifact).network
-        computing = [node for node in network.graph.nodes if node.op not in ("placeholder", "output")]
+        graph = self._opened(artifact).network.graph
+        computing = [node for node in graph.nodes if node.op not in ("placeholder", "output")]
         return Fusion(False, tuple(map(_operator, computing)), (), (), ())
 
     def version(self, content: Content | None = None) -> str:
@@ -109,18 +102,50 @@ def _operator(node: fx.Node) -> Operator:
 
 def _spec(artifact: Path, told: Mapping[str, Any]) -> ModelSpec:
     try:
-        return read_spec(told["spec"] if told["kind"] == QUANTFACE else told["description"]["spec"])
+        return read_spec(_kind(artifact, told).spec(told))
     except (LookupError, TypeError, ValueError, AttributeError, CheckpointError) as error:
         what = "the simulation does not say how images are prepared"
         raise ArtifactError(what, where=str(artifact), fix="make it again with `qface compress`") from error
 
 
-def _quantized(artifact: Path, told: Mapping[str, Any], tensors: dict[str, torch.Tensor]) -> QuantizedModel:
-    """Return our own model from a simulation, under the checks that a result's files undergo."""
-    if told.get("kind") != QUANTIZED or not isinstance(told.get("description"), dict):
-        raise ArtifactError("this is no simulation of ours", where=str(artifact), fix="make it again")
-    _spec(artifact, told)
-    return restored(told["description"], tensors, artifact)
+@dataclass(frozen=True)
+class _Opened:
+    """The network of a simulation, and what it computes."""
+
+    network: fx.GraphModule
+    embed: Embed
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """Where a kind of simulation holds the facts of its model, and how it is opened for a target."""
+
+    spec: Callable[[Mapping[str, Any]], Any]
+    open: Callable[[Path, dict[str, Any], dict[str, torch.Tensor], Target], _Opened]
+
+
+def _of_rule(file: Path, told: dict[str, Any], tensors: dict[str, torch.Tensor], target: Target) -> _Opened:
+    model = restored_simulation(told, tensors, file)
+    return _Opened(model.network, model.embed)
+
+
+def _of_model(file: Path, told: dict[str, Any], tensors: dict[str, torch.Tensor], target: Target) -> _Opened:
+    """Open a model of ours, under the checks that a result's files undergo."""
+    _spec(file, told)
+    model = restored(told["description"], tensors, file)
+    return _Opened(model.network, lambda images: embed_as_integers(model, target, images))
+
+
+_KINDS: Mapping[object, _Kind] = {
+    QUANTFACE: _Kind(lambda told: told["spec"], _of_rule),
+    QUANTIZED: _Kind(lambda told: told["description"]["spec"], _of_model),
+}
+
+
+def _kind(file: Path, told: Mapping[str, Any]) -> _Kind:
+    if (kind := str(told.get("kind"))) not in _KINDS:
+        raise ArtifactError("this is no simulation of ours", where=str(file), fix="make it again")
+    return _KINDS[kind]
 
 
 ENTRIES = {"simulation": Simulation()}

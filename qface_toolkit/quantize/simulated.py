@@ -112,7 +112,15 @@ def load_simulation(path: Path, content: bytes | None = None) -> SimulatedModel:
     Raises:
         ArtifactError: if the file is damaged, of another kind, or does not fit its own description.
     """
-    told, tensors = read_simulation(path, content)
+    return restored_simulation(*read_simulation(path, content), path)
+
+
+def restored_simulation(told: Mapping[str, Any], tensors: Mapping[str, torch.Tensor], where: Path) -> SimulatedModel:
+    """Return the same from what `read_simulation` found at a place.
+
+    Raises:
+        ArtifactError: as `load_simulation` does.
+    """
     try:
         if told["kind"] != QUANTFACE:
             raise ValueError(f"it is of the kind {told['kind']!r}")
@@ -125,7 +133,7 @@ def load_simulation(path: Path, content: bytes | None = None) -> SimulatedModel:
         trace, chosen = tuple(map(dict, told["trace"])), tuple(map(str, told["chosen"]))
     except _DAMAGE as error:
         what = f"the simulation is damaged: {str(error)[:200]}"
-        raise ArtifactError(what, where=str(path), fix=_AGAIN) from error
+        raise ArtifactError(what, where=str(where), fix=_AGAIN) from error
     return SimulatedModel(network, told["structure"], spec, weights, activations, chosen, trace)
 
 

@@ -1,7 +1,8 @@
 """A float network as it was published, BatchNorm and all, as plain values that travel in a file without its code.
 
-`graph.py` does the same for canonical networks, whose operations are few. Here each call of a closed list is written
-with its arguments, and what is read back can call nothing else.
+`canonical/graph.py` does the same for canonical networks, which have few operations and no BatchNorm; QuantFace's rule
+trains BatchNorm as the others do and leaves it in float, so what it makes has no canonical form. Here each call of a
+closed list is written with its arguments, and what is read back can call nothing else.
 """
 
 import operator
