@@ -1,13 +1,24 @@
 """Where calibration images come from: one file a kind. No kind imports torch before a set of it is opened."""
 
 from qface_toolkit.sources._ahead import DrawnAhead, draw
-from qface_toolkit.sources._base import SOURCES, Crop, ImageSet, Manifest, Provenance, Source, load_crops, pixel_sha256
+from qface_toolkit.sources._base import (
+    SOURCES,
+    Crop,
+    CropsByIndex,
+    ImageSet,
+    Manifest,
+    Provenance,
+    Source,
+    load_crops,
+    pixel_sha256,
+)
 from qface_toolkit.sources._contact_sheet import contact_sheet
 from qface_toolkit.sources._sets import NamedSet, find_set, list_sets, set_names, write_set
 
 __all__ = [
     "SOURCES",
     "Crop",
+    "CropsByIndex",
     "DrawnAhead",
     "ImageSet",
     "Manifest",

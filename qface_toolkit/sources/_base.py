@@ -1,6 +1,7 @@
 """What every calibration source delivers: aligned crops, one by one, and a manifest that says what they are."""
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -27,6 +28,22 @@ class ImageSet(Protocol):
     def crop(self, index: int) -> Crop:
         """Return the crop of this index, uint8 [112, 112, 3], RGB."""
         ...
+
+
+@dataclass(frozen=True)
+class CropsByIndex:
+    """A set of `count` crops, each made by a function of its index when it is asked for; see ImageSet."""
+
+    count: int
+    make: Callable[[int], Crop]
+
+    def __len__(self) -> int:
+        """Return how many crops there are."""
+        return self.count
+
+    def crop(self, index: int) -> Crop:
+        """Return the crop of this index, uint8 [112, 112, 3], RGB."""
+        return self.make(index)
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,13 @@
 """The user's own crops, for example from a face generator, read from a folder that may hold anything."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from qface_toolkit.errors import CalibrationError
-from qface_toolkit.sources._base import Crop, Provenance
+from qface_toolkit.sources._base import Crop, CropsByIndex, Provenance
 from qface_toolkit.sources._shapes import SIZE
 from qface_toolkit.untrusted.images import decode, image_size, read_bytes
 
@@ -27,26 +28,6 @@ class FolderOptions(BaseModel):
     path: Path = Field(description=f"a folder of {SIZE}x{SIZE} crops: PNG, JPEG, BMP or WebP")
 
 
-class FolderCrops:
-    """Files of a folder as a set of crops; see ImageSet."""
-
-    def __init__(self, files: list[Path]) -> None:
-        self._files = files
-
-    def __len__(self) -> int:
-        """Return how many crops there are."""
-        return len(self._files)
-
-    def crop(self, index: int) -> Crop:
-        """Decode one file, uint8 [112, 112, 3], RGB.
-
-        Raises:
-            CalibrationError: if the file cannot be decoded.
-        """
-        file = self._files[index]
-        return decode(_read(file), FORMATS, str(file), noun=_NOUN, kind=CalibrationError)
-
-
 class Folder:
     """The calibration source of the user's own crops; see Source."""
 
@@ -63,7 +44,7 @@ class Folder:
         count: int,
         seed: int,
         model: "FloatModel | None" = None,
-    ) -> FolderCrops:
+    ) -> CropsByIndex:
         """Return `count` of the folder's files, sorted by name and spread evenly over it; the seed changes nothing.
 
         Raises:
@@ -79,7 +60,7 @@ class Folder:
         chosen = [files[place * len(files) // count] for place in range(count)]
         for file in chosen:
             _read(file)
-        return FolderCrops(chosen)
+        return CropsByIndex(count, partial(_decoded, chosen))
 
 
 def _image_files(folder: Path) -> list[Path]:
@@ -96,6 +77,10 @@ def _image_files(folder: Path) -> list[Path]:
             fix=f"put {SIZE}x{SIZE} PNG or JPEG crops there",
         )
     return files
+
+
+def _decoded(files: list[Path], index: int) -> Crop:
+    return decode(_read(files[index]), FORMATS, str(files[index]), noun=_NOUN, kind=CalibrationError)
 
 
 def _read(file: Path) -> bytes:
