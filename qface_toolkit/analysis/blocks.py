@@ -4,7 +4,6 @@ Blocks are cut where exactly one tensor is alive, so that a residual unit stays 
 tensor (BRECQ, arXiv 2102.05426, section 3.2, calls these the basic units).
 """
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
@@ -22,8 +21,8 @@ class Block:
     """A part of a network that reads one tensor and makes another.
 
     `simulated` shares its modules with the simulation, `exact` with the canonical network. `output` names the tensor
-    that the block makes, or is None for the embedding. `layers` are the paths of the layers that only this block calls,
-    `quantizers` those of the quantizers of each of the plan's tensors that the block makes.
+    that the block makes, or is None for the embedding. `layers` are the paths of its layers, `quantizers` those of the
+    quantizers of each of the plan's tensors that the block makes.
     """
 
     simulated: fx.GraphModule
@@ -53,7 +52,7 @@ def cut_blocks(model: QuantizedModel, prepared: fx.GraphModule, fewest_layers: i
     blocks: list[Block] = []
     start = _Cut(None, 0, 0)
     for cut in [*_shared_cuts(simulated, exact, quantizers), _Cut(None, len(simulated) - 1, len(exact) - 1)]:
-        inside = Counter(call for call in calls[start.exact : cut.exact] if call)
+        inside = tuple(call for call in calls[start.exact : cut.exact] if call)
         left = [call for call in calls[cut.exact :] if call]
         if cut.tensor is not None and (len(inside) < fewest_layers or not left):
             continue
@@ -64,7 +63,7 @@ def cut_blocks(model: QuantizedModel, prepared: fx.GraphModule, fewest_layers: i
                 _part(prepared, nodes),
                 _part(model.network, exact[start.exact : cut.exact]),
                 cut.tensor,
-                tuple(layer for layer, count in inside.items() if calls.count(layer) == count),
+                inside,
                 {name: found for name, found in paths.items() if found},
             )
         )

@@ -171,12 +171,10 @@ def _turn_activation(quantizers: list[ActivationQuantizer], on: bool) -> None:
 
 def _weights(graph: fx.GraphModule, model: QuantizedModel) -> Iterator[_Switch]:
     """Yield the switch of each layer's weights, and take the quantizers away: a weight is rounded once and for all."""
-    names: dict[str, str] = {}
-    for node in model.network.graph.nodes:
-        if operation(node) in ("conv", "linear", "prelu"):
-            names.setdefault(str(node.target), node.name)
+    weighted = (node for node in model.network.graph.nodes if operation(node) in ("conv", "linear", "prelu"))
+    names = {str(node.target): node.name for node in weighted}
     for place, node in enumerate(graph.graph.nodes):
-        if name := names.pop(str(node.target), None):
+        if name := names.get(str(node.target)):
             layer, own = graph.get_submodule(str(node.target)), model.network.get_submodule(str(node.target)).weight
             weight = cast(torch.Tensor, own).detach().clone()
             if (rounded := _rounded_weight(layer, weight)) is not None:

@@ -141,7 +141,7 @@ class _Rounded(Walk):
     def _layers(self, model: QuantizedModel, target: Target, compact: bool) -> Iterator[_Layer]:
         names = {str(node.target): node.name for node in rounded_layers(model)}
         for place, node in enumerate(self.nodes):
-            if name := names.pop(str(node.target), None):
+            if name := names.get(str(node.target)):
                 layer: Any = self.graph.get_submodule(str(node.target))
                 quantizer, layer.weight_fake_quant = layer.weight_fake_quant, nn.Identity()
                 weight = layer.weight.detach().clone()

@@ -19,10 +19,10 @@ import torch
 from qface_toolkit.backends._base import Backend, Content, Embed, Facts, ImageInput, Machine
 from qface_toolkit.backends._torch_archive import read_archive, read_fusion, stated_input
 from qface_toolkit.backends._torch_codes import read_torch_codes
-from qface_toolkit.errors import ArtifactError, BackendUnavailable
+from qface_toolkit.errors import ArtifactError
 from qface_toolkit.integer.making import program_of
 from qface_toolkit.quantize.model import QuantizedModel
-from qface_toolkit.quantize.simulation import convert, prepare
+from qface_toolkit.quantize.simulation import convert, prepare, torch_engine
 from qface_toolkit.quantize.target import TORCH_FBGEMM, TORCH_ONEDNN, TORCH_QNNPACK, TORCH_X86, Target
 from qface_toolkit.runtimes import TORCH
 from qface_toolkit.runtimes.fusion import Fusion
@@ -59,7 +59,7 @@ class TorchInt8(Backend):
         probe = torch.zeros(1, 3, *model.spec.input_size)
         with torch.no_grad():
             simulation(probe)  # the weights' scales are those of the weights seen last
-        with _engine(self.engine), warnings.catch_warnings(), torch.no_grad():
+        with torch_engine(self.engine), warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
             converted = convert(simulation, self.engine)
             traced = torch.jit.freeze(_trace(converted.eval(), probe, check_trace=False))
@@ -77,14 +77,14 @@ class TorchInt8(Backend):
         """Load an archive; its engine is set while loading and running, and put back."""
         engine = content.facts["engine"] if content else self.engine
         torch.set_num_threads(threads)
-        with _engine(engine), warnings.catch_warnings():
+        with torch_engine(engine), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             # Once a process torch tells stderr that quantized tensors will go: let it do so where nobody hears it.
             torch.quantize_per_tensor(torch.zeros(1), 1.0, 0, torch.quint8)
             network = _loaded(file, content)
 
         def embed(inputs: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-            with _engine(engine), torch.inference_mode():
+            with torch_engine(engine), torch.inference_mode():
                 embeddings: npt.NDArray[np.float32] = network(torch.from_numpy(inputs)).numpy()
                 return embeddings
 
@@ -92,14 +92,14 @@ class TorchInt8(Backend):
 
     def codes(self, artifact: Path, model: QuantizedModel, inputs: npt.NDArray[np.float32]) -> dict[str, Codes]:
         """Return the codes that the archive itself computes."""
-        with _engine(self.engine), warnings.catch_warnings():
+        with torch_engine(self.engine), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return read_torch_codes(_load(str(artifact)), program_of(model, self.target), inputs)
 
     def inspect(self, file: Path) -> Fusion:
         """Return which operators work on codes, having read the archive's program before torch loads it."""
         content = self.read(file)
-        with _engine(content.facts["engine"]), warnings.catch_warnings():
+        with torch_engine(content.facts["engine"]), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return read_fusion(_loaded(file, content).graph)
 
@@ -114,23 +114,6 @@ def _loaded(file: Path, content: Content | None) -> torch.jit.ScriptModule:
     except (RuntimeError, ValueError) as error:
         what = "torch cannot load the archive"
         raise ArtifactError(what, where=str(file), fix="copy it again, or make it again") from error
-
-
-class _engine:  # noqa: N801 - reads as the verb it is: with _engine("x86")
-    """Set torch's quantized engine for a while."""
-
-    def __init__(self, name: str) -> None:
-        known = torch.backends.quantized.supported_engines
-        if name not in known:
-            raise BackendUnavailable(f"this build of torch has no engine {name!r}", fix=f"it has: {', '.join(known)}")
-        self.name = name
-
-    def __enter__(self) -> None:
-        self.before = torch.backends.quantized.engine
-        torch.backends.quantized.engine = self.name
-
-    def __exit__(self, *_: object) -> None:
-        torch.backends.quantized.engine = self.before
 
 
 def _saved(traced: torch.jit.ScriptModule, facts: dict[str, str]) -> bytes:

@@ -207,6 +207,8 @@ def _built_node(root: nn.Module, graph: fx.Graph, plain: dict[str, Any], sources
         positional = arguments.get(name, tuple(sources))
         return graph.create_node("call_function", FUNCTIONS[name], positional, options, name=plain["name"])
     kind, known = MODULES[name]
+    if str(plain["module"]) in dict(root.named_modules()):
+        raise ValueError(f"two operations call {plain['module']}")
     given = {key: tuple(v) if isinstance(v := plain["options"][key], list) else v for key in known}
     with torch.device("meta"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # layers of size zero warn; the weights that do not fit are refused later

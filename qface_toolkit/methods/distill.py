@@ -1,8 +1,5 @@
 """Fine-tune the weights so that the quantized network gives the float network's embeddings; no labels are needed."""
 
-import math
-from collections.abc import Mapping
-
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -10,10 +7,7 @@ from qface_toolkit.errors import CalibrationError
 from qface_toolkit.methods._base import Context, Method
 from qface_toolkit.methods._services import Reference
 from qface_toolkit.quantize.model import QuantizedModel
-from qface_toolkit.quantize.scheme import Range
 from qface_toolkit.quantize.simulation import prepare, with_weights
-from qface_toolkit.quantize.sums import settle_sums
-from qface_toolkit.quantize.target import Target
 from qface_toolkit.training.finetune import Lessons, Schedule, fine_tune
 
 
@@ -26,9 +20,6 @@ class Options(BaseModel):
     """Passes over the calibration images."""
     learning_rate: float = Field(3e-6, gt=0, le=1.0)
     """Adam's largest step; the weights start from the float network's and need to move little."""
-    range_rate: float = Field(0.0, ge=0, le=1.0)
-    """The same for the logarithms of ranges; 0 leaves them as they are. Ranges that are learned fit the calibration
-    images, and clip others."""
     relation: float = Field(1.0, ge=0)
     """Weight of the squared difference between the batch's cosine matrices, beside 1 - cosine."""
     warmup_share: float = Field(0.1, ge=0, le=0.5)
@@ -40,14 +31,14 @@ class Options(BaseModel):
 
 
 class Distill(Method):
-    """Train the weights and ranges of the context's target against the float model's embeddings."""
+    """Train the weights, as the context's target runs them, against the float model's embeddings."""
 
     options = Options
     needs = ("ranges", "images")
     asks = (Reference,)
 
     def run(self, model: QuantizedModel, options: Options, context: Context) -> QuantizedModel:
-        """Return the model with other weights and ranges.
+        """Return the model with other weights. Its ranges stay: learned ones fit these images, and clip others.
 
         Raises:
             CalibrationError: if there are too few images to hold any out.
@@ -61,43 +52,22 @@ class Distill(Method):
         teacher = context.service(Reference) or model
         lessons = Lessons(torch.from_numpy(context.inputs), torch.from_numpy(teacher.embed(context.inputs)))
         simulation = prepare(model, context.target)
-        growths = simulation.learn_ranges(_learnable(model, context.target)) if options.range_rate else {}
         schedule = Schedule(
             options.epochs,
             context.batch_size,
             options.learning_rate,
-            options.range_rate,
             options.relation,
             options.warmup_share,
             options.patience,
             context.seed,
         )
-        fine_tune(simulation, list(growths.values()), *lessons.split(held_out), schedule, context.progress)
-        trained = with_weights(model, simulation)
-        return settle_sums(trained.with_ranges(_grown(model, growths))) if growths else trained
+        fine_tune(simulation, *lessons.split(held_out), schedule, context.progress)
+        return with_weights(model, simulation)
 
     def passes(self, options: Options, images: int) -> float:
         """Return forward and backward passes over what is learned, forward ones over what is held out."""
         held_out = options.held_out_share * images
         return images + options.epochs * (3 * (images - held_out) + held_out)
-
-
-def _learnable(model: QuantizedModel, target: Target) -> dict[str, tuple[str, ...]]:
-    """Return the tensors whose ranges may change (not the input's, nor those of gates) and the owners they span."""
-    known = {model.plan.owners()[0], *model.plan.fixed}
-    spanned = {tensor: model.plan.spanned(tensor, target) for tensor in model.plan.tensors}
-    return {tensor: owners for tensor, owners in spanned.items() if not known.intersection(owners)}
-
-
-def _grown(model: QuantizedModel, growths: Mapping[tuple[str, ...], torch.Tensor]) -> dict[str, Range]:
-    """Return the ranges after training; none passes a clamp that nobody reads beyond."""
-    ranges = dict(model.ranges)
-    for owners, growth in growths.items():
-        for owner in owners:
-            low, high = model.plan.clamps.get(owner, (-math.inf, math.inf))
-            factor, before = math.exp(growth.item()), model.ranges[owner]
-            ranges[owner] = Range(max(before.low * factor, low), min(before.high * factor, high))
-    return ranges
 
 
 ENTRIES = {"distill": Distill()}

@@ -26,12 +26,10 @@ _ENDS = ("output", "normalize")
 
 
 def nodes_in_float(network: fx.GraphModule, kept: Collection[str]) -> frozenset[str]:
-    """Return the names of the operations that compute in float if these layers do; a shared module is kept as one."""
+    """Return the names of the operations that compute in float if these layers do."""
     nodes = list(network.graph.nodes)
-    modules = {str(node.target) for node in nodes if node.name in kept}
-    layers = {node.name for node in nodes if operation(node) in LAYERS and str(node.target) in modules}
     behind = [node for node in nodes if operation(node) not in (*LAYERS, *_ENDS)]
-    floats = set(layers)
+    floats = set(kept)
     for node in behind:
         if any(source.name in floats for source in inputs(node)):
             floats.add(node.name)

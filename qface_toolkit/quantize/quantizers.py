@@ -1,6 +1,5 @@
 """What a simulation rounds tensors, weights and slopes with, in the form that FX graph mode inserts."""
 
-import math
 import weakref
 from collections.abc import Callable
 from typing import Any, cast
@@ -25,39 +24,31 @@ class Rounding(torch.autograd.Function):
     """Affine fake-quantization with the straight-through gradient, zero where a value was clipped.
 
     It computes what `torch.fake_quantize_per_tensor_affine` does, ties apart, in vector instructions: the stock
-    operator was the largest part of a training step. `growth` is a logarithm by which the range has grown; its gradient
-    is that of learned step sizes (arXiv 1902.08153, equation 3), and zero may stand for it where nothing is learned.
+    operator was the largest part of a training step.
     """
 
     @staticmethod
     def forward(  # noqa: D102 - torch's own
         ctx: Any,  # noqa: ANN401
         x: torch.Tensor,
-        growth: torch.Tensor,
         scale: float,
         zero_point: int,
         largest_code: int,
     ) -> torch.Tensor:
-        scale = scale * math.exp(growth.item())
         ctx.ends = (-(zero_point + 0.5) * scale, (largest_code - zero_point + 0.5) * scale)
-        rounded = (x * (1 / scale)).round_().clamp_(-zero_point, largest_code - zero_point).mul_(scale)
-        ctx.save_for_backward(x, rounded if ctx.needs_input_grad[1] else None)
-        return rounded
+        ctx.save_for_backward(x)
+        return (x * (1 / scale)).round_().clamp_(-zero_point, largest_code - zero_point).mul_(scale)
 
     @staticmethod
     def backward(  # noqa: D102 - torch's own
         ctx: Any,  # noqa: ANN401
         gradient: torch.Tensor,
-    ) -> tuple[torch.Tensor, torch.Tensor | None, None, None, None]:
-        x, rounded = ctx.saved_tensors
-        passed = torch.ops.aten.hardtanh_backward(gradient, x, *ctx.ends)
-        # Inside the range a wider step moves the value by its rounding error, outside by the end it was clipped to.
-        grown = None if rounded is None else ((gradient * rounded).sum() - (passed * x).sum()).reshape(1)
-        return passed, grown, None, None, None
+    ) -> tuple[torch.Tensor, None, None, None]:
+        (x,) = ctx.saved_tensors
+        return torch.ops.aten.hardtanh_backward(gradient, x, *ctx.ends), None, None, None
 
 
 QParams = tuple[torch.Tensor, torch.Tensor]
-NOT_GROWN = torch.zeros(1)
 
 
 class Quantizer(nn.Module):
@@ -95,7 +86,7 @@ class SharedRange:
 class ActivationQuantizer(Quantizer):
     """Per-tensor affine fake-quantization of one tensor, over what the target's grid spans.
 
-    `fixed` says that there is a grid, `growth` the logarithm by which training has stretched it. `quantizes` is False
+    `fixed` says that there is a grid. `quantizes` is False
     for a tensor that the target does not quantize; `observes` for one whose values matter only behind a clamp.
     """
 
@@ -108,7 +99,6 @@ class ActivationQuantizer(Quantizer):
         self.levels = Levels()
         self.scale = torch.ones(1)
         self.zero_point = torch.zeros(1, dtype=torch.int32)
-        self.growth = NOT_GROWN
         self.fixed = False
         self.quantizes = True
         self.observes = True
@@ -131,7 +121,7 @@ class ActivationQuantizer(Quantizer):
             self.range.observer(x.detach())
         if self.quantizes and self.fixed:
             grid = float(self.scale), int(self.zero_point), self.levels.largest_code
-            return cast(torch.Tensor, Rounding.apply(x, self.growth, *grid))  # type: ignore[no-untyped-call]  # torch ships it so
+            return cast(torch.Tensor, Rounding.apply(x, *grid))  # type: ignore[no-untyped-call]  # torch ships it so
         return x
 
 

@@ -6,6 +6,7 @@ torch.ao is loaded when the first of them is inserted: whoever inserts none and 
 
 import copy
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, cast
 
@@ -51,18 +52,6 @@ class Simulation(nn.Module):
         for module in self.prepared.modules():
             if isinstance(module, WeightQuantizer):
                 module.rounds = on
-
-    def learn_ranges(self, learnable: Mapping[str, tuple[str, ...]]) -> dict[tuple[str, ...], torch.Tensor]:
-        """Let ranges be trained; return the logarithm, [1], by which each grows, by the owners that grow with it.
-
-        `learnable` holds, for each tensor whose range may grow, the owners that its grid spans.
-        """
-        growths: dict[tuple[str, ...], torch.Tensor] = {}
-        for tensor, quantizer in self.quantizers.items():
-            if tensor in learnable and quantizer.quantizes:
-                growth = growths.setdefault(tuple(sorted(learnable[tensor])), torch.zeros(1, requires_grad=True))
-                quantizer.growth = growth
-        return growths
 
     def weights(self) -> dict[str, torch.Tensor]:
         """Return the trainable float weights under their names in the canonical network.
@@ -165,25 +154,34 @@ def _round_slopes(prepared: fx.GraphModule) -> None:
             module.weight = nn.Parameter(rounded_slopes(module), requires_grad=False)
 
 
+@contextmanager
+def torch_engine(name: str) -> Iterator[None]:
+    """Set torch's quantized engine for a while.
+
+    Raises:
+        BackendUnavailable: if this build of torch has no such engine.
+    """
+    known = torch.backends.quantized.supported_engines
+    if name not in known:
+        raise BackendUnavailable(f"this build of torch has no engine {name!r}", fix=f"it has: {', '.join(known)}")
+    before = torch.backends.quantized.engine
+    torch.backends.quantized.engine = name
+    try:
+        yield
+    finally:
+        torch.backends.quantized.engine = before
+
+
 def convert(simulation: Simulation, engine: str) -> fx.GraphModule:
     """Return torch's int8 form of a simulation for one engine, by `convert_fx`; the simulation is left alone.
-
-    The engine is set while weights are packed and put back afterwards.
 
     Raises:
         BackendUnavailable: if this build of torch has no such engine.
     """
     from qface_toolkit.quantize.fx import convert_quantized
 
-    known = torch.backends.quantized.supported_engines
-    if engine not in known:
-        raise BackendUnavailable(f"this build of torch has no engine {engine!r}", fix=f"it has: {', '.join(known)}")
-    before = torch.backends.quantized.engine
-    torch.backends.quantized.engine = engine
-    try:
+    with torch_engine(engine):
         converted = convert_quantized(_clipped(simulation.prepared))
-    finally:
-        torch.backends.quantized.engine = before
     settle(converted, simulation.prepared, engine)
     return converted
 

@@ -21,14 +21,12 @@ State = list[torch.Tensor]
 class Schedule:
     """How long and how fast: Adam, a linear warm-up, then a cosine down to zero.
 
-    `range_rate` is the rate of the logarithms of ranges, `relation` the weight of the relational loss. After `patience`
-    epochs without a better state the rest is left.
+    `relation` is the weight of the relational loss. After `patience` epochs without a better state the rest is left.
     """
 
     epochs: int
     batch_size: int
     learning_rate: float
-    range_rate: float
     relation: float
     warmup_share: float
     patience: int
@@ -60,28 +58,23 @@ class Lessons:
 
 def fine_tune(
     student: nn.Module,
-    growths: Sequence[torch.Tensor],
     lessons: Lessons,
     held_out: Lessons,
     schedule: Schedule,
     progress: Callable[[int, int], None],
 ) -> float:
-    """Train a student and its ranges in place, leave both in their best state and return its held-out mean cosine.
+    """Train a student in place, leave it in its best state and return its held-out mean cosine.
 
-    `growths` are the logarithms of the ranges that learn, [1] each. The student stays in eval mode throughout: nothing
-    in it may depend on the batch.
+    The student stays in eval mode throughout: nothing in it may depend on the batch.
     """
     student.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a stub that lacks the keyword
     weights = [parameter for parameter in student.parameters() if parameter.requires_grad]
-    rates = (schedule.learning_rate, schedule.range_rate)
-    groups = [{"params": list(group)} for group in (weights, growths)]
-    optimizer = torch.optim.Adam(groups)
-    best, best_state, stale = mean_cosine(student, held_out, schedule.batch_size), _state(weights, growths), 0
+    optimizer = torch.optim.Adam(weights)
+    best, best_state, stale = mean_cosine(student, held_out, schedule.batch_size), _state(weights), 0
     batches = math.ceil(len(lessons.inputs) / schedule.batch_size)
     steps = schedule.epochs * batches
     for step, batch in enumerate(_batches(lessons, schedule)):
-        for group, rate in zip(optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate * schedule.share(step, steps)
+        optimizer.param_groups[0]["lr"] = schedule.learning_rate * schedule.share(step, steps)
         optimizer.zero_grad(set_to_none=True)
         _loss(student, batch, schedule.relation).backward()  # type: ignore[no-untyped-call]  # torch ships it untyped
         optimizer.step()
@@ -90,10 +83,10 @@ def fine_tune(
             score = mean_cosine(student, held_out, schedule.batch_size)
             stale = 0 if score > best else stale + 1
             if score > best:
-                best, best_state = score, _state(weights, growths)
+                best, best_state = score, _state(weights)
             if stale == schedule.patience:
                 break
-    _restore(weights, growths, best_state)
+    _restore(weights, best_state)
     progress(steps, steps)
     return best
 
@@ -124,11 +117,11 @@ def mean_cosine(student: nn.Module, lessons: Lessons, batch_size: int) -> float:
     return total / len(lessons.inputs)
 
 
-def _state(weights: Sequence[torch.Tensor], growths: Sequence[torch.Tensor]) -> State:
-    return [value.detach().clone() for value in (*weights, *growths)]
+def _state(weights: Sequence[torch.Tensor]) -> State:
+    return [value.detach().clone() for value in weights]
 
 
-def _restore(weights: Sequence[torch.Tensor], growths: Sequence[torch.Tensor], state: State) -> None:
+def _restore(weights: Sequence[torch.Tensor], state: State) -> None:
     with torch.no_grad():
-        for value, kept in zip((*weights, *growths), state, strict=True):
+        for value, kept in zip(weights, state, strict=True):
             value.copy_(kept)

@@ -5,7 +5,6 @@ import functools
 import pytest
 import torch
 from quantized import SMALL_NETWORKS, calibrated, small_network, smooth_images
-from torch import nn
 
 from qface_toolkit.analysis.blocks import cut_blocks
 from qface_toolkit.canonical.graph import operation
@@ -60,27 +59,3 @@ def test_small_blocks_are_merged():
     assert min(counts[0]) == 1
     assert min(counts[1][:-1]) >= 3
     assert len(counts[2]) == 1
-
-
-def test_a_layer_that_two_blocks_call_is_nobody_s():
-    torch.manual_seed(0)
-    network = Twice()
-    model = calibrated(network, (8, 8))
-    again = next(node for node in model.network.graph.nodes if node.name == "shared_1")
-    again.target = "shared"  # canonical form gives each call a layer of its own
-    model.network.recompile()
-    blocks = cut_blocks(model, prepare(model, ONNX).prepared, 1)
-    assert len(blocks) > 2
-    assert [block.layers for block in blocks] == [("first",), (), (), ("fc",)]
-
-
-class Twice(nn.Module):
-    """A convolution that runs twice."""
-
-    def __init__(self):
-        super().__init__()
-        self.first, self.shared, self.fc = nn.Conv2d(3, 4, 3, 2), nn.Conv2d(4, 4, 1), nn.Linear(36, 5)
-
-    def forward(self, x):
-        x = self.shared(torch.relu(self.first(x)))
-        return self.fc(torch.relu(self.shared(torch.relu(x))).flatten(1))

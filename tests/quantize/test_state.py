@@ -87,6 +87,15 @@ def test_forms_of_other_layers_are_refused(forms, tmp_path):
         load_quantized(*files)
 
 
+def test_two_operations_do_not_call_one_module(saved):
+    plain = json.loads(saved[0].read_text())
+    first, second = [one for one in plain["network"] if one["operation"] == "conv"][:2]
+    second["module"] = first["module"]
+    saved[0].write_text(json.dumps(plain))
+    with pytest.raises(ArtifactError, match="two operations call"):
+        load_quantized(*saved)
+
+
 def test_missing_files_are_told(saved, tmp_path):
     for files in ((tmp_path / "none", saved[1]), (saved[0], tmp_path / "none")):
         with pytest.raises(ArtifactError):
