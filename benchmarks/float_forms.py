@@ -21,8 +21,7 @@ import torch
 from torch import fx, nn
 
 from qface_toolkit.backends import Embed
-from qface_toolkit.backends._float_fast import write_float
-from qface_toolkit.backends._float_onnx import export_float
+from qface_toolkit.backends._float_files import export_float, write_float
 from qface_toolkit.backends._onnxruntime import open_onnx
 from qface_toolkit.backends._profile import inspect_onnx
 from qface_toolkit.backends.onnx_qdq._floats import Activation, FloatPrinter, scaled_sum

@@ -28,8 +28,7 @@ from qface_toolkit.evaluation import (
 from qface_toolkit.models import ModelSpec
 from qface_toolkit.scoring.compare import compare_models
 from qface_toolkit.scoring.identities import make_pairs
-from qface_toolkit.scoring.pair_list import measure_pair_list
-from qface_toolkit.scoring.pairs import Pairs
+from qface_toolkit.scoring.pair_list import Pairs, measure_pair_list
 from qface_toolkit.scoring.resampling import Draws, Figures, cosine_figures, draw_people, estimates
 from qface_toolkit.sources import pixel_sha256
 

@@ -1,13 +1,76 @@
-"""The two float files of a result: what they are called, what writes them, and that ONNX Runtime runs them."""
+"""The two float files of a result: what they are called, what writes them, and that ONNX Runtime runs them.
 
-from torch import fx
+float.onnx is the model as torch.onnx exports it, the reference that every ratio in a report is against; float.fast.onnx
+the same once more, its PReLUs spelled so that ONNX Runtime runs them fast: the baseline that int8 must beat.
+"""
+
+import io
+import warnings
+
+import onnx
+import torch
+from torch import fx, nn
 
 from qface_toolkit.backends._base import Facts, FloatFile
-from qface_toolkit.backends._float_fast import export_float_fast
-from qface_toolkit.backends._float_onnx import export_float
 from qface_toolkit.backends._onnx_files import OnnxRuntimeFiles
-from qface_toolkit.models import FloatModel
+from qface_toolkit.backends.onnx_qdq._builder import INPUT, float_value
+from qface_toolkit.backends.onnx_qdq._floats import Activation, FloatPrinter, scaled_sum
+from qface_toolkit.canonical.graph import inputs
+from qface_toolkit.errors import UnsupportedModel
+from qface_toolkit.integer.making import float_program
+from qface_toolkit.models import FloatModel, ModelSpec
 from qface_toolkit.runtimes import FAST_ARTIFACT, FLOAT_ARTIFACT
+
+
+def export_float_fast(network: fx.GraphModule, spec: ModelSpec, facts: Facts) -> bytes:
+    """Return the ONNX file of a canonical network: "input" [N, 3, height, width] to "embedding" [N, D], any N."""
+    written = write_float(network, spec)
+    onnx.checker.check_model(written)
+    onnx.helper.set_model_props(written, dict(facts))
+    content: bytes = written.SerializeToString(deterministic=True)
+    return content
+
+
+def write_float(network: fx.GraphModule, spec: ModelSpec, prelu: Activation = scaled_sum) -> onnx.ModelProto:
+    """Return the plain ONNX form of a canonical network, each PReLU printed by `prelu`."""
+    printer = FloatPrinter(prelu)
+    entering, *_, last = network.graph.nodes
+    printer.values[entering.name] = INPUT
+    for one in float_program(network):
+        printer.print(one)
+    embedding = printer.values[inputs(last)[0].name]
+    return printer.graph.model(embedding, float_value(spec.input_size), spec.embedding_size)
+
+
+_OPSET = 17
+
+
+def export_float(network: nn.Module, spec: ModelSpec, facts: Facts) -> bytes:
+    """Return the ONNX file of a float network: "input" [N, 3, height, width] to "embedding" [N, D], any N.
+
+    torch's tracing exporter is used: its file is smaller than the newer exporter's, so ratios are not flattered.
+    """
+    buffer = io.BytesIO()
+    probe = torch.zeros(2, 3, *spec.input_size)
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            torch.onnx.export(
+                network.eval(),
+                (probe,),
+                buffer,  # type: ignore[arg-type]  # the tracing exporter takes a buffer too
+                dynamo=False,
+                opset_version=_OPSET,
+                input_names=["input"],
+                output_names=["embedding"],
+                dynamic_axes={"input": {0: "batch"}, "embedding": {0: "batch"}},
+            )
+    except (torch.onnx.errors.OnnxExporterError, RuntimeError) as error:
+        raise UnsupportedModel(f"torch.onnx cannot export the float network: {error}", where=spec.name) from error
+    model = onnx.load_from_string(buffer.getvalue())
+    onnx.helper.set_model_props(model, dict(facts))
+    content: bytes = model.SerializeToString(deterministic=True)
+    return content
 
 
 class _Exported(OnnxRuntimeFiles, FloatFile):

@@ -7,8 +7,7 @@ from qface_toolkit.evaluation.groups import Groups, read_groups
 from qface_toolkit.evaluation.ijb import IjbSet, read_ijb
 from qface_toolkit.evaluation.pairs import PairSet, read_pairs
 from qface_toolkit.evaluation.people import PeopleSet, read_people
-from qface_toolkit.evaluation.published import PublishedRow, published_rows
-from qface_toolkit.evaluation.suite import SUITE_KEYS, Suite, find_suite
+from qface_toolkit.evaluation.suite import SUITE_KEYS, PublishedRow, Suite, find_suite, published_rows
 from qface_toolkit.evaluation.synthetic import synthetic_people
 
 __all__ = [

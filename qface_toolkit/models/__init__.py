@@ -7,8 +7,16 @@ checkpoint finds those facts by `stated_facts`, `missing_facts` and `with_facts`
 from qface_toolkit.models._architecture import ARCHITECTURES, Architecture, Plan, Shapes, count_children
 from qface_toolkit.models._checkpoint import load_model
 from qface_toolkit.models._model import FloatModel, from_module
-from qface_toolkit.models._spec import CROP_SIZE, SHORTEST_EMBEDDING, ModelSpec
-from qface_toolkit.models._stated import how_to_give, missing_facts, stated_facts, stated_name, with_facts
+from qface_toolkit.models._spec import (
+    CROP_SIZE,
+    SHORTEST_EMBEDDING,
+    ModelSpec,
+    how_to_give,
+    missing_facts,
+    stated_facts,
+    stated_name,
+    with_facts,
+)
 
 __all__ = [
     "ARCHITECTURES",

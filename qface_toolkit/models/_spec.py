@@ -1,6 +1,10 @@
-"""What must be known of a face model beside its weights; it travels with the model so that it is never guessed."""
+"""What must be known of a face model beside its weights; it travels with the model so that it is never guessed.
 
-from collections.abc import Mapping
+A file says it in words: in an ONNX file's metadata, or beside a TorchScript program.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
@@ -8,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qface_toolkit.errors import CheckpointError, RecipeError
+from qface_toolkit.untrusted.reading import printable
 
 CROP_SIZE = 112
 """Height and width in pixels of the aligned crop that every source delivers (the usual five-point template)."""
@@ -129,3 +134,68 @@ def _triple(value: object, *, positive: bool) -> Triple:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _ABSURD
+
+
+_VALUES = {"mean": "model.mean=MEAN", "std": "model.std=STD", "color": "model.color=rgb|bgr"}
+_USUAL = """
+  mean 127.5, std 127.5 or 128, rgb: most that were trained for faces (ArcFace, InsightFace); AdaFace likewise, bgr
+  mean [123.675, 116.28, 103.53], std [58.395, 57.12, 57.375], rgb: with the constants of ImageNet
+  mean 0, std 255: pixels brought to 0..1 and nothing else; mean 0, std 1: pixels as they are"""
+_LONGEST_FACT = 300
+_LONGEST_NAME = 60
+
+
+def stated_facts(metadata: Mapping[str, str]) -> dict[str, Any]:
+    """Return the preprocessing and provenance that texts under our own keys say, as `ModelSpec.override` takes them."""
+    facts: dict[str, Any] = {}
+    for key in (*PREPROCESSING, *PROVENANCE):
+        text = metadata.get(f"qface.{key}")
+        if text is None or len(text) > _LONGEST_FACT:
+            continue
+        facts[key] = _numbers(text) if key in ("mean", "std") else printable(text, _LONGEST_FACT)
+    return facts
+
+
+def stated_name(metadata: Mapping[str, str]) -> str:
+    """Return the model's name that a file says, which may be empty."""
+    return printable(metadata.get("qface.model", ""), _LONGEST_NAME)
+
+
+def missing_facts(*known: Mapping[str, Any]) -> list[str]:
+    """Return which of mean, std and color, the facts of how images are prepared, is in none of these."""
+    return [key for key in PREPROCESSING if not any(key in facts for facts in known)]
+
+
+def how_to_give(missing: Sequence[str]) -> str:
+    """Return how to give facts of the preprocessing, what they usually are, and what becomes of wrong ones."""
+    settings = " ".join(f"--set {_VALUES[key]}" for key in missing)
+    return (
+        f"give those of the training, which the model's authors state: {settings}. Do not guess; usual ones "
+        f"are:{_USUAL}\nWrong ones give a network that knows people worse or not at all: see how well it does with "
+        "`qface evaluate --faces`, which raises an alarm where it hardly does"
+    )
+
+
+def with_facts(
+    spec: ModelSpec, *, given: Mapping[str, Any], stated: Mapping[str, Any], otherwise: Mapping[str, Any]
+) -> ModelSpec:
+    """Return the spec with what the caller gives, before what the file states, before what is known otherwise.
+
+    Raises:
+        CheckpointError: if what the file states makes no sense.
+        RecipeError: listing what is wrong of what is given.
+    """
+    try:
+        spec = spec.override({**otherwise, **stated})
+    except RecipeError as error:
+        what = f"the file's metadata are wrong: {error.what}"
+        raise CheckpointError(what, fix="give the facts with --set") from error
+    return spec.override(given)
+
+
+def _numbers(text: str) -> object:
+    """Return what a metadata text holds as JSON; a text that is none is refused later, by its name."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return printable(text)

@@ -26,9 +26,8 @@ from qface_toolkit.scoring.compare import compare_models
 from qface_toolkit.scoring.drift import ChangedPair
 from qface_toolkit.scoring.embeddings import Scores, unit_rows
 from qface_toolkit.scoring.groups import measure_groups
-from qface_toolkit.scoring.pair_list import measure_pair_list, people_of_pairs
+from qface_toolkit.scoring.pair_list import Pairs, fold_accuracy, measure_pair_list, people_of_pairs, squared_distances
 from qface_toolkit.scoring.paired import Operating, Paired, measure_paired
-from qface_toolkit.scoring.pairs import Pairs, fold_accuracy, squared_distances
 from qface_toolkit.scoring.rates import far_key
 from qface_toolkit.scoring.resampling import draw_people
 from qface_toolkit.scoring.separation import HISTOGRAM_BINS, ScoreHistogram, Separation, measure_separation

@@ -9,8 +9,7 @@ from qface_toolkit.evaluation import Embedder, IjbSet, stream_embeddings
 from qface_toolkit.methods import Progress
 from qface_toolkit.pipeline._protocols import Judged
 from qface_toolkit.report.evaluation import ModelFigures, PairedFigures, TemplateFigures, plain_figures
-from qface_toolkit.scoring.pair_list import people_of_pairs
-from qface_toolkit.scoring.pairs import Pairs
+from qface_toolkit.scoring.pair_list import Pairs, people_of_pairs
 from qface_toolkit.scoring.resampling import draw_people
 from qface_toolkit.scoring.tar_ijb import ListedScores, measure_template_losses, tar_ijb
 from qface_toolkit.scoring.templates import Templates, TemplateSums, score_templates

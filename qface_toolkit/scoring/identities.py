@@ -12,7 +12,7 @@ import numpy.typing as npt
 from qface_toolkit.errors import MeasurementError
 from qface_toolkit.scoring.blocks import count_owned
 from qface_toolkit.scoring.embeddings import Floats, unit_rows
-from qface_toolkit.scoring.pairs import Pairs, fold_accuracy, squared_distances
+from qface_toolkit.scoring.pair_list import Pairs, fold_accuracy, squared_distances
 from qface_toolkit.scoring.rates import far_key
 from qface_toolkit.scoring.separation import measure_separation
 

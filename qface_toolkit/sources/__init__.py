@@ -12,8 +12,7 @@ from qface_toolkit.sources._base import (
     load_crops,
     pixel_sha256,
 )
-from qface_toolkit.sources._contact_sheet import contact_sheet
-from qface_toolkit.sources._sets import NamedSet, find_set, list_sets, set_names, write_set
+from qface_toolkit.sources._sets import NamedSet, contact_sheet, find_set, list_sets, set_names, write_set
 
 __all__ = [
     "SOURCES",

@@ -1,4 +1,7 @@
-"""Named calibration sets: everything that fixes a set's pixels in one small file, and the writing of a set to disk."""
+"""Named calibration sets: everything that fixes a set's pixels in one small file, and the writing of a set to disk.
+
+A contact sheet shows a whole set in one picture: nobody trusts calibration images that nobody has looked at.
+"""
 
 import hashlib
 import os
@@ -14,10 +17,26 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from qface_toolkit.errors import ArtifactError, CalibrationError, QFaceError, RecipeError
 from qface_toolkit.registry import unknown_name
 from qface_toolkit.sources._base import SOURCES, Crop, ImageSet, Manifest, Source
-from qface_toolkit.sources._contact_sheet import contact_sheet
 from qface_toolkit.untrusted.json import write_json
 from qface_toolkit.untrusted.writing import disk_errors, new_folder
 from qface_toolkit.untrusted.yaml import read_text, read_yaml
+
+GAP = 4
+PAPER = (245, 245, 245)
+
+
+def contact_sheet(crops: Crop, columns: int = 8) -> Image.Image:
+    """Return the crops, uint8 [N, H, W, 3], in rows of `columns`, in order, as one RGB picture."""
+    count, height, width = crops.shape[:3]
+    columns = min(columns, count)
+    rows = -(-count // columns)
+    size = GAP + columns * (width + GAP), GAP + rows * (height + GAP)
+    sheet = Image.new("RGB", size, PAPER)
+    for index, crop in enumerate(crops):
+        row, column = divmod(index, columns)
+        sheet.paste(Image.fromarray(crop), (GAP + column * (width + GAP), GAP + row * (height + GAP)))
+    return sheet
+
 
 if TYPE_CHECKING:
     from qface_toolkit.models import FloatModel

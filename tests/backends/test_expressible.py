@@ -6,7 +6,7 @@ from quantized import small_model
 
 from qface_toolkit import pipeline
 from qface_toolkit.backends import BACKENDS, TOGETHER, backend_names, expand_backends
-from qface_toolkit.backends._expressible import refusals
+from qface_toolkit.backends._base import refusals
 from qface_toolkit.errors import RecipeError, UnknownName
 from qface_toolkit.quantize.scheme import LayerScheme, Scheme, TensorScheme
 

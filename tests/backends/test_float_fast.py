@@ -9,8 +9,7 @@ import torch
 from quantized import SMALL_NETWORKS, cosines, run, small_network, smooth_images, trained
 from torch import nn
 
-from qface_toolkit.backends._float_fast import export_float_fast, write_float
-from qface_toolkit.backends._float_onnx import export_float
+from qface_toolkit.backends._float_files import export_float, export_float_fast, write_float
 from qface_toolkit.backends._onnxruntime import open_onnx
 from qface_toolkit.backends._profile import inspect_onnx
 from qface_toolkit.backends.onnx_qdq._floats import OPERATIONS, scaled_sum

@@ -5,7 +5,7 @@ import pytest
 from quantized import run, small_network, smooth_images
 from torch import nn
 
-from qface_toolkit.backends._float_onnx import export_float
+from qface_toolkit.backends._float_files import export_float
 from qface_toolkit.backends._onnxruntime import open_onnx
 from qface_toolkit.errors import UnsupportedModel
 from qface_toolkit.models import ModelSpec

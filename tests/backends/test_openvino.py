@@ -11,7 +11,7 @@ from quantized import calibrate, calibrated, cosines, opened, run, small_model, 
 from torch import nn
 
 from qface_toolkit.backends import BACKENDS, _openvino, _openvino_profile
-from qface_toolkit.backends._float_onnx import export_float
+from qface_toolkit.backends._float_files import export_float
 from qface_toolkit.canonical.canonicalise import canonicalise
 from qface_toolkit.errors import ArtifactError, BackendUnavailable, QFaceError
 from qface_toolkit.integer import _fused

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from qface_toolkit.errors import MeasurementError
-from qface_toolkit.evaluation.pairs_file import PairsFile, read_pairs_file
+from qface_toolkit.evaluation.pairs import PairsFile, read_pairs_file
 from qface_toolkit.untrusted import _machine, pickles
 
 PIXELS = arrays.arrays(np.uint8, st.tuples(st.integers(1, 4), st.integers(1, 4), st.just(3)))

@@ -17,13 +17,13 @@ from qface_toolkit.methods import METHODS, Context, Source
 from qface_toolkit.methods._imitation import Course, lessons_of, mean_cosine, show, train
 from qface_toolkit.models import ARCHITECTURES, FloatModel, ModelSpec
 from qface_toolkit.quantize import simulated as simulated_files
-from qface_toolkit.quantize._prelu_gradient import prelu
 from qface_toolkit.quantize.quantface import (
     ActivationGrid,
     RoundedLayer,
     fake_quantize,
     grids,
     open_ranges,
+    prelu,
     round_weight,
     rounded,
     rounded_layers,

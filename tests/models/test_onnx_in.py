@@ -13,7 +13,7 @@ from onnx_files import GIVEN, RELATIVE, assert_same, build, export, functions, n
 from state_dicts import random_state
 from torch import nn
 
-from qface_toolkit.backends._float_onnx import export_float
+from qface_toolkit.backends._float_files import export_float
 from qface_toolkit.canonical.canonicalise import canonicalise
 from qface_toolkit.errors import CheckpointError
 from qface_toolkit.models import ARCHITECTURES, ModelSpec, load_model

@@ -9,7 +9,7 @@ from plain import every_pair, tar_at_far
 from qface_toolkit.errors import MeasurementError
 from qface_toolkit.scoring.embeddings import unit_rows
 from qface_toolkit.scoring.identities import make_pairs, verify_identities
-from qface_toolkit.scoring.pairs import fold_accuracy
+from qface_toolkit.scoring.pair_list import fold_accuracy
 
 
 def people(count=12, images=4, spread=0.1, seed=0):

@@ -7,8 +7,7 @@ from hypothesis import strategies as st
 from plain import fold_accuracy, unit
 
 from qface_toolkit.errors import MeasurementError
-from qface_toolkit.scoring.pair_list import measure_pair_list, people_of_pairs
-from qface_toolkit.scoring.pairs import THRESHOLDS, Pairs
+from qface_toolkit.scoring.pair_list import THRESHOLDS, Pairs, measure_pair_list, people_of_pairs
 from qface_toolkit.scoring.resampling import draw_people
 
 SEEDS = st.integers(0, 1000)

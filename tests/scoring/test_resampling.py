@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qface_toolkit.scoring.pairs import THRESHOLDS, count_pairs, drawn_fold_accuracy
+from qface_toolkit.scoring.pair_list import THRESHOLDS, count_pairs, drawn_fold_accuracy
 from qface_toolkit.scoring.resampling import draw_people, drawn_cosines, estimate
 
 SEEDS = st.integers(0, 1000)
