@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from qface_toolkit.analysis.sensitivity import Sensitivity
@@ -29,8 +29,9 @@ class Simulated(Made):
     @classmethod
     def of(cls, model: SimulatedModel, facts: Mapping[str, str]) -> "Simulated":
         """Return what the file of a model would hold, so that what is measured is what it gives."""
-        name = _artifact()
-        return cls(load_simulation(Path(name), simulation_bytes(model, facts)), facts)
+        read = load_simulation(Path(_artifact()), simulation_bytes(model, facts))
+        # The file sorts the keys of what was tried; trace.json tells it in the order of the step.
+        return cls(replace(read, trace=model.trace), facts)
 
     @property
     def chosen(self) -> tuple[str, ...]:
