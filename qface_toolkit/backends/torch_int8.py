@@ -61,7 +61,7 @@ class TorchInt8(Backend):
             simulation(probe)  # the weights' scales are those of the weights seen last
         with torch_engine(self.engine), warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
-            converted = convert(simulation, self.engine)
+            converted = convert(simulation, self.target, self.engine)
             traced = torch.jit.freeze(_trace(converted.eval(), probe, check_trace=False))
             return _saved(traced, dict(facts) | {"engine": self.engine})
 

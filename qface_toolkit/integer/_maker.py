@@ -32,7 +32,7 @@ class Maker:
         """Return the grid that a node's kernel writes onto: that of the ReLU behind it, if they are one kernel."""
         if node.name in self.model.plan.tensors:
             return self.grid(node.name)
-        return None if self.target.activations == "fused" else self.grid(next(iter(node.users)).name)
+        return None if self.target.rounds_kernels else self.grid(next(iter(node.users)).name)
 
     def source_grid(self, node: fx.Node) -> Grid:
         """Return the grid of the codes that a node reads first."""

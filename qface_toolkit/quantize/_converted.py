@@ -7,12 +7,13 @@ from torch import fx, nn
 
 from qface_toolkit.canonical.edit import bypass, calls
 from qface_toolkit.quantize.scheme import ACTIVATION_MAX
+from qface_toolkit.quantize.target import Target
 
 
-def settle(converted: fx.GraphModule, prepared: fx.GraphModule, engine: str) -> None:
-    """Mend a module that was converted for one engine from the module with quantizers `prepared`."""
+def settle(converted: fx.GraphModule, prepared: fx.GraphModule, target: Target) -> None:
+    """Mend a module that was converted for a target from the module with quantizers `prepared`."""
     _insert_islands(converted, prepared)
-    _settle_clamps(converted, _idle_clamps(prepared), engine)
+    _settle_clamps(converted, _idle_clamps(prepared), contiguous=target.clamps_contiguous)
     converted.recompile()
 
 
@@ -56,14 +57,11 @@ def _idle_clamps(prepared: fx.GraphModule) -> set[str]:
     return idle
 
 
-def _settle_clamps(converted: fx.GraphModule, idle: set[str], engine: str) -> None:
-    """Drop the ReLU6 that change nothing, and let qnnpack's read contiguous tensors.
-
-    Its clamp kernel misreads the memory of a channels-last tensor, which is what its convolutions return.
-    """
+def _settle_clamps(converted: fx.GraphModule, idle: set[str], *, contiguous: bool) -> None:
+    """Drop the ReLU6 that change nothing, and let the others read contiguous tensors where they must."""
     for node, _ in list(calls(converted, nn.ReLU6)):
         if node.target in idle:
             bypass(node)
-        elif engine == "qnnpack":
+        elif contiguous:
             with converted.graph.inserting_before(node):
                 node.args = (converted.graph.call_method("contiguous", node.args),)

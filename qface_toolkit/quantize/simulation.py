@@ -172,8 +172,8 @@ def torch_engine(name: str) -> Iterator[None]:
         torch.backends.quantized.engine = before
 
 
-def convert(simulation: Simulation, engine: str) -> fx.GraphModule:
-    """Return torch's int8 form of a simulation for one engine, by `convert_fx`; the simulation is left alone.
+def convert(simulation: Simulation, target: Target, engine: str) -> fx.GraphModule:
+    """Return torch's int8 form of a simulation for a target and its engine, by `convert_fx`; it is left alone.
 
     Raises:
         BackendUnavailable: if this build of torch has no such engine.
@@ -182,7 +182,7 @@ def convert(simulation: Simulation, engine: str) -> fx.GraphModule:
 
     with torch_engine(engine):
         converted = convert_quantized(_clipped(simulation.prepared))
-    settle(converted, simulation.prepared, engine)
+    settle(converted, simulation.prepared, target)
     return converted
 
 

@@ -8,7 +8,7 @@ what is known of the machine and the program that will run a result, as far as i
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from torch import nn
 
@@ -55,7 +55,8 @@ class Target:
     `keeps_layers`: single layers may compute in float. `takes_pixels`: the form can be given pixels as they are.
     `rounds_slopes`: PReLU slopes lie on a grid. `needs_vnni`: without 8-bit dot products pairs of products are added in
     16 bits, which saturates. `safe_depthwise`: depthwise convolutions of more groups than this add such pairs on every
-    processor; None if there are none.
+    processor; None if there are none. `clamps_contiguous`: the kernel that clamps misreads the memory of channels-last
+    tensors, which is what convolutions return.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Target:
     rounds_slopes: bool = False
     needs_vnni: bool = False
     safe_depthwise: int | None = None
+    clamps_contiguous: bool = False
 
     @property
     def rounds_kernels(self) -> bool:
@@ -89,9 +91,8 @@ def _onnx(name: str, arithmetic: str) -> Target:
     return Target(name, "codes", arithmetic, keeps_layers=True, takes_pixels=True, needs_vnni=True)
 
 
-def _torch(arithmetic: str, levels: int = ACTIVATION_MAX, safe_depthwise: int | None = None) -> Target:
-    name = f"torch-{arithmetic}"
-    return Target(name, "kernels", arithmetic, levels, rounds_slopes=True, safe_depthwise=safe_depthwise)
+def _torch(arithmetic: str, levels: int = ACTIVATION_MAX, **more: Any) -> Target:  # noqa: ANN401 - capabilities
+    return Target(f"torch-{arithmetic}", "kernels", arithmetic, levels, rounds_slopes=True, **more)
 
 
 ONNX = _onnx("onnx", "onnxruntime")
@@ -99,7 +100,7 @@ ONNX_SIGNED = _onnx("onnx-signed", "onnxruntime-signed")
 OPENVINO = Target("openvino", "fused", "real")
 TORCH_X86 = _torch("x86", safe_depthwise=WIDE_GROUPS)
 TORCH_ONEDNN = _torch("onednn")
-TORCH_QNNPACK = _torch("qnnpack")
+TORCH_QNNPACK = _torch("qnnpack", clamps_contiguous=True)
 TORCH_FBGEMM = _torch("fbgemm", levels=127, safe_depthwise=0)
 """fbgemm adds pairs of products in 16 bits: with seven-bit activations they cannot overflow."""
 

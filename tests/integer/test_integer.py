@@ -15,7 +15,7 @@ from qface_toolkit.backends import BACKENDS
 from qface_toolkit.integer.arithmetic import Sums
 from qface_toolkit.integer.simulate import embed_as_integers
 from qface_toolkit.quantize.simulation import convert, prepare
-from qface_toolkit.quantize.target import ONNX, TORCH_X86
+from qface_toolkit.quantize.target import ONNX, TORCH_QNNPACK, TORCH_X86
 
 SIZE = (16, 16)
 EVERY_BACKEND = pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_the_slope_grid_holds_one():
     model = calibrated(network, SIZE)
     simulation = prepare(model, TORCH_X86)
     run(simulation, smooth_images(SIZE))
-    converted = convert(simulation, "x86")
+    converted = convert(simulation, TORCH_X86, "x86")
     weight = converted.get_submodule("1").weight
     one = torch.quantize_per_tensor(torch.ones(1), weight.q_scale(), weight.q_zero_point(), weight.dtype)
     assert one.dequantize().item() == 1.0
@@ -145,7 +145,7 @@ def test_converting_leaves_engine_and_simulation_alone():
     simulation = prepare(calibrated(prelu_network(0.25, layers=1), SIZE), TORCH_X86)
     images = smooth_images(SIZE)
     first = run(simulation, images)
-    convert(simulation, "qnnpack")
+    convert(simulation, TORCH_QNNPACK, "qnnpack")
     assert torch.backends.quantized.engine == before
     assert (run(simulation, images) == first).all()
 
