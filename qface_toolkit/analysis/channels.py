@@ -16,8 +16,8 @@ from torch import fx, nn
 
 from qface_toolkit.canonical.edit import by_input, ensure_shapes, shape_of
 from qface_toolkit.canonical.graph import inputs, module, operation
+from qface_toolkit.quantize.plan import LAYERS
 
-LAYERS = ("conv", "linear")
 _PASS = ("prelu", "relu", "relu6", "max_pool", "average_pool", "global_average_pool")
 _FIXED = ("input", "sigmoid", "hard_sigmoid", "mul", "normalize", "output")
 """What reads or makes tensors whose scale means something."""

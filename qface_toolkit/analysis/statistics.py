@@ -16,8 +16,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the name everybody knows it by
 from torch import fx, nn
 
-from qface_toolkit.analysis.channels import LAYERS
 from qface_toolkit.canonical.graph import module, operation
+from qface_toolkit.quantize.plan import LAYERS
 
 PROJECTIONS = 1
 """Random projections a batch; the estimate's noise falls with their number times that of the images."""

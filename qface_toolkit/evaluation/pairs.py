@@ -117,7 +117,7 @@ class PairSet:
 
 
 def read_pairs(path: Path, folds: int = FOLDS) -> PairSet:
-    """Read a .bin verification set; see `evaluation.pairs_file` for what such a file may hold.
+    """Read a .bin verification set; see `read_pairs_file` for what such a file may hold.
 
     A square image of another size is resized to 112x112 (bicubic; the original protocol resizes the shorter side to
     112 when the width is not that, and can use square results only). Each different image is there once.

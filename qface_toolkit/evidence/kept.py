@@ -48,7 +48,7 @@ def budget_block(job: Job, made: Made, bench: Bench) -> BudgetBlock | None:
     first, *_ = job.recipe.backends
     backend = BACKENDS.get(first)
     with tempfile.TemporaryDirectory() as folder:
-        files = {count: Path(folder) / f"{count}.onnx" for count in counts}
+        files = {count: Path(folder) / f"{count}{Path(backend.artifact).suffix}" for count in counts}
         for count, file in files.items():
             file.write_bytes(b"".join(written() for _, written in made.keeping(count).artifacts([first])))
         latencies = _latencies(backend, files.values(), bench) if bench.timed else {}

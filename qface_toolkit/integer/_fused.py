@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import cast
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch import fx, nn
 from qface_toolkit.canonical.edit import shape_of
 from qface_toolkit.canonical.graph import inputs, module
 from qface_toolkit.integer import program as ops
-from qface_toolkit.integer._maker import Lowering, Maker, average_pool, conv_of, float_step, sources
+from qface_toolkit.integer._maker import Lowering, Maker, average_pool, conv_of, float_step, max_pool, plain, sources
 from qface_toolkit.quantize.scheme import Grid
 from qface_toolkit.quantize.weights import (
     is_affine,
@@ -63,6 +64,11 @@ def _fused_relu6(maker: Maker, node: fx.Node) -> list[ops.Operation]:
     return _fused(maker, node)
 
 
+def _moved(make: Lowering) -> Lowering:
+    """Return what only moves values: they are not quantized again, so they are held as they came."""
+    return lambda maker, node: [replace(one, grid=None) for one in make(maker, node)]
+
+
 def _fused_average_pool(maker: Maker, node: fx.Node) -> list[ops.Operation]:
     """Pad codes before the pool: the runtime would average code 0, not value 0."""
     window, (source,) = ops.PoolWindow.of(module(node)), inputs(node)
@@ -83,5 +89,8 @@ FUSED: Mapping[str, Lowering] = {
     "relu6": _fused_relu6,
     "hard_sigmoid": _fused,
     "average_pool": _fused_average_pool,
+    "max_pool": _moved(max_pool),
+    "flatten": _moved(plain(ops.Flatten)),
+    "concat": _moved(plain(ops.Concat)),
 }
 """What differs from a target whose activations work on codes."""

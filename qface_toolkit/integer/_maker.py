@@ -82,3 +82,13 @@ def conv_of(maker: Maker, node: fx.Node, grid: Grid | None) -> list[ops.Operatio
 def average_pool(maker: Maker, node: fx.Node) -> list[ops.Operation]:
     """Return the average pool of a node."""
     return [ops.AveragePool(node.name, sources(node), maker.grid(node.name), ops.PoolWindow.of(module(node)))]
+
+
+def max_pool(maker: Maker, node: fx.Node) -> list[ops.Operation]:
+    """Return the max pool of a node."""
+    return [ops.MaxPool(node.name, sources(node), maker.grid(node.name), ops.PoolWindow.of(module(node)))]
+
+
+def plain(kind: type[ops.Operation]) -> Lowering:
+    """Return what makes an operation that needs nothing but what it reads."""
+    return lambda maker, node: [kind(node.name, sources(node), maker.output_grid(node))]

@@ -16,7 +16,17 @@ from qface_toolkit.canonical.edit import ensure_shapes, shape_of
 from qface_toolkit.canonical.graph import inputs, module, operation
 from qface_toolkit.integer import program as ops
 from qface_toolkit.integer._fused import FUSED
-from qface_toolkit.integer._maker import Lowering, Maker, average_pool, conv_of, float_operation, float_step, sources
+from qface_toolkit.integer._maker import (
+    Lowering,
+    Maker,
+    average_pool,
+    conv_of,
+    float_operation,
+    float_step,
+    max_pool,
+    plain,
+    sources,
+)
 from qface_toolkit.quantize.image_input import absorb_preprocessing, image_grid, takes_pixels
 from qface_toolkit.quantize.model import QuantizedModel
 from qface_toolkit.quantize.scheme import Grid, weight_codes, weight_scales
@@ -41,9 +51,10 @@ def program_of(model: QuantizedModel, target: Target) -> ops.Program:
     maker = Maker(absorb_preprocessing(model) if pixels else model, target, pixels)
     operations = [one for node in maker.model.network.graph.nodes for one in _steps(maker, node)]
     last = next(node for node in model.network.graph.nodes if operation(node) == "output")
+    held = {one.output for one in operations if one.grid is not None}
     return ops.Program(
         tuple(operations),
-        tuple(name for name in model.plan.tensors if model.plan.quantized(name, target)),
+        tuple(name for name in model.plan.tensors if name in held and model.plan.quantized(name, target)),
         {node.name: shape_of(node) for node in model.network.graph.nodes if operation(node) != "output"},
         inputs(last)[0].name,
         model.spec,
@@ -156,17 +167,8 @@ def _hard_sigmoid(maker: Maker, node: fx.Node) -> list[ops.Operation]:
     ]
 
 
-def _max_pool(maker: Maker, node: fx.Node) -> list[ops.Operation]:
-    return [ops.MaxPool(node.name, sources(node), maker.grid(node.name), ops.PoolWindow.of(module(node)))]
-
-
 def _normalize(maker: Maker, node: fx.Node) -> list[ops.Operation]:
     return [ops.Normalize(node.name, sources(node), None, float(cast(float, node.kwargs["eps"])))]
-
-
-def _plain(kind: type[ops.Operation]) -> Lowering:
-    """Return what makes an operation that needs nothing but what it reads."""
-    return lambda maker, node: [kind(node.name, sources(node), maker.output_grid(node))]
 
 
 _CODES: Mapping[str, Lowering] = {
@@ -178,13 +180,13 @@ _CODES: Mapping[str, Lowering] = {
     "relu6": _relu6,
     "sigmoid": _table,
     "hard_sigmoid": _hard_sigmoid,
-    "max_pool": _max_pool,
+    "max_pool": max_pool,
     "average_pool": average_pool,
-    "global_average_pool": _plain(ops.GlobalAveragePool),
-    "flatten": _plain(ops.Flatten),
-    "add": _plain(ops.Add),
-    "mul": _plain(ops.Mul),
-    "concat": _plain(ops.Concat),
+    "global_average_pool": plain(ops.GlobalAveragePool),
+    "flatten": plain(ops.Flatten),
+    "add": plain(ops.Add),
+    "mul": plain(ops.Mul),
+    "concat": plain(ops.Concat),
     "normalize": _normalize,
 }
 _KERNELS: Mapping[str, Lowering] = {

@@ -130,8 +130,13 @@ class Twin(Operation):
 
     @property
     def scaled_scales(self) -> npt.NDArray[np.float32]:
-        """Return the scales of a W; its codes are those of W, negated where a < 0."""
+        """Return the scales of a W."""
         return np.maximum(self.constants.scales * np.abs(self.slopes), SMALLEST_SCALE)
+
+    @property
+    def signs(self) -> npt.NDArray[np.float32]:
+        """Return what the codes of W and of the bias are multiplied by to be those of a W: -1, 0 or 1."""
+        return np.sign(self.slopes)
 
 
 @dataclass(frozen=True)

@@ -98,7 +98,7 @@ class Simulator:
 
     def _twin(self, one: ops.Twin, held: list[Tensor]) -> Tensor:
         plain, grid = self._layers[one.output].sums(held[0]), self.steps[one.output]
-        signs = torch.sign(torch.from_numpy(one.slopes)).reshape(1, -1, 1, 1)
+        signs = torch.from_numpy(one.signs).reshape(1, -1, 1, 1)
         scales = torch.from_numpy(one.scaled_scales).reshape(signs.shape)
         scaled = replace(
             plain, products=plain.products * signs, bias_codes=plain.bias_codes * signs, weight_scales=scales

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import fx
 
-from qface_toolkit.analysis.channels import LAYERS
 from qface_toolkit.canonical.graph import inputs, operation
+from qface_toolkit.quantize.plan import LAYERS
 
 
 class FloatMeans(fx.Interpreter):

@@ -4,7 +4,7 @@ Per-tensor codes are wasted on channels that are much smaller than the largest. 
 and down where it is read costs nothing there (weights have a scale for each output channel), but widens the range that
 the readers' weights share. Cross-layer equalization (arXiv 1906.04721, section 4.1) balances the two by the ranges of
 weights alone. Here all factors and ranges of a network are chosen together, by gradient descent on what they are
-predicted to cost the embedding: see quantize.statistics.
+predicted to cost the embedding: see analysis.statistics.
 """
 
 import math
@@ -16,13 +16,14 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 
-from qface_toolkit.analysis.channels import LAYERS, ChannelClasses, channel_classes, scaled
+from qface_toolkit.analysis.channels import ChannelClasses, channel_classes, scaled
 from qface_toolkit.analysis.statistics import STATISTICS_PASSES, Statistics, measure_statistics, quantile_shares
 from qface_toolkit.canonical.edit import by_input
 from qface_toolkit.canonical.graph import inputs, module, operation
 from qface_toolkit.errors import CalibrationError
 from qface_toolkit.methods._base import Context, Method
 from qface_toolkit.quantize.model import QuantizedModel
+from qface_toolkit.quantize.plan import LAYERS
 from qface_toolkit.quantize.target import Target
 from qface_toolkit.quantize.weights import Width
 

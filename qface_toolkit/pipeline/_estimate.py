@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 
-from qface_toolkit.analysis.channels import LAYERS
 from qface_toolkit.analysis.walk import NUMBER_COST
 from qface_toolkit.backends import BACKENDS, foreign
 from qface_toolkit.canonical.edit import shape_of
@@ -13,6 +12,7 @@ from qface_toolkit.evidence.collect import FEWER_IMAGES, SIMULATION_IMAGES, imag
 from qface_toolkit.evidence.sensitivity import JOB_BUDGET, JOB_IMAGES
 from qface_toolkit.evidence.speed import LATENCY_ROUNDS
 from qface_toolkit.methods import METHODS
+from qface_toolkit.quantize.plan import LAYERS
 from qface_toolkit.result.job import Job
 
 # Fitted on two cores to the jobs of benchmarks/job_seconds.py, which holds that they are right within a factor of two.

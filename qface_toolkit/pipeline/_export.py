@@ -48,7 +48,7 @@ def export_all(
     force: bool = False,
     tell: Tell = silent,
 ) -> list[Path]:
-    """Do the same for several backends and return all new files: one for each that the names stand for."""
+    """Lower a finished result for several backends and return all new files: one for each that the names stand for."""
     root, names = Path(folder), expand_backends(backends)
     if name is not None and len(names) > 1:
         what = f"{' and '.join(names)} were asked for, and their files cannot have one name"

@@ -48,5 +48,5 @@ def _measured(job: Job, progress: Progress) -> FormTimes:
     shapes = [shape_before(node) for node in choices(model)]
     if not shapes:
         return read_form_times()
-    timed = (one.time_forms(shapes, progress) for one in BACKENDS.entries().values())
-    return next(found for found in timed if found is not None)
+    timed = (BACKENDS.get(name).time_forms(shapes, progress) for name in job.recipe.backends)
+    return next((found for found in timed if found is not None), None) or read_form_times()

@@ -15,7 +15,7 @@ from qface_toolkit.quantize.target import Deployment
 from qface_toolkit.recipe import Export, Target
 from qface_toolkit.untrusted.settings import apply_setting, worded
 
-SETTABLE = ("target.onnxruntime", "target.vnni", "target.prelu", "export.input")
+_KEPT = ("target.onnxruntime", "target.vnni", "target.prelu", "export.input")
 
 
 class Settings(BaseModel):
@@ -42,9 +42,9 @@ class Settings(BaseModel):
         return settle_sums(model.with_forms(dict.fromkeys(prelus, self.target.prelu)))
 
     def as_plain(self) -> dict[str, Any]:
-        """Return the settings as `--set` names them."""
+        """Return the settings as `--set` names them, for the manifest."""
         parts = self.model_dump(mode="json")
-        return {key: parts[key.split(".")[0]][key.split(".")[1]] for key in SETTABLE}
+        return {key: parts[key.split(".")[0]][key.split(".")[1]] for key in _KEPT}
 
 
 def read_settings(deployment: Deployment, chosen: Backend, sets: Sequence[str]) -> Settings:
@@ -55,11 +55,11 @@ def read_settings(deployment: Deployment, chosen: Backend, sets: Sequence[str]) 
     """
     if sets and not chosen.settings:
         what = f"nothing can be set for {chosen.artifact}"
-        raise RecipeError(what, where=sets[0], fix=f"{', '.join(SETTABLE)} change ONNX files alone")
+        raise RecipeError(what, where=sets[0], fix="compress again with other keys in the recipe")
     values, mistakes = Settings.of(deployment), []
     for text in sets:
         key = text.partition("=")[0].strip()
-        known = key in SETTABLE or "=" not in text
+        known = key in chosen.settings or "=" not in text
         mistakes += apply_setting(values, text) if known else [f"--set {key}: this cannot be changed any more"]
     try:
         settings = Settings.model_validate(values)
@@ -67,6 +67,6 @@ def read_settings(deployment: Deployment, chosen: Backend, sets: Sequence[str]) 
         mistakes += worded(error, Settings)
     if mistakes:
         what = "".join(f"\n  {mistake}" for mistake in mistakes)
-        fix = f"these can be set: {', '.join(SETTABLE)}; for the rest, compress again"
+        fix = f"these can be set: {', '.join(chosen.settings)}; for the rest, compress again"
         raise RecipeError(f"the settings hold mistakes:{what}", fix=fix)
     return settings

@@ -2,11 +2,12 @@
 
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import fx, nn
 
 from qface_toolkit.canonical.edit import bypass, calls
-from qface_toolkit.quantize.scheme import ACTIVATION_MAX
+from qface_toolkit.quantize.scheme import Grid
 from qface_toolkit.quantize.target import Target
 
 
@@ -52,7 +53,8 @@ def _idle_clamps(prepared: fx.GraphModule) -> set[str]:
     idle = set()
     for node, _ in calls(prepared, nn.ReLU6):
         scale, zero_point = _grid(prepared, node.all_input_nodes[0])
-        if zero_point == 0 and round(6 / scale) >= ACTIVATION_MAX:
+        grid = Grid(np.float32(scale), zero_point)
+        if zero_point == 0 and grid.six == grid.largest_code:
             idle.add(str(node.target))
     return idle
 

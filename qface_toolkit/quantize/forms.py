@@ -2,7 +2,7 @@
 
 The times come from a table that was measured on a processor with VNNI and is part of the package, so that the same
 model gives the same file everywhere; measuring anew is for whoever asks for it. The noise comes from the ranges, and
-what it does to the embedding from quantize.statistics.
+what it does to the embedding from analysis.statistics.
 """
 
 import json

@@ -22,7 +22,7 @@ from qface_toolkit.quantize.target import Activations, Target
 
 LAYERS = ("conv", "linear")
 _ENDS = ("output", "normalize")
-"""They read the embedding, in float whatever it is."""
+"""They read the embedding, in float whatever it is, and have no range."""
 
 
 def nodes_in_float(network: fx.GraphModule, kept: Collection[str]) -> frozenset[str]:
@@ -65,9 +65,6 @@ _KEEPS_VALUES = ("max_pool", "average_pool", "global_average_pool", "flatten", "
 _KERNELS = ("conv", "linear", "prelu", "relu")
 _ONE_KERNEL = ("prelu", "relu6", "sigmoid", "hard_sigmoid", "add")
 """What OpenVINO makes part of the kernel before it; it would drop the rounding in between, so there is none."""
-
-_FLOAT_ENDS = ("output", "normalize")
-"""What works on the embedding itself, in float: no range."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +130,7 @@ def make_plan(
     clamped = _clamped_owners(network, owners)
     chosen, floats = _complete(network, forms or {}), nodes_in_float(network, kept)
     for node in network.graph.nodes:
-        if operation(node) in _FLOAT_ENDS or _runs_into_relu(node):
+        if operation(node) in _ENDS or _runs_into_relu(node):
             continue
         owner = owners[node.name]
         observed = owner not in clamped or not _reads_only(node, "relu6")
@@ -195,7 +192,7 @@ def _runs_into_relu(node: fx.Node) -> bool:
 def _held(node: fx.Node, forms: Mapping[str, Form], floats: frozenset[str]) -> frozenset[Activations]:
     """Return where a tensor is held as codes: everywhere that an engine's own kernels pass it on."""
     held: set[Activations] = {"kernels"}
-    ends = operation(node) == "linear" and any(_reads_only(node, end) for end in _FLOAT_ENDS)
+    ends = operation(node) == "linear" and any(_reads_only(node, end) for end in _ENDS)
     into_prelu = operation(node) == "conv" and _reads_only(node, "prelu")
     by_prelu = into_prelu and forms[next(iter(node.users)).name] == "twin"
     if not ends and not by_prelu and not stays_float(node, floats):

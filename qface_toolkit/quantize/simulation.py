@@ -21,9 +21,8 @@ from qface_toolkit.quantize.compact import rounded_slopes
 from qface_toolkit.quantize.model import QuantizedModel
 from qface_toolkit.quantize.plan import LAYERS
 from qface_toolkit.quantize.quantizers import ActivationQuantizer, SharedRange, WeightQuantizer
-from qface_toolkit.quantize.scheme import SMALLEST_SCALE, scales_that_hold_bias
 from qface_toolkit.quantize.target import Target
-from qface_toolkit.quantize.weights import Width, largest_codes
+from qface_toolkit.quantize.weights import Width, largest_codes, smallest_scales
 
 
 class Simulation(nn.Module):
@@ -122,13 +121,11 @@ def _limit_weights(prepared: fx.GraphModule, model: QuantizedModel, target: Targ
         if layer is None or not isinstance(quantizer, WeightQuantizer):
             continue
         quantizer.width = Width.of(model.scheme, names[str(node.target)])
-        largest = largest_codes(cast(nn.Conv2d, layer), target, model.deployment, quantizer.width)
+        weighted = cast(nn.Conv2d, layer)
+        largest = largest_codes(weighted, target, model.deployment, quantizer.width)
         quantizer.largest_codes = torch.from_numpy(largest)
         source = cast(ActivationQuantizer, prepared.get_submodule(str(node.args[0].target)))
-        bias = cast(torch.Tensor, layer.bias).detach().numpy()
-        floor = np.full(len(bias), SMALLEST_SCALE, np.float32)
-        held = scales_that_hold_bias(floor, bias, np.float32(source.scale.item()))
-        quantizer.smallest_scales = torch.from_numpy(held)
+        quantizer.smallest_scales = smallest_scales(weighted, np.float32(source.scale.item()))
 
 
 def _keep_weights(prepared: fx.GraphModule, model: QuantizedModel, target: Target) -> None:

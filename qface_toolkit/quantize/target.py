@@ -14,7 +14,7 @@ from torch import nn
 
 from qface_toolkit.quantize.scheme import ACTIVATION_MAX, SAFE_WEIGHT_MAX, WEIGHT_MAX, WIDE_GROUPS
 
-ImageInput = Literal["float", "uint8"]
+ImageKind = Literal["float", "uint8"]
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Deployment:
 
     vnni: bool = True
     onnxruntime: str = "1.24"
-    image: ImageInput = "float"
+    image: ImageKind = "float"
 
     def has_onnxruntime(self, release: str) -> bool:
         """Tell whether the oldest ONNX Runtime is at least this release."""

@@ -15,6 +15,7 @@ from qface_toolkit.quantize.scheme import (
     ACTIVATION_MAX,
     EIGHT_BITS,
     SAFE_WEIGHT_MAX,
+    SMALLEST_SCALE,
     Scheme,
     scales_that_hold_bias,
     weight_codes,
@@ -79,8 +80,13 @@ def layer_grid(
 ) -> WeightGrid:
     """Return the grid of a layer's weights: scales are raised where a kernel's sums or an int32 bias ask for it."""
     scales = width.scales(layer.weight, torch.from_numpy(largest_codes(layer, target, deployment, width)))
-    floor = scales_that_hold_bias(np.zeros(len(scales), np.float32), layer_bias(layer), input_scale)
-    return WeightGrid(width.raised(scales, torch.from_numpy(floor)).numpy(), width.largest_code)
+    return WeightGrid(width.raised(scales, smallest_scales(layer, input_scale)).numpy(), width.largest_code)
+
+
+def smallest_scales(layer: nn.Conv2d | nn.Linear, input_scale: np.float32) -> torch.Tensor:
+    """Return the scale of each output channel below which its bias would not fit an int32."""
+    floor = np.full(len(layer.weight), SMALLEST_SCALE, np.float32)
+    return torch.from_numpy(scales_that_hold_bias(floor, layer_bias(layer), input_scale))
 
 
 def hard_sigmoid_layer(channels: int) -> nn.Conv2d:

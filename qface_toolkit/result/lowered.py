@@ -93,11 +93,9 @@ class Lowered(Made):
         return FLOAT_BITS if self.model.plan.in_float(node, target) else self.model.scheme.weight_bits(node)
 
     def _counted(self) -> Iterator[tuple[str, int]]:
-        """Yield the nodes that own parameters, and how many; a module that several nodes share is the first one's."""
-        seen: set[str] = set()
+        """Yield the nodes that own parameters, and how many."""
         for node in self.model.network.graph.nodes:
-            if node.op == "call_module" and node.target not in seen:
-                seen.add(node.target)
+            if node.op == "call_module":
                 owner = self.model.network.get_submodule(node.target)
                 if count := sum(parameter.numel() for parameter in owner.parameters()):
                     yield node.name, count

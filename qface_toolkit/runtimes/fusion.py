@@ -236,7 +236,7 @@ class _Graph:
         return (reader for tensor in self.operators[index].outputs for reader in self.readers.get(tensor, ()))
 
     def neighbours(self, index: int) -> Iterator[int]:
-        """Yield both."""
+        """Yield who makes what this one reads, and who reads what it writes."""
         yield from self.before(index)
         yield from self.after(index)
 

@@ -113,18 +113,7 @@ def compare_models(
     possible = supported(fars, pairs.counts.impostors)
     wanted = tuple(far for far in possible if affordable(pairs.counts, far))
     spreads, changes = [Spread(pairs, fars) for _ in pairs.models], Changes(pairs, listed)
-    for block, (before, after) in pairs.look():
-        for spread, scores in zip(spreads, (before, after), strict=True):
-            spread.look(block, scores)
-        changes.look(block, (before, after))
-    for spread in spreads:
-        spread.settle()
-    strangers, crosswise = Strangers(pairs, spreads, wanted), Crosswise(pairs, wanted)
-    for block, (before, after) in pairs.look():
-        for spread, scores in zip(spreads, (before, after), strict=True):
-            spread.look_closely(block, scores)
-        strangers.look(block, (before, after))
-        crosswise.look(block)
+    strangers, crosswise = _looked_twice(pairs, spreads, changes, wanted)
     first, second = (spread.separation() for spread in spreads)
     return Comparison(
         reference=reference,
@@ -144,3 +133,22 @@ def compare_models(
         changed=changes.changed,
         mixed=(crosswise.genuine, crosswise.impostor),
     )
+
+
+def _looked_twice(
+    pairs: EveryPair, spreads: Sequence[Spread], changes: Changes, wanted: Sequence[float]
+) -> tuple[Strangers, Crosswise]:
+    """Show every pair's scores to all that collect them, and once more to those that know by then what to keep."""
+    for block, (before, after) in pairs.look():
+        for spread, scores in zip(spreads, (before, after), strict=True):
+            spread.look(block, scores)
+        changes.look(block, (before, after))
+    for spread in spreads:
+        spread.settle()
+    strangers, crosswise = Strangers(pairs, spreads, wanted), Crosswise(pairs, wanted)
+    for block, (before, after) in pairs.look():
+        for spread, scores in zip(spreads, (before, after), strict=True):
+            spread.look_closely(block, scores)
+        strangers.look(block, (before, after))
+        crosswise.look(block)
+    return strangers, crosswise

@@ -21,7 +21,7 @@ def ranks_of(far: float, impostors: npt.ArrayLike) -> npt.NDArray[np.float64]:
 
 
 def rank_of(far: float, impostors: float) -> int:
-    """Return the same for one number of impostors."""
+    """Return floor(FAR x impostors) for one number of impostors."""
     return int(ranks_of(far, impostors))
 
 

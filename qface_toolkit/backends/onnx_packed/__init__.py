@@ -6,7 +6,7 @@ import onnx
 
 from qface_toolkit.backends.onnx_packed.pack import pack
 from qface_toolkit.backends.onnx_qdq import OnnxQdq
-from qface_toolkit.backends.onnx_qdq.printer import SIGNED, UNSIGNED
+from qface_toolkit.backends.onnx_qdq._builder import SIGNED, UNSIGNED
 from qface_toolkit.quantize.target import ONNX, ONNX_SIGNED
 
 NEEDS_KEY = "qface.needs"

@@ -12,9 +12,10 @@ from qface_toolkit.backends._base import Backend, Facts, Machine
 from qface_toolkit.backends._onnx_files import OnnxRuntimeFiles
 from qface_toolkit.backends._onnxruntime import RUNTIME_KEY
 from qface_toolkit.backends._pixels import pixel_facts
+from qface_toolkit.backends.onnx_qdq._builder import SIGNED, UNSIGNED, CodeType
 from qface_toolkit.backends.onnx_qdq._codes import read_onnx_codes
 from qface_toolkit.backends.onnx_qdq.measure_forms import measure_forms
-from qface_toolkit.backends.onnx_qdq.printer import SIGNED, UNSIGNED, CodeType, Printed, QdqPrinter, oldest_runtime
+from qface_toolkit.backends.onnx_qdq.printer import Printed, QdqPrinter, oldest_runtime
 from qface_toolkit.integer.making import program_of
 from qface_toolkit.quantize.forms import ConvShape, FormTimes
 from qface_toolkit.quantize.model import QuantizedModel

@@ -5,6 +5,7 @@ nothing in front: they are codes already (see quantize.image_input).
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from string import ascii_letters
 from typing import Any
 
@@ -46,6 +47,18 @@ OPSET = 13
 IR_VERSION = 7
 INPUT = "input"
 OUTPUT = "embedding"
+
+
+@dataclass(frozen=True)
+class CodeType:
+    """How activation codes are stored: unsigned, or the same codes less 128 in signed bytes."""
+
+    dtype: type[np.uint8] | type[np.int8]
+    offset: int
+
+
+UNSIGNED = CodeType(np.uint8, 0)
+SIGNED = CodeType(np.int8, -128)
 
 
 def float_value(input_size: tuple[int, int]) -> onnx.ValueInfoProto:

@@ -9,7 +9,7 @@ import onnx
 from onnx import helper
 
 from qface_toolkit.backends._onnxruntime import open_onnx, open_outputs
-from qface_toolkit.backends.onnx_qdq.printer import CodeType
+from qface_toolkit.backends.onnx_qdq._builder import CodeType
 from qface_toolkit.errors import MeasurementError
 from qface_toolkit.scoring.parity import Codes
 

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from qface_toolkit.backends.onnx_qdq._builder import GraphBuilder, convolution_attributes, pool_attributes
 from qface_toolkit.integer.program import Float, PoolWindow, Window
+from qface_toolkit.quantize.weights import is_affine
 
 Floats = npt.NDArray[np.float64]
 Activation = Callable[["FloatPrinter", Float], str]
@@ -76,11 +77,9 @@ def own_operator(printer: FloatPrinter, one: Float) -> str:
 def _unscaled(printer: FloatPrinter, value: str) -> tuple[str, Floats | float, Floats | float]:
     """Return the value that a 1x1 depthwise convolution reads, with its factors and shifts, or the value as it is."""
     before = printer.made.get(value)
-    if before is not None and before.name == "conv":
+    if before is not None and before.module is not None and is_affine(before.module):
         conv = _module(before)
-        one_to_one = conv.groups == conv.in_channels == conv.out_channels
-        if one_to_one and (conv.kernel_size, conv.stride, conv.padding) == ((1, 1), (1, 1), (0, 0)):
-            return before.source, _array(conv.weight).ravel(), _array(conv.bias)
+        return before.source, _array(conv.weight).ravel(), _array(conv.bias)
     return value, 1.0, 0.0
 
 

@@ -1,17 +1,16 @@
 """Operations as a runtime wants them that fuses a convolution with its activation itself: OpenVINO.
 
 Nothing is quantized between the two, activations stay the operators they are, biases stay float. Weights have no zero
-points: the runtime unpacks weights to float that share their zero points with a layer which it runs otherwise. What
-only moves codes is not quantized again.
+points: the runtime unpacks weights to float that share their zero points with a layer which it runs otherwise.
 """
 
 from collections.abc import Mapping
 
 import numpy as np
 
-from qface_toolkit.backends.onnx_qdq._builder import convolution_attributes, pool_attributes
+from qface_toolkit.backends.onnx_qdq._builder import convolution_attributes
 from qface_toolkit.backends.onnx_qdq._floats import FloatPrinter, own_operator
-from qface_toolkit.backends.onnx_qdq.printer import PRINTERS, Print, QdqPrinter
+from qface_toolkit.backends.onnx_qdq.printer import PRINTERS, Print, QdqPrinter, grid_of
 from qface_toolkit.integer import program as ops
 
 
@@ -55,24 +54,11 @@ def _linear(printer: FusedPrinter, one: ops.Linear) -> None:
 
 def _pad(printer: FusedPrinter, one: ops.Pad) -> None:
     """Print a border of codes of zero; what was only moved is quantized for it."""
-    source, grid = one.source, printer.grids[one.source]
-    codes = printer.codes.get(source) or printer.quantized(printer.values[source], grid)
+    grid = grid_of(one)
+    codes = printer.codes.get(one.source) or printer.quantized(printer.values[one.source], grid)
     rows, columns = one.padding
     widths = printer.graph.constant([0, 0, rows, columns, 0, 0, rows, columns], np.int64)
     printer.keep(one, printer.graph.node("Pad", [codes, widths, printer.code(grid.zero_point)]))
-
-
-def _max_pool(printer: FusedPrinter, one: ops.MaxPool) -> None:
-    value = printer.graph.node("MaxPool", [printer.read(one.source)], **pool_attributes(one.window))
-    printer.values[one.output] = value
-
-
-def _moved(operator: str, **attributes: int) -> Print:
-    def printed(printer: FusedPrinter, one: ops.Operation) -> None:
-        sources = [printer.read(source) for source in one.sources]
-        printer.values[one.output] = printer.graph.node(operator, sources, **attributes)
-
-    return printed
 
 
 def _in_float(printer: FusedPrinter, one: ops.Float) -> None:
@@ -85,8 +71,5 @@ _FUSED: Mapping[type[ops.Operation], Print] = {
     ops.Affine: _affine,
     ops.Linear: _linear,
     ops.Pad: _pad,
-    ops.MaxPool: _max_pool,
-    ops.Flatten: _moved("Flatten"),
-    ops.Concat: _moved("Concat", axis=1),
     ops.Float: _in_float,
 }

@@ -48,8 +48,9 @@ def scaled(
 ) -> StoredLayer:
     """Return the constants of the same layer with each output channel multiplied by its slope.
 
-    Nothing is stored but the slopes: the codes of a*W are the codes of W, negated where a < 0, under |a| times the
-    scale. The operators that say so have constant inputs, so the runtime folds them at load.
+    These are program.Twin's, made in the graph. Nothing is stored but the slopes: the codes of a*W are the codes of W,
+    negated where a < 0, under |a| times the scale. The operators that say so have constant inputs, so the runtime folds
+    them at load.
     """
     stored = graph.constant(slopes + np.float32(0), np.float32)  # a zero loses its sign, which says nothing here
     signs = graph.node("Cast", [graph.node("Sign", [stored])], to=TensorProto.INT32)

@@ -14,6 +14,8 @@ import onnx
 from qface_toolkit.backends.onnx_qdq._builder import (
     INPUT,
     OUTPUT,
+    UNSIGNED,
+    CodeType,
     GraphBuilder,
     convolution_attributes,
     float_value,
@@ -35,17 +37,8 @@ MAX_ON_CODES = "1.24.1"
 OLDEST = "1.18.0"
 """The oldest one that runs everything else that is printed here; older ones were not tried."""
 
-
-@dataclass(frozen=True)
-class CodeType:
-    """How activation codes are stored: unsigned, or the same codes less 128 in signed bytes."""
-
-    dtype: type[np.uint8] | type[np.int8]
-    offset: int
-
-
-UNSIGNED = CodeType(np.uint8, 0)
-SIGNED = CodeType(np.int8, -128)
+TABLES = {"sigmoid": "Sigmoid"}
+"""Functions on codes, by the operator that computes them."""
 
 
 @dataclass(frozen=True)
@@ -185,7 +178,7 @@ def _conv(printer: QdqPrinter, one: ops.Conv) -> None:
 def _twin(printer: QdqPrinter, one: ops.Twin) -> None:
     plain = stored(printer.graph, one.constants, one.extra_inputs)
     layers = (plain, scaled(printer.graph, plain, one.slopes, one.constants.input_scale))
-    branches = [printer.quantized(printer.convolution(one, layer), _grid(one)) for layer in layers]
+    branches = [printer.quantized(printer.convolution(one, layer), grid_of(one)) for layer in layers]
     printer.keep(one, printer.maximum(one, branches))
 
 
@@ -216,8 +209,7 @@ def _clip(printer: QdqPrinter, one: ops.Clip) -> None:
 
 def _table(printer: QdqPrinter, one: ops.Table) -> None:
     """Print a function, which the runtime makes a table of codes."""
-    operator = {"sigmoid": "Sigmoid"}[one.function]
-    printer.rounded(one, printer.graph.node(operator, [printer.read(one.source)]))
+    printer.rounded(one, printer.graph.node(TABLES[one.function], [printer.read(one.source)]))
 
 
 def _max_pool(printer: QdqPrinter, one: ops.MaxPool) -> None:
@@ -269,7 +261,8 @@ def _plain(operator: str, **attributes: int) -> Print:
     return printed
 
 
-def _grid(one: ops.Operation) -> Grid:
+def grid_of(one: ops.Operation) -> Grid:
+    """Return the grid of an operation that makes codes."""
     assert one.grid is not None, f"{one.output} is float"
     return one.grid
 
