@@ -8,7 +8,6 @@ import numpy.typing as npt
 
 from qface_toolkit.backends import Backend
 from qface_toolkit.errors import MeasurementError
-from qface_toolkit.quantize.target import ONNX
 from qface_toolkit.report.parity import code_figures, layer_figures, pair_figures
 from qface_toolkit.report.schema import CodeFigures, ParityBlock
 from qface_toolkit.result.made import Made
@@ -31,7 +30,7 @@ def parity_ledger(
     `inputs` are preprocessed images, [N, 3, height, width], to look inside with, tensor by tensor.
     """
     targets = [backend.target for backend in backends]
-    simulation = ONNX if any(target.keeps_layers for target in targets) else targets[0]
+    simulation = next((target for target in targets if target.keeps_layers), targets[0])
     tensors = made.tensors(simulation, inputs)
     return ParityBlock(
         images=len(next(iter(embeddings.values()))),
