@@ -151,7 +151,10 @@ class WeightQuantizer(Quantizer):
         return torch.fake_quantize_per_channel_affine(weight, self.scale, zero_points, 0, -most, most)
 
     def _follow(self, weight: torch.Tensor) -> None:
-        """Find the scales of a weight, unless it is the one seen last and has not changed since."""
+        """Find the scales of a weight, unless it is the one seen last and has not changed since.
+
+        A write through `.data` leaves no trace: weights that are rounded are changed by `copy_` without gradients.
+        """
         if self._seen is not None and self._seen[0]() is weight and self._seen[1] == weight._version:
             return
         largest = self.largest_codes.expand(len(weight))
