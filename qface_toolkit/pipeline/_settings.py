@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from qface_toolkit.backends import Backend
+from qface_toolkit.backends import BACKENDS, Backend
 from qface_toolkit.canonical.graph import operation
 from qface_toolkit.errors import RecipeError
 from qface_toolkit.quantize.model import QuantizedModel
@@ -55,7 +55,8 @@ def read_settings(deployment: Deployment, chosen: Backend, sets: Sequence[str]) 
     """
     if sets and not chosen.settings:
         what = f"nothing can be set for {chosen.artifact}"
-        raise RecipeError(what, where=sets[0], fix="compress again with other keys in the recipe")
+        able = ", ".join(name for name, one in BACKENDS.entries().items() if one.settings)
+        raise RecipeError(what, where=sets[0], fix=f"something can for the files of {able}")
     values, mistakes = Settings.of(deployment), []
     for text in sets:
         key = text.partition("=")[0].strip()
