@@ -38,7 +38,9 @@ def integers(name, bits, target):
 
 
 @pytest.mark.parametrize("name", ["mobilefacenet", "mobilefacenet-relu6"])
-@pytest.mark.parametrize("bits", [2, 3, 5, 6])
+@pytest.mark.parametrize(
+    "bits", [2, pytest.param(3, marks=pytest.mark.slow), pytest.param(5, marks=pytest.mark.slow), 6]
+)
 @pytest.mark.parametrize("backend", [name for name in BACKENDS.names() if not BACKENDS.get(name).narrow])
 def test_an_artifact_computes_what_its_codes_say(name, bits, backend, tmp_path):
     model, images = low(name, bits)

@@ -12,8 +12,10 @@ from qface_toolkit.backends.onnx_qdq.printer import PRINTERS
 from qface_toolkit.integer import program as ops
 from qface_toolkit.integer.making import program_of
 from qface_toolkit.integer.simulate import Simulator
-from qface_toolkit.quantize.target import ONNX, OPENVINO, TARGETS, TORCH_X86, Deployment
+from qface_toolkit.quantize.target import ONNX, OPENVINO, TORCH_X86, Deployment
 
+KINDS = (ONNX, TORCH_X86, OPENVINO)
+"""One target of each kind: activations on codes, in kernels of their own, and fused with the layer before."""
 ODD = list(ODD_NETWORKS)[::4]
 
 
@@ -32,12 +34,12 @@ def shown(one):
 def test_golden_programs(golden):
     """A tiny network where activations run on codes, in kernels of their own, and fused with the layer before."""
     model, lines = golden_model(), []
-    for target in (ONNX, TORCH_X86, OPENVINO):
+    for target in KINDS:
         lines += ["", target.name, *map(shown, program_of(model, target).operations)]
     golden("tiny_program.txt", "\n".join(lines[1:]) + "\n")
 
 
-@pytest.mark.parametrize("target", TARGETS.values(), ids=lambda target: target.name)
+@pytest.mark.parametrize("target", KINDS, ids=lambda target: target.name)
 @pytest.mark.parametrize("name", [*SMALL_NETWORKS, *ODD])
 def test_every_value_is_made_once_and_before_it_is_read(name, target):
     program, made = program_of(model_of(name), target), set()
