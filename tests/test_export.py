@@ -192,6 +192,11 @@ def test_what_cannot_be_set_is_refused_by_name(sets, lines, copy):
     assert contents(copy) == before
 
 
+def test_a_folder_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(ArtifactError, match=r"no such file[\s\S]*manifest.json[\s\S]*compress"):
+        qf.export(tmp_path / "nothing", "onnx-x86")
+
+
 def test_archives_have_nothing_to_set(copy):
     with pytest.raises(RecipeError, match="something can for the files of .*onnx-x86"):
         qf.export(copy, "torch-x86", sets=["target.vnni=false"])

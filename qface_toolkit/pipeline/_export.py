@@ -54,6 +54,7 @@ def export_all(
         what = f"{' and '.join(names)} were asked for, and their files cannot have one name"
         raise ArtifactError(what, where=name, fix="ask for one of them, or leave --name")
     files = {one: _file_name(BACKENDS.get(one), name) for one in names}
+    open_result(root)  # what is no result is refused before anything of it is locked
     with alone_in(root):
         finish_adding(root)
         result = open_result(root)
