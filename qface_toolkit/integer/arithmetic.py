@@ -170,8 +170,8 @@ class _Torch:
         return grid.rounded(steps * (grid_a.scale * grid_b.scale * (1 / grid.scale)))
 
     def averaged(self, sums: Tensor, count: int, grid: Steps) -> Tensor:
-        """Move by the zero point, then round: averages of an even number of pixels are often ties."""
-        return grid.clipped((sums / count + grid.zero_point).round())
+        """Multiply the sum by 1 / count and move by the zero point at once, then round: averages are often ties."""
+        return grid.clipped(fused(sums, torch.tensor(1 / count), torch.tensor(grid.zero_point)).round())
 
     def pooled(self, pool: Pool, centred: Tensor, grid: Steps) -> Tensor:
         """Average codes, round, then move by the zero point."""
@@ -232,8 +232,8 @@ class Qnnpack(_Torch):
         return grid.clipped((steps.abs() + 0.5).floor() * steps.sign() + grid.zero_point).float()
 
     def averaged(self, sums: Tensor, count: int, grid: Steps) -> Tensor:
-        """Round, then move by the zero point."""
-        return grid.rounded(sums / count)
+        """Multiply the sum by scale / (scale x count), as float32 divides; round, then move by the zero point."""
+        return grid.rounded(sums * (grid.scale / (grid.scale * count)))
 
 
 def fused(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
