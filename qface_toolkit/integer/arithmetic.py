@@ -15,8 +15,6 @@ import torch
 from qface_toolkit.quantize.scheme import ACTIVATION_MAX, SLOPE_SCALE, SLOPE_ZERO_POINT, WIDE_GROUPS, Grid
 
 Tensor = torch.Tensor
-Pool = Callable[[Tensor], Tensor]
-"""Averages of windows of a tensor."""
 _SIGN = 128
 """What signed codes are stored less of."""
 
@@ -45,6 +43,15 @@ class Steps:
     def restored(self, codes: Tensor) -> Tensor:
         """Return the values behind codes."""
         return (codes - self.zero_point) * self.scale
+
+
+@dataclass(frozen=True)
+class Windows:
+    """What is made of the windows of a tensor: their averages, their sums, and how many numbers each has."""
+
+    averages: Callable[[Tensor], Tensor]
+    sums: Callable[[Tensor], Tensor]
+    count: int
 
 
 @dataclass(frozen=True)
@@ -93,7 +100,7 @@ class Arithmetic(Protocol):
         """Return the codes of global averages, given the sums of `count` pixels' centred codes."""
         ...
 
-    def pooled(self, pool: Pool, centred: Tensor, grid: Steps) -> Tensor:
+    def pooled(self, windows: Windows, centred: Tensor, grid: Steps) -> Tensor:
         """Return the codes of averages over windows of centred codes."""
         ...
 
@@ -125,9 +132,9 @@ class OnnxRuntime:
         """Multiply the sum by scale / (scale x count), as float32 divides; round, then move by the zero point."""
         return grid.rounded(sums * (grid.scale / (grid.scale * count)))
 
-    def pooled(self, pool: Pool, centred: Tensor, grid: Steps) -> Tensor:
+    def pooled(self, windows: Windows, centred: Tensor, grid: Steps) -> Tensor:
         """Average real numbers and quantize them, the zero point added before rounding."""
-        return grid.clipped((pool(centred * grid.scale) / grid.scale + grid.zero_point).round())
+        return grid.clipped((windows.averages(centred * grid.scale) / grid.scale + grid.zero_point).round())
 
     def sloped(self, codes: Tensor, slopes: Tensor, source: Steps, grid: Steps) -> Tensor:
         """Raise: there is no such kernel, and no program made for this engine asks for it."""
@@ -146,9 +153,10 @@ class OnnxRuntimeSigned(OnnxRuntime):
         """Multiply signed codes."""
         return grid.clipped(_product(parts, grid, grid.zero_point - _SIGN) + _SIGN)
 
-    def pooled(self, pool: Pool, centred: Tensor, grid: Steps) -> Tensor:
+    def pooled(self, windows: Windows, centred: Tensor, grid: Steps) -> Tensor:
         """Average real numbers and quantize them to signed codes."""
-        return grid.clipped((pool(centred * grid.scale) / grid.scale + (grid.zero_point - _SIGN)).round() + _SIGN)
+        averages = windows.averages(centred * grid.scale)
+        return grid.clipped((averages / grid.scale + (grid.zero_point - _SIGN)).round() + _SIGN)
 
 
 class _Torch:
@@ -173,9 +181,9 @@ class _Torch:
         """Multiply the sum by 1 / count and move by the zero point at once, then round: averages are often ties."""
         return grid.clipped(fused(sums, torch.tensor(1 / count), torch.tensor(grid.zero_point)).round())
 
-    def pooled(self, pool: Pool, centred: Tensor, grid: Steps) -> Tensor:
-        """Average codes, round, then move by the zero point."""
-        return grid.rounded(pool(centred))
+    def pooled(self, windows: Windows, centred: Tensor, grid: Steps) -> Tensor:
+        """Multiply sums of codes by 1 / count in float32, round, then move by the zero point."""
+        return grid.rounded(windows.sums(centred) * torch.tensor(1 / windows.count))
 
     def sloped(self, codes: Tensor, slopes: Tensor, source: Steps, grid: Steps) -> Tensor:
         """Multiply positive codes by the slope grid's 1.0, negative ones by the slope's code: `quantized::prelu`."""
@@ -230,6 +238,10 @@ class Qnnpack(_Torch):
         total = sum((codes - part.zero_point).double() * m for (codes, part), m in zip(parts, multipliers, strict=True))
         steps = torch.as_tensor(total) / 2.0**shift
         return grid.clipped((steps.abs() + 0.5).floor() * steps.sign() + grid.zero_point).float()
+
+    def pooled(self, windows: Windows, centred: Tensor, grid: Steps) -> Tensor:
+        """Average windows as whole maps are averaged."""
+        return self.averaged(windows.sums(centred), windows.count, grid)
 
     def averaged(self, sums: Tensor, count: int, grid: Steps) -> Tensor:
         """Multiply the sum by scale / (scale x count), as float32 divides; round, then move by the zero point."""

@@ -31,11 +31,10 @@ def max_pool(window: ops.PoolWindow, values: Tensor) -> Tensor:
     return F.max_pool2d(values, window.kernel, window.stride, window.padding or 0, ceil_mode=window.ceil_mode)
 
 
-def average_pool(window: ops.PoolWindow, values: Tensor) -> Tensor:
-    """Return the average of each window."""
-    return F.avg_pool2d(
-        values, window.kernel, window.stride, window.padding or 0, window.ceil_mode, window.count_border
-    )
+def average_pool(window: ops.PoolWindow, values: Tensor, divisor: int | None = None) -> Tensor:
+    """Return the average of each window, or its sum divided by something else."""
+    padding, ceil, counted = window.padding or 0, window.ceil_mode, window.count_border
+    return F.avg_pool2d(values, window.kernel, window.stride, padding, ceil, counted, divisor)
 
 
 def compute(one: ops.Float, values: list[Tensor]) -> Tensor:

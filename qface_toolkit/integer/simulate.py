@@ -7,8 +7,10 @@ numbers held in floats wide enough for a layer's largest sum, and every rescalin
 An engine that computes in float between taking codes apart and rounding has no sums to follow: see real.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,7 +19,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the name everybody knows it by
 
 from qface_toolkit.integer import program as ops
-from qface_toolkit.integer.arithmetic import ARITHMETIC, Steps, Sums
+from qface_toolkit.integer.arithmetic import ARITHMETIC, Steps, Sums, Windows
 from qface_toolkit.integer.making import program_of
 from qface_toolkit.integer.real import TABLES, average_pool, compute, convolved, max_pool, real
 from qface_toolkit.models import ModelSpec
@@ -130,8 +132,11 @@ class Simulator:
         return max_pool(one.window, held[0])
 
     def _average_pool(self, one: ops.AveragePool, held: list[Tensor]) -> Tensor:
-        grid = self.steps[one.output]
-        return self._engine.pooled(lambda centred: average_pool(one.window, centred), held[0] - grid.zero_point, grid)
+        grid, window = self.steps[one.output], one.window
+        windows = Windows(
+            partial(average_pool, window), partial(average_pool, window, divisor=1), math.prod(window.kernel)
+        )
+        return self._engine.pooled(windows, held[0] - grid.zero_point, grid)
 
     def _global_average_pool(self, one: ops.GlobalAveragePool, held: list[Tensor]) -> Tensor:
         grid, pixels = self.steps[one.output], held[0].shape[2] * held[0].shape[3]
