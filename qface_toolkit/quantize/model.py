@@ -194,16 +194,18 @@ def restored(
     except ArtifactError as error:
         raise ArtifactError(error.what, where=str(where), fix=error.fix or "compress again") from error
     except _DAMAGE as error:
-        raise ArtifactError(
-            f"the saved model is damaged: {str(error)[:300]}", where=str(where), fix="compress again"
-        ) from error
+        said = f"it holds no {error}" if isinstance(error, KeyError) else str(error)[:300]
+        raise ArtifactError(f"the saved model is damaged: {said}", where=str(where), fix="compress again") from error
     missing = [owner for owner in model.plan.owners() if owner not in ranges and (ranges or not between_steps)]
-    if missing or model.plan.forms != plain["plan"]["forms"]:
-        raise ArtifactError(
-            f"the saved plan does not fit the saved network (ranges missing: {missing[:5]})",
-            where=str(where),
-            fix="compress again",
-        )
+    if missing:
+        what = f"the saved model has no ranges for {', '.join(missing[:5])}"
+        raise ArtifactError(what, where=str(where), fix="compress again")
+    saved = plain["plan"]["forms"]
+    if strange := [
+        name for name in sorted({*saved, *model.plan.forms}) if saved.get(name) != model.plan.forms.get(name)
+    ]:
+        what = f"the saved forms of PReLU do not fit the saved network: {', '.join(strange[:5])}"
+        raise ArtifactError(what, where=str(where), fix="compress again")
     return model.with_ranges(ranges)
 
 
@@ -243,7 +245,9 @@ def _spec(plain: dict[str, Any]) -> ModelSpec:
     return ModelSpec(**facts)
 
 
-def _forms(plain: dict[str, Any]) -> dict[str, Form]:
+def _forms(plain: object) -> dict[str, Form]:
+    if not isinstance(plain, dict):
+        raise ValueError("its forms of PReLU are no object")
     strangers = set(plain.values()) - set(get_args(Form))
     if strangers:
         raise ValueError(f"there is no form of PReLU called {sorted(map(str, strangers))}")

@@ -76,14 +76,22 @@ def test_a_plan_that_was_saved_whole_is_read_for_what_was_chosen(saved, model):
     assert load_quantized(*saved).plan == model.plan
 
 
-@pytest.mark.parametrize("forms", [{}, {"prelu": "twin", "stranger": "twin"}, {"prelu": "neither"}])
-def test_forms_of_other_layers_are_refused(forms, tmp_path):
+@pytest.mark.parametrize(
+    ("forms", "said"),
+    [
+        ({}, "do not fit the saved network: "),
+        ({"stranger": "twin"}, "do not fit the saved network: .*"),
+        ({"prelu": "neither"}, "no form of PReLU called"),
+        ([], "no object"),
+    ],
+)
+def test_forms_of_other_layers_are_refused(forms, said, tmp_path):
     model = small_model("mobilefacenet")
     plain = json.loads(json.dumps(description(model)))
     files = tmp_path / "quantization.json", tmp_path / "model.safetensors"
     files[0].write_text(json.dumps(plain | {"plan": {"forms": forms}}))
     files[1].write_bytes(weights_bytes(model))
-    with pytest.raises(ArtifactError):
+    with pytest.raises(ArtifactError, match=said):
         load_quantized(*files)
 
 
