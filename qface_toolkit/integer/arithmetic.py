@@ -15,6 +15,8 @@ import torch
 from qface_toolkit.quantize.scheme import ACTIVATION_MAX, SLOPE_SCALE, SLOPE_ZERO_POINT, WIDE_GROUPS, Grid
 
 Tensor = torch.Tensor
+_LANES = {"AVX512": 16, "AVX2": 8}
+"""32-bit numbers in a vector of the processor, by torch's name for what it can do; torch has no kernel for others."""
 _SIGN = 128
 """What signed codes are stored less of."""
 
@@ -178,12 +180,19 @@ class _Torch:
         return grid.rounded(steps * (grid_a.scale * grid_b.scale * (1 / grid.scale)))
 
     def averaged(self, sums: Tensor, count: int, grid: Steps) -> Tensor:
-        """Multiply the sum by 1 / count and move by the zero point at once, then round: averages are often ties."""
-        return grid.clipped(fused(sums, torch.tensor(1 / count), torch.tensor(grid.zero_point)).round())
+        """Multiply the sum by 1 / count and move by the zero point, at once where there are vectors; then round."""
+        share, zero_point = torch.tensor(1 / count), torch.tensor(grid.zero_point)
+        return grid.clipped((fused(sums, share, zero_point) if _lanes() else sums * share + zero_point).round())
 
     def pooled(self, windows: Windows, centred: Tensor, grid: Steps) -> Tensor:
-        """Multiply sums of codes by 1 / count in float32, round, then move by the zero point."""
-        return grid.rounded(windows.sums(centred) * torch.tensor(1 / windows.count))
+        """Multiply sums of codes by 1 / count in float32, round, then move by the zero point.
+
+        Channels that fill none of the processor's vectors are moved first and rounded then, which differs at ties.
+        """
+        steps = windows.sums(centred) * torch.tensor(1 / windows.count)
+        whole = steps.shape[1] // lanes * lanes if (lanes := _lanes()) else 0
+        rest = grid.clipped((steps[:, whole:] + grid.zero_point).round())
+        return torch.cat([grid.rounded(steps[:, :whole]), rest], 1)
 
     def sloped(self, codes: Tensor, slopes: Tensor, source: Steps, grid: Steps) -> Tensor:
         """Multiply positive codes by the slope grid's 1.0, negative ones by the slope's code: `quantized::prelu`."""
@@ -246,6 +255,11 @@ class Qnnpack(_Torch):
     def averaged(self, sums: Tensor, count: int, grid: Steps) -> Tensor:
         """Multiply the sum by scale / (scale x count), as float32 divides; round, then move by the zero point."""
         return grid.rounded(sums * (grid.scale / (grid.scale * count)))
+
+
+def _lanes() -> int:
+    """Return how many 32-bit numbers torch's kernels here take at once; 0 if they take one after the other."""
+    return _LANES.get(torch.backends.cpu.get_cpu_capability(), 0)
 
 
 def fused(a: Tensor, b: Tensor, c: Tensor) -> Tensor:

@@ -11,16 +11,18 @@ from qface_toolkit.integer.arithmetic import ARITHMETIC, Steps, Windows
 from qface_toolkit.quantize.scheme import Grid
 from qface_toolkit.quantize.simulation import torch_engine
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*quantized tensor creation:UserWarning")
 SIZES = [(1, 1), (2, 3), (4, 4), (7, 7), (7, 6), (12, 20), (13, 20), (28, 28)]
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
 @pytest.mark.parametrize("zero_point", [0, 1, 93, 128])
 @pytest.mark.parametrize("engine", ["x86", "onednn", "fbgemm", "qnnpack"])
-def test_every_average_is_that_of_the_engine(engine, zero_point, size):
+@pytest.mark.parametrize("channels", [5, 24, 32])
+def test_every_average_is_that_of_the_engine(channels, engine, zero_point, size):
     draw = torch.Generator().manual_seed(zero_point)
     for scale in (0.0235294, 0.1, 0.0071):
-        codes = torch.randint(0, 256, (8, 32, *size), generator=draw)
+        codes = torch.randint(0, 256, (8, channels, *size), generator=draw)
         grid = Steps.of(Grid(np.float32(scale), zero_point))
         values = grid.restored(codes.float()).contiguous(memory_format=torch.channels_last)
         with torch_engine(engine):
@@ -45,12 +47,13 @@ def test_every_average_is_that_of_the_engine(engine, zero_point, size):
 )
 @pytest.mark.parametrize("zero_point", [0, 1, 93, 128])
 @pytest.mark.parametrize("engine", ["x86", "onednn", "fbgemm", "qnnpack"])
-def test_every_average_of_a_window_is_that_of_the_engine(engine, zero_point, kernel, stride, padding):
+@pytest.mark.parametrize("channels", [5, 24, 32])
+def test_every_average_of_a_window_is_that_of_the_engine(channels, engine, zero_point, kernel, stride, padding):
     draw = torch.Generator().manual_seed(zero_point)
     pool = functools.partial(torch.nn.functional.avg_pool2d, kernel_size=kernel, stride=stride, padding=padding)
     for scale in (0.0235294, 0.1, 0.0071):
         grid = Steps.of(Grid(np.float32(scale), zero_point))
-        values = grid.restored(torch.randint(0, 256, (2, 32, 24, 24), generator=draw).float())
+        values = grid.restored(torch.randint(0, 256, (2, channels, 24, 24), generator=draw).float())
         with torch_engine(engine):
             held = torch.quantize_per_tensor(
                 values.contiguous(memory_format=torch.channels_last), float(np.float32(scale)), zero_point, torch.quint8
