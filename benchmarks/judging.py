@@ -34,11 +34,11 @@ def draw(folder: Path, people: int) -> None:
 
 def seconds(checkout: Path, result: Path, faces: Path, scratch: Path) -> float:
     """Return how long one evaluation takes by the toolkit of a checkout."""
-    own = {"PYTHONPATH": str(checkout), "XDG_CACHE_HOME": str(scratch / checkout.name)}
-    command = [sys.executable, "-m", "qface_toolkit", "evaluate", str(result), "--faces", str(faces)]
+    command = [sys.executable, "-m", "qface_toolkit", "evaluate", str(result), "--faces", str(faces), "--json"]
+    given = [*command, "--per-identity", str(EACH), "--cache", str(scratch / checkout.name)]
     start = time.perf_counter()
-    given = [*command, "--per-identity", str(EACH), "--json"]
-    subprocess.run(given, check=True, capture_output=True, cwd=scratch, env=os.environ | own)
+    own = os.environ | {"PYTHONPATH": str(checkout)}
+    subprocess.run(given, check=True, capture_output=True, cwd=scratch, env=own)
     return time.perf_counter() - start
 
 
