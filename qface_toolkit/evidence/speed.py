@@ -29,6 +29,8 @@ Opener = Callable[[], Callable[[], object]]
 BOUT_ROUNDS = 40
 FEWEST_BOUTS = 4
 WARMUP_ROUNDS = 3
+LEAST_S = 3.0
+"""Seconds that are measured at least: a neighbour's burst of half a second must not be all that was seen."""
 PRECISE_SHARE = 0.012
 """A ratio is known well enough when half the width of its interval is this share of it."""
 
@@ -106,7 +108,8 @@ def measure_enough(
         spent = time.perf_counter() - started
         progress(min(int(spent), int(longest_s)), int(longest_s))
         # The next bout would take as long as those before did.
-        if spent * (bouts + 1) / bouts > longest_s or (bouts >= FEWEST_BOUTS and _precise(samples, ratios)):
+        enough = bouts >= FEWEST_BOUTS and spent >= LEAST_S and _precise(samples, ratios)
+        if spent * (bouts + 1) / bouts > longest_s or enough:
             return {name: Latency(tuple(found)) for name, found in samples.items()}
 
 
