@@ -18,11 +18,13 @@ from qface_toolkit.evaluation._base import FaceImages, set_sha256, shown_name
 from qface_toolkit.models import CROP_SIZE
 from qface_toolkit.scoring.pair_list import Pairs
 from qface_toolkit.sources import Crop
+from qface_toolkit.untrusted.arrays import Array
 from qface_toolkit.untrusted.images import decode, image_size
-from qface_toolkit.untrusted.pickles import Array, read_plain_pickle
+from qface_toolkit.untrusted.pickles import read_plain_pickle
 from qface_toolkit.untrusted.reading import open_file
 
 LARGEST_BYTES = 1 << 30
+_AXES_OF_PICTURES = 4
 _FIX = "give a pickle of (list of JPEG bytes, list of bool), two images a pair, as insightface's verification sets are"
 
 Image = bytes | npt.NDArray[np.uint8]
@@ -58,7 +60,7 @@ def read_pairs_file(path: Path) -> PairsFile:
 
 def _checked(content: object) -> PairsFile:
     images, flags = _two_lists(content)
-    if any(not isinstance(flag, int) or flag not in (0, 1) for flag in flags):
+    if any(type(flag) not in (bool, int, float) or flag not in (0, 1) for flag in flags):
         raise ValueError("a flag is not true or false")
     if not flags or len(images) != 2 * len(flags):
         raise ValueError(f"it has {len(images)} images for {len(flags)} pairs")
@@ -67,12 +69,38 @@ def _checked(content: object) -> PairsFile:
     return PairsFile(tuple(map(_image, places)), rows[0::2], rows[1::2], np.array(flags, dtype=np.bool_))
 
 
-def _two_lists(content: object) -> tuple[Sequence[object], Sequence[object]]:
+def _two_lists(content: object) -> tuple[Sequence[object], list[object]]:
     if isinstance(content, (tuple, list)) and len(content) == 2:
-        images, flags = content
-        if isinstance(images, (tuple, list)) and isinstance(flags, (tuple, list)):
-            return images, flags
+        images, flags = map(_listed, content)
+        if images is not None and flags is not None:
+            return images, [_number(flag) for flag in flags]
     raise ValueError("it does not hold two lists")
+
+
+def _listed(content: object) -> Sequence[object] | None:
+    """Return the entries of a list, a tuple or an array: of objects, of numbers, or of pictures one after the other."""
+    if isinstance(content, (tuple, list)):
+        return content
+    if not isinstance(content, Array):
+        return None
+    return _pictures(content) if len(content.shape) == _AXES_OF_PICTURES else content.numbers()
+
+
+def _pictures(array: Array) -> list[object]:
+    if not array.is_pixels or array.data is None or array.order != "C":
+        raise ValueError("an array of pictures in it is not one of 8-bit pixels")
+    count, *shape = array.shape
+    size = len(array.data) // count
+    parts = (array.data[at * size : (at + 1) * size] for at in range(count))
+    return [Array(part, tuple(shape), dtype=array.dtype) for part in parts]
+
+
+def _number(flag: object) -> object:
+    """Return a flag that NumPy wrote, alone or in an array of its own, as the number it is."""
+    if not isinstance(flag, Array):
+        return flag
+    found = flag.numbers()
+    return found[0] if len(found) == 1 else None
 
 
 class _Key(NamedTuple):
@@ -86,9 +114,10 @@ class _Key(NamedTuple):
 def _key(image: object) -> _Key:
     if isinstance(image, bytes):
         return _Key(image)
-    if isinstance(image, Array) and image.data is not None:
-        # An array of one dimension holds an encoded file too.
-        return _Key(image.data) if len(image.shape) == 1 else _Key(image.data, image.shape, image.order)
+    if isinstance(image, Array) and image.is_pixels and image.data is not None and len(image.shape) in (1, 2, 3):
+        # A single row or column is no picture but an encoded file: cv2.imencode returns [N, 1] or [N].
+        flat = len(image.shape) == 1 or (len(image.shape) == 2 and 1 in image.shape)
+        return _Key(image.data) if flat else _Key(image.data, image.shape, image.order)
     raise ValueError("an image is neither bytes nor an array")
 
 
@@ -98,7 +127,7 @@ def _image(key: _Key) -> Image:
     return np.frombuffer(key.data, np.uint8).reshape(key.shape, order="F" if key.order == "F" else "C")
 
 
-FORMATS = ("JPEG", "PNG")
+FORMATS = ("JPEG", "PNG", "BMP", "WEBP")
 FOLDS = 10
 _SQUARE = f"give a set of square crops, {CROP_SIZE}x{CROP_SIZE} on the usual five-point template"
 

@@ -4,6 +4,7 @@ A pickle is a program. What its names and calls stand for is decided by whoever 
 bounded by the file's size: a piece is as long as what stands there, and steps are counted.
 """
 
+import codecs
 import pickletools
 from collections.abc import Callable, Mapping
 from typing import IO, Any, ClassVar, cast
@@ -54,13 +55,31 @@ class _Sober:
     def readline(self) -> bytes:
         return self._stream.readline(_LONGEST_LINE)
 
+    def readtext(self) -> bytes:
+        """Return a line that may hold an image, as the first protocol writes it."""
+        return self._stream.readline(_LONGEST_BYTES).rstrip(b"\r\n")
 
-def argument_of(opcode: Opcode, stream: IO[bytes]) -> object:
-    """Return what stands behind an opcode; a name is read as it stands, where pickletools would resolve escapes."""
+
+def argument_of(opcode: Opcode, stream: _Sober) -> object:
+    """Return what stands behind an opcode; a name is read as it stands, where pickletools would resolve escapes.
+
+    A string of the first protocol is bytes here, which pickletools takes for ASCII.
+    """
     if opcode.name == "GLOBAL":
         module, name = stream.readline(), stream.readline()
         return f"{module.decode('latin-1').rstrip()} {name.decode('latin-1').rstrip()}"
-    return opcode.arg.reader(stream) if opcode.arg else None
+    if opcode.name == "STRING":
+        return _unquoted(stream.readtext().strip())
+    if opcode.name == "UNICODE":
+        return stream.readtext().decode("raw-unicode-escape")
+    return opcode.arg.reader(cast(IO[bytes], stream)) if opcode.arg else None
+
+
+def _unquoted(text: bytes) -> bytes:
+    if len(text) < 2 or text[:1] not in (b"'", b'"') or text[-1:] != text[:1]:
+        raise ValueError("a string in it has no quotes")
+    plain, _ = codecs.escape_decode(text[1:-1])
+    return bytes(plain)
 
 
 class Machine:
@@ -78,7 +97,7 @@ class Machine:
         Raises:
             ValueError: if it is no pickle, takes what it never put there, or never seems to end.
         """
-        sober = cast(IO[bytes], _Sober(stream))
+        sober = _Sober(stream)
         for _ in range(MOST_STEPS):
             opcode = _OPCODES.get(sober.read(1).decode("latin-1"))
             if opcode is None:
@@ -173,6 +192,6 @@ STEPS: Mapping[str, Step] = {
     "TUPLE3": lambda machine, _: machine.gather(3),
     "NONE": pushing(lambda _: None),
     **dict.fromkeys(("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1"), pushing(lambda number: number)),
-    **dict.fromkeys(("BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"), pushing(Word)),
+    **dict.fromkeys(("BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "UNICODE"), pushing(Word)),
 }
 """What opcodes mean for everybody."""

@@ -1,38 +1,14 @@
-"""Read a pickle of encoded images and flags: lists, tuples, bytes, bools, ints and uint8 arrays, and nothing else.
+"""Read a pickle of encoded images and flags: lists, tuples, bytes, numbers and arrays, and nothing else.
 
 The pairs files of the field are pickles. The names in one are compared with those that NumPy writes and never looked
 up, and no call copies what stands in the file.
 """
 
 from dataclasses import dataclass
-from math import prod
 from typing import IO
 
 from qface_toolkit.untrusted._machine import STEPS, Machine, Opcode, Step, Word, pushing
-
-_UINT8 = (b"u1", b"|u1", "u1", "|u1")
-
-
-@dataclass
-class Array:
-    """A uint8 array: its bytes, and the shape that they fill exactly; without bytes until they are known."""
-
-    data: bytes | None = None
-    shape: tuple[int, ...] = ()
-    order: str = "C"
-
-    def fill(self, data: object, dtype: object, shape: object, order: str) -> None:
-        """Take what the array holds.
-
-        Raises:
-            ValueError: if that is no uint8 array of one to three dimensions.
-        """
-        raw = _as_bytes(data)
-        if not isinstance(dtype, _Dtype) or not isinstance(shape, tuple) or not 1 <= len(shape) <= 3:
-            raise ValueError("an array is not one of 8-bit pixels")
-        if any(type(size) is not int or size < 1 for size in shape) or prod(shape) != len(raw):
-            raise ValueError("an array's shape does not fit its bytes")
-        self.data, self.shape, self.order = raw, shape, order
+from qface_toolkit.untrusted.arrays import Array, Dtype, dtype_of
 
 
 @dataclass(frozen=True)
@@ -42,10 +18,6 @@ class _Name:
     what: str
 
 
-class _Dtype:
-    """The type of 8-bit unsigned numbers; there is no other."""
-
-
 _NAMES = {
     "numpy ndarray": "class",
     "numpy dtype": "dtype",
@@ -53,12 +25,16 @@ _NAMES = {
     "numpy._core.multiarray _reconstruct": "empty",
     "numpy.core.numeric _frombuffer": "filled",
     "numpy._core.numeric _frombuffer": "filled",
+    "numpy.core.multiarray scalar": "scalar",
+    "numpy._core.multiarray scalar": "scalar",
     "_codecs encode": "encode",
+    "builtins bytearray": "bytearray",
+    "__builtin__ bytearray": "bytearray",
 }
 
 
 def read_plain_pickle(stream: IO[bytes]) -> object:
-    """Return what the pickle on a stream holds: lists, tuples, bytes, bools, ints, `Array`s, or a rest of a name.
+    """Return what the pickle on a stream holds: lists, tuples, bytes, numbers, `Array`s, or a rest of a name.
 
     Raises:
         ValueError: if it is no pickle, or needs anything else, or never seems to end.
@@ -96,10 +72,12 @@ class _Reader(Machine):
 
     def build(self) -> None:
         state, target = self.pop(), self.top()
-        if isinstance(target, Array) and target.data is None and isinstance(state, tuple) and len(state) == 5:
+        if isinstance(target, Array) and target.dtype is None and isinstance(state, tuple) and len(state) == 5:
             _, shape, dtype, fortran, data = state
             target.fill(data, dtype, shape, "F" if fortran else "C")
-        elif not isinstance(target, _Dtype):
+        elif isinstance(target, Dtype):
+            target.build(state)
+        else:
             raise ValueError("it sets the insides of something")
 
     steps = {
@@ -111,8 +89,10 @@ class _Reader(Machine):
         "NEWTRUE": pushing(lambda _: True),
         "NEWFALSE": pushing(lambda _: False),
         **dict.fromkeys(("BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"), pushing(bytes)),
-        # The strings of Python 2 are bytes; pickletools shows them as text.
+        # The strings of Python 2 are bytes; pickletools shows those of protocols 1 and 2 as text.
         **dict.fromkeys(("BINSTRING", "SHORT_BINSTRING"), pushing(lambda text: text.encode("latin-1"))),
+        "STRING": pushing(bytes),
+        **dict.fromkeys(("FLOAT", "BINFLOAT"), pushing(float)),
         "GLOBAL": name,
         "STACK_GLOBAL": lambda reader, _: reader.name_from_stack(),
         "REDUCE": lambda reader, _: reader.call(),
@@ -124,18 +104,27 @@ def _called(what: str, arguments: tuple[object, ...]) -> object:
     """Return what one of the known calls gives, for the arguments that NumPy and Python write and no others."""
     if what == "empty" and len(arguments) == 3 and arguments[0] == _Name("class"):
         return Array()
-    if what == "dtype" and arguments and arguments[0] in _UINT8:
-        return _Dtype()
-    if what == "encode" and len(arguments) == 2 and isinstance(arguments[0], Word) and arguments[1] == "latin1":
-        return arguments[0].as_bytes()
+    if what == "dtype" and arguments:
+        return dtype_of(arguments[0])
+    if what in ("encode", "bytearray") and arguments:
+        return _plain_bytes(*arguments)
     if what == "filled" and len(arguments) == 4 and arguments[3] in ("C", "F"):
-        array = Array()
-        array.fill(*arguments[:3], order=str(arguments[3]))
-        return array
-    raise ValueError("an array in it is not one of 8-bit pixels")
+        return _filled(*arguments[:3], order=str(arguments[3]))
+    if what == "scalar" and len(arguments) == 2:
+        return _filled(arguments[1], arguments[0], (), order="C")
+    raise ValueError("an array in it is not one of 8-bit pixels or flags")
 
 
-def _as_bytes(value: object) -> bytes:
-    if not isinstance(value, bytes):
-        raise ValueError("an array's content is not bytes")
-    return value
+def _filled(data: object, dtype: object, shape: object, *, order: str) -> Array:
+    array = Array()
+    array.fill(data, dtype, shape, order)
+    return array
+
+
+def _plain_bytes(content: object, encoding: object = None, *rest: object) -> bytes:
+    """Return the bytes that old protocols hide in text, or that a bytearray is made of."""
+    if isinstance(content, Word) and encoding in ("latin1", "latin-1") and not rest:
+        return content.as_bytes()
+    if isinstance(content, bytes) and encoding is None:
+        return content
+    raise ValueError("something in it is made of what are no bytes")

@@ -123,7 +123,13 @@ def test_a_damaged_image_is_decoded_or_refused_in_our_words(tmp_path_factory, no
         assert error.fix
 
 
-@pytest.mark.parametrize("form", ["GIF", "BMP", "TIFF"])
+@pytest.mark.parametrize("form", ["BMP", "PNG", "WEBP"])
+def test_images_may_be_of_the_formats_that_folders_may_have(tmp_path, form):
+    found = read_pairs(write(tmp_path, [encoded(seed, form) for seed in range(4)]), folds=2)
+    assert found.images.crop(0).shape == (112, 112, 3)
+
+
+@pytest.mark.parametrize("form", ["GIF", "PPM", "TIFF"])
 def test_other_formats_are_not_tried(tmp_path, form):
     with pytest.raises(MeasurementError, match="cannot be decoded"):
         read_pairs(write(tmp_path, [encoded(0, form), encoded(1), encoded(2), encoded(3)]), folds=2)

@@ -87,6 +87,75 @@ def test_python_2_wrote_strings_and_text_flags(tmp_path):
     assert read(b"\x80\x02](" + strings + b"e](I01\ne\x86.", tmp_path).images == (b"\xff\xd8\x01", b"\xff\xd8")
 
 
+def jpegs(kind=bytes):
+    return [kind(b"\xff\xd8\n'\\ " + bytes([number])) for number in range(4)]
+
+
+def column(data):
+    return np.frombuffer(data, np.uint8).reshape(-1, 1).copy()
+
+
+def row(data):
+    return np.frombuffer(data, np.uint8).reshape(1, -1)
+
+
+CONTENTS = {
+    "lists": (jpegs(), [True, False]),
+    "list of lists": [jpegs(), [True, False]],
+    "tuples": (tuple(jpegs()), (True, False)),
+    "columns, as cv2.imencode returns them": (list(map(column, jpegs())), [True, False]),
+    "rows": (list(map(row, jpegs())), [True, False]),
+    "bytearrays": (jpegs(bytearray), [True, False]),
+    "numpy bools": (jpegs(), [np.True_, np.False_]),
+    "an array of bools": (jpegs(), np.array([True, False])),
+    "a column of bools": (jpegs(), np.array([[True], [False]])),
+    "an array of integers": (jpegs(), np.array([1, 0])),
+    "an array of bytes": (jpegs(), np.array([1, 0], ">i4")),
+    "an array of floats": (jpegs(), np.array([1.0, 0.0])),
+    "integers": (jpegs(), [1, 0]),
+    "floats": (jpegs(), [1.0, 0.0]),
+    "numpy integers": (jpegs(), list(np.array([1, 0], np.uint8))),
+    "arrays of one bool": (jpegs(), [np.array([True]), np.array([False])]),
+    "an array of objects": (np.array(jpegs(), dtype=object), np.array([True, False], dtype=object)),
+}
+
+
+@pytest.mark.parametrize("protocol", range(6))
+@pytest.mark.parametrize("name", CONTENTS)
+def test_what_packing_scripts_write_is_read(tmp_path, name, protocol):
+    found = read(pickle.dumps(CONTENTS[name], protocol=protocol), tmp_path)
+    assert found.images == tuple(jpegs())
+    assert found.same.tolist() == [True, False]
+
+
+@pytest.mark.parametrize("protocol", range(6))
+def test_pictures_in_one_array_are_its_rows(tmp_path, protocol):
+    pictures = np.arange(4 * 2 * 2 * 3, dtype=np.uint8).reshape(4, 2, 2, 3)
+    found = read(pickle.dumps((pictures, [True, False]), protocol=protocol), tmp_path)
+    assert np.array_equal(np.stack(found.images), pictures)
+
+
+PYTHON_2 = {
+    0: b"((lp0\nS'\\xff\\xd8\\n\\''\np1\naS\"b'\"\np2\na(lp3\nI01\natp4\n.",
+    1: b"(]q\x00(U\x04\xff\xd8\n'q\x01U\x02b'q\x02e]q\x03I01\natq\x04.",
+    2: b"\x80\x02]q\x00(U\x04\xff\xd8\n'q\x01U\x02b'q\x02e]q\x03\x88a\x86q\x04.",
+}
+
+
+@pytest.mark.parametrize("protocol", PYTHON_2)
+def test_what_python_2_wrote_is_read(tmp_path, protocol):
+    found = read(PYTHON_2[protocol], tmp_path)
+    assert (found.images, found.same.tolist()) == ((b"\xff\xd8\n'", b"b'"), [True])
+
+
+@pytest.mark.parametrize(
+    "flags", [[2], [None], ["1"], [0.5], [np.array([True, False])], np.array([3]), np.array(["a"])]
+)
+def test_flags_that_are_none_are_refused(tmp_path, flags):
+    with pytest.raises(MeasurementError, match="no pairs file"):
+        read(pickle.dumps(([b"a", b"b"], flags)), tmp_path)
+
+
 @given(st.binary(max_size=200))
 @settings(deadline=None, max_examples=300)
 def test_any_bytes_are_refused_in_our_words(folder, content):
@@ -108,7 +177,7 @@ def test_a_damaged_file_is_read_or_refused_in_our_words(folder, data):
         assert error.fix
 
 
-TARGETS = [print, exec, eval, open, __import__, getattr, bytearray, complex, set, canary, np.array, np.load]
+TARGETS = [print, exec, eval, open, __import__, getattr, memoryview, complex, set, canary, np.array, np.load]
 
 
 ARGUMENTS = st.lists(st.one_of(st.text(max_size=9), st.integers(), st.binary(max_size=9)), max_size=3)
