@@ -134,6 +134,7 @@ def _source(model: FloatModel) -> SourceModel:
             color=spec.color,
             license=spec.license,
             origin=spec.origin,
+            crop=spec.crop,
         ),
         parameters=sum(parameter.numel() for parameter in model.network.parameters()),
         notes=model.notes,

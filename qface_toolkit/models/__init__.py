@@ -6,12 +6,17 @@ checkpoint finds those facts by `stated_facts`, `missing_facts` and `with_facts`
 
 from qface_toolkit.models._architecture import ARCHITECTURES, Architecture, Plan, Shapes, count_children
 from qface_toolkit.models._checkpoint import load_model
+from qface_toolkit.models._crop import CROP_SIZE, STANDARD, CropName, Frame, averaged, grid, sample
 from qface_toolkit.models._model import FloatModel, from_module
 from qface_toolkit.models._spec import (
-    CROP_SIZE,
+    COLORS,
+    LARGEST_SIDE,
     SHORTEST_EMBEDDING,
+    SIDES,
+    SMALLEST_SIDE,
     ModelSpec,
     how_to_give,
+    is_size,
     missing_facts,
     stated_facts,
     stated_name,
@@ -20,18 +25,29 @@ from qface_toolkit.models._spec import (
 
 __all__ = [
     "ARCHITECTURES",
+    "COLORS",
     "CROP_SIZE",
+    "LARGEST_SIDE",
     "SHORTEST_EMBEDDING",
+    "SIDES",
+    "SMALLEST_SIDE",
+    "STANDARD",
     "Architecture",
+    "CropName",
     "FloatModel",
+    "Frame",
     "ModelSpec",
     "Plan",
     "Shapes",
+    "averaged",
     "count_children",
     "from_module",
+    "grid",
     "how_to_give",
+    "is_size",
     "load_model",
     "missing_facts",
+    "sample",
     "stated_facts",
     "stated_name",
     "with_facts",

@@ -12,7 +12,8 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from qface_toolkit.models._spec import PREPROCESSING, PROVENANCE, Color, Triple
+from qface_toolkit.models._crop import CropName
+from qface_toolkit.models._spec import PREPROCESSING, PROVENANCE, Color, PerChannel
 from qface_toolkit.registry import Registry
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -46,24 +47,25 @@ class Plan(Hashable, Protocol):
 class Architecture:
     """A published network and the way to recognise it and its narrower or shorter relatives.
 
-    `read` may index the shapes freely: a LookupError or ValueError means "not this layout". `mean`, `std` and `color`
-    are the preprocessing the network was published with (0..255, in this order of colours); `source` is the paper or
-    the repository. `license` and `origin` are those of the weights, where all of this layout come from one place.
+    `read` may index the shapes freely: a LookupError or ValueError means "not this layout". `mean`, `std`, `color` and
+    `crop` are the preprocessing the network was published with (0..255, in this order of colours); `source` is the
+    paper or the repository. `license` and `origin` are those of the weights where all of a layout come from one place.
     """
 
     published: Plan
     read: Callable[[Shapes], Plan]
     source: str
-    mean: Triple = (127.5, 127.5, 127.5)
-    std: Triple = (127.5, 127.5, 127.5)
+    mean: PerChannel = (127.5, 127.5, 127.5)
+    std: PerChannel = (127.5, 127.5, 127.5)
     color: Color = "rgb"
     license: str = "unknown"
     origin: str = "unknown"
+    crop: CropName = "arcface"
 
     @property
     def facts(self) -> dict[str, Any]:
         """What is known of a checkpoint of this layout that says nothing itself, as `ModelSpec.override` takes it."""
-        return {key: getattr(self, key) for key in PREPROCESSING + PROVENANCE}
+        return {key: getattr(self, key) for key in (*PREPROCESSING, "crop", *PROVENANCE)}
 
     def count_parameters(self) -> int:
         """Return how many trainable numbers the published network has, without making them."""

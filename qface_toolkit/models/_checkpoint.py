@@ -10,7 +10,7 @@ import torch
 
 from qface_toolkit.errors import CheckpointError
 from qface_toolkit.models._match import Match, differing_error, match
-from qface_toolkit.models._model import FloatModel
+from qface_toolkit.models._model import FloatModel, check_runs
 from qface_toolkit.models._spec import PROVENANCE, ModelSpec
 from qface_toolkit.models._state import State, drop_heads, flatten_state, to_float32
 from qface_toolkit.models.onnx import is_onnx, load_onnx
@@ -27,7 +27,7 @@ def load_model(path: str | Path, *, name: str | None = None, overrides: Mapping[
 
     No code of the file is run. The architecture is recognised from keys and shapes unless `name` gives it; every
     weight of the network comes from the file. An ONNX file brings its network with it, whatever that is, and `name`
-    says only what it must be recognised as. `overrides` replaces facts of the spec: mean, std, color, license, origin.
+    says only what it must be recognised as. `overrides` replaces facts of the spec; see `ModelSpec.override`.
 
     Raises:
         CheckpointError: if the file cannot be read, trusted or recognised, or its weights are incomplete.
@@ -47,7 +47,10 @@ def load_model(path: str | Path, *, name: str | None = None, overrides: Mapping[
     state = to_float32(state)
     facts = {key: metadata[key] for key in PROVENANCE if key in metadata}
     spec = _published_spec(found).override({**facts, **(overrides or {})})
-    return FloatModel(_build(found, state), spec, sha256, state.notes)
+    network = _build(found, state)
+    if spec.input_shape != (3, *found.plan.input_size):
+        check_runs(network, spec, where=str(file))
+    return FloatModel(network, spec, sha256, state.notes)
 
 
 def _demo_file() -> Path:

@@ -2,13 +2,14 @@
 
 import copy
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
 
 from qface_toolkit.errors import CheckpointError
-from qface_toolkit.models._spec import CROP_SIZE, Color, ModelSpec, Triple
+from qface_toolkit.models._crop import CropName
+from qface_toolkit.models._spec import SIDES, Color, ModelSpec, PerChannel, is_size
 
 
 @dataclass(frozen=True)
@@ -26,32 +27,36 @@ def from_module(
     *,
     input_size: tuple[int, int] = (112, 112),
     embedding_size: int | None = None,
-    mean: float | Triple = 127.5,
-    std: float | Triple = 127.5,
+    mean: float | PerChannel = 127.5,
+    std: float | PerChannel = 127.5,
     color: Color = "rgb",
+    crop: CropName = "arcface",
     name: str | None = None,
 ) -> FloatModel:
-    """Take any network that maps images [N, 3, height, width] to embeddings [N, D]; it is put into eval mode.
+    """Take any network that maps images [N, C, height, width] to embeddings [N, D]; it is put into eval mode.
+
+    C is three, and one where `color` is "gray". `crop` says where a face stands in those images: on ArcFace's template
+    scaled to the longer side ("arcface"), as "facenet" or "dlib" cut it out, or as the whole aligned crop is ("none").
 
     A network on a GPU stays there as it is: a copy in main memory is taken, since all that follows runs on the CPU.
     `mean` and `std` are on the scale 0..255, one number or one a channel in the order of `color`. `embedding_size` is
     found by running the network once on zeros; given, it is checked.
 
     Raises:
-        CheckpointError: if the network does not return one embedding an image, or one of another size, or eats more
-            than the aligned crop of 112x112 pixels that calibration images are, or if its weights hold no data.
-        RecipeError: if mean, std or color are not usable.
+        CheckpointError: if the network does not return one embedding an image, or one of another size, or if its
+            weights hold no data, or the input's height or width is out of bounds.
+        RecipeError: if mean, std, color or crop are not usable.
     """
     _check_size(input_size)
+    spec = ModelSpec(name=name or type(network).__name__, input_size=input_size, embedding_size=0)
+    spec = spec.override({"mean": mean, "std": std, "color": color, "crop": crop})
     network = _on_cpu(network).eval()
-    size = _run_on_zeros(network, input_size)
+    size = _run_on_zeros(network, spec)
     if embedding_size not in (None, size):
         raise CheckpointError(
             f"the network returns embeddings of {size} numbers, not {embedding_size}", fix=f"give embedding_size={size}"
         )
-    spec = ModelSpec(name=name or type(network).__name__, input_size=input_size, embedding_size=size)
-    spec = spec.override({"mean": mean, "std": std, "color": color})
-    return FloatModel(network, spec, weights_sha256(network), ("given as an nn.Module",))
+    return FloatModel(network, replace(spec, embedding_size=size), weights_sha256(network), ("given as an nn.Module",))
 
 
 def _on_cpu(network: nn.Module) -> nn.Module:
@@ -66,11 +71,10 @@ def _on_cpu(network: nn.Module) -> nn.Module:
 
 
 def _check_size(input_size: object) -> None:
-    sizes = input_size if isinstance(input_size, list | tuple) else ()
-    if len(sizes) != 2 or not all(isinstance(size, int) and 0 < size <= CROP_SIZE for size in sizes):
+    if not is_size(input_size):
         raise CheckpointError(
-            f"input_size {input_size!r} is not (height, width) of at most {CROP_SIZE} pixels each, the aligned crop",
-            fix="give two whole numbers, or let the network's first layer resize the crop",
+            f"input_size {input_size!r} is not (height, width) of {SIDES} pixels each",
+            fix="give two whole numbers, or let the network's first layer resize the picture",
         )
 
 
@@ -83,14 +87,32 @@ def weights_sha256(network: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _run_on_zeros(network: nn.Module, input_size: tuple[int, int]) -> int:
+def check_runs(network: nn.Module, spec: ModelSpec, *, where: str) -> None:
+    """Run a network on inputs without numbers, which costs nothing, and see that its facts' shape suits it.
+
+    Raises:
+        CheckpointError: if it does not take such images.
+    """
+    bare = {key: torch.empty_like(tensor, device="meta") for key, tensor in network.state_dict().items()}
     try:
         with torch.no_grad():
-            embeddings = network(torch.zeros(2, 3, *input_size))
+            torch.func.functional_call(network, bare, (torch.empty(2, *spec.input_shape, device="meta"),))
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
         raise CheckpointError(
-            f"the network cannot take a float image batch [2, 3, {input_size[0]}, {input_size[1]}]: {error}",
-            fix="give its input_size, and a network whose only input is the image",
+            f"the network cannot take images {list(spec.input_shape)}: {error}",
+            where=where,
+            fix="leave out model.input_size and model.color=gray, or give those that it was trained with",
+        ) from error
+
+
+def _run_on_zeros(network: nn.Module, spec: ModelSpec) -> int:
+    try:
+        with torch.no_grad():
+            embeddings = network(torch.zeros(2, *spec.input_shape))
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        raise CheckpointError(
+            f"the network cannot take a float image batch {[2, *spec.input_shape]}: {error}",
+            fix='give its input_size, color="gray" if it has one channel, and a network whose only input is the image',
         ) from error
     if not isinstance(embeddings, torch.Tensor) or embeddings.dim() != 2 or embeddings.shape[0] != 2:
         got = list(embeddings.shape) if isinstance(embeddings, torch.Tensor) else type(embeddings).__name__

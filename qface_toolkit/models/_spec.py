@@ -6,24 +6,29 @@ A file says it in words: in an ONNX file's metadata, or beside a TorchScript pro
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeGuard, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from qface_toolkit.errors import CheckpointError, RecipeError
+from qface_toolkit.models._crop import CROP_NAMES, CROP_SIZE, STANDARD, CropName, Frame, luma
 from qface_toolkit.untrusted.reading import printable
 
-CROP_SIZE = 112
-"""Height and width in pixels of the aligned crop that every source delivers (the usual five-point template)."""
+SMALLEST_SIDE, LARGEST_SIDE = 8, 256
+"""Of an input, in pixels; what is smaller shows no face, and what is larger is no network for one."""
 
 SHORTEST_EMBEDDING = 4
 """Of numbers; fewer are an age, a sex or a score, and do not tell people apart."""
 
-Color = Literal["rgb", "bgr"]
-Triple = tuple[float, float, float]
+Color = Literal["rgb", "bgr", "gray"]
+COLORS: tuple[Color, ...] = get_args(Color)
+PerChannel = tuple[float, ...]
+"""One number a channel: three, or one where the input is gray."""
 
 PREPROCESSING = ("mean", "std", "color")
+"""What is never guessed; see `missing_facts`."""
+GEOMETRY = ("input_size", "crop")
 PROVENANCE = ("license", "origin")
 _ABSURD = 1e6
 
@@ -33,50 +38,79 @@ class ModelSpec:
     """The facts of a face model: what it eats, what it returns and where it comes from.
 
     `input_size` is (height, width) in pixels; `mean` and `std` are per channel, in the order of `color`, on the
-    scale 0..255, so that the network is fed (pixel - mean) / std.
+    scale 0..255, so that the network is fed (pixel - mean) / std. A `gray` network has one channel, the luma of ITU-R
+    601. `crop` says where a face stands in the input; see `Frame`.
     """
 
     name: str
     input_size: tuple[int, int]
     embedding_size: int
-    mean: Triple = (127.5, 127.5, 127.5)
-    std: Triple = (127.5, 127.5, 127.5)
+    mean: PerChannel = (127.5, 127.5, 127.5)
+    std: PerChannel = (127.5, 127.5, 127.5)
     color: Color = "rgb"
     license: str = "unknown"
     origin: str = "unknown"
+    crop: CropName = "arcface"
 
     def __post_init__(self) -> None:
-        """Refuse what no crop can fill.
+        """Refuse an input that no face can fill; numbers that are the same for three channels do for one.
 
         Raises:
-            CheckpointError: if height or width is not within the crop's.
+            CheckpointError: if height or width is out of bounds, or mean and std do not fit the colour.
         """
-        height, width = self.input_size
-        if not (0 < height <= CROP_SIZE and 0 < width <= CROP_SIZE):
-            what = (
-                f"the network takes images of {height}x{width} pixels, and aligned crops have {CROP_SIZE}x{CROP_SIZE}"
-            )
-            fix = f"give a network for at most {CROP_SIZE}x{CROP_SIZE}; larger inputs are not supported"
-            raise CheckpointError(what, where=self.name, fix=fix)
+        if not is_size(self.input_size):
+            height, width = self.input_size
+            what = f"the network takes images of {height}x{width} pixels, and sides of {SIDES} pixels are supported"
+            raise CheckpointError(what, where=self.name, fix="give a network that takes images of faces of that size")
+        for key in ("mean", "std"):
+            object.__setattr__(self, key, _fitted(getattr(self, key), self.channels))
+            if len(getattr(self, key)) != self.channels:
+                what = f"{key} is {getattr(self, key)}, and the network's images have {self.channels} channel(s)"
+                raise CheckpointError(what, where=self.name, fix=f"give {self.channels} number(s)")
+
+    @property
+    def channels(self) -> int:
+        """How many channels the input has: three, or one where it is gray."""
+        return 1 if self.color == "gray" else 3
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of one input."""
+        return self.channels, *self.input_size
+
+    @property
+    def frame(self) -> Frame:
+        """Where faces stand in the pictures that `preprocess` takes.
+
+        A network on ArcFace's template that eats no more than the aligned crop is given all, and takes the middle.
+        """
+        inside = self.crop == "arcface" and max(self.input_size) <= CROP_SIZE
+        return STANDARD if inside else Frame(self.crop, self.input_size)
 
     @property
     def preprocessing(self) -> dict[str, Any]:
-        """How images are prepared: mean, std and color, as `override` takes them."""
-        return {key: getattr(self, key) for key in PREPROCESSING}
+        """How images are prepared: mean, std, color and crop, as `override` takes them."""
+        return {key: getattr(self, key) for key in (*PREPROCESSING, "crop")}
 
     def override(self, facts: Mapping[str, Any]) -> "ModelSpec":
-        """Return the spec with some facts replaced; `mean` and `std` are a number or three.
+        """Return the spec with some facts replaced; `mean` and `std` are a number or one a channel.
 
         Raises:
             RecipeError: listing every mistake with its key path.
         """
         checked: dict[str, Any] = {}
         mistakes: list[str] = []
+        channels = 1 if facts.get("color", self.color) == "gray" else 3
         for key, value in facts.items():
             try:
-                checked[key] = _checked(key, value)
+                checked[key] = _checked(key, value, channels)
             except ValueError as error:
                 mistakes.append(f"model.{key}: {error}")
+        mistakes += [
+            f"model.{key}: {getattr(self, key)} is there and {channels} needed: give it too"
+            for key in ("mean", "std")
+            if key not in facts and len(_fitted(getattr(self, key), channels)) != channels
+        ]
         if mistakes:
             raise RecipeError(
                 "\n".join(("the model's facts hold mistakes:", *mistakes)), fix="correct each of the lines above"
@@ -84,11 +118,16 @@ class ModelSpec:
         return replace(self, **checked)
 
     def preprocess(self, crops: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """Turn aligned RGB crops, uint8 [N, 112, 112, 3], into the network's input, float32 [N, 3, height, width].
+        """Turn RGB pictures in this model's `frame`, uint8 [N, H, W, 3], into its input, float32 [N, C, height, width].
 
-        A network that eats less than the whole crop gets the middle of it.
+        Aligned crops of 112x112 are taken into the frame first where that is of another size. A network that eats less
+        than the whole crop gets the middle of it.
         """
+        if crops.shape[1:3] == STANDARD.size != self.frame.size:
+            crops = np.stack([self.frame.take(crop) for crop in crops])
         pixels = self.middle(crops)
+        if self.color == "gray":
+            pixels = luma(pixels)
         if self.color == "bgr":
             pixels = pixels[..., ::-1]
         # Planes are laid out before the arithmetic: fifteen times as fast as the other order, the same numbers.
@@ -98,45 +137,67 @@ class ModelSpec:
         return scaled
 
     def middle(self, crops: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-        """Return the part of aligned crops, uint8 [N, 112, 112, 3], that the network eats: [N, height, width, 3]."""
+        """Return the part of pictures in the frame, uint8 [N, H, W, 3], that is eaten: [N, height, width, 3]."""
         height, width = self.input_size
-        top, left = (CROP_SIZE - height) // 2, (CROP_SIZE - width) // 2
+        top, left = (crops.shape[1] - height) // 2, (crops.shape[2] - width) // 2
         return crops[:, top : top + height, left : left + width, :]
 
     def pixels_of(self, inputs: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
-        """Return the RGB pixels, uint8 [N, height, width, 3], that preprocessing made these inputs from."""
+        """Return the pixels, uint8 [N, height, width, C], that preprocessing made these inputs from: RGB or gray."""
         scaled = inputs.transpose(0, 2, 3, 1) * np.asarray(self.std, np.float32) + np.asarray(self.mean, np.float32)
         pixels = np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
         return np.ascontiguousarray(pixels[..., ::-1] if self.color == "bgr" else pixels)
 
 
-def _checked(key: str, value: object) -> object:
-    known = PREPROCESSING + PROVENANCE
+SIDES = f"{SMALLEST_SIDE} to {LARGEST_SIDE}"
+
+
+def is_size(value: object) -> TypeGuard[Sequence[int]]:
+    """Tell whether this is (height, width) of an input: two whole numbers within the bounds."""
+    sizes = value if isinstance(value, list | tuple) else ()
+    whole = all(isinstance(side, int) and not isinstance(side, bool) for side in sizes)
+    return len(sizes) == 2 and whole and all(SMALLEST_SIDE <= side <= LARGEST_SIDE for side in sizes)
+
+
+def _checked(key: str, value: object, channels: int) -> object:
+    known = PREPROCESSING + GEOMETRY + PROVENANCE
     if key not in known:
         raise ValueError(f"there is no such fact to override; there are {', '.join(known)}")
     if key in ("mean", "std"):
-        return _triple(value, positive=key == "std")
-    if key == "color" and value not in get_args(Color):
-        raise ValueError(f"{value!r} is not one of {', '.join(get_args(Color))}")
+        return _numbers_of(value, channels, positive=key == "std")
+    if key == "input_size":
+        if not is_size(value):
+            raise ValueError(f"{value!r} is not [HEIGHT, WIDTH], each of {SIDES} pixels")
+        return tuple(value)
+    names: tuple[str, ...] = {"color": COLORS, "crop": CROP_NAMES}.get(key, ())
+    if names and value not in names:
+        raise ValueError(f"{value!r} is not one of {', '.join(names)}")
     if not isinstance(value, str):
         raise ValueError(f"{value!r} is not a text")
     return value
 
 
-def _triple(value: object, *, positive: bool) -> Triple:
-    values = tuple(value) if isinstance(value, list | tuple) else (value,) * 3
-    if len(values) != 3 or not all(_is_number(number) for number in values):
-        raise ValueError(f"{value!r} is neither a number nor three of them")
-    if positive and min(values) <= 0:
+def _numbers_of(value: object, channels: int, *, positive: bool) -> PerChannel:
+    values = tuple(value) if isinstance(value, list | tuple) else (value,) * channels
+    numbers = _fitted(tuple(float(number) for number in values if _is_number(number)), channels)
+    if not all(map(_is_number, values)) or len(numbers) != channels:
+        several = "three of them" if channels == 3 else "a list of one: the input is gray"
+        raise ValueError(f"{value!r} is neither a number nor {several}")
+    if positive and min(numbers) <= 0:
         raise ValueError(f"{value!r} is not above zero")
-    return float(values[0]), float(values[1]), float(values[2])
+    return numbers
 
 
-def _is_number(value: object) -> bool:
+def _fitted(values: PerChannel, channels: int) -> PerChannel:
+    """Return one number a channel where what there is says so: a gray image's one, or three that are the same."""
+    return values[:1] * channels if len(values) in (1, 3) and len(set(values)) == 1 else values
+
+
+def _is_number(value: object) -> TypeGuard[int | float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _ABSURD
 
 
-_VALUES = {"mean": "model.mean=MEAN", "std": "model.std=STD", "color": "model.color=rgb|bgr"}
+_VALUES = {"mean": "model.mean=MEAN", "std": "model.std=STD", "color": "model.color=rgb|bgr|gray"}
 _USUAL = """
   mean 127.5, std 127.5 or 128, rgb: most that were trained for faces (ArcFace, InsightFace); AdaFace likewise, bgr
   mean [123.675, 116.28, 103.53], std [58.395, 57.12, 57.375], rgb: with the constants of ImageNet
@@ -148,7 +209,7 @@ _LONGEST_NAME = 60
 def stated_facts(metadata: Mapping[str, str]) -> dict[str, Any]:
     """Return the preprocessing and provenance that texts under our own keys say, as `ModelSpec.override` takes them."""
     facts: dict[str, Any] = {}
-    for key in (*PREPROCESSING, *PROVENANCE):
+    for key in (*PREPROCESSING, "crop", *PROVENANCE):
         text = metadata.get(f"qface.{key}")
         if text is None or len(text) > _LONGEST_FACT:
             continue

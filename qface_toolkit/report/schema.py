@@ -58,15 +58,16 @@ MISTAKES_SHOWN = 10
 
 
 class SpecFacts(Block):
-    """The preprocessing and provenance of the model; `mean` and `std` are on the scale 0..255."""
+    """The preprocessing and provenance of the model; `mean` and `std` are on the scale 0..255, one number a channel."""
 
     input_size: tuple[int, int]
     embedding_size: Annotated[int, Field(gt=0)]
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    color: Literal["rgb", "bgr"]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    color: Literal["rgb", "bgr", "gray"]
     license: str
     origin: str
+    crop: Literal["arcface", "facenet", "dlib", "none"] = "arcface"
 
 
 class SourceModel(Block):

@@ -79,7 +79,7 @@ def test_facts_are_those_of_a_model(name):
     plan = architecture.published
     spec = ModelSpec(plan.name, plan.input_size, plan.embedding_size, **architecture.facts)
     assert spec.override(architecture.facts) == spec
-    assert spec.preprocessing == {key: getattr(architecture, key) for key in ("mean", "std", "color")}
+    assert spec.preprocessing == {key: getattr(architecture, key) for key in ("mean", "std", "color", "crop")}
 
 
 @pytest.mark.parametrize("name", [name for name, fact in LISTS.items() if fact.million_multiplications])

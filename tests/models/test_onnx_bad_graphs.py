@@ -116,7 +116,7 @@ INPUTS = {
     "channels last": (("N", 8, 8, 3), TensorProto.FLOAT),
     "grey": (("N", 1, 8, 8), TensorProto.FLOAT),
     "bytes": (("N", 3, 8, 8), TensorProto.UINT8),
-    "larger than a crop": (("N", 3, 160, 160), TensorProto.FLOAT),
+    "larger than any": (("N", 3, 288, 288), TensorProto.FLOAT),
     "any size": (("N", 3, "H", "W"), TensorProto.FLOAT),
     "no pixels": (("N", 3, 0, 8), TensorProto.FLOAT),
     "negative": (("N", 3, -8, 8), TensorProto.FLOAT),

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import onnx
 
 from qface_toolkit.errors import CheckpointError
-from qface_toolkit.models._spec import CROP_SIZE
+from qface_toolkit.models._spec import SIDES, is_size
 from qface_toolkit.models.onnx.tensors import FLOAT_TYPES
 from qface_toolkit.untrusted.reading import as_text, printable
 
@@ -193,13 +193,13 @@ def _image_size(image: _Proto) -> tuple[int | None, tuple[int, int]]:
     dims = [int(dim.dim_value) if dim.HasField("dim_value") else None for dim in kind.shape.dim]
     shown = [("?" if size is None else size) for size in dims[:8]]
     channels, *size = dims[1:] if len(dims) == 4 else (None,)
-    if kind.elem_type not in FLOAT_TYPES or channels != 3 or not all(s and 0 < s <= CROP_SIZE for s in size):
+    if kind.elem_type not in FLOAT_TYPES or channels != 3 or not is_size(size):
         raise CheckpointError(
             f"the input {printable(image.name, 40)!r} has the shape {shown} and ONNX element type {kind.elem_type}; "
-            f"images enter as float [N, 3, height, width] of at most {CROP_SIZE} pixels, sizes fixed",
+            f"images enter as float [N, 3, height, width] of {SIDES} pixels, sizes fixed",
             fix="export with such an input: NCHW, float, height and width as numbers",
         )
-    height, width = (int(s) for s in size if s)
+    height, width = size
     batch = dims[0] if dims[0] and dims[0] > 0 else None
     return batch, (height, width)
 
