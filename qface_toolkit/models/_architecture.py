@@ -50,6 +50,8 @@ class Architecture:
     `read` may index the shapes freely: a LookupError or ValueError means "not this layout". `mean`, `std`, `color` and
     `crop` are the preprocessing the network was published with (0..255, in this order of colours); `source` is the
     paper or the repository. `license` and `origin` are those of the weights where all of a layout come from one place.
+    `caution` is what a user of a checkpoint must know where others with the same keys were trained otherwise.
+    `told_by_keys` says that its graph is that of another architecture, which a network without keys is taken for.
     """
 
     published: Plan
@@ -61,6 +63,8 @@ class Architecture:
     license: str = "unknown"
     origin: str = "unknown"
     crop: CropName = "arcface"
+    caution: str = ""
+    told_by_keys: bool = False
 
     @property
     def facts(self) -> dict[str, Any]:

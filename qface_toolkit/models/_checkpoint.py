@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,8 @@ import torch
 from qface_toolkit.errors import CheckpointError
 from qface_toolkit.models._match import Match, differing_error, match
 from qface_toolkit.models._model import FloatModel, check_runs
-from qface_toolkit.models._spec import PROVENANCE, ModelSpec
-from qface_toolkit.models._state import State, drop_heads, flatten_state, to_float32
+from qface_toolkit.models._spec import PREPROCESSING, PROVENANCE, ModelSpec
+from qface_toolkit.models._state import State, drop_heads, flatten_state, to_float32, under_one_word
 from qface_toolkit.models.onnx import is_onnx, load_onnx
 from qface_toolkit.untrusted.weights import open_checkpoint, read_weights
 
@@ -50,7 +50,7 @@ def load_model(path: str | Path, *, name: str | None = None, overrides: Mapping[
     network = _build(found, state)
     if spec.input_shape != (3, *found.plan.input_size):
         check_runs(network, spec, where=str(file))
-    return FloatModel(network, spec, sha256, state.notes)
+    return FloatModel(network, spec, sha256, (*state.notes, *_caution(found, overrides or {})))
 
 
 def _demo_file() -> Path:
@@ -62,17 +62,45 @@ def _demo_file() -> Path:
 
 
 def _complete_match(state: State, name: str | None) -> tuple[Match, State]:
-    found = match(state.shapes(), name=name, where=state.where)
-    state = drop_heads(state, found.difference.unexpected, found.plan.embedding_size)
-    found = match(state.shapes(), name=name, where=state.where)
+    """Return the architecture that the state is complete for, looking under a word before its keys if need be."""
+    found, left = closest = _without_heads(state, name)
+    for narrower in () if not found.difference else _narrower(state):
+        other = _without_heads(narrower, name)
+        if len(other[0].difference) < len(closest[0].difference):
+            closest = other
+    found, left = closest
     if found.difference:
-        raise differing_error(found, name=name, where=state.where)
-    return found, state
+        raise differing_error(found, left.shapes(), name=name, where=state.where)
+    if name and found.plan.name != name:
+        raise CheckpointError(
+            f"the state dict is not that of {name}; it looks like {found.plan.name}",
+            where=state.where,
+            fix=f"use --model {found.plan.name}, or none to have it recognised",
+        )
+    return found, left
+
+
+def _without_heads(state: State, name: str | None) -> tuple[Match, State]:
+    found = match(state.shapes(), name=name)
+    left = drop_heads(state, found.difference.unexpected, found.plan.embedding_size)
+    return (found, left) if left is state else (match(left.shapes(), name=name), left)
+
+
+def _narrower(state: State, depth: int = 3) -> Iterator[State]:
+    for inside in under_one_word(state) if depth else ():
+        yield inside
+        yield from _narrower(inside, depth - 1)
 
 
 def _published_spec(found: Match) -> ModelSpec:
     plan = found.plan
     return ModelSpec(plan.name, plan.input_size, plan.embedding_size, **found.architecture.facts)
+
+
+def _caution(found: Match, given: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what to know of a preprocessing that is taken from the layout, unless the user gives it."""
+    told = found.architecture.caution
+    return (told,) if told and not set(given) & set(PREPROCESSING) else ()
 
 
 def _build(found: Match, state: State) -> torch.nn.Module:

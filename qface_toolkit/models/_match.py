@@ -1,14 +1,20 @@
 """Which architecture a state dict belongs to, decided by keys and shapes alone, and what differs where none fits."""
 
 import functools
+from collections import Counter
 from dataclasses import dataclass
 
 import torch
 
 from qface_toolkit.errors import CheckpointError
 from qface_toolkit.models._architecture import ARCHITECTURES, Architecture, Plan, Shapes
+from qface_toolkit.models._spelling import Spelling
 
 _SHOWN = 12
+_FIX = (
+    "check that the file is complete and of a supported network (`qface list models`), "
+    "or pass the network itself to the Python API"
+)
 _OPTIONAL = "num_batches_tracked"
 
 
@@ -39,31 +45,21 @@ class Match:
     difference: Difference
 
 
-def match(shapes: Shapes, *, name: str | None = None, where: str | None = None) -> Match:
-    """Return the architecture these shapes belong to, the nearest one where several could read them.
+def match(shapes: Shapes, *, name: str | None = None) -> Match:
+    """Return the architecture these shapes belong to, and the nearest one where none or several could read them.
 
     The difference of the match may hold unexpected keys: classifier heads are for the caller to judge.
 
     Raises:
-        CheckpointError: naming the closest architecture and what differs from it.
         UnknownName: if `name` is given and is that of no architecture.
     """
     candidates = [ARCHITECTURES.get(name)] if name else list(ARCHITECTURES.entries().values())
     readers = {architecture.read: architecture for architecture in candidates}
     matches = [found for architecture in readers.values() if (found := _read(architecture, shapes))]
-    if not matches:
-        raise _unknown(shapes, candidates, name=name, where=where)
-    best = min(matches, key=lambda found: len(found.difference))
-    if name and best.plan.name != name:
-        raise CheckpointError(
-            f"the state dict is not that of {name}; it looks like {best.plan.name}",
-            where=where,
-            fix=f"use --model {best.plan.name}, or none to have it recognised",
-        )
-    return best
+    return min(matches, key=lambda found: len(found.difference)) if matches else _nearest(shapes, candidates)
 
 
-@functools.lru_cache(maxsize=32)
+@functools.lru_cache(maxsize=128)
 def needed_shapes(plan: Plan) -> Shapes:
     """Return the keys and shapes of the plan's network, made without memory for its weights."""
     with torch.device("meta"):
@@ -71,16 +67,20 @@ def needed_shapes(plan: Plan) -> Shapes:
     return {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
 
 
-def differing_error(found: Match, *, name: str | None, where: str | None) -> CheckpointError:
-    """Return the error that lists every kind of difference from the architecture of `found`, `name` if it was given."""
+def differing_error(found: Match, shapes: Shapes, *, name: str | None, where: str | None) -> CheckpointError:
+    """Return the error that says how shapes differ from the architecture of `found`, `name` if it was given.
+
+    Where other words in the keys explain most of it, those are said instead of the keys.
+    """
     what = f"the state dict is not that of {name}" if name else "the state dict fits no architecture known here"
-    return CheckpointError(
-        f"{what}; the closest is {found.plan.name}, from which it differs in {len(found.difference)} keys\n"
-        f"{found.difference}",
-        where=where,
-        fix="check that the file is complete and of a supported network (`qface list models`), "
-        "or pass the network itself to the Python API",
-    )
+    needed = needed_shapes(found.plan)
+    spelling = Spelling.between(shapes, needed)
+    left = _compare(spelling.apply(shapes), needed)
+    how = f"from which it differs in {len(left)} keys" if left else "whose keys are spelt otherwise"
+    renaming = None if left else spelling.command(shapes)
+    fix = f"rename the keys and save the file again: {renaming}" if renaming else _FIX
+    said = (f"{what}; the closest is {found.plan.name}, {how}", str(spelling), str(left))
+    return CheckpointError("\n".join(filter(None, said)), where=where, fix=fix)
 
 
 def _read(architecture: Architecture, shapes: Shapes) -> Match | None:
@@ -93,17 +93,19 @@ def _read(architecture: Architecture, shapes: Shapes) -> Match | None:
     return Match(published, plan, _compare(shapes, needed))
 
 
-def _unknown(shapes: Shapes, candidates: list[Architecture], *, name: str | None, where: str | None) -> CheckpointError:
+def _nearest(shapes: Shapes, candidates: list[Architecture]) -> Match:
+    """Return the candidate that shares most keys with these shapes or, where none does, most weights of one shape."""
     published = [(entry, needed_shapes(entry.published)) for entry in candidates]
     entry, needed = max(published, key=lambda pair: _likeness(shapes, pair[1]))
-    found = Match(entry, entry.published, _compare(shapes, needed))
-    return differing_error(found, name=name, where=where)
+    return Match(entry, entry.published, _compare(shapes, needed))
 
 
-def _likeness(shapes: Shapes, needed: Shapes) -> tuple[float, int]:
+def _likeness(shapes: Shapes, needed: Shapes) -> tuple[float, float]:
     shared = shapes.keys() & needed.keys()
     alike = sum(shapes[key] == needed[key] for key in shared)
-    return len(shared) / len(shapes.keys() | needed.keys()), alike
+    held, wanted = Counter(shapes.values()), Counter(needed.values())
+    fitting = (held & wanted).total() / max(held.total(), wanted.total(), 1)
+    return (len(shared) + alike) / (2 * len(shapes.keys() | needed.keys())) + fitting, fitting
 
 
 def _compare(shapes: Shapes, needed: Shapes) -> Difference:

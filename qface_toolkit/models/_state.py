@@ -1,36 +1,27 @@
 """Turn whatever a training program saved into one flat state dict: float32, finite, keys as the network has them."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from qface_toolkit.errors import CheckpointError
-
-_WRAPPERS = (
-    "state_dict_backbone",
-    "net_state_dict",
-    "model_state_dict",
-    "state_dict",
-    "backbone",
-    "model",
-    "network",
-    "net",
-    "params",
-    "weights",
-)
-"""Where training programs put the backbone inside what they save; the most specific name first."""
-
-_PREFIXES = ("module.", "_orig_mod.", "model.", "backbone.", "network.", "net.", "encoder.")
-"""What DataParallel, torch.compile, Lightning and wrapper modules write before every key."""
+from qface_toolkit.models._wrapping import bare_keys, narrowed, unwrap
 
 _HEAD = re.compile(
     r"(head|heads|classifier|classification|logits|arcface|arc_?margin|cosface|adaface|magface|margin\w*|softmax\w*|"
     r"metric\w*|product|loss\w*|criterion|fc_?out|final|class_centers?|prototypes|kernel)(\.|$)",
     re.IGNORECASE,
 )
+
+
+_PERHAPS_HEAD = re.compile(r"(fc|cls|output|last_linear|weight)(\.|$)", re.IGNORECASE)
+"""What a classifier is called where its shape must tell it from a layer of the backbone."""
+
+_OUTSIDE = "outside: "
+"""Stands before a key of what lies beside the backbone and is called as a part of it is."""
 
 
 @dataclass(frozen=True)
@@ -52,14 +43,26 @@ def flatten_state(loaded: object, *, where: str, size_bytes: int) -> State:
     Raises:
         CheckpointError: if there is no state dict, or something in it is not a tensor that the file has bytes for.
     """
-    found, path, left_out = _unwrap(loaded, where)
+    found, said = unwrap(loaded, where)
     tensors = _tensors_only(found, where)
     _check_sizes(tensors, where, size_bytes)
-    tensors, prefixes = _strip(tensors, where)
-    notes = [f"took the state dict from the key {path!r}"] if path else []
-    notes += [f"left out the weights beside it: {', '.join(left_out)}"] if left_out else []
-    notes += [f"stripped {prefix!r} from the keys" for prefix in prefixes]
-    return State(tensors, tuple(notes), where)
+    tensors, stripped = bare_keys(tensors, where)
+    return State(tensors, (*said, *stripped), where)
+
+
+def under_one_word(state: State) -> Iterator[State]:
+    """Yield what the state is if all it needs stands under one word that most of its keys begin with.
+
+    What stands beside it stays under its own keys, so that nothing is left out unseen, unless it is the same network
+    once more: a moving average, a teacher.
+    """
+    for word, inside, others in narrowed(state.tensors):
+        copies = sorted({other.partition(".")[0] for other in others if other.partition(".")[2] in inside})
+        beside = {key: state.tensors[key] for key in others if key.partition(".")[0] not in copies}
+        clash = {f"{_OUTSIDE}{key}" if key in inside else key: tensor for key, tensor in beside.items()}
+        notes = [f"took the weights under {word!r}"]
+        notes += [f"left out the same network under {', '.join(copies)}"] if copies else []
+        yield State({**inside, **clash}, (*state.notes, *notes), state.where)
 
 
 def drop_heads(state: State, unexpected: tuple[str, ...], embedding_size: int) -> State:
@@ -79,7 +82,7 @@ def to_float32(state: State) -> State:
     Raises:
         CheckpointError: naming the tensors that are not floating point, not finite, or negative variances.
     """
-    whole = [key for key, tensor in state.tensors.items() if _is_counter(key) == tensor.dtype.is_floating_point]
+    whole = [key for key, tensor in state.tensors.items() if not (_is_counter(key) or tensor.is_floating_point())]
     if whole:
         raise _named("the checkpoint holds integer weights, as a quantized network does", whole, state.where)
     kinds = {str(t.dtype).removeprefix("torch.") for key, t in state.tensors.items() if not _is_counter(key)}
@@ -91,39 +94,11 @@ def to_float32(state: State) -> State:
     if negative:
         raise _named("the checkpoint holds negative variances", negative, state.where)
     converted = sorted(kinds - {"float32"})
-    notes = (*state.notes, *(f"converted {kind} weights to float32" for kind in converted))
-    return State(tensors, notes, state.where)
-
-
-def _unwrap(loaded: object, where: str) -> tuple[Mapping[object, object], str, list[str]]:
-    """Return the state dict, the keys that lead to it, and the entries on the way that hold other weights."""
-    path: list[str] = []
-    left_out: list[str] = []
-    while isinstance(loaded, Mapping) and not any(isinstance(value, Tensor) for value in loaded.values()):
-        wrapper = next((key for key in _WRAPPERS if isinstance(loaded.get(key), Mapping)), None)
-        if wrapper is None or len(path) == 4:
-            break
-        left_out += [str(key)[:80] for key, value in loaded.items() if key != wrapper and _holds_tensors(value)]
-        loaded = loaded[wrapper]
-        path.append(wrapper)
-    if isinstance(loaded, Mapping) and any(isinstance(value, Tensor) for value in loaded.values()):
-        return loaded, ".".join(path), left_out
-    raise CheckpointError(
-        f"the checkpoint holds no state dict: {_describe(loaded)}",
-        where=where,
-        fix="save the backbone's weights: torch.save(model.state_dict(), 'weights.pth')",
-    )
-
-
-def _holds_tensors(value: object) -> bool:
-    return isinstance(value, Mapping) and any(isinstance(one, Tensor) for one in value.values())
-
-
-def _describe(loaded: object) -> str:
-    if not isinstance(loaded, Mapping):
-        return f"its content is of type {type(loaded).__name__}"
-    keys = ", ".join(str(key)[:40] for key in list(loaded)[:8])
-    return f"its keys are {keys}" if keys else "it is empty"
+    notes = [f"converted {kind} weights to float32" for kind in converted]
+    if any(_is_counter(key) and tensor.is_floating_point() for key, tensor in state.tensors.items()):
+        notes.append("made whole numbers of BatchNorm's counters")
+    notes = [*state.notes, *notes]
+    return State(tensors, tuple(notes), state.where)
 
 
 def _tensors_only(found: Mapping[object, object], where: str) -> dict[str, Tensor]:
@@ -154,21 +129,14 @@ def _check_sizes(tensors: Mapping[str, Tensor], where: str, size_bytes: int) -> 
         raise _named("the state dict holds empty tensors", empty, where)
 
 
-def _strip(tensors: dict[str, Tensor], where: str) -> tuple[dict[str, Tensor], list[str]]:
-    stripped: list[str] = []
-    while prefix := next((known for known in _PREFIXES if any(key.startswith(known) for key in tensors)), None):
-        shorter = {key.removeprefix(prefix): tensor for key, tensor in tensors.items()}
-        if len(shorter) < len(tensors):
-            twice = [key for key in tensors if key.startswith(prefix) and key.removeprefix(prefix) in tensors]
-            raise _named(f"the same weights stand there with and without {prefix!r}", twice, where)
-        tensors = shorter
-        stripped.append(prefix)
-    return tensors, stripped
-
-
 def _is_head(key: str, tensor: Tensor, embedding_size: int) -> bool:
+    name = key.removeprefix(_OUTSIDE)
+    if _HEAD.match(name):
+        return True
     over_embeddings = tensor.dim() == 2 and embedding_size in tensor.shape
-    return bool(_HEAD.match(key)) or (key == "weight" and over_embeddings)
+    # A square matrix over embeddings may be the last layer of the backbone as well.
+    square = tuple(tensor.shape) == (embedding_size, embedding_size)
+    return bool(_PERHAPS_HEAD.match(name)) and over_embeddings and (name == "weight" or not square)
 
 
 def _is_counter(key: str) -> bool:
@@ -177,6 +145,9 @@ def _is_counter(key: str) -> bool:
 
 def _copied(key: str, tensor: Tensor) -> Tensor:
     dtype = torch.int64 if _is_counter(key) else torch.float32
+    if _is_counter(key) and tensor.is_floating_point():
+        # Halved counters above 65504 are infinite; nothing at inference reads them.
+        tensor = tensor.float().nan_to_num(0, 0, 0)
     return tensor.detach().to(dtype, copy=True, memory_format=torch.contiguous_format)
 
 

@@ -101,7 +101,8 @@ def _candidates(network: fx.GraphModule, input_size: tuple[int, int], size: int)
 def _matches(
     entries: Mapping[str, Architecture], network: fx.GraphModule, input_size: tuple[int, int], size: int
 ) -> list[tuple[Architecture, Plan]]:
-    plans = [(entry, plan) for entry in entries.values() if (plan := _at_size(entry.published, input_size, size))]
+    told = [entry for entry in entries.values() if not entry.told_by_keys]
+    plans = [(entry, plan) for entry in told if (plan := _at_size(entry.published, input_size, size))]
     signature = _signature(network)
     return [(entry, plan) for entry, plan in plans if _plan_signature(plan) == signature]
 
