@@ -7,6 +7,7 @@ from onnx_files import FLAT, RELU, build, draw, ints, node, positive, refuse
 
 from qface_toolkit.errors import CheckpointError, UnsupportedModel
 
+WIDE = node("Conv", "x w", "c")
 GRAPHS = {
     "a cycle": ([node("Add", "x q", "z"), node("Relu", "z", "q"), FLAT], {}, "a cycle"),
     "reads itself": ([node("Add", "x z", "z"), FLAT], {}, "a cycle"),
@@ -96,6 +97,16 @@ GRAPHS = {
     ),
     "a detector": ([node("Conv", "x w", "y")], {"w": draw(4, 3, 3, 3)}, "no embedding"),
     "a map of faces": ([node("Conv", "x w", "y")], {"w": draw(1, 3, 8, 8)}, "no embedding"),
+    "images behind channels": (
+        [WIDE, node("Transpose", "c", "z", perm=[1, 0, 2, 3]), FLAT],
+        {"w": draw(4, 3, 8, 8)},
+        "no embedding",
+    ),
+    "rows for images": (
+        [node("Reshape", "x s", "y")],
+        {"s": ints(-1, 64)},
+        "N\\*3, 64., which is no embedding",
+    ),
     "a huge classifier": ([node("Conv", "x w", "z"), FLAT], {"w": draw(4097, 3, 8, 8)}, "a classifier"),
     "quantized": (
         [node("QuantizeLinear", "x s p", "q"), node("DequantizeLinear", "q s p", "z"), FLAT],

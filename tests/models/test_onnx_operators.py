@@ -98,6 +98,25 @@ SINGLE = {
         [node("Reshape", "x a", "r"), node("Reshape", "r b", "z")],
         {"a": ints(0, 3, -1), "b": ints(-1, 3, 8, 8)},
     ),
+    "Softmax": ([node("Softmax", "x", "z")], {}),
+    "Softmax of channels": ([node("Softmax", "x", "z", axis=1)], {}),
+    "Softmax, channels last": ([LAST, node("Softmax", "t", "s", axis=3), FIRST], {}),
+    "Pad, reflected": ([node("Pad", "x p", "z", mode="reflect")], {"p": ints(0, 0, 1, 1, 0, 0, 2, 1)}),
+    "Pad, edges": ([node("Pad", "x p", "z", mode="edge")], {"p": ints(0, 0, 1, 1, 0, 0, 0, 1)}),
+    "Pad with ones": ([node("Pad", "x p v", "z")], {"p": ints(0, 0, 1, 1, 0, 0, 1, 1), "v": np.float32(1)}),
+    "Pad of channels": ([node("Pad", "x p", "z")], {"p": ints(0, 1, 0, 0, 0, 4, 0, 0)}),
+    "Pad that cuts": ([node("Pad", "x p", "z")], {"p": ints(0, 0, -1, 2, 0, -1, 0, -3)}),
+    "Slice with steps": (
+        [node("Slice", "x a b c d", "z")],
+        {"a": ints(0, 1), "b": ints(8, 7), "c": ints(2, 3), "d": ints(2, 3)},
+    ),
+    "Slice backwards": (
+        [node("Slice", "x a b c d", "z")],
+        {"a": ints(-1), "b": ints(-(2**63)), "c": ints(1), "d": ints(-1)},
+    ),
+    "PRelu a column": ([node("PRelu", "x w", "z")], {"w": draw(8)}),
+    "PRelu a pixel": ([node("PRelu", "x w", "z")], {"w": draw(3, 8, 8)}),
+    "ReduceMean of channels": ([node("ReduceMean", "x", "z", axes=[1])], {}),
     "channels shuffled": (
         [
             node("Conv", "x w", "c"),
@@ -163,34 +182,16 @@ def test_modules_keep_the_nodes_names(tmp_path):
 
 
 UNKNOWN = {
-    "Softmax": ([node("Softmax", "x", "z")], {}, "operator Softmax is not known"),
     "Resize": ([node("Upsample", "x s", "z")], {"s": np.ones(4, np.float32)}, "operator Upsample is not known"),
-    "Pad, reflected": (
-        [node("Pad", "x p", "z", mode="reflect")],
-        {"p": ints(0, 0, 1, 1, 0, 0, 1, 1)},
-        "otherwise than with zeros",
-    ),
-    "Pad with ones": (
-        [node("Pad", "x p v", "z")],
-        {"p": ints(0, 0, 1, 1, 0, 0, 1, 1), "v": np.float32(1)},
-        "otherwise than with zeros",
-    ),
-    "Slice with steps": (
-        [node("Slice", "x a b c d", "z")],
-        {"a": ints(0), "b": ints(8), "c": ints(2), "d": ints(2)},
-        "every other row",
-    ),
     "Slice of images": ([node("Slice", "x a b c", "z")], {"a": ints(0), "b": ints(1), "c": ints(0)}, "batch axis"),
-    "Transpose of images": ([node("Transpose", "x", "z", perm=[1, 0, 2, 3])], {}, "batch axis"),
     "Concat of images": ([node("Concat", "x x", "z", axis=0)], {}, "batch axis"),
-    "Reshape over images": ([node("Reshape", "x s", "z")], {"s": ints(-1, 64)}, "batch axis"),
-    "PRelu a column": ([node("PRelu", "x w", "z")], {"w": draw(8)}, "not one a channel"),
+    "Softmax over images": ([node("Softmax", "x", "z", axis=0)], {}, "batch axis"),
+    "Sum over images": ([node("ReduceSum", "x a", "z")], {"a": ints(0, 1)}, "batch axis"),
     "weights computed": (
         [node("GlobalAveragePool", "x", "g"), node("Conv", "x g", "z")],
         {},
         "weight is computed from the image",
     ),
-    "ReduceMean of channels": ([node("ReduceMean", "x", "z", axes=[1])], {}, "other axes than height and width"),
 }
 
 

@@ -54,7 +54,7 @@ def test_shapes_that_none_can_have(dims, tmp_path):
 @pytest.mark.parametrize("dims", [(0, 3, 3, 3), (108,), (12, 3, 3), (4, 1, 3, 9), (2, 6, 3, 3)], ids=str)
 def test_weights_that_do_not_fit(dims, tmp_path):
     carried = {"raw_data": b""} if 0 in dims else {}
-    refuse(tmp_path, conv(dims=dims, **carried), "does not fit 1 groups|is for . channels")
+    refuse(tmp_path, conv(dims=dims, **carried), "does not fit|is for . channels")
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,4 @@
-"""The FX graph that an ONNX file becomes, as it grows: tensors with their sizes for one image, layers, constants.
-
-Transposes are not carried out but kept as an order of axes, so that those that cancel, and those before a flatten and
-a matrix, cost nothing.
-"""
+"""The FX graph that an ONNX file becomes, as it grows: layers, functions, constants, and moves that leave no trace."""
 
 import keyword
 import math
@@ -11,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -19,9 +15,7 @@ from torch import fx, nn
 
 from qface_toolkit.errors import CheckpointError, UnsupportedModel
 from qface_toolkit.models.onnx.tensors import Array
-
-BATCH = 1_000_000_007
-"""The batch size in shape arithmetic: a prime that is no layer's size, so that it is known where it comes out."""
+from qface_toolkit.models.onnx.views import Activation, columns_of, natural
 
 _MOST_LAYERS = 5_000
 _MOST_NUMBERS = 1 << 24
@@ -29,54 +23,29 @@ _MOST_NUMBERS_IN_ALL = 1 << 28
 
 
 @dataclass(frozen=True, eq=False)
-class Activation:
-    """What a node returns for one image: `shape` without the batch axis, as ONNX sees it.
-
-    Axis i of `shape` is axis `order[i]` of what the FX node returns; for vectors, number i is its number `columns[i]`.
-    """
-
-    node: fx.Node
-    shape: tuple[int, ...]
-    order: tuple[int, ...]
-    columns: Array | None = None
-
-    @property
-    def in_order(self) -> bool:
-        """Whether the numbers lie in memory as ONNX's own would: axes of size one may stand anywhere."""
-        moved = [axis for axis, size in zip(self.order, self.shape, strict=True) if size != 1]
-        return moved == sorted(moved) and self.columns is None
-
-    def axis(self, axis: int) -> int:
-        """Return the FX node's axis (0 is the batch) of an ONNX axis, which may be negative."""
-        rank = len(self.shape) + 1
-        if not -rank <= axis < rank:
-            raise CheckpointError(f"it names the axis {axis} of a tensor that has {rank}")
-        return 0 if axis % rank == 0 else self.order[axis % rank - 1] + 1
-
-
-@dataclass(frozen=True, eq=False)
-class Norm:
-    """The length of each embedding, at least `least`: only for dividing the embedding by it."""
+class Length:
+    """What a node that measures the rows of a tensor along one FX axis measures, and the least that it returns."""
 
     of: Activation
+    dim: int
     least: float = 0.0
-
-
-Value = Activation | Norm | Array
 
 
 class Network:
     """An FX graph under construction."""
 
-    def __init__(self, input_size: tuple[int, int], *, batch: int | None, most_weights: int) -> None:
+    def __init__(self, input_size: tuple[int, int], *, batch: int | None, opset: int, most_weights: int) -> None:
         self.root, self.graph = nn.Module(), fx.Graph()
-        self.batch = batch
+        self.batch, self.opset = batch, opset
         self._weights, self._most_weights = 0, most_weights
-        self.image = self._made(self.graph.placeholder("input"), (3, *input_size))
+        self.image = natural(self.graph.placeholder("input"), (3, *input_size))
         self._names = Counter[str]()
         self._reshaped: dict[fx.Node, Activation] = {}
-        self._cuts: dict[fx.Node, tuple[Activation, tuple[tuple[int, int], ...]]] = {}
+        self._flattened: dict[fx.Node, Activation] = {}
+        self._cuts: dict[fx.Node, tuple[Activation, tuple[tuple[int, int, int], ...]]] = {}
         self._layers, self._numbers = 0, 0
+        self.lengths: dict[fx.Node, Length] = {}
+        self.expanded: dict[fx.Node, Activation] = {}
 
     def layer(self, name: str, module: nn.Module, x: Activation, shape: Sequence[int] | None = None) -> Activation:
         """Call a module; the result has the FX node's own axes in `x`'s order, `shape` if it is not `x`'s."""
@@ -85,14 +54,22 @@ class Network:
         node = self.graph.call_module(path, (x.node,))
         return self._checked(replace(x, node=node, shape=tuple(x.shape if shape is None else shape)))
 
-    def call(self, function: Callable[..., Any], arguments: tuple[Any, ...], like: Activation) -> Activation:
+    def call(
+        self, function: Callable[..., Any], arguments: tuple[Any, ...], like: Activation, **options: fx.node.Argument
+    ) -> Activation:
         """Call a function whose result has the shape and order of `like`."""
-        return self._checked(replace(like, node=self.graph.call_function(function, arguments)))
+        return self._checked(replace(like, node=self.graph.call_function(function, arguments, options)))
 
     def constant(self, name: str, values: Array) -> fx.Node:
         """Return the node that reads these numbers."""
         path = self._free_name(f"{name}_constant", nn.Module())
         self.root.register_buffer(path, self.weights(values))
+        return self.graph.get_attr(path)
+
+    def places(self, name: str, values: Array) -> fx.Node:
+        """Return the node that reads whole numbers, which say where and not how much."""
+        path = self._free_name(f"{name}_places", nn.Module())
+        self.root.register_buffer(path, torch.from_numpy(np.array(values, np.int64)))
         return self.graph.get_attr(path)
 
     def weights(self, values: Array) -> torch.Tensor:
@@ -115,51 +92,87 @@ class Network:
     def settled(self, x: Activation) -> Activation:
         """Return `x` with its axes in ONNX's order, carried out if need be."""
         if x.columns is not None:
-            raise UnsupportedModel(
-                "it reads a flattened image whose axes were transposed, and is no matrix",
-                fix="export with the channels first (NCHW)",
-            )
-        if x.order == tuple(range(len(x.shape))):
+            x = self._put_in_order(x)
+        if x.moves == tuple(range(len(x.sizes))):
             return x
-        plain = replace(x, order=tuple(range(len(x.shape))))
-        return self.call(torch.permute, (x.node, (0, *(axis + 1 for axis in x.order))), plain)
+        plain = natural(x.node, x.shape, x.place, x.many)
+        return self.call(torch.permute, (x.node, (0, *(axis + 1 for axis in x.moves))), plain)
 
-    def reshaped(self, x: Activation, shape: tuple[int, ...]) -> Activation:
+    def _put_in_order(self, x: Activation) -> Activation:
+        """Carry out the order of a vector's numbers, before it is flattened if nothing else was done since."""
+        if x.node in self._flattened:
+            return self.reshaped(self.settled(self._flattened[x.node]), x.shape)
+        columns = self.places(x.node.name, np.asarray(x.columns))
+        return self.call(torch.index_select, (x.node, 1, columns), replace(x, columns=None))
+
+    def aligned(self, one: Activation, other: Activation) -> tuple[Activation, Activation]:
+        """Return two tensors with as many axes, in one order and images in one place, as their sizes are compared.
+
+        Raises:
+            UnsupportedModel: if the images of one meet something else of the other.
+        """
+        rank = max(len(one.dims), len(other.dims))
+        one, other = self.aligned_to(one, rank), self.aligned_to(other, rank)
+        one, other = self.with_images(one, other.place), self.with_images(other, one.place)
+        if one.place != other.place or one.many != other.many:
+            raise UnsupportedModel(f"it joins {one.shown()} and {other.shown()}, whose images stand at different axes")
+        return self.settled(one), self.settled(other)
+
+    def aligned_to(self, x: Activation, rank: int) -> Activation:
+        """Return a tensor with axes of size one put before its own, as ONNX does to compare sizes."""
+        missing = rank - len(x.dims)
+        place = None if x.place is None else x.place + missing
+        return self.reshaped(x, (1,) * missing + x.shape, place, x.many) if missing > 0 else x
+
+    def with_images(self, x: Activation, place: int | None) -> Activation:
+        """Give a tensor of a file for one image its axis of images back, where it has one of size one."""
+        if x.place is not None or place is None or x.shape[place] != 1:
+            return x
+        return self.reshaped(x, x.shape[:place] + x.shape[place + 1 :], place)
+
+    def before(self, x: Activation) -> Activation:
+        """Return what the module that made `x` was called on, element by element."""
+        return replace(x, node=cast(fx.Node, x.node.args[0]))
+
+    def reshaped(self, x: Activation, shape: Sequence[int], place: int | None = 0, many: int = 1) -> Activation:
         """Return each image's numbers in another shape of as many; shapes in between leave no trace."""
-        if math.prod(shape) != math.prod(x.shape):
-            raise CheckpointError(f"it gives {list(x.shape)}, a shape for each image, the shape {list(shape)}")
-        if not x.in_order and len(shape) > 1:
+        wanted = natural(x.node, tuple(shape), place, many)
+        if math.prod(wanted.sizes) != math.prod(x.sizes):
+            raise CheckpointError(f"it gives {x.shown()} the shape {wanted.shown()}, which holds another count")
+        one_axis = len(wanted.sizes) == 1
+        if x.columns is not None and one_axis:
+            return replace(wanted, columns=x.columns)
+        if not x.in_order:
+            if one_axis and wanted.plain:
+                flat = self.call(torch.flatten, (x.node, 1), wanted)
+                self._flattened[flat.node] = x
+                return replace(flat, columns=columns_of(x))
             x = self.settled(x)
-        x = self._reshaped.get(x.node, x) if x.in_order else x
-        if shape == x.shape and x.in_order and x.order == tuple(range(len(shape))):
-            return x
-        if x.columns is not None:
-            return x
-        result = self._reshape_node(x, shape)
-        if x.in_order:
-            self._reshaped[result.node] = x
-        return result
+        before = self._reshaped.get(x.node, x)
+        if before.sizes == wanted.sizes:
+            return replace(wanted, node=before.node)
+        shaping = (torch.flatten, 1) if one_axis else (torch.reshape, (-1, *wanted.sizes))
+        made = self.call(shaping[0], (before.node, shaping[1]), wanted)
+        self._reshaped[made.node] = before
+        return made
 
-    def _reshape_node(self, x: Activation, shape: tuple[int, ...]) -> Activation:
-        plain = Activation(x.node, shape, tuple(range(len(shape))))
-        if len(shape) == 1:
-            columns = None if x.in_order else _columns(x)
-            return replace(self.call(torch.flatten, (x.node, 1), plain), columns=columns)
-        return self.call(torch.reshape, (x.node, (-1, *shape)), plain)
-
-    def cut(self, x: Activation, ranges: Sequence[tuple[int, int]]) -> Activation:
-        """Return the part of each image within (first, behind the last) along each axis of the FX node."""
+    def cut(self, x: Activation, ranges: Sequence[tuple[int, int, int]]) -> Activation:
+        """Return the part of each image within (first, behind the last, step) along each axis of the FX node."""
         whole, before = self._cuts.get(x.node, (x, ()))
-        if before:
-            ranges = [(b + first, b + last) for (b, _), (first, last) in zip(before, ranges, strict=True)]
-        sizes = [0] * len(whole.shape)
-        for axis, size in zip(whole.order, whole.shape, strict=True):
-            sizes[axis] = size
-        index = (slice(None), *map(_slice, ranges, sizes))
-        result = replace(x, shape=tuple(ranges[axis][1] - ranges[axis][0] for axis in x.order))
+        if before and all(step == 1 for _, _, step in (*before, *ranges)):
+            ranges = [(b + first, b + last, 1) for (b, _, _), (first, last, _) in zip(before, ranges, strict=True)]
+        else:
+            whole = x
+        index = (slice(None), *map(_slice, ranges, whole.sizes))
+        counts = [len(range(*span)) for span in ranges]
+        result = replace(x, shape=tuple(counts[axis] for axis in x.order))
         made = self.call(operator.getitem, (whole.node, index), result)
         self._cuts[made.node] = (whole, tuple(ranges))
         return made
+
+    def spans(self, x: Activation) -> list[tuple[int, int, int]]:
+        """Return what `cut` takes for all of a tensor."""
+        return [(0, size, 1) for size in x.sizes]
 
     def finish(self, output: Activation) -> fx.GraphModule:
         """Return the network that ends with this output."""
@@ -169,9 +182,6 @@ class Network:
         network.delete_all_unused_submodules()
         network.recompile()
         return network.eval()
-
-    def _made(self, node: fx.Node, shape: tuple[int, ...]) -> Activation:
-        return Activation(node, shape, tuple(range(len(shape))))
 
     def _checked(self, x: Activation) -> Activation:
         """Refuse what would take more memory or time to run than any face network."""
@@ -200,48 +210,6 @@ class Network:
         return free
 
 
-def broadcast(values: Array, x: Activation) -> float | Array:
-    """Return a constant as it meets `x` element by element: one number, or an array over the FX node's axes.
-
-    Raises:
-        CheckpointError: if it does not fit, or would make `x` larger.
-    """
-    rank = len(x.shape) + 1
-    shape = (1,) * (rank - values.ndim) + values.shape
-    fits = len(shape) == rank and all(size in (1, whole) for size, whole in zip(shape, (1, *x.shape), strict=True))
-    if not fits:
-        raise CheckpointError(f"a constant of shape {list(values.shape)} does not fit [N, {str(list(x.shape))[1:]}")
-    if values.size == 1:
-        return float(values.reshape(()))
-    turned = values.reshape(shape[1:]).transpose(np.argsort(x.order))
-    if x.columns is not None:
-        turned = turned[np.argsort(x.columns)]
-    return turned
-
-
-def activation(value: Value | None) -> Activation:
-    """Return a value that must be computed from the image."""
-    if isinstance(value, Activation):
-        return value
-    what = "the length of the embedding" if isinstance(value, Norm) else "a constant, or nothing,"
-    raise UnsupportedModel(f"it reads {what} where the image should be", fix="export the inference graph alone")
-
-
-def constant(value: Value | None, what: str) -> Array:
-    """Return a value that must be known without an image."""
-    if isinstance(value, np.ndarray):
-        return value
-    raise UnsupportedModel(f"its {what} is computed from the image, or missing", fix="export it as a constant")
-
-
-def _columns(x: Activation) -> Array:
-    """Return for each number of the flattened ONNX tensor where the flattened FX tensor has it."""
-    sizes = [0] * len(x.shape)
-    for axis, size in zip(x.order, x.shape, strict=True):
-        sizes[axis] = size
-    return np.arange(math.prod(sizes)).reshape(sizes).transpose(x.order).reshape(-1)
-
-
-def _slice(span: tuple[int, int], size: int) -> slice:
-    first, last = span
-    return slice(first or None, None if last >= size else last)
+def _slice(span: tuple[int, int, int], size: int) -> slice:
+    first, last, step = span
+    return slice(first or None, None if last >= size else last, None if step == 1 else step)

@@ -1,7 +1,7 @@
 """Float face ONNX files in: from a stranger's file to the same FloatModel that a checkpoint becomes, any batch size.
 
-`reading` checks the graph, `tensors` reads the weights, `constants` computes what needs no image, `layers`, `shapes`
-and `arithmetic` add one node each to `graph`'s network, and `facts` finds the preprocessing. No runtime sees the file.
+`reading` checks the graph, `tensors` reads the weights, `constants` computes what needs no image, `operators` names the
+files that add one node each to `graph`'s network, and `facts` finds the preprocessing. No runtime sees the file.
 """
 
 import math
@@ -18,18 +18,16 @@ from torch import fx
 from qface_toolkit.errors import CheckpointError, QFaceError, UnsupportedModel
 from qface_toolkit.models._model import FloatModel
 from qface_toolkit.models._spec import SHORTEST_EMBEDDING
-from qface_toolkit.models.onnx.arithmetic import ARITHMETIC
 from qface_toolkit.models.onnx.constants import Constants
 from qface_toolkit.models.onnx.facts import find_facts
-from qface_toolkit.models.onnx.graph import Activation, Network, Value
-from qface_toolkit.models.onnx.layers import LAYERS
+from qface_toolkit.models.onnx.graph import Network
+from qface_toolkit.models.onnx.operators import OPERATORS
 from qface_toolkit.models.onnx.reading import OnnxFile, OnnxNode, parse_onnx
-from qface_toolkit.models.onnx.shapes import SHAPES
 from qface_toolkit.models.onnx.tensors import TensorReader
+from qface_toolkit.models.onnx.views import Activation, Value
 from qface_toolkit.untrusted.onnx import read_content
 from qface_toolkit.untrusted.reading import printable
 
-_OPERATORS = {**LAYERS, **SHAPES, **ARITHMETIC}
 _SPARE_WEIGHTS = 1 << 16
 _LONGEST_EMBEDDING = 4096
 _NUMBERS = (operator.sub, operator.add, operator.mul, operator.truediv)
@@ -97,8 +95,8 @@ def _import(file: OnnxFile, size_bytes: int) -> tuple[fx.GraphModule, int, tuple
     """Return the network, the size of its embedding, and what is worth knowing about the two."""
     reader = TensorReader()
     most_weights = size_bytes // 2 + _SPARE_WEIGHTS  # weights of two bytes are the smallest
-    network = Network(file.input_size, batch=file.batch, most_weights=most_weights)
-    constants = Constants(reader)
+    network = Network(file.input_size, batch=file.batch, opset=file.opset, most_weights=most_weights)
+    constants = Constants(reader, opset=file.opset, most_weights=most_weights)
     values: dict[str, Value] = {file.input_name: network.image}
     for node in file.nodes:
         with _damage(f"node {node.name!r} ({node.op})"), np.errstate(all="ignore"):
@@ -106,7 +104,8 @@ def _import(file: OnnxFile, size_bytes: int) -> tuple[fx.GraphModule, int, tuple
                 if name in file.initializers and name not in values:
                     values[name] = reader.read(file.initializers[name])
             inputs = [values.get(name) if name else None for name in node.inputs]
-            values[node.outputs[0]] = _value(network, constants, node, inputs)
+            made = _value(network, constants, node, inputs)
+            values.update(zip(node.outputs, made if isinstance(made, tuple) else (made,), strict=False))
     output, notes = _embedding(network, values.get(file.output_name))
     module = network.finish(output)
     _check_runs(module, file.input_size, output.shape[0])
@@ -127,16 +126,18 @@ def _damage(where: str) -> Iterator[None]:
         raise CheckpointError(f"a part of the file makes no sense: {reason}", where=where) from error
 
 
-def _value(network: Network, constants: Constants, node: OnnxNode, inputs: list[Value | None]) -> Value:
+def _value(
+    network: Network, constants: Constants, node: OnnxNode, inputs: list[Value | None]
+) -> Value | tuple[Value, ...]:
     if constants.knows(node, inputs):
         return constants.evaluate(node, inputs)
-    if node.op not in _OPERATORS:
+    if node.op not in OPERATORS:
         raise UnsupportedModel(
             f"the operator {node.op} is not known here",
             fix="simplify the file (onnxsim), cut the graph at the embedding (onnx.utils.extract_model), or give the "
-            f"network itself to the Python API; known are {', '.join(sorted(_OPERATORS))}",
+            f"network itself to the Python API; known are {', '.join(sorted(OPERATORS))}",
         )
-    return _OPERATORS[node.op](network, node, inputs)
+    return OPERATORS[node.op](network, node, inputs)
 
 
 def _embedding(network: Network, output: Value | None) -> tuple[Activation, tuple[str, ...]]:
@@ -144,18 +145,16 @@ def _embedding(network: Network, output: Value | None) -> tuple[Activation, tupl
     fix = "cut the graph at the embedding: onnx.utils.extract_model(path, out, inputs, [embedding])"
     if not isinstance(output, Activation) or output.node is network.image.node:
         raise CheckpointError("the output is not computed from the image", fix=fix)
-    size = max(output.shape, default=0)
-    if math.prod(output.shape) != size or not SHORTEST_EMBEDDING <= size <= _LONGEST_EMBEDDING:
+    size, whole = max(output.shape, default=0), output.place in (0, None) and output.many == 1
+    if not whole or math.prod(output.shape) != size or not SHORTEST_EMBEDDING <= size <= _LONGEST_EMBEDDING:
         raise CheckpointError(
-            f"the output has the shape [N, {str(list(output.shape))[1:]}, which is no embedding [N, D] of "
+            f"the output has the shape {output.shown()}, which is no embedding [N, D] of "
             f"{SHORTEST_EMBEDDING} to {_LONGEST_EMBEDDING} numbers: this is a detector, a classifier, an estimator of "
             "ages, or another kind of network",
             fix=fix,
         )
-    if len(output.shape) == 1:
-        return network.settled(output), ()
-    note = f"flattened the output [N, {str(list(output.shape))[1:]} to vectors"
-    return network.reshaped(output, (size,)), (note,)
+    vectors = network.settled(network.reshaped(output, (size,)))
+    return vectors, () if len(output.shape) == 1 else (f"flattened the output {output.shown()} to vectors",)
 
 
 def _check_runs(module: fx.GraphModule, input_size: tuple[int, int], size: int) -> None:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import onnx
@@ -64,6 +64,14 @@ class OnnxNode:
         """Return an attribute that is a tensor, unread."""
         return self._typed(key, onnx.AttributeProto.TENSOR).t
 
+    def widened(self) -> "OnnxNode":
+        """Return the same node for windows over pictures of one row, where its own are over lines."""
+        lead = {"kernel_shape": (1,), "strides": (1,), "dilations": (1,), "pads": (0,), "output_padding": (0,)}
+        given = {key: self.integers(key) for key in lead if self.has(key)}
+        wide = {key: _widened(lead[key], numbers) for key, numbers in given.items()}
+        protos = {key: onnx.helper.make_attribute(key, numbers) for key, numbers in wide.items()}
+        return replace(self, attributes={**self.attributes, **protos})
+
     def _short(self, key: str, numbers: Sequence[_N]) -> tuple[_N, ...]:
         if len(numbers) > _LONGEST_LIST:
             raise CheckpointError(f"its attribute {key} is a list of {len(numbers)} numbers")
@@ -74,6 +82,11 @@ class OnnxNode:
         if attribute.type != kind:
             raise CheckpointError(f"its attribute {key} is of the wrong type")
         return attribute
+
+
+def _widened(lead: tuple[int, ...], numbers: tuple[int, ...]) -> tuple[int, ...]:
+    half = len(numbers) // 2 if len(numbers) > 1 else len(numbers)
+    return (*lead, *numbers[:half], *(lead if numbers[half:] else ()), *numbers[half:])
 
 
 @dataclass(frozen=True)
