@@ -57,3 +57,15 @@ def test_relu6_checkpoint_computes_what_its_onnx_twin_does(pairs):
     name = session.get_inputs()[0].name
     theirs = np.concatenate([session.run(None, {name: image[None]})[0] for image in model.spec.preprocess(crops)])
     assert np.abs(ours - theirs).max() < 1e-4, np.abs(ours - theirs).max()
+
+
+def test_edgeface_computes_what_its_onnx_twin_does():
+    model = load_model(SHARED / "models" / "others" / "edgeface_xxs.pth")
+    assert (model.spec.name, model.spec.embedding_size, model.notes) == ("edgeface-xxs", 512, ())
+    session = onnxruntime.InferenceSession(SHARED / "models" / "others" / "edgeface_xxs_b1.onnx")
+    images = np.random.default_rng(0).normal(size=(8, 3, 112, 112)).astype(np.float32)
+    with torch.no_grad():
+        ours = model.network(torch.from_numpy(images)).numpy()
+    name = session.get_inputs()[0].name
+    theirs = np.concatenate([session.run(None, {name: image[None]})[0] for image in images])
+    assert np.abs(ours - theirs).max() < 1e-4, np.abs(ours - theirs).max()
