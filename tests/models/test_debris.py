@@ -201,3 +201,12 @@ def test_a_maze_of_mappings_ends_soon(load):
         maze = {f"k{n}": maze for n in range(40)}
     with pytest.raises(CheckpointError):
         load(maze)
+
+
+def test_facenet_with_its_classifier_is_recognised(load):
+    shapes = read_fact("inception-resnet-v1").shapes
+    state = {key: torch.ones(shape) for key, shape in shapes.items() if not key.endswith("tracked")}
+    model = load({**state, "logits.weight": torch.zeros(8631, 512), "logits.bias": torch.zeros(8631)})
+    assert (model.spec.name, model.spec.input_size, model.spec.crop) == ("inception-resnet-v1", (160, 160), "facenet")
+    assert (model.spec.mean[0], model.spec.std[0]) == (127.5, 128.0)
+    assert model.notes == ("dropped the classifier head: logits.weight [8631, 512], logits.bias [8631]",)
