@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qface_toolkit.errors import ArtifactError
-from qface_toolkit.models import ModelSpec
+from qface_toolkit.models import CROP_SIZE, ModelSpec
 
 INPUT_KEY = "qface.input"
 IMAGE = "image"
@@ -41,7 +41,7 @@ def read_pixels_of(facts: Mapping[str, str], artifact: Path) -> PixelsOf:
     except (LookupError, ValueError, TypeError, RecursionError) as error:
         what = f"the file takes pixels and does not say which preprocessing it absorbed: {error!r}"
         raise ArtifactError(what, where=str(artifact), fix="feed it pixels yourself") from error
-    return ModelSpec(artifact.name, (1, 1), 1, mean, std, color).pixels_of
+    return ModelSpec(artifact.name, (CROP_SIZE, CROP_SIZE), 1, mean, std, color).pixels_of
 
 
 def _three_numbers(text: str) -> tuple[float, float, float]:

@@ -18,7 +18,7 @@ from qface_toolkit.cli._options import (
     set_option,
     threads_option,
 )
-from qface_toolkit.cli._voice import progress, say_row, show, voice_options, warn_of_images
+from qface_toolkit.cli._voice import progress, say_row, show, voice_options, warn, warn_of_images
 
 if TYPE_CHECKING:
     from qface_toolkit.pipeline import Job
@@ -81,6 +81,7 @@ def compress(
 
     job = plan_job(checkpoint, **options)
     job = replace(job, command=_command(job, options["threads"]))
+    warn(job.model.warnings, quiet)
     if dry_run:
         _say_plan(job, out, as_json)
         return

@@ -8,6 +8,7 @@ from qface_toolkit.models._architecture import ARCHITECTURES, Architecture, Plan
 from qface_toolkit.models._checkpoint import load_model
 from qface_toolkit.models._crop import CROP_SIZE, STANDARD, CropName, Frame, averaged, grid, sample
 from qface_toolkit.models._model import FloatModel, from_module
+from qface_toolkit.models._plausible import check_preprocessing
 from qface_toolkit.models._spec import (
     COLORS,
     LARGEST_SIDE,
@@ -40,6 +41,7 @@ __all__ = [
     "Plan",
     "Shapes",
     "averaged",
+    "check_preprocessing",
     "count_children",
     "from_module",
     "grid",

@@ -11,6 +11,7 @@ import torch
 from qface_toolkit.errors import CheckpointError
 from qface_toolkit.models._match import Match, differing_error, match
 from qface_toolkit.models._model import FloatModel, check_runs
+from qface_toolkit.models._plausible import check_preprocessing
 from qface_toolkit.models._spec import PREPROCESSING, PROVENANCE, ModelSpec
 from qface_toolkit.models._state import State, drop_heads, flatten_state, to_float32, under_one_word
 from qface_toolkit.models.onnx import is_onnx, load_onnx
@@ -46,11 +47,15 @@ def load_model(path: str | Path, *, name: str | None = None, overrides: Mapping[
     found, state = _complete_match(state, name)
     state = to_float32(state)
     facts = {key: metadata[key] for key in PROVENANCE if key in metadata}
-    spec = _published_spec(found).override({**facts, **(overrides or {})})
+    published = _published_spec(found)
+    spec = published.override({**facts, **(overrides or {})})
     network = _build(found, state)
     if spec.input_shape != (3, *found.plan.input_size):
         check_runs(network, spec, where=str(file))
-    return FloatModel(network, spec, sha256, (*state.notes, *_caution(found, overrides or {})))
+    given, expected = overrides or {}, published.preprocessing
+    check_preprocessing(spec, given, network=network, expected=expected, where=str(file))
+    caution = _caution(found, given)
+    return FloatModel(network, spec, sha256, (*state.notes, *caution), caution)
 
 
 def _demo_file() -> Path:

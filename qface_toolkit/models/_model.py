@@ -2,24 +2,43 @@
 
 import copy
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import nn
 
 from qface_toolkit.errors import CheckpointError
 from qface_toolkit.models._crop import CropName
-from qface_toolkit.models._spec import SIDES, Color, ModelSpec, PerChannel, is_size
+from qface_toolkit.models._plausible import check_preprocessing
+from qface_toolkit.models._spec import CHECKED, SIDES, Color, ModelSpec, PerChannel, is_size
 
 
 @dataclass(frozen=True)
 class FloatModel:
-    """A float32 network in eval mode, its facts, the SHA-256 of where it came from, and what loading it involved."""
+    """A float32 network in eval mode, its facts, the SHA-256 of where it came from, and what loading it involved.
+
+    `warnings` are those of the notes that whoever uses the model must be told at once.
+    """
 
     network: nn.Module
     spec: ModelSpec
     source_sha256: str
     notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    def with_facts(self, given: Mapping[str, Any]) -> "FloatModel":
+        """Return the model with some facts replaced; see `ModelSpec.override`.
+
+        Raises:
+            RecipeError: listing every mistake.
+            CheckpointError: if mean and std are on another scale, unless `checked` is given, too.
+        """
+        spec = self.spec.override(given)
+        if given:
+            check_preprocessing(spec, given, network=self.network, where=self.spec.name)
+        return replace(self, spec=spec)
 
 
 def from_module(
@@ -32,6 +51,7 @@ def from_module(
     color: Color = "rgb",
     crop: CropName = "arcface",
     name: str | None = None,
+    checked: bool = False,
 ) -> FloatModel:
     """Take any network that maps images [N, C, height, width] to embeddings [N, D]; it is put into eval mode.
 
@@ -40,11 +60,13 @@ def from_module(
 
     A network on a GPU stays there as it is: a copy in main memory is taken, since all that follows runs on the CPU.
     `mean` and `std` are on the scale 0..255, one number or one a channel in the order of `color`. `embedding_size` is
-    found by running the network once on zeros; given, it is checked.
+    found by running the network once on zeros; given, it is checked. `checked` says that an unusual `mean` or `std` is
+    right.
 
     Raises:
         CheckpointError: if the network does not return one embedding an image, or one of another size, or if its
-            weights hold no data, or the input's height or width is out of bounds.
+            weights hold no data, or the input's height or width is out of bounds, or if mean and std are on another
+            scale.
         RecipeError: if mean, std, color or crop are not usable.
     """
     _check_size(input_size)
@@ -56,6 +78,7 @@ def from_module(
         raise CheckpointError(
             f"the network returns embeddings of {size} numbers, not {embedding_size}", fix=f"give embedding_size={size}"
         )
+    check_preprocessing(spec, {CHECKED: checked}, network=network)
     return FloatModel(network, replace(spec, embedding_size=size), weights_sha256(network), ("given as an nn.Module",))
 
 

@@ -30,6 +30,8 @@ PREPROCESSING = ("mean", "std", "color")
 """What is never guessed; see `missing_facts`."""
 GEOMETRY = ("input_size", "crop")
 PROVENANCE = ("license", "origin")
+CHECKED = "checked"
+"""Said beside facts by whoever knows that an unusual preprocessing is right; no fact itself."""
 _ABSURD = 1e6
 
 
@@ -95,6 +97,8 @@ class ModelSpec:
     def override(self, facts: Mapping[str, Any]) -> "ModelSpec":
         """Return the spec with some facts replaced; `mean` and `std` are a number or one a channel.
 
+        `checked` may be said beside them and changes nothing here.
+
         Raises:
             RecipeError: listing every mistake with its key path.
         """
@@ -115,6 +119,7 @@ class ModelSpec:
             raise RecipeError(
                 "\n".join(("the model's facts hold mistakes:", *mistakes)), fix="correct each of the lines above"
             )
+        checked.pop(CHECKED, None)
         return replace(self, **checked)
 
     def preprocess(self, crops: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
@@ -160,9 +165,13 @@ def is_size(value: object) -> TypeGuard[Sequence[int]]:
 
 
 def _checked(key: str, value: object, channels: int) -> object:
-    known = PREPROCESSING + GEOMETRY + PROVENANCE
+    known = (*PREPROCESSING, *GEOMETRY, *PROVENANCE, CHECKED)
     if key not in known:
         raise ValueError(f"there is no such fact to override; there are {', '.join(known)}")
+    if key == CHECKED:
+        if not isinstance(value, bool):
+            raise ValueError(f"{value!r} is neither true nor false")
+        return value
     if key in ("mean", "std"):
         return _numbers_of(value, channels, positive=key == "std")
     if key == "input_size":

@@ -1,7 +1,6 @@
 """What a job would be: its recipe and its checkpoint read and checked against each other, and nothing written."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -87,4 +86,4 @@ def _float_model(source: str | Path | nn.Module | FloatModel, name: str | None, 
     if isinstance(source, str | Path):
         return load_model(source, name=name, overrides=recipe.model)
     model = source if isinstance(source, FloatModel) else from_module(source, name=name)
-    return replace(model, spec=model.spec.override(recipe.model))
+    return model.with_facts(recipe.model)

@@ -1,7 +1,7 @@
 """Open whatever can be evaluated: float checkpoints, ONNX files of anybody's, our TorchScript archives, and results."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from qface_toolkit.models import (
     SHORTEST_EMBEDDING,
     FloatModel,
     ModelSpec,
+    check_preprocessing,
     how_to_give,
     load_model,
     missing_facts,
@@ -80,7 +81,7 @@ def open_embedder(model: str | Path | FloatModel, wanted: Wanted) -> Embedder:
         QFaceError: if it cannot be read, trusted, recognised or run, or does not say how images are prepared.
     """
     if isinstance(model, FloatModel):
-        return _of_network(replace(model, spec=model.spec.override(wanted.facts)), model.spec.name)
+        return _of_network(model.with_facts(wanted.facts), model.spec.name)
     path = Path(model)
     runner = runner_of(path)
     if runner is None:
@@ -109,7 +110,7 @@ def _of_file(path: Path, runner: Runner, wanted: Wanted) -> Embedder:
 
 def _spec_of(path: Path, runner: Runner, content: Content, takes: ImageInput, wanted: Wanted) -> ModelSpec:
     if content.spec is not None:
-        return content.spec.override(wanted.facts)
+        return _plausible(content.spec.override(wanted.facts), wanted, content.spec.preprocessing, path)
     embedding = _probed(
         _in_batches(lambda inputs: runner.try_out(path, inputs, content), takes.batch), takes.size, path
     )
@@ -122,7 +123,13 @@ def _spec_of(path: Path, runner: Runner, content: Content, takes: ImageInput, wa
         fix = f"{how_to_give(missing)}; or give its float model by --reference"
         raise ArtifactError(what, where=str(path), fix=fix)
     spec = ModelSpec(stated_name(content.facts) or path.stem, takes.size, embedding)
-    return with_facts(spec, given=wanted.facts, stated=stated, otherwise=otherwise)
+    spec = with_facts(spec, given=wanted.facts, stated=stated, otherwise=otherwise)
+    return _plausible(spec, wanted, otherwise | stated, path)
+
+
+def _plausible(spec: ModelSpec, wanted: Wanted, expected: Mapping[str, Any], path: Path) -> ModelSpec:
+    check_preprocessing(spec, wanted.facts, expected=expected, where=str(path))
+    return spec
 
 
 def _in_batches(run: Embed, batch: int | None) -> Embed:

@@ -14,6 +14,7 @@ from torch import fx, nn
 
 from qface_toolkit.errors import CheckpointError
 from qface_toolkit.models._architecture import ARCHITECTURES, Architecture, Plan
+from qface_toolkit.models._plausible import check_preprocessing
 from qface_toolkit.models._spec import (
     PREPROCESSING,
     ModelSpec,
@@ -56,6 +57,7 @@ def find_facts(
     called = found_name or stated_name(file.metadata) or title
     spec = ModelSpec(name=called, input_size=file.input_size, embedding_size=size)
     spec = with_facts(spec, given=overrides, stated=stated, otherwise=published)
+    check_preprocessing(spec, overrides, network=network, expected={**published, **stated})
     return spec, _sources(overrides, stated, found_name)
 
 

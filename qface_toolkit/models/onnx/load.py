@@ -69,8 +69,9 @@ def load_onnx(
         network, size, notes = _import(file, size_bytes)
         title = printable(path.stem, 60) or "network"
         spec, sources = find_facts(file, network, size, name=name, title=title, overrides=overrides or {})
-    said = (f"ONNX opset {file.opset}, written by {file.producer}", *file.notes, *notes, *sources)
-    return FloatModel(network, spec, sha256, said)
+    arithmetic = _arithmetic_on_input(network)
+    said = (f"ONNX opset {file.opset}, written by {file.producer}", *file.notes, *notes, *arithmetic, *sources)
+    return FloatModel(network, spec, sha256, said, arithmetic)
 
 
 @contextmanager
@@ -109,7 +110,7 @@ def _import(file: OnnxFile, size_bytes: int) -> tuple[fx.GraphModule, int, tuple
     output, notes = _embedding(network, values.get(file.output_name))
     module = network.finish(output)
     _check_runs(module, file.input_size, output.shape[0])
-    return module, output.shape[0], (*notes, *_precision(reader), *_arithmetic_on_input(module))
+    return module, output.shape[0], (*notes, *_precision(reader))
 
 
 @contextmanager

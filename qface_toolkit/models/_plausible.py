@@ -1,0 +1,196 @@
+"""Whether a preprocessing can be meant: one on another scale gives a network that runs and knows nobody.
+
+Training programs say mean and std for pixels from 0 to 1, or as a factor, or inside the network itself; here both are
+for pixels from 0 to 255. What cannot be is refused with what was probably meant, before any work.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from qface_toolkit.errors import CheckpointError
+from qface_toolkit.models._spec import CHECKED, ModelSpec, PerChannel
+
+_SPANS = ((0.5, 12.0), (200.0, 260.0))
+"""Between what black and white become: 1 to 4.5 in all trainings known here, or pixels that are only shifted, 255."""
+_FACTOR = 1 / 16
+"""A std below is a factor: 1/128, 1/255, 0.017; one above, as 0.229, is of pixels from 0 to 1."""
+_MOST_STD = 512.0
+_FAR = 8.0
+"""How many times another scale than the published one no training has; the usual ones are within 4.4 of each other."""
+_USUAL = ((0.0, 1.0), (0.0, 255.0), (127.5, 127.5))
+
+
+def check_preprocessing(
+    spec: ModelSpec,
+    given: Mapping[str, Any],
+    *,
+    network: nn.Module | None = None,
+    expected: Mapping[str, Any] | None = None,
+    where: str | None = None,
+) -> None:
+    """Refuse a mean and std that pixels from 0 to 255 cannot have been trained with, unless `given` says `checked`.
+
+    `expected` is what is known of the network or said by its file, which what is given may replace; `network` is asked
+    whether it prepares the image itself.
+
+    Raises:
+        CheckpointError: with the values that were probably meant.
+    """
+    if given.get(CHECKED):
+        return
+    reason = _of_another_scale(spec) or _unexpected(spec, expected or {}, given)
+    if reason is None and network is not None:
+        reason = _prepared_twice(network, spec)
+    if reason is not None:
+        what, fix = reason
+        raise CheckpointError(what, where=where, fix=f"{fix}; {_ON_PURPOSE}")
+
+
+Pairs = Sequence[tuple[float, float]]
+"""The mean and std of each channel."""
+Reason = tuple[str, str]
+"""What is wrong, and what to do."""
+
+
+def _of_another_scale(spec: ModelSpec) -> Reason | None:
+    pairs = list(zip(spec.mean, spec.std, strict=True))
+    if _is_usable(pairs):
+        return None
+    meant = [_meant(mean, std) for mean, std in pairs]
+    low, high = min((0 - mean) / std for mean, std in pairs), max((255 - mean) / std for mean, std in pairs)
+    what = (
+        f"{_words(spec.mean, spec.std)}: pixels are 0 to 255 here and the network is fed (pixel - mean) / std, which "
+        f"would be {low:.4g} to {high:.4g}"
+    )
+    if not _is_usable(meant):
+        return what, "give those of the training, for pixels from 0 to 255; most are mean 127.5 and std 127.5 or 128"
+    return what, f"{_how(meant)} was probably meant"
+
+
+def _unexpected(spec: ModelSpec, expected: Mapping[str, Any], given: Mapping[str, Any]) -> Reason | None:
+    if not {"mean", "std"} <= expected.keys() or not {"mean", "std"} & given.keys():
+        return None
+    known = spec.override({"mean": expected["mean"], "std": expected["std"]})
+    if all(1 / _FAR < mine / other < _FAR for mine, other in zip(spec.std, known.std, strict=True)):
+        return None
+    what = (
+        f"{_words(spec.mean, spec.std)} feed the network values of another size than those that it is known to expect: "
+        f"{_words(known.mean, known.std)}"
+    )
+    return what, f"give {_how(list(zip(known.mean, known.std, strict=True)))}, or leave both out"
+
+
+def _prepared_twice(network: nn.Module, spec: ModelSpec) -> Reason | None:
+    seen = _first_layer_sees(network, spec, list(zip(spec.mean, spec.std, strict=True)))
+    if seen is None or _is_range(*seen):
+        return None
+    others = ([one] * spec.channels for one in _USUAL)
+    fitting = next((one for one in others if _is_range(*(_first_layer_sees(network, spec, one) or seen))), None)
+    black, white = seen
+    what = (
+        f"the network prepares the image itself: beside {_words(spec.mean, spec.std)} black and white reach its first "
+        f"layer as {black.mean():.4g} and {white.mean():.4g}"
+    )
+    return what, f"{_how(fitting)} was probably meant" if fitting else "give what the network's authors feed it"
+
+
+_ON_PURPOSE = "if they are right as they are, add --set model.checked=true (in Python checked=True)"
+
+
+def _is_usable(pairs: Pairs) -> bool:
+    means, stds = zip(*pairs, strict=True)
+    centred = max(means) == 0 or 1 < max(means) <= 255
+    return bool(min(stds) >= 1 and max(stds) <= _MOST_STD and min(means) >= 0 and centred)
+
+
+def _meant(mean: float, std: float) -> tuple[float, float]:
+    """Return the mean and std of pixels 0..255 that these numbers probably stand for."""
+    offset = abs(mean)
+    if std < _FACTOR:
+        scale = 1 / std
+    elif std < 1 or (std == 1 and 0 < offset <= 1):
+        scale = std * 255
+    else:
+        scale = std
+    if 0 < offset < 1:
+        return offset * 255, scale
+    return (scale if offset == 1 else offset), scale
+
+
+def _words(mean: PerChannel, std: PerChannel) -> str:
+    return f"mean {_number(mean)} and std {_number(std)}"
+
+
+def _how(pairs: Pairs) -> str:
+    """Return values as words and as the options that give them."""
+    mean, std = (_number(tuple(column)) for column in zip(*pairs, strict=True))
+    options = (f"model.mean={mean}", f"model.std={std}")
+    quoted = " ".join(f"--set '{one}'" if "[" in one else f"--set {one}" for one in options)
+    return f"mean {mean}, std {std} ({quoted})"
+
+
+def _number(values: PerChannel) -> str:
+    texts = [f"{value:.6g}" for value in values]
+    return texts[0] if len(set(texts)) == 1 else f"[{', '.join(texts)}]"
+
+
+def _is_range(black: Tensor, white: Tensor) -> bool:
+    """Tell whether a layer can have been trained on what black and white become: a usual span around or above zero."""
+    low, high = torch.minimum(black, white), torch.maximum(black, white)
+    span = high - low
+    near = (low < 0.1 * span) & (high > 0.1 * span)
+    return bool(near.all()) and any(bool(((span > least) & (span < most)).all()) for least, most in _SPANS)
+
+
+class _Seen(Exception):
+    """Ends a run at the first layer, with what reaches it."""
+
+    def __init__(self, tensor: object) -> None:
+        super().__init__()
+        self.tensor = tensor
+
+
+def _first_layer_sees(network: nn.Module, spec: ModelSpec, pairs: Pairs) -> tuple[Tensor, Tensor] | None:
+    """Return what black and white become until the first layer with weights, flat; None if that is not arithmetic."""
+    mean, std = (torch.tensor(column).reshape(-1, 1, 1) for column in zip(*pairs, strict=True))
+    images = torch.stack([(torch.full(spec.input_shape, pixel) - mean) / std for pixel in (0.0, 255.0)])
+    seen = _at_first_layer(network, images)
+    if not isinstance(seen, Tensor) or seen.numel() != images.numel() or torch.equal(seen, images):
+        return None
+    black, white = seen.reshape(2, -1).float()
+    # Arithmetic makes one number of an image of one colour, for each channel; whatever looks at neighbours does not.
+    plain = all(len(np.unique(one.numpy())) <= spec.channels for one in (black, white))
+    return (black, white) if plain else None
+
+
+def _at_first_layer(network: nn.Module, images: Tensor) -> object:
+    with _stopping(network), torch.no_grad():
+        try:
+            network(images)
+        except _Seen as seen:
+            return seen.tensor
+        except (RuntimeError, ValueError, TypeError, IndexError):
+            return None
+    return None
+
+
+@contextmanager
+def _stopping(network: nn.Module) -> Iterator[None]:
+    """Let the network stop where a layer that has weights begins."""
+    layers = [one for one in network.modules() if one is not network and any(True for _ in one.parameters(False))]
+    handles: list[RemovableHandle] = [one.register_forward_pre_hook(_stop) for one in layers]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _stop(_layer: nn.Module, arguments: tuple[object, ...]) -> None:
+    raise _Seen(arguments[0] if arguments else None)
