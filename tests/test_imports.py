@@ -28,7 +28,7 @@ LAYERS = (
     {"canonical"},
     {"models"},
     {"recipe", "environment", "runtimes"},
-    {"_process", "registry"},
+    {"_process", "framing", "registry"},
     {"untrusted"},
     {"errors"},
     {"__init__"},

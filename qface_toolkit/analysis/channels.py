@@ -39,13 +39,13 @@ class ChannelClasses:
         return torch.maximum(torch.minimum(log_factors, self.highest), self.lowest)
 
 
-def channel_classes(network: fx.GraphModule, input_size: tuple[int, int]) -> ChannelClasses:
+def channel_classes(network: fx.GraphModule, input_size: tuple[int, int], channels: int = 3) -> ChannelClasses:
     """Return the classes of a canonical network's channels.
 
     A class behind a ReLU6 may only grow: its clamp stays at 6 for the tensor, and so comes down for the channel. That
     is the function of the network only while the channel stays below, which whoever chooses the factor must see to.
     """
-    ensure_shapes(network, input_size)
+    ensure_shapes(network, input_size, channels)
     union = _Union()
     first: dict[str, list[int]] = {}
     for node in network.graph.nodes:

@@ -83,7 +83,7 @@ def affordable_images(model: QuantizedModel, target: Target, most: int, budget: 
 
 def effort(model: QuantizedModel, target: Target) -> int:
     """Return how many multiply-adds `measure_sensitivity` takes for one image: it depends on the network alone."""
-    run, given = as_deployed(model, target, np.zeros((1, 3, *model.spec.input_size), np.float32))
+    run, given = as_deployed(model, target, np.zeros((1, *model.spec.input_shape), np.float32))
     network = _Network(run, target)
     with torch.inference_mode():
         return network.effort(torch.from_numpy(given))

@@ -65,7 +65,7 @@ def widths_effort(model: QuantizedModel, target: Target, widths: Sequence[int]) 
     """Return how many multiply-adds (see analysis.sensitivity) `measure_widths` takes for one image."""
     network = _Rounded(model, target, widths)
     with torch.inference_mode():
-        behind = network.cost_from(torch.zeros(1, 3, *model.spec.input_size))
+        behind = network.cost_from(torch.zeros(1, *model.spec.input_shape))
     return int(2 * behind[0] + len(widths) * sum(int(behind[layer.place]) for layer in network.layers))
 
 

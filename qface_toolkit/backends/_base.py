@@ -74,10 +74,14 @@ class Content:
 
 @dataclass(frozen=True)
 class ImageInput:
-    """What a file takes: images of this (height, width), `batch` at a time if it is made for so many and no others."""
+    """What a file takes: images of this (height, width) and so many channels.
+
+    `batch` says how many at a time, if it is made for so many and no others.
+    """
 
     size: tuple[int, int]
     batch: int | None = None
+    channels: int = 3
 
 
 class Runner(ABC):

@@ -23,7 +23,7 @@ from qface_toolkit.runtimes import FAST_ARTIFACT, FLOAT_ARTIFACT
 
 
 def export_float_fast(network: fx.GraphModule, spec: ModelSpec, facts: Facts) -> bytes:
-    """Return the ONNX file of a canonical network: "input" [N, 3, height, width] to "embedding" [N, D], any N."""
+    """Return the ONNX file of a canonical network: "input" [N, C, height, width] to "embedding" [N, D], any N."""
     written = write_float(network, spec)
     onnx.checker.check_model(written)
     onnx.helper.set_model_props(written, dict(facts))
@@ -39,19 +39,19 @@ def write_float(network: fx.GraphModule, spec: ModelSpec, prelu: Activation = sc
     for one in float_program(network):
         printer.print(one)
     embedding = printer.values[inputs(last)[0].name]
-    return printer.graph.model(embedding, float_value(spec.input_size), spec.embedding_size)
+    return printer.graph.model(embedding, float_value(spec), spec.embedding_size)
 
 
 _OPSET = 17
 
 
 def export_float(network: nn.Module, spec: ModelSpec, facts: Facts) -> bytes:
-    """Return the ONNX file of a float network: "input" [N, 3, height, width] to "embedding" [N, D], any N.
+    """Return the ONNX file of a float network: "input" [N, C, height, width] to "embedding" [N, D], any N.
 
     torch's tracing exporter is used: its file is smaller than the newer exporter's, so ratios are not flattered.
     """
     buffer = io.BytesIO()
-    probe = torch.zeros(2, 3, *spec.input_size)
+    probe = torch.zeros(2, *spec.input_shape)
     try:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")

@@ -11,7 +11,7 @@ from qface_toolkit.backends._onnxruntime import ERRORS, open_onnx, repeat_onnx
 from qface_toolkit.backends._pixels import IMAGE
 from qface_toolkit.backends._profile import inspect_onnx
 from qface_toolkit.errors import ArtifactError
-from qface_toolkit.models import CROP_SIZE
+from qface_toolkit.models import SIDES, is_size
 from qface_toolkit.runtimes import ONNX_RUNTIME
 from qface_toolkit.runtimes.fusion import Fusion
 from qface_toolkit.untrusted.limits import limited_memory, limited_time
@@ -95,11 +95,11 @@ def _image_input(file: onnx.ModelProto, path: Path) -> ImageInput:
         for value in inputs[:1]
         for dimension in value.type.tensor_type.shape.dim
     ]
-    channels_last = len(inputs) == 1 and inputs[0].name == IMAGE and shape[3:] == [3]
-    height, width = (shape[1:3] if channels_last else shape[2:4]) if len(shape) == 4 else (None, None)
-    usable = height and width and (channels_last or shape[1] in (3, None)) and max(height, width) <= CROP_SIZE
-    if len(inputs) != 1 or not usable or height is None or width is None:
+    if len(inputs) == 1 and inputs[0].name == IMAGE and len(shape) == 4:
+        shape = [shape[0], shape[3], *shape[1:3]]
+    size, channels = shape[2:4], shape[1] or 3 if len(shape) == 4 else None
+    if len(inputs) != 1 or not is_size(size) or channels not in (1, 3):
         what = f"the file's inputs are not one image of fixed size: {[value.name for value in inputs][:4]}, {shape}"
-        fix = f"give a model that takes [N, 3, height, width] of at most {CROP_SIZE}x{CROP_SIZE} pixels"
+        fix = f"give a model that takes [N, 3, height, width] or [N, 1, height, width] of {SIDES} pixels"
         raise ArtifactError(what, where=str(path), fix=fix)
-    return ImageInput((height, width), shape[0] or None)
+    return ImageInput((size[0], size[1]), shape[0] or None, channels)

@@ -15,7 +15,7 @@ from typing import Any
 
 from qface_toolkit.backends._base import Content, ImageInput
 from qface_toolkit.errors import ArtifactError
-from qface_toolkit.models import CROP_SIZE
+from qface_toolkit.models import LARGEST_SIDE, is_size
 from qface_toolkit.runtimes.fusion import Arithmetic, Fusion, Layer, Operator, measure_fusion
 from qface_toolkit.untrusted.reading import read_file, stored_records
 
@@ -77,10 +77,10 @@ def stated_input(facts: Mapping[str, str], path: Path) -> ImageInput:
         ArtifactError: if it does not say it, or says no (height, width) of a face crop.
     """
     parts = [part.strip() for part in facts.get("qface.input_size", "").strip("[]").split(",")]
-    numbers = [int(part) for part in parts if part.isdecimal() and len(part) <= len(str(CROP_SIZE))]
-    if len(numbers) != 2 or not all(0 < number <= CROP_SIZE for number in numbers):
+    numbers = [int(part) for part in parts if part.isdecimal() and len(part) <= len(str(LARGEST_SIDE))]
+    if not is_size(numbers):
         raise ArtifactError("the archive does not say how large its input is", where=str(path), fix="make it again")
-    return ImageInput((numbers[0], numbers[1]))
+    return ImageInput((numbers[0], numbers[1]), channels=1 if facts.get("qface.color") == "gray" else 3)
 
 
 def _texts(archive: zipfile.ZipFile, held: int) -> dict[str, str]:

@@ -69,7 +69,7 @@ class Simulation(Backend):
     def image_input(self, file: Path, content: Content) -> ImageInput:
         """Return what its model takes."""
         assert content.spec is not None
-        return ImageInput(content.spec.input_size)
+        return ImageInput(content.spec.input_size, channels=content.spec.channels)
 
     def open(self, file: Path, threads: int, content: Content | None = None) -> Embed:
         """Load a simulation of either kind; nothing of the file is run but operations of a closed list."""

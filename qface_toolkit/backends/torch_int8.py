@@ -56,7 +56,7 @@ class TorchInt8(Backend):
         """Return a frozen TorchScript archive that takes any batch size."""
         self.check(self.artifact, model.scheme, model.network)
         simulation = prepare(model, self.target)
-        probe = torch.zeros(1, 3, *model.spec.input_size)
+        probe = torch.zeros(1, *model.spec.input_shape)
         with torch.no_grad():
             simulation(probe)  # the weights' scales are those of the weights seen last
         with torch_engine(self.engine), warnings.catch_warnings(), torch.no_grad():

@@ -23,14 +23,14 @@ _PASSES = tuple(
 )
 
 
-def canonicalise(network: nn.Module, input_size: tuple[int, int]) -> fx.GraphModule:
-    """Return the canonical form of a float network that eats [N, 3, height, width]; the network is left alone.
+def canonicalise(network: nn.Module, input_size: tuple[int, int], channels: int = 3) -> fx.GraphModule:
+    """Return the canonical form of a float network that eats [N, channels, height, width]; the network is left alone.
 
     Raises:
         UnsupportedModel: naming the node if the network cannot be traced or holds an operation outside the set.
     """
     graph_module = _trace(copy.deepcopy(network).eval().float())
-    propagate_shapes(graph_module, input_size)
+    propagate_shapes(graph_module, input_size, channels)
     for rewrite in _PASSES:
         before = str(graph_module.graph)
         rewrite(graph_module)
@@ -39,7 +39,7 @@ def canonicalise(network: nn.Module, input_size: tuple[int, int]) -> fx.GraphMod
         graph_module.graph.eliminate_dead_code()
         graph_module.delete_all_unused_submodules()
         graph_module.recompile()
-        propagate_shapes(graph_module, input_size)
+        propagate_shapes(graph_module, input_size, channels)
     check_operations(graph_module)
     _drop_unused(graph_module)
     for parameter in graph_module.parameters():

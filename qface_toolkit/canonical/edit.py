@@ -16,7 +16,7 @@ from qface_toolkit.errors import UnsupportedModel
 M = TypeVar("M", bound=nn.Module)
 
 
-def propagate_shapes(graph_module: fx.GraphModule, input_size: tuple[int, int]) -> None:
+def propagate_shapes(graph_module: fx.GraphModule, input_size: tuple[int, int], channels: int = 3) -> None:
     """Note every tensor's shape for a batch of two; two tells the batch axis from axes of size one.
 
     Tensors on torch's meta device have shapes and no values, so a large network costs no more than a small one.
@@ -25,24 +25,24 @@ def propagate_shapes(graph_module: fx.GraphModule, input_size: tuple[int, int]) 
     quiet = contextlib.redirect_stderr(io.StringIO())
     try:
         with torch.no_grad(), quiet, torch.device("meta"):
-            probe = torch.zeros(2, 3, *input_size)
+            probe = torch.zeros(2, channels, *input_size)
             _Shapes(graph_module).propagate(probe)
     except (RuntimeError, TypeError, ValueError) as error:
         raise UnsupportedModel(
             f"the network does not run on an input of {list(probe.shape)}: {error.__cause__ or error}",
-            fix="check the input size",
+            fix="check the input size, and the colour: model.color=gray is one channel",
         ) from error
 
 
-def ensure_shapes(graph_module: fx.GraphModule, input_size: tuple[int, int]) -> None:
+def ensure_shapes(graph_module: fx.GraphModule, input_size: tuple[int, int], channels: int = 3) -> None:
     """Note every tensor's shape as `propagate_shapes` does, unless that has been done for this size.
 
     It is for networks whose graph stays as it is: a node that was changed in place keeps the shape it had.
     """
     if not all("tensor_meta" in node.meta for node in graph_module.graph.nodes) or (
-        shape_of(next(iter(graph_module.graph.nodes))) != (2, 3, *input_size)
+        shape_of(next(iter(graph_module.graph.nodes))) != (2, channels, *input_size)
     ):
-        propagate_shapes(graph_module, input_size)
+        propagate_shapes(graph_module, input_size, channels)
 
 
 class _Shapes(ShapeProp):

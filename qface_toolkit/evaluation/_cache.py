@@ -14,7 +14,6 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import BinaryIO
 
@@ -125,7 +124,7 @@ class EmbeddingCache:
 
 def _key(embedder: Embedder, flip: bool) -> str:
     # Processors of other features run other integer kernels, whose sums may saturate.
-    facts = (embedder.sha256, embedder.runtime, sorted(asdict(embedder.spec).items()), flip, read_cpu())
+    facts = (embedder.sha256, embedder.runtime, sorted(embedder.spec.as_plain().items()), flip, read_cpu())
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:32]
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from qface_toolkit.models import CROP_SIZE
+from qface_toolkit.framing import CROP_SIZE
 from qface_toolkit.sources import Crop
 
 TEMPLATE = np.array(

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from qface_toolkit.errors import MeasurementError
 from qface_toolkit.evaluation._base import Embedder, FaceImages, Rows
 from qface_toolkit.evaluation._cache import EmbeddingCache
-from qface_toolkit.models import CROP_SIZE
+from qface_toolkit.framing import CROP_SIZE
 from qface_toolkit.sources import Crop
 
 BATCH = 8

@@ -15,7 +15,7 @@ from PIL import Image as Pillow
 
 from qface_toolkit.errors import MeasurementError
 from qface_toolkit.evaluation._base import FaceImages, set_sha256, shown_name
-from qface_toolkit.models import CROP_SIZE
+from qface_toolkit.framing import CROP_SIZE
 from qface_toolkit.scoring.pair_list import Pairs
 from qface_toolkit.sources import Crop
 from qface_toolkit.untrusted.arrays import Array

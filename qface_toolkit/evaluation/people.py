@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from qface_toolkit.errors import MeasurementError
 from qface_toolkit.evaluation._base import FaceImages, set_sha256, shown_name
-from qface_toolkit.models import CROP_SIZE
+from qface_toolkit.framing import CROP_SIZE
 from qface_toolkit.sources import Crop
 from qface_toolkit.untrusted.images import decode, image_size, read_bytes
 

@@ -46,7 +46,7 @@ def program_of(model: QuantizedModel, target: Target) -> ops.Program:
     Raises:
         UnsupportedModel: if it is to take pixels and cannot.
     """
-    ensure_shapes(model.network, model.spec.input_size)
+    ensure_shapes(model.network, model.spec.input_size, model.spec.channels)
     pixels = takes_pixels(model, target)
     maker = Maker(absorb_preprocessing(model) if pixels else model, target, pixels)
     operations = [one for node in maker.model.network.graph.nodes for one in _steps(maker, node)]

@@ -23,7 +23,7 @@ Losses = Mapping[tuple[str, str], float]
 
 def ranked_layers(model: QuantizedModel, found: Sensitivity) -> Iterator[tuple[str, ...]]:
     """Yield layers to keep, in groups, the largest gain for its time first, until there are no more that gain."""
-    ensure_shapes(model.network, model.spec.input_size)
+    ensure_shapes(model.network, model.spec.input_size, model.spec.channels)
     nodes = {node.name: node for node in model.network.graph.nodes}
     losses: Losses = {(one.kind, one.name): one.loss_alone for one in found.quantizers}
     groups, kept = _groups(nodes, losses), dict[str, None]()

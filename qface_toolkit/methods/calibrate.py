@@ -99,7 +99,7 @@ def _forms(model: QuantizedModel, context: Context) -> Mapping[str, Form]:
         batch_size=context.batch_size,
         progress=lambda done, total: None,
     )
-    ensure_shapes(model.network, model.spec.input_size)
+    ensure_shapes(model.network, model.spec.input_size, model.spec.channels)
     sensitivity = {name: float(square.sum()) for name, square in seen.sensitivity.items()}
     return choose_forms(model, sensitivity, asked.times or read_form_times())
 

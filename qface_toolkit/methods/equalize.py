@@ -70,7 +70,7 @@ class Equalize(Method):
             raise CalibrationError(
                 "an activation is infinite or not a number", fix="check model.mean, model.std and the weights"
             )
-        classes = channel_classes(model.network, model.spec.input_size)
+        classes = channel_classes(model.network, model.spec.input_size, model.spec.channels)
         factors = _descend(_Prediction(model, context.target, classes, seen), options)
         return replace(model, network=scaled(model.network, classes, factors)).with_ranges({})
 

@@ -6,7 +6,6 @@ checkpoint finds those facts by `stated_facts`, `missing_facts` and `with_facts`
 
 from qface_toolkit.models._architecture import ARCHITECTURES, Architecture, Plan, Shapes, count_children
 from qface_toolkit.models._checkpoint import load_model
-from qface_toolkit.models._crop import CROP_SIZE, STANDARD, CropName, Frame, averaged, grid, sample
 from qface_toolkit.models._model import FloatModel, from_module
 from qface_toolkit.models._plausible import check_preprocessing
 from qface_toolkit.models._spec import (
@@ -15,6 +14,7 @@ from qface_toolkit.models._spec import (
     SHORTEST_EMBEDDING,
     SIDES,
     SMALLEST_SIDE,
+    Color,
     ModelSpec,
     how_to_give,
     is_size,
@@ -27,29 +27,23 @@ from qface_toolkit.models._spec import (
 __all__ = [
     "ARCHITECTURES",
     "COLORS",
-    "CROP_SIZE",
     "LARGEST_SIDE",
     "SHORTEST_EMBEDDING",
     "SIDES",
     "SMALLEST_SIDE",
-    "STANDARD",
     "Architecture",
-    "CropName",
+    "Color",
     "FloatModel",
-    "Frame",
     "ModelSpec",
     "Plan",
     "Shapes",
-    "averaged",
     "check_preprocessing",
     "count_children",
     "from_module",
-    "grid",
     "how_to_give",
     "is_size",
     "load_model",
     "missing_facts",
-    "sample",
     "stated_facts",
     "stated_name",
     "with_facts",

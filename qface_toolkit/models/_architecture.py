@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from qface_toolkit.models._crop import CropName
+from qface_toolkit.framing import CropName
 from qface_toolkit.models._spec import PREPROCESSING, PROVENANCE, Color, PerChannel
 from qface_toolkit.registry import Registry
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from qface_toolkit.errors import CheckpointError
-from qface_toolkit.models._crop import CropName
+from qface_toolkit.framing import CropName
 from qface_toolkit.models._plausible import check_preprocessing
 from qface_toolkit.models._spec import CHECKED, SIDES, Color, ModelSpec, PerChannel, is_size
 

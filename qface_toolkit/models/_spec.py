@@ -5,17 +5,17 @@ A file says it in words: in an ONNX file's metadata, or beside a TorchScript pro
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, TypeGuard, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from qface_toolkit.errors import CheckpointError, RecipeError
-from qface_toolkit.models._crop import CROP_NAMES, CROP_SIZE, STANDARD, CropName, Frame, luma
+from qface_toolkit.framing import CROP_NAMES, CROP_SIZE, STANDARD, CropName, Frame, luma
 from qface_toolkit.untrusted.reading import printable
 
-SMALLEST_SIDE, LARGEST_SIDE = 8, 256
+SMALLEST_SIDE, LARGEST_SIDE = 4, 256
 """Of an input, in pixels; what is smaller shows no face, and what is larger is no network for one."""
 
 SHORTEST_EMBEDDING = 4
@@ -93,6 +93,11 @@ class ModelSpec:
     def preprocessing(self) -> dict[str, Any]:
         """How images are prepared: mean, std, color and crop, as `override` takes them."""
         return {key: getattr(self, key) for key in (*PREPROCESSING, "crop")}
+
+    def as_plain(self) -> dict[str, Any]:
+        """Return the facts as plain values for a file; the usual crop goes without saying."""
+        usual = {"crop"} if self.crop == "arcface" else set()
+        return {key: value for key, value in asdict(self).items() if key not in usual}
 
     def override(self, facts: Mapping[str, Any]) -> "ModelSpec":
         """Return the spec with some facts replaced; `mean` and `std` are a number or one a channel.

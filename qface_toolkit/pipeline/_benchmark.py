@@ -4,7 +4,7 @@ Images are prepared before, so that only the networks are timed.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from qface_toolkit.backends import BACKENDS, Runner, foreign, runner_of
+from qface_toolkit.backends import BACKENDS, ImageInput, Runner, foreign, runner_of
 from qface_toolkit.environment import Environment, record_environment
 from qface_toolkit.errors import MeasurementError
 from qface_toolkit.evidence.speed import frozen
@@ -25,7 +25,6 @@ from qface_toolkit.runtimes.latency import Latency, measure_latency
 from qface_toolkit.runtimes.time_ratio import Interval, time_ratio
 
 Inputs = npt.NDArray[np.float32]
-_USUAL = ModelSpec("model", (112, 112), 1)
 
 
 @dataclass(frozen=True)
@@ -116,7 +115,7 @@ def _opened(model: str | Path, label: str, threads: int, batch: int, name: str |
         version, call = _of_file(path, runner, threads, batch)
         return _Candidate(label, version, size, call)
     float_model = load_model(model, name=name)
-    example = float_model.spec.preprocess(held_out(batch))
+    example = float_model.spec.preprocess(held_out(batch, float_model.spec.frame))
     return _Candidate(label, f"torch {torch.__version__}", size, partial(frozen(float_model, example), example))
 
 
@@ -127,9 +126,15 @@ def _of_file(path: Path, runner: Runner, threads: int, batch: int) -> tuple[str,
     if takes.batch not in (None, batch):
         what = f"the file is made for {takes.batch} images at a time, not for {batch}"
         raise MeasurementError(what, where=str(path), fix=f"time it with --batch {takes.batch}")
-    example = replace(_USUAL, input_size=takes.size).preprocess(held_out(batch))
+    example = _usual(takes).preprocess(held_out(batch))
     runner.try_out(path, example, content)
     return runner.version(content), runner.repeat(path, example, threads, content)
+
+
+def _usual(takes: ImageInput) -> ModelSpec:
+    """Return facts that suit a file's input."""
+    spec = ModelSpec("model", takes.size, 1)
+    return spec.override({"color": "gray"}) if takes.channels == 1 else spec
 
 
 def _timed(candidate: _Candidate, latency: Latency, first: Latency, batch: int) -> Timed:

@@ -79,7 +79,8 @@ def measure_beside(judged: OpenedReport, *, tell: Tell = silent, longest_s: floa
     if FLOAT_ARTIFACT not in [one.name for one in there]:
         missing = {one.name: missing.get(one.name, NO_FLOAT) for one in judged.report.artifacts}
         return _timing(judged, {}, missing)
-    example = _spec(judged.report.source.spec).preprocess(held_out(1))
+    spec = _spec(judged.report.source.spec)
+    example = spec.preprocess(held_out(1, spec.frame))
     tell("read the files")
     calls = _openers(folder, there, example)
     progress = tell("measure the latency")
@@ -103,7 +104,8 @@ def _why_not(folder: Path, artifact: ArtifactFigures) -> str | None:
 
 
 def _spec(facts: SpecFacts) -> ModelSpec:
-    return ModelSpec("model", facts.input_size, facts.embedding_size, mean=facts.mean, std=facts.std, color=facts.color)
+    known = facts.model_dump(include={"input_size", "embedding_size", "mean", "std", "color", "crop"})
+    return ModelSpec("model", **known)
 
 
 def _openers(folder: Path, artifacts: list[ArtifactFigures], example: Floats) -> dict[str, Opener]:

@@ -44,7 +44,7 @@ def form_times(job: Job, folder: OutputFolder, timed: Timed) -> FormTimes:
 
 def _measured(job: Job, progress: Progress) -> FormTimes:
     model = new_model(job.canonical, job.model.spec)
-    ensure_shapes(model.network, model.spec.input_size)
+    ensure_shapes(model.network, model.spec.input_size, model.spec.channels)
     shapes = [shape_before(node) for node in choices(model)]
     if not shapes:
         return read_form_times()

@@ -50,7 +50,7 @@ def plan_job(
     images, times = find_set(wanted.calibration.set), find_form_times(wanted.target.lowering)
     loaded = _float_model(source, name, wanted)
     images.open(wanted.calibration.count, seed, loaded)
-    canonical = canonicalise(loaded.network, loaded.spec.input_size)
+    canonical = canonicalise(loaded.network, loaded.spec.input_size, loaded.spec.channels)
     for step in steps:
         METHODS.get(step.method).check(step.options, canonical)
     scheme = Scheme.from_plain(wanted.scheme.model_dump())

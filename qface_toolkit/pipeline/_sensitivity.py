@@ -35,4 +35,5 @@ def sensitivity(
     model, target = result.model(), result.target()
     count = max(affordable_images(model, target, IMAGES, BUDGET), FEWEST_IMAGES)
     progress = tell(f"switch each quantizer on {count} images")
-    return sensitivity_figures(measure_sensitivity(model, target, model.spec.preprocess(held_out(count)), progress))
+    inputs = model.spec.preprocess(held_out(count, model.spec.frame))
+    return sensitivity_figures(measure_sensitivity(model, target, inputs, progress))

@@ -2,7 +2,7 @@
 
 A pixel p is its own code on a grid of step 1 whose zero point z lies at the mean, so it stands for p - z and nothing is
 rounded. What x = (p - mean) / std adds to that is a constant inside the image and nothing in the zero padding around
-it, where x is 0; a fourth channel that is constant inside the image and padded with zeros like the others carries it.
+it, where x is 0; one more channel that is constant inside the image and padded with zeros like the others carries it.
 
 Where the network is given preprocessed images instead, their range needs no calibration: a pixel has 256 values.
 """
@@ -66,7 +66,7 @@ class ImageGrid:
 def image_grid(spec: ModelSpec) -> ImageGrid:
     """Return the grid of a model's pixels; its mean and standard deviation alone decide.
 
-    The zero point is the pixel nearest to the middle mean. The constant is just so large that no weight of the fourth
+    The zero point is the pixel nearest to the middle mean. The constant is just so large that no weight of the last
     channel, which is at most |z - mean| summed over the colours times the others' largest, need be above them.
     """
     zero_point = int(np.clip(np.rint(np.median(spec.mean)), 0, ACTIVATION_MAX))
@@ -98,7 +98,7 @@ def input_convolution(network: fx.GraphModule) -> fx.Node:
 
 
 def absorb_preprocessing(model: QuantizedModel) -> QuantizedModel:
-    """Return the same function of what `image_inputs` makes, [N, 4, height, width]; the model is left alone.
+    """Return the same function of what `image_inputs` makes, [N, C + 1, height, width]; the model is left alone.
 
     The first weights get eight bits whatever the scheme: one channel of them is a bias, and the others were rounded for
     another input.
@@ -125,13 +125,13 @@ def _absorbing(conv: nn.Conv2d, spec: ModelSpec) -> nn.Conv2d:
     if spec.color == "bgr":
         scaled = scaled.flip(1)
     wide = copy.deepcopy(conv)
-    wide.in_channels, wide.groups = 4, 1
+    wide.in_channels, wide.groups = spec.channels + 1, 1
     wide.weight = nn.Parameter(torch.cat([scaled, shift], 1).float())
     return wide
 
 
 def _dense_weight(conv: nn.Conv2d) -> torch.Tensor:
-    """Return a weight over all three colours, zero where a group does not read them."""
+    """Return a weight over all colours, zero where a group does not read them."""
     weight, members = conv.weight.detach(), conv.in_channels // conv.groups
     dense = weight.new_zeros(conv.out_channels, conv.in_channels, *conv.kernel_size)
     for row in range(conv.out_channels):
@@ -141,7 +141,7 @@ def _dense_weight(conv: nn.Conv2d) -> torch.Tensor:
 
 
 def image_inputs(spec: ModelSpec, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    """Return what an absorbed network eats, float32 [N, 4, height, width], of uint8 RGB [N, height, width, 3]."""
+    """Return what an absorbed network eats, float32 [N, C + 1, H, W], of its pixels, uint8 [N, H, W, C]."""
     grid = image_grid(spec)
     centred = pixels.transpose(0, 3, 1, 2).astype(np.float32) - grid.zero_point
     return np.pad(centred, ((0, 0), (0, 1), (0, 0), (0, 0)), constant_values=grid.constant)

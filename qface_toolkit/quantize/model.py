@@ -133,7 +133,7 @@ def description(model: QuantizedModel) -> dict[str, Any]:
     choices = {"choices": dict(model.choices)} if model.choices else {}
     return choices | {
         "version": FORMAT_VERSION,
-        "spec": asdict(model.spec),
+        "spec": model.spec.as_plain(),
         "scheme": model.scheme.as_plain(),
         "network": to_plain(model.network),
         "plan": _plain_choices(model.plan),
@@ -234,7 +234,7 @@ def _finite(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 def _check_runs(model: QuantizedModel) -> None:
     """Check that the network runs on its input size and returns embeddings of the size its facts say."""
     check_operations(model.network)
-    propagate_shapes(model.network, model.spec.input_size)
+    propagate_shapes(model.network, model.spec.input_size, model.spec.channels)
     last = next(node for node in model.network.graph.nodes if node.op == "output")
     if shape_of(last) != (2, model.spec.embedding_size):
         raise ValueError(f"the network returns {shape_of(last)} for two images")

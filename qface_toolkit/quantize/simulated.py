@@ -9,7 +9,7 @@ import io
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,8 @@ from safetensors.torch import save
 from torch import fx, nn
 
 from qface_toolkit.errors import ArtifactError, CheckpointError, UnsupportedModel
-from qface_toolkit.models import CROP_SIZE, ModelSpec
+from qface_toolkit.framing import CROP_NAMES
+from qface_toolkit.models import COLORS, ModelSpec
 from qface_toolkit.quantize.model import embed
 from qface_toolkit.quantize.quantface import open_ranges, with_grids
 from qface_toolkit.quantize.structure import network_of
@@ -61,7 +62,7 @@ def simulation_bytes(model: SimulatedModel, facts: Mapping[str, str]) -> bytes:
     told = {
         "kind": QUANTFACE,
         "facts": dict(facts),
-        "spec": asdict(model.spec),
+        "spec": model.spec.as_plain(),
         "structure": model.structure,
         "weight_bits": model.weight_bits,
         "activation_bits": model.activation_bits,
@@ -158,12 +159,8 @@ def read_spec(plain: dict[str, Any]) -> ModelSpec:
     """Return the facts of a model as `asdict` wrote them; a ValueError or TypeError tells of others."""
     facts: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in plain.items()}
     spec = ModelSpec(**facts)
-    height, width = spec.input_size
-    if not (0 < height <= CROP_SIZE and 0 < width <= CROP_SIZE and isinstance(height * width, int)):
-        raise ValueError(f"images of {height} x {width} pixels")
-    sizes, numbers = (len(spec.mean), len(spec.std)), (*spec.mean, *spec.std)
-    named = spec.color in ("rgb", "bgr") and isinstance(spec.name, str)
-    if sizes != (3, 3) or not all(map(math.isfinite, numbers)) or min(spec.std) <= 0 or not named:
+    named = spec.color in COLORS and spec.crop in CROP_NAMES and isinstance(spec.name, str)
+    if not all(map(math.isfinite, (*spec.mean, *spec.std))) or min(spec.std) <= 0 or not named:
         raise ValueError(f"images prepared by {spec.mean}, {spec.std}, {spec.color}"[:200])
     return spec
 
@@ -202,10 +199,10 @@ class _Sizes(fx.Interpreter):
 
 def _check_runs(network: fx.GraphModule, spec: ModelSpec) -> None:
     """Check that a network runs on its input size and returns embeddings of the size its facts say."""
-    probe = torch.zeros(2, 3, *spec.input_size, device="meta")
+    probe = torch.zeros(2, *spec.input_shape, device="meta")
     with torch.no_grad():
         _Sizes(_without_memory(network)).run(probe)
-        found = network(torch.zeros(2, 3, *spec.input_size))
+        found = network(torch.zeros(2, *spec.input_shape))
     if not isinstance(found, torch.Tensor) or tuple(found.shape) != (2, spec.embedding_size):
         raise ValueError(f"the network does not return embeddings of {spec.embedding_size} numbers")
 

@@ -70,7 +70,7 @@ def prepare(model: QuantizedModel, target: Target) -> Simulation:
     from qface_toolkit.quantize.fx import insert_quantizers
 
     network = copy.deepcopy(model.network)
-    probe = torch.zeros(1, 3, *model.spec.input_size)
+    probe = torch.zeros(1, *model.spec.input_shape)
     prepared = insert_quantizers(network, probe)
     ranges = {owner: SharedRange() for owner in model.plan.owners()}
     quantizers = _bind(prepared, model, target, ranges)

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from qface_toolkit.backends import BACKENDS, Backend
 from qface_toolkit.errors import ArtifactError
+from qface_toolkit.framing import STANDARD, Frame
 from qface_toolkit.models import FloatModel
 from qface_toolkit.quantize.model import embed
 from qface_toolkit.result.made import Arrays, Made
@@ -32,17 +33,17 @@ _HEADER = re.compile(
 INPUTS, FLOAT, IMAGE = "inputs", "float", "image"
 
 
-def held_out(count: int) -> Crop:
-    """Return drawings that nothing was calibrated or trained on, uint8 [count, 112, 112, 3]."""
-    return draw(HELD_OUT, count)
+def held_out(count: int, frame: Frame = STANDARD) -> Crop:
+    """Return drawings that nothing was calibrated or trained on, in a frame, uint8 [count, H, W, 3]."""
+    return draw(HELD_OUT, count, frame)
 
 
 def golden_vectors(source: FloatModel, made: Made, backends: Sequence[str]) -> bytes:
-    """Return golden.npz: "inputs" [8, 3, H, W], "float" and, for each artifact, the embeddings that it must give.
+    """Return golden.npz: "inputs" [8, C, H, W], "float" and, for each artifact, the embeddings that it must give.
 
-    Where files take pixels, "image" uint8 [8, H, W, 3] holds those of the inputs.
+    Where files take pixels, "image" uint8 [8, H, W, C] holds those of the inputs.
     """
-    inputs = source.spec.preprocess(held_out(GOLDEN_IMAGES))
+    inputs = source.spec.preprocess(held_out(GOLDEN_IMAGES, source.spec.frame))
     arrays: Arrays = {"inputs": inputs, "float": embed(source.network, inputs)}
     for name in backends:
         arrays |= made.golden(BACKENDS.get(name), inputs)
@@ -69,7 +70,7 @@ def _npz(arrays: Mapping[str, npt.NDArray[np.generic]]) -> bytes:
 
 
 def read_golden(path: Path) -> dict[str, npt.NDArray[Any]]:
-    """Return the golden vectors: "inputs" [N, 3, height, width], "float" and each artifact's embeddings [N, D].
+    """Return the golden vectors: "inputs" [N, C, height, width], "float" and each artifact's embeddings [N, D].
 
     Where files take pixels, "image" uint8 [N, height, width, 3] is there too. The file may come from anybody.
 

@@ -9,6 +9,7 @@ from torch import fx
 from qface_toolkit import __version__
 from qface_toolkit.backends import FLOATS, INPUT_KEY
 from qface_toolkit.canonical.graph import to_plain
+from qface_toolkit.framing import STANDARD
 from qface_toolkit.methods import Progress
 from qface_toolkit.models import FloatModel
 from qface_toolkit.quantize.forms import FormTimes
@@ -83,6 +84,7 @@ class Job:
             "qface.mean": json.dumps(spec.mean),
             "qface.std": json.dumps(spec.std),
             "qface.color": spec.color,
+            **({"qface.crop": spec.crop} if spec.crop != STANDARD.crop else {}),
             INPUT_KEY: FLOATS,
             "qface.embedding_size": str(spec.embedding_size),
             "qface.license": spec.license,

@@ -111,10 +111,10 @@ def _of_file(path: Path, runner: Runner, wanted: Wanted) -> Embedder:
 def _spec_of(path: Path, runner: Runner, content: Content, takes: ImageInput, wanted: Wanted) -> ModelSpec:
     if content.spec is not None:
         return _plausible(content.spec.override(wanted.facts), wanted, content.spec.preprocessing, path)
-    embedding = _probed(
-        _in_batches(lambda inputs: runner.try_out(path, inputs, content), takes.batch), takes.size, path
-    )
+    embedding = _probed(_in_batches(lambda inputs: runner.try_out(path, inputs, content), takes.batch), takes, path)
     stated, otherwise = stated_facts(content.facts), wanted.like.preprocessing if wanted.like else {}
+    if takes.channels == 1:
+        otherwise = otherwise | {"color": "gray"}
     if runner.float_network(content) and missing_facts(stated):
         return load_model(path, name=wanted.name, overrides=otherwise | dict(wanted.facts)).spec
     missing = missing_facts(wanted.facts, stated, otherwise)
@@ -124,6 +124,9 @@ def _spec_of(path: Path, runner: Runner, content: Content, takes: ImageInput, wa
         raise ArtifactError(what, where=str(path), fix=fix)
     spec = ModelSpec(stated_name(content.facts) or path.stem, takes.size, embedding)
     spec = with_facts(spec, given=wanted.facts, stated=stated, otherwise=otherwise)
+    if spec.input_shape != (takes.channels, *takes.size):
+        what = f"the file takes images {[takes.channels, *takes.size]}, and its facts say {list(spec.input_shape)}"
+        raise ArtifactError(what, where=str(path), fix="leave out model.input_size; model.color=gray is one channel")
     return _plausible(spec, wanted, otherwise | stated, path)
 
 
@@ -148,9 +151,9 @@ def _in_batches(run: Embed, batch: int | None) -> Embed:
     return fed
 
 
-def _probed(run: Embed, size: tuple[int, int], path: Path) -> int:
+def _probed(run: Embed, takes: ImageInput, path: Path) -> int:
     """Return the length of the embedding, for which one image of zeros is run."""
-    embedding = np.asarray(run(np.zeros((1, 3, *size), np.float32)))
+    embedding = np.asarray(run(np.zeros((1, takes.channels, *takes.size), np.float32)))
     if embedding.ndim != 2 or len(embedding) != 1 or embedding.shape[1] < SHORTEST_EMBEDDING:
         wanted = f"one embedding [1, D] of {SHORTEST_EMBEDDING} numbers or more"
         what = f"the model returns {list(embedding.shape)} for one image, not {wanted}"

@@ -9,13 +9,14 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel
 
+from qface_toolkit.framing import STANDARD, Frame
 from qface_toolkit.registry import Registry
 
 if TYPE_CHECKING:
     from qface_toolkit.models import FloatModel
 
 Crop = npt.NDArray[np.uint8]
-"""One aligned RGB crop, uint8 [112, 112, 3]."""
+"""One RGB picture of a face in some frame, uint8 [H, W, 3]; an aligned crop, [112, 112, 3], where none is named."""
 
 
 class ImageSet(Protocol):
@@ -26,7 +27,7 @@ class ImageSet(Protocol):
         ...
 
     def crop(self, index: int) -> Crop:
-        """Return the crop of this index, uint8 [112, 112, 3], RGB."""
+        """Return the crop of this index, uint8 [H, W, 3], RGB."""
         ...
 
 
@@ -42,7 +43,7 @@ class CropsByIndex:
         return self.count
 
     def crop(self, index: int) -> Crop:
-        """Return the crop of this index, uint8 [112, 112, 3], RGB."""
+        """Return the crop of this index, uint8 [H, W, 3], RGB."""
         return self.make(index)
 
 
@@ -81,7 +82,7 @@ class Manifest:
 
 
 def load_crops(images: ImageSet, indices: range | None = None) -> Crop:
-    """Return the crops of `indices` (all by default) as one array, uint8 [N, 112, 112, 3]."""
+    """Return the crops of `indices` (all by default) as one array, uint8 [N, H, W, 3]."""
     return np.stack([images.crop(index) for index in (range(len(images)) if indices is None else indices)])
 
 
@@ -95,11 +96,17 @@ class Source(Protocol):
 
     options: type[BaseModel]
 
-    def provenance(self, model: "FloatModel | None") -> Provenance:
-        """Return what the reader of a manifest must know."""
+    # Each source has options of its own; they were read by its own schema.
+    def provenance(
+        self,
+        options: Any,  # noqa: ANN401
+        *,
+        count: int,
+        model: "FloatModel | None" = None,
+    ) -> Provenance:
+        """Return what the reader of a manifest must know of `count` images."""
         ...
 
-    # Each source has options of its own; they were read by its own schema.
     def open(
         self,
         options: Any,  # noqa: ANN401
@@ -107,8 +114,11 @@ class Source(Protocol):
         count: int,
         seed: int,
         model: "FloatModel | None" = None,
+        frame: Frame = STANDARD,
     ) -> ImageSet:
-        """Return a set of `count` images; `model` is the one that they are for, where it is known.
+        """Return a set of `count` pictures in a frame; `model` is the one that they are for, where it is known.
+
+        A source of aligned crops gives `frame.take(crop)`.
 
         Raises:
             CalibrationError: if the images cannot be had, or only with a model.

@@ -6,17 +6,18 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from qface_toolkit.framing import Frame, averaged
 from qface_toolkit.sources._head import Scene
-from qface_toolkit.sources._shapes import SIZE, Plane, filled, pixel_grid, ramp, slopes, smoothed
+from qface_toolkit.sources._shapes import Canvas, Plane, filled, ramp, slopes, smoothed
 from qface_toolkit.sources._shot import Camera, Light
 
 Picture = Plane
 
 
 def lit(scene: Scene) -> Picture:
-    """Return the light that leaves the scene, linear, float32 [3, 112, 112]."""
+    """Return the light that leaves the scene, linear, float32 [3, H, W]."""
     light = scene.shot.light
-    diffuse, glance = _reflection(scene.height, light)
+    diffuse, glance = _reflection(scene.height, light, scene.canvas.scale)
     body = smoothed(np.minimum(scene.head + (scene.height > 1), 1).astype(np.float32), 0.5)
     shadow = _thrown_shadow(scene, light)
     warm = filled((1 + 0.16 * light.warmth, 1.0, 1 - 0.22 * light.warmth))
@@ -28,15 +29,15 @@ def lit(scene: Scene) -> Picture:
     return picture
 
 
-def _reflection(height: Plane, light: Light) -> tuple[Plane, Plane]:
-    across, down = slopes(smoothed(height, 0.5))
+def _reflection(height: Plane, light: Light, scale: float) -> tuple[Plane, Plane]:
+    across, down = (slope * scale for slope in slopes(smoothed(height, 0.5)))
     across, down = np.clip(across, -2.5, 2.5), np.clip(down, -2.5, 2.5)
     length = 1 / np.sqrt(across * across + down * down + 1)
-    scale = 1 / float(np.sqrt(light.across * light.across + light.down * light.down + 1))
-    facing = (1 - across * light.across - down * light.down) * (length * scale)
+    towards = 1 / float(np.sqrt(light.across * light.across + light.down * light.down + 1))
+    facing = (1 - across * light.across - down * light.down) * (length * towards)
     # Half-way between the light and the viewer; the fourth power twice gives a highlight of the right size.
-    half = (1 + scale - across * (light.across * scale) - down * (light.down * scale)) * length
-    half = half * (1 / float(np.sqrt(2 + 2 * scale)))
+    half = (1 + towards - across * (light.across * towards) - down * (light.down * towards)) * length
+    half = half * (1 / float(np.sqrt(2 + 2 * towards)))
     gleam = half * half
     gleam = gleam * gleam * gleam * gleam
     gleam = gleam * gleam
@@ -49,18 +50,25 @@ def _thrown_shadow(scene: Scene, light: Light) -> Plane:
     return 1 - ramp(edge, -5, 5) * strength
 
 
-def photographed(picture: Picture, camera: Camera, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
-    """Return what the camera stores, uint8 [112, 112, 3], RGB."""
-    seen = _vignetted(picture, camera) * filled((camera.red, 1.0, camera.blue))
+def photographed(scene: Scene, picture: Picture) -> npt.NDArray[np.uint8]:
+    """Return what the camera stores of the light that leaves a scene, uint8 [H, W, 3], RGB."""
+    camera = scene.shot.camera
+    seen = _vignetted(picture, camera, scene.canvas) * filled((camera.red, 1.0, camera.blue))
     seen = _blurred(np.sqrt(np.maximum(_exposed(seen, camera), 0)), camera)
     seen = _graded(seen, camera)
-    seen += _grain(rng, camera)
+    seen += _grain(scene.rng, camera, picture.shape)
     stored = np.clip(seen * 255 + 0.5, 0, 255).astype(np.uint8)
-    return _compressed(np.ascontiguousarray(stored.transpose(1, 2, 0)), camera)
+    return _shrunk(_compressed(np.ascontiguousarray(stored.transpose(1, 2, 0)), camera), scene.canvas.frame)
 
 
-def _vignetted(picture: Picture, camera: Camera) -> Picture:
-    columns, rows = pixel_grid()
+def _shrunk(stored: npt.NDArray[np.uint8], frame: Frame) -> npt.NDArray[np.uint8]:
+    if frame.oversampling == 1:
+        return stored
+    return (averaged(stored.astype(np.float32), frame.oversampling) + 0.5).astype(np.uint8)
+
+
+def _vignetted(picture: Picture, camera: Camera, canvas: Canvas) -> Picture:
+    columns, rows = canvas.places()
     right, down = (columns - 55.5) * (1 / 79), (rows - 55.5) * (1 / 79)
     return picture * (1 - (right * right + down * down) * camera.vignette)
 
@@ -88,9 +96,9 @@ def _blurred(picture: Picture, camera: Camera) -> Picture:
     return picture
 
 
-def _grain(rng: np.random.Generator, camera: Camera) -> Picture:
+def _grain(rng: np.random.Generator, camera: Camera, shape: tuple[int, ...]) -> Picture:
     strength = 0.005 + 0.04 * camera.noise * camera.noise * camera.noise
-    grains = rng.integers(0, 256, (2, 3, SIZE, SIZE), dtype=np.uint8).astype(np.float32)
+    grains = rng.integers(0, 256, (2, *shape), dtype=np.uint8).astype(np.float32)
     grain: Picture = (grains[0] + grains[1] - 255) * (strength / 104)
     return grain
 

@@ -6,18 +6,19 @@ import numpy as np
 
 from qface_toolkit.sources._identity import Face, Identity
 from qface_toolkit.sources._shapes import (
-    SIZE,
+    Canvas,
     Colour,
     Plane,
     bump,
     coverage,
     ellipse,
+    lattice,
     linear,
     looked_up,
     mixed,
     paint,
-    pixel_grid,
     ramp,
+    stretched,
     tinted,
     unit,
 )
@@ -45,7 +46,7 @@ TONES = (
 
 @dataclass
 class Scene:
-    """A drawing in the making; every plane is float32 [112, 112], `albedo` is linear light [3, 112, 112].
+    """A drawing in the making; every plane is float32 [H, W], `albedo` is linear light [3, H, W].
 
     `u` and `v` are pixels from the middle of the nose on the surface of the turned head, `nose_u` and `nose_v` the
     same for what stands out from it, `x` and `y` in the picture.
@@ -54,6 +55,7 @@ class Scene:
     identity: Identity
     shot: Shot
     rng: np.random.Generator
+    canvas: Canvas
     x: Plane
     y: Plane
     u: Plane
@@ -67,18 +69,23 @@ class Scene:
     height: Plane
     gloss: Plane
 
+    def spread(self, rows: int, columns: int) -> Plane:
+        """Return random values -1..1, so many down and across, spread smoothly over the whole picture."""
+        return stretched(lattice(self.rng, rows, columns), self.canvas.shape)
 
-def set_up(identity: Identity, shot: Shot, rng: np.random.Generator) -> Scene:
+
+def set_up(identity: Identity, shot: Shot, rng: np.random.Generator, canvas: Canvas) -> Scene:
     """Return the empty scene: coordinates, outline and colour of the head, nothing painted yet."""
-    columns, rows = pixel_grid()
+    columns, rows = canvas.places()
     x, y = columns - MIDDLE[0], rows - MIDDLE[1]
     u, v, near_u, near_v = _turned(*_aligned(x, y, shot.pose), shot.pose)
     inside = _outline(u, v, identity.face)
-    blank = np.zeros((SIZE, SIZE), np.float32)
+    blank = np.zeros(canvas.shape, np.float32)
     return Scene(
         identity=identity,
         shot=shot,
         rng=rng,
+        canvas=canvas,
         x=x,
         y=y,
         u=u,
@@ -88,7 +95,7 @@ def set_up(identity: Identity, shot: Shot, rng: np.random.Generator) -> Scene:
         inside=inside,
         head=coverage(inside, 1.4),
         skin=_skin_colour(identity.face, shot.outfit.tan),
-        albedo=np.zeros((3, SIZE, SIZE), np.float32),
+        albedo=np.zeros((3, *canvas.shape), np.float32),
         height=blank,
         gloss=blank.copy(),
     )

@@ -4,18 +4,15 @@ import numpy as np
 
 from qface_toolkit.sources._head import Scene
 from qface_toolkit.sources._shapes import (
-    SIZE,
     Colour,
     Plane,
     bump,
     coverage,
     ellipse,
-    lattice,
     linear,
     mixed,
     paint,
     ramp,
-    stretched,
     tinted,
     unit,
 )
@@ -55,12 +52,12 @@ def draw_background(scene: Scene) -> None:
     rng = scene.rng
     first, second = any_colour(rng), any_colour(rng)
     rows = 3 + int(rng.integers(8))
-    patches = unit(stretched(lattice(rng, rows, 3 + int(rng.integers(8)))) * 0.8 + 0.5)
-    paint(scene.albedo, first, np.ones((SIZE, SIZE), np.float32))
+    patches = unit(scene.spread(rows, 3 + int(rng.integers(8))) * 0.8 + 0.5)
+    paint(scene.albedo, first, np.ones(scene.canvas.shape, np.float32))
     paint(scene.albedo, second, patches)
     for _ in range(int(rng.integers(4))):
         _paint_block(scene)
-    scene.albedo *= 1 + stretched(lattice(rng, 40, 40)) * (0.3 * rng.random())
+    scene.albedo *= 1 + scene.spread(40, 40) * (0.3 * rng.random())
     _paint_clothes(scene)
 
 
@@ -76,7 +73,7 @@ def _paint_clothes(scene: Scene) -> None:
     rng = scene.rng
     slope = 0.15 + 0.4 * rng.random()
     shoulder = scene.y - 34 - 8 * rng.random() - (30 - np.abs(scene.x)) * slope
-    weave = stretched(lattice(rng, 30, 50)) * 0.25 + 1
+    weave = scene.spread(30, 50) * 0.25 + 1
     colour = np.array(any_colour(rng), np.float32).reshape(3, 1, 1) * weave
     scene.albedo += (colour - scene.albedo) * coverage(shoulder, 1.5)
 
@@ -88,7 +85,7 @@ def draw_hair_behind(scene: Scene, hair: Colour) -> None:
         return
     volume = outfit.volume * (1.0 if outfit.style < 0.55 else 1.4)
     reach = -8.0 if outfit.style < 0.55 else 75.0
-    wave = stretched(lattice(scene.rng, 14, 14)) * 2.5
+    wave = scene.spread(14, 14) * 2.5
     half = scene.identity.face.half_width
     cap = ellipse(scene.u, scene.v + 14, half + volume, 70 + volume)
     mass = np.where(scene.v < -14, cap * half * 0.5, half + volume - np.abs(scene.u))
@@ -97,7 +94,7 @@ def draw_hair_behind(scene: Scene, hair: Colour) -> None:
 
 
 def _paint_strands(scene: Scene, hair: Colour, alpha: Plane, brightness: float) -> None:
-    strands = stretched(lattice(scene.rng, 7, 64)) + 0.6 * stretched(lattice(scene.rng, 30, 100))
+    strands = scene.spread(7, 64) + 0.6 * scene.spread(30, 100)
     light = (1 + strands * scene.shot.outfit.streaks) * brightness
     colour = np.array(hair, np.float32).reshape(3, 1, 1) * np.maximum(light, 0.1)
     scene.albedo += (colour - scene.albedo) * alpha
@@ -113,7 +110,7 @@ def draw_hair_before(scene: Scene, hair: Colour) -> None:
     if outfit.style < 0.06:
         return
     line = _hairline(scene)
-    ragged = stretched(lattice(scene.rng, 5, 42)) * (1.5 + 3 * outfit.fringe)
+    ragged = scene.spread(5, 42) * (1.5 + 3 * outfit.fringe)
     inside = np.minimum(line + ragged - scene.v, scene.inside + 2.5)
     shaved = 0.55 if outfit.style < 0.12 else 1.0
     _paint_strands(scene, hair, coverage(inside, 2.2) * shaved, 1.0)
@@ -142,7 +139,7 @@ def draw_beard(scene: Scene, hair: Colour) -> None:
     lips = coverage(ellipse(u, v - 21.5, 15, 6), 3)
     moustache = bump(u, v - 13.5, 17, 6)
     area = unit(jaw * ramp(side + (v - 14) * 0.6, 12, 22) + moustache * 1.6) * (1 - lips) * scene.head
-    grain = stretched(lattice(scene.rng, 100, 100)) * 0.4 + 0.8
+    grain = scene.spread(100, 100) * 0.4 + 0.8
     alpha = unit(area * grain * strength * (scene.shot.outfit.shave * 1.4))
     paint(scene.albedo, tinted(hair, (0.8, 0.8, 0.8)), alpha)
     scene.height += alpha * grain * 0.8
@@ -180,7 +177,7 @@ def draw_hat(scene: Scene) -> None:
     scene.albedo *= 1 - shadow * 0.55
     crown = np.minimum(over, scene.identity.face.half_width + 4 - np.abs(scene.u))
     alpha = coverage(crown, 1.3)
-    knit = stretched(lattice(scene.rng, 40, 40)) * 0.2 + stretched(lattice(scene.rng, 4, 4)) * 0.3 + 1
+    knit = scene.spread(40, 40) * 0.2 + scene.spread(4, 4) * 0.3 + 1
     band = 0.6 if outfit.hat < 0.07 else 1.15
     colour = np.array(any_colour(scene.rng), np.float32).reshape(3, 1, 1) * (knit * np.where(over < 7, band, 1.0))
     scene.albedo += (colour.astype(np.float32) - scene.albedo) * alpha

@@ -15,6 +15,7 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from qface_toolkit.errors import ArtifactError, CalibrationError, QFaceError, RecipeError
+from qface_toolkit.framing import STANDARD, Frame
 from qface_toolkit.registry import unknown_name
 from qface_toolkit.sources._base import SOURCES, Crop, ImageSet, Manifest, Source
 from qface_toolkit.untrusted.json import write_json
@@ -48,7 +49,7 @@ SHEET_CROPS = 64
 class NamedSet(BaseModel):
     """A calibration set: what to draw or read, how much of it, and what its pixels hash to.
 
-    `checksum` is the SHA-256 of the decoded pixels of exactly `count` images of this `seed`.
+    `checksum` is the SHA-256 of the decoded pixels of exactly `count` aligned crops of this `seed`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -68,21 +69,31 @@ class NamedSet(BaseModel):
         """Return the parameters as the source's own schema reads them."""
         return self.source().options.model_validate(self.parameters)
 
-    def open(self, count: int | None = None, seed: int | None = None, model: "FloatModel | None" = None) -> ImageSet:
+    def open(
+        self,
+        count: int | None = None,
+        seed: int | None = None,
+        model: "FloatModel | None" = None,
+        frame: Frame | None = None,
+    ) -> ImageSet:
         """Return the images, as many and with the seed asked for, or as the file says; `model` is what they are for.
+
+        They are in `frame`; without one in the model's, and without a model aligned crops.
 
         Raises:
             CalibrationError: if the images cannot be had, or only with a model, or none are asked for.
         """
         used = self.with_(count, seed)
-        return used.source().open(used.options(), count=used.count, seed=used.seed, model=model)
+        framed = frame or _frame_of(model)
+        return used.source().open(used.options(), count=used.count, seed=used.seed, model=model, frame=framed)
 
     def manifest(self, sha256: str, model: "FloatModel | None" = None) -> Manifest:
         """Return what the images of this set are, opened for `model`, whose pixels hash to `sha256`."""
-        provenance = self.source().provenance(model)
+        options = self.options()
+        provenance = self.source().provenance(options, count=self.count, model=model)
         return Manifest(
             kind=self.kind,
-            parameters=self.options().model_dump(mode="json") | provenance.parameters,
+            parameters=options.model_dump(mode="json") | provenance.parameters | _told(_frame_of(model)),
             seed=self.seed,
             count=self.count,
             sha256=sha256,
@@ -100,6 +111,15 @@ class NamedSet(BaseModel):
             raise CalibrationError(f"{count} calibration images were asked for", fix="ask for one at least")
         given = {"count": count, "seed": seed}
         return self.model_copy(update={key: value for key, value in given.items() if value is not None})
+
+
+def _frame_of(model: "FloatModel | None") -> Frame:
+    return STANDARD if model is None else model.spec.frame
+
+
+def _told(frame: Frame) -> dict[str, Any]:
+    """Return what a manifest says of a frame: nothing of the aligned crop's, which checksums are of."""
+    return {} if frame == STANDARD else {"crop": frame.crop, "size": list(frame.size)}
 
 
 def set_names() -> tuple[str, ...]:
@@ -185,9 +205,14 @@ def write_set(
     images = used.open(model=model)
     with disk_errors(out), new_folder(out) as folder:
         sha256 = _write_images(images, folder, progress)
-        manifest = _checked(used.manifest(sha256, model), named_set.checksum if used == named_set else None)
+        manifest = _checked(used.manifest(sha256, model), _checksum(named_set, used, model))
         write_json(folder / "manifest.json", manifest.as_json())
     return manifest
+
+
+def _checksum(named_set: NamedSet, used: NamedSet, model: "FloatModel | None") -> str | None:
+    """Return what the pixels must hash to, if that is known: of the set as it is, in aligned crops."""
+    return named_set.checksum if used == named_set and _frame_of(model) == STANDARD else None
 
 
 def _write_images(images: ImageSet, folder: Path, progress: Callable[[int, int], None]) -> str:

@@ -4,28 +4,52 @@ Only additions, products, quotients, square roots and comparisons of float32 arr
 same way by every processor, which sums, products of matrices and transcendental functions are not.
 """
 
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-SIZE = 112
-"""Height and width of a drawing in pixels."""
+from qface_toolkit.framing import STANDARD, Frame, grid
 
 Plane: TypeAlias = npt.NDArray[np.floating]
-"""One value a pixel, float32 [112, 112]; pictures are three of them, float32 [3, 112, 112]."""
+"""One value a pixel, float32 [H, W]; pictures are three of them, float32 [3, H, W]."""
 
 Colour: TypeAlias = tuple[float, float, float]
 """Red, green and blue as linear light, 0..1."""
 
 
-@lru_cache(maxsize=1)
-def pixel_grid() -> tuple[Plane, Plane]:
-    """Return the column and the row of every pixel, both float32 [112, 112]."""
-    line = np.arange(SIZE, dtype=np.float32)
-    columns, rows = np.meshgrid(line, line)
-    return columns, rows
+@dataclass(frozen=True)
+class Canvas:
+    """What is drawn on: a frame, finer where it is smaller than an aligned crop, so that no line falls between pixels.
+
+    All lengths of a drawing are pixels of an aligned crop of 112x112, whatever the frame: it is drawn larger, not
+    enlarged.
+    """
+
+    frame: Frame = STANDARD
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        height, width = self.frame.size
+        return height * self.frame.oversampling, width * self.frame.oversampling
+
+    @property
+    def scale(self) -> float:
+        """Pixels of this canvas for one of an aligned crop."""
+        return self.frame.scale * self.frame.oversampling
+
+    def places(self) -> tuple[Plane, Plane]:
+        """Return the column and the row in an aligned crop where each pixel lies, both float32 [H, W]."""
+        return _places(self.frame)
+
+
+@lru_cache(maxsize=4)
+def _places(frame: Frame) -> tuple[Plane, Plane]:
+    columns, rows = grid(frame.to_aligned, frame.size, frame.oversampling)
+    return columns.astype(np.float32), rows.astype(np.float32)
 
 
 def linear(red: float, green: float, blue: float) -> Colour:
@@ -100,17 +124,17 @@ def lattice(rng: np.random.Generator, rows: int, columns: int) -> Plane:
 
 
 @lru_cache(maxsize=64)
-def _between(count: int) -> tuple[npt.NDArray[np.intp], Plane]:
-    position = np.arange(SIZE, dtype=np.float32) * ((count - 1) / SIZE)
+def _between(count: int, side: int) -> tuple[npt.NDArray[np.intp], Plane]:
+    position = np.arange(side, dtype=np.float32) * ((count - 1) / side)
     left = np.floor(position)
     share = position - left
     return left.astype(np.intp), share * share * (3 - 2 * share)
 
 
-def stretched(values: Plane) -> Plane:
-    """Return the lattice spread smoothly over the whole picture, float32 [112, 112]."""
-    row, down = _between(values.shape[0])
-    column, across = _between(values.shape[1])
+def stretched(values: Plane, shape: tuple[int, int]) -> Plane:
+    """Return the lattice spread smoothly over a whole picture of this height and width, float32 [H, W]."""
+    row, down = _between(values.shape[0], shape[0])
+    column, across = _between(values.shape[1], shape[1])
     wide = values[:, column] + (values[:, column + 1] - values[:, column]) * across
     return wide[row] + (wide[row + 1] - wide[row]) * down[:, None]
 

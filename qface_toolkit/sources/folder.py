@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from qface_toolkit.errors import CalibrationError
+from qface_toolkit.framing import CROP_SIZE, STANDARD, Frame
 from qface_toolkit.sources._base import Crop, CropsByIndex, Provenance
-from qface_toolkit.sources._shapes import SIZE
 from qface_toolkit.untrusted.images import decode, image_size, read_bytes
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 SUFFIXES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".bmp": "BMP", ".webp": "WEBP"}
 FORMATS = tuple(sorted(set(SUFFIXES.values())))
 _NOUN = "a calibration image"
-ALIGN = f"align the faces to {SIZE}x{SIZE} on the usual five-point template, or remove the file"
+ALIGN = f"give square crops on the usual five-point template, {CROP_SIZE}x{CROP_SIZE} or larger, or remove the file"
 
 
 class FolderOptions(BaseModel):
@@ -25,7 +25,7 @@ class FolderOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    path: Path = Field(description=f"a folder of {SIZE}x{SIZE} crops: PNG, JPEG, BMP or WebP")
+    path: Path = Field(description="a folder of aligned square crops: PNG, JPEG, BMP or WebP")
 
 
 class Folder:
@@ -33,9 +33,18 @@ class Folder:
 
     options: type[BaseModel] = FolderOptions
 
-    def provenance(self, model: "FloatModel | None") -> Provenance:
-        """Return that it is unknown whose faces these are."""
-        return Provenance(contains_no_real_face_data=None)
+    def provenance(
+        self,
+        options: Any,  # noqa: ANN401  see Source
+        *,
+        count: int,
+        model: "FloatModel | None" = None,
+    ) -> Provenance:
+        """Return that it is unknown whose faces these are, and how many of them are no crops of the usual size."""
+        sizes = [_side(file) for file in _chosen(options.path, count)]
+        others = sorted({side for side in sizes if side != CROP_SIZE})
+        resized = (f"{sizes.count(side)} of {count} images are {side}x{side} and were resized" for side in others)
+        return Provenance(None, tuple(resized))
 
     def open(
         self,
@@ -44,23 +53,28 @@ class Folder:
         count: int,
         seed: int,
         model: "FloatModel | None" = None,
+        frame: Frame = STANDARD,
     ) -> CropsByIndex:
         """Return `count` of the folder's files, sorted by name and spread evenly over it; the seed changes nothing.
 
         Raises:
             CalibrationError: if there are too few files, or one is unreadable or of the wrong size.
         """
-        files = _image_files(options.path)
-        if len(files) < count:
-            raise CalibrationError(
-                f"{count} calibration images were asked for and the folder holds {len(files)}",
-                where=str(options.path),
-                fix=f"ask for {len(files)} images (calibration.count, or --count) or add more",
-            )
-        chosen = [files[place * len(files) // count] for place in range(count)]
+        chosen = _chosen(options.path, count)
         for file in chosen:
             _read(file)
-        return CropsByIndex(count, partial(_decoded, chosen))
+        return CropsByIndex(count, partial(_framed, chosen, frame))
+
+
+def _chosen(folder: Path, count: int) -> list[Path]:
+    files = _image_files(folder)
+    if len(files) < count:
+        raise CalibrationError(
+            f"{count} calibration images were asked for and the folder holds {len(files)}",
+            where=str(folder),
+            fix=f"ask for {len(files)} images (calibration.count, or --count) or add more",
+        )
+    return [files[place * len(files) // count] for place in range(count)]
 
 
 def _image_files(folder: Path) -> list[Path]:
@@ -74,23 +88,26 @@ def _image_files(folder: Path) -> list[Path]:
         raise CalibrationError(
             "the folder holds no calibration images",
             where=str(folder),
-            fix=f"put {SIZE}x{SIZE} PNG or JPEG crops there",
+            fix=f"put {CROP_SIZE}x{CROP_SIZE} PNG or JPEG crops there",
         )
     return files
 
 
-def _decoded(files: list[Path], index: int) -> Crop:
-    return decode(_read(files[index]), FORMATS, str(files[index]), noun=_NOUN, kind=CalibrationError)
+def _framed(files: list[Path], frame: Frame, index: int) -> Crop:
+    crop = decode(_read(files[index]), FORMATS, str(files[index]), noun=_NOUN, kind=CalibrationError)
+    return frame.take(crop)
+
+
+def _side(file: Path) -> int:
+    return image_size(_read(file), FORMATS, str(file), noun=_NOUN, kind=CalibrationError)[0]
 
 
 def _read(file: Path) -> bytes:
-    """Return a file's bytes, once it announces an aligned crop."""
+    """Return a file's bytes, once it announces a square crop."""
     data = read_bytes(file, noun="calibration image", kind=CalibrationError)
     width, height = image_size(data, FORMATS, str(file), noun=_NOUN, kind=CalibrationError)
-    if (width, height) != (SIZE, SIZE):
-        raise CalibrationError(
-            f"a calibration image is {width}x{height}, not {SIZE}x{SIZE}", where=str(file), fix=ALIGN
-        )
+    if width != height:
+        raise CalibrationError(f"a calibration image is {width}x{height}, not square", where=str(file), fix=ALIGN)
     return data
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from qface_toolkit.errors import CalibrationError
+from qface_toolkit.framing import STANDARD, Frame
 from qface_toolkit.sources._base import Crop, ImageSet, Provenance
 from qface_toolkit.sources._identity import Attributes
 from qface_toolkit.sources.procedural import Drawings, ProceduralOptions, version_warnings
@@ -55,7 +56,8 @@ class MatchedCrops:
         self._options, self._model, self._count = options, model, count
         self._matcher: Matcher | None = None
         # Partners in the last batch may lie beyond the end of the set, and drawings know no end.
-        self._drawings = Drawings(ProceduralOptions(attributes=options.attributes), count=count, seed=seed)
+        drawn = ProceduralOptions(attributes=options.attributes)
+        self._drawings = Drawings(drawn, count=count, seed=seed, frame=model.spec.frame)
         self._share = Fraction(options.share).limit_denominator(1000)
         self._batch: tuple[int, Crop] | None = None
 
@@ -64,7 +66,7 @@ class MatchedCrops:
         return self._count
 
     def crop(self, index: int) -> Crop:
-        """Return one image, uint8 [112, 112, 3], RGB; the first of a batch takes as long as all of it."""
+        """Return one image in the model's frame, uint8 [H, W, 3], RGB; the first of a batch takes as long as all."""
         place = index * self._share.numerator // self._share.denominator
         if self._index_of(place) != index:
             return self._drawings.crop(index)
@@ -94,7 +96,13 @@ class Matched:
 
     options: type[BaseModel] = MatchedOptions
 
-    def provenance(self, model: "FloatModel | None") -> Provenance:
+    def provenance(
+        self,
+        options: Any,  # noqa: ANN401  see Source
+        *,
+        count: int,
+        model: "FloatModel | None" = None,
+    ) -> Provenance:
         """Return which model the images were fitted to, or that they were not."""
         known = _known(model)
         parameters = {"model_sha256": known.source_sha256}
@@ -109,15 +117,16 @@ class Matched:
         count: int,
         seed: int,
         model: "FloatModel | None" = None,
+        frame: Frame = STANDARD,
     ) -> ImageSet:
-        """Return a set of `count` images; nothing is drawn or refined before it is asked for.
+        """Return a set of `count` images in the model's frame; nothing is drawn or refined before it is asked for.
 
         Raises:
             CalibrationError: if there is no model.
         """
         known = _known(model)
         if not _has_statistics(known):
-            return Drawings(ProceduralOptions(attributes=options.attributes), count=count, seed=seed)
+            return Drawings(ProceduralOptions(attributes=options.attributes), count=count, seed=seed, frame=frame)
         return MatchedCrops(options, known, count=count, seed=seed)
 
 

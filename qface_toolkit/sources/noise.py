@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from qface_toolkit.framing import STANDARD, Frame
 from qface_toolkit.sources._base import Crop, CropsByIndex, Provenance
-from qface_toolkit.sources._shapes import SIZE
 
 if TYPE_CHECKING:
     from qface_toolkit.models import FloatModel
@@ -24,7 +24,13 @@ class Noise:
 
     options: type[BaseModel] = NoiseOptions
 
-    def provenance(self, model: "FloatModel | None") -> Provenance:
+    def provenance(
+        self,
+        options: Any,  # noqa: ANN401  see Source
+        *,
+        count: int,
+        model: "FloatModel | None" = None,
+    ) -> Provenance:
         """Return no warning: numpy's integers are the same everywhere."""
         return Provenance(contains_no_real_face_data=True)
 
@@ -35,13 +41,14 @@ class Noise:
         count: int,
         seed: int,
         model: "FloatModel | None" = None,
+        frame: Frame = STANDARD,
     ) -> CropsByIndex:
-        """Return a set of `count` crops of independent random pixels."""
-        return CropsByIndex(count, partial(_pixels, seed))
+        """Return a set of `count` pictures of independent random pixels, as large as the frame."""
+        return CropsByIndex(count, partial(_pixels, seed, frame.size))
 
 
-def _pixels(seed: int, index: int) -> Crop:
-    return np.random.default_rng([seed, 3, index]).integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)
+def _pixels(seed: int, size: tuple[int, int], index: int) -> Crop:
+    return np.random.default_rng([seed, 3, index]).integers(0, 256, (*size, 3), dtype=np.uint8)
 
 
 ENTRIES = {"noise": Noise()}

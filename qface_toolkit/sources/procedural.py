@@ -12,6 +12,7 @@ import numpy as np
 import PIL
 from pydantic import BaseModel, ConfigDict, Field
 
+from qface_toolkit.framing import STANDARD, Frame
 from qface_toolkit.sources._base import Crop, Provenance
 from qface_toolkit.sources._camera import lit, photographed
 from qface_toolkit.sources._features import draw_features
@@ -26,6 +27,7 @@ from qface_toolkit.sources._outfit import (
     draw_hat,
     hair_colour,
 )
+from qface_toolkit.sources._shapes import Canvas
 from qface_toolkit.sources._shot import draw_shot
 
 if TYPE_CHECKING:
@@ -50,19 +52,20 @@ class ProceduralOptions(BaseModel):
 class Drawings:
     """A set of drawings; see ImageSet."""
 
-    def __init__(self, options: ProceduralOptions, *, count: int, seed: int) -> None:
+    def __init__(self, options: ProceduralOptions, *, count: int, seed: int, frame: Frame = STANDARD) -> None:
         self._options = options
         self._count = count
         self._seed = seed
+        self._frame = frame
 
     def __len__(self) -> int:
         """Return how many drawings there are."""
         return self._count
 
     def crop(self, index: int) -> Crop:
-        """Draw one picture, uint8 [112, 112, 3], RGB."""
+        """Draw one picture in the frame, uint8 [H, W, 3], RGB."""
         number = index // self._options.images_per_identity
-        return draw(self._seed, index, _identity(self._seed, number, self._options.attributes))
+        return draw(self._seed, index, _identity(self._seed, number, self._options.attributes), self._frame)
 
 
 class Procedural:
@@ -70,7 +73,13 @@ class Procedural:
 
     options: type[BaseModel] = ProceduralOptions
 
-    def provenance(self, model: "FloatModel | None") -> Provenance:
+    def provenance(
+        self,
+        options: Any,  # noqa: ANN401  see Source
+        *,
+        count: int,
+        model: "FloatModel | None" = None,
+    ) -> Provenance:
         """Return a warning for each library whose version may draw other pixels."""
         return Provenance(contains_no_real_face_data=True, warnings=version_warnings())
 
@@ -81,9 +90,10 @@ class Procedural:
         count: int,
         seed: int,
         model: "FloatModel | None" = None,
+        frame: Frame = STANDARD,
     ) -> Drawings:
         """Return a set of `count` drawings; nothing is drawn before it is asked for."""
-        return Drawings(options, count=count, seed=seed)
+        return Drawings(options, count=count, seed=seed, frame=frame)
 
 
 @lru_cache(maxsize=64)
@@ -91,10 +101,13 @@ def _identity(seed: int, number: int, attributes: Attributes) -> Identity:
     return draw_identity(seed, number, attributes)
 
 
-def draw(seed: int, index: int, identity: Identity) -> Crop:
-    """Draw picture `index` of this seed, showing `identity`, uint8 [112, 112, 3], RGB."""
+def draw(seed: int, index: int, identity: Identity, frame: Frame = STANDARD) -> Crop:
+    """Draw picture `index` of this seed, showing `identity`, in a frame, uint8 [H, W, 3], RGB.
+
+    Another frame shows the same person on the same occasion, with grain and compression of its own.
+    """
     rng = np.random.default_rng([seed, 2, index])
-    scene = set_up(identity, draw_shot(rng), rng)
+    scene = set_up(identity, draw_shot(rng), rng, Canvas(frame))
     hair = hair_colour(scene)
     draw_background(scene)
     draw_hair_behind(scene, hair)
@@ -104,7 +117,7 @@ def draw(seed: int, index: int, identity: Identity) -> Crop:
     draw_hair_before(scene, hair)
     draw_glasses(scene)
     draw_hat(scene)
-    return photographed(lit(scene), scene.shot.camera, rng)
+    return photographed(scene, lit(scene))
 
 
 def version_warnings() -> tuple[str, ...]:

@@ -17,7 +17,7 @@ NAME, COUNT = "drawings-heldout", 3
 def drawn_here(monkeypatch):
     """Return the counts that were drawn in this process."""
     counts = []
-    monkeypatch.setattr(_ahead, "draw", lambda name, count: counts.append(count) or draw(name, count))
+    monkeypatch.setattr(_ahead, "draw", lambda name, count, frame: counts.append(count) or draw(name, count, frame))
     return counts
 
 

@@ -8,7 +8,9 @@ import pytest
 from PIL import Image
 
 from qface_toolkit.errors import CalibrationError
-from qface_toolkit.sources import SOURCES, load_crops
+from qface_toolkit.framing import Frame
+from qface_toolkit.sources import SOURCES, draw, load_crops
+from qface_toolkit.sources.folder import FolderOptions
 
 
 def save(path, size=(112, 112), value=0, **kwargs):
@@ -64,9 +66,31 @@ def test_too_few_images_are_counted(tmp_path):
 
 def test_a_wrong_size_names_file_and_size(tmp_path):
     save(tmp_path / "wide.png", size=(160, 112))
-    with pytest.raises(CalibrationError, match="160x112, not 112x112") as raised:
+    with pytest.raises(CalibrationError, match="160x112, not square") as raised:
         opened(tmp_path)
     assert "wide.png" in str(raised.value)
+
+
+def test_crops_of_other_sides_are_resized_and_counted(tmp_path):
+    drawn = draw("drawings", 1)[0]
+    Image.fromarray(drawn).resize((224, 224), Image.Resampling.BICUBIC).save(tmp_path / "a.png")
+    Image.fromarray(drawn).save(tmp_path / "b.png")
+    source, options = SOURCES.get("folder"), FolderOptions(path=tmp_path)
+    large, usual = load_crops(source.open(options, count=2, seed=0))
+    assert np.array_equal(usual, drawn)
+    difference = np.abs(large.astype(int) - usual).mean()
+    assert difference < 2, difference
+    warnings = source.provenance(options, count=2).warnings
+    assert warnings == ("1 of 2 images are 224x224 and were resized",)
+
+
+def test_crops_are_taken_into_the_frame_that_is_asked_for(tmp_path):
+    drawn = draw("drawings", 1)[0]
+    Image.fromarray(drawn).save(tmp_path / "a.png")
+    frame = Frame("dlib", (150, 150))
+    source = SOURCES.get("folder")
+    framed = source.open(source.options(path=tmp_path), count=1, seed=0, frame=frame).crop(0)
+    assert np.array_equal(framed, frame.take(drawn))
 
 
 def test_a_file_that_is_no_image_is_named(tmp_path):

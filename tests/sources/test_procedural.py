@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numpy._core._multiarray_umath import __cpu_dispatch__, __cpu_features__
 
+from qface_toolkit.framing import STANDARD, Frame
 from qface_toolkit.sources import load_crops, pixel_sha256, procedural
 from qface_toolkit.sources._identity import BANDS, Face, Mark, band_of, draw_identity, traits
 from qface_toolkit.sources.procedural import Drawings, ProceduralOptions
@@ -20,8 +21,8 @@ GOLDEN = {
 """SHA-256 of the decoded pixels of six drawings, made with PINNED_VERSIONS; draw them again only on purpose."""
 
 
-def drawings(count=6, seed=11, **options):
-    return Drawings(ProceduralOptions(**options), count=count, seed=seed)
+def drawings(count=6, seed=11, frame=STANDARD, **options):
+    return Drawings(ProceduralOptions(**options), count=count, seed=seed, frame=frame)
 
 
 def shares(kind, value):
@@ -36,18 +37,21 @@ def test_pixels_are_the_known_ones(attributes):
     assert pixel_sha256(crops) == GOLDEN[attributes]
 
 
-def test_a_processor_without_vector_instructions_draws_the_same():
+def without_vector_instructions(script):
     plain = {
         "NPY_DISABLE_CPU_FEATURES": " ".join(name for name in __cpu_dispatch__ if __cpu_features__[name]),
         "JSIMD_FORCENONE": "1",
     }
-    script = (
-        "from qface_toolkit.sources import *\n"
-        "source = SOURCES.get('procedural')\n"
+    opened = "from qface_toolkit.sources import *\nsource = SOURCES.get('procedural')\n"
+    command = [sys.executable, "-c", opened + script]
+    return subprocess.run(command, capture_output=True, text=True, env=os.environ | plain)
+
+
+def test_a_processor_without_vector_instructions_draws_the_same():
+    ran = without_vector_instructions(
         "options = source.options(images_per_identity=2)\n"
         "print(pixel_sha256(load_crops(source.open(options, count=6, seed=11))))"
     )
-    ran = subprocess.run([sys.executable, "-c", script], env={**os.environ, **plain}, capture_output=True, text=True)
     assert ran.stdout.strip() == GOLDEN["calibration"], ran.stderr
 
 
@@ -61,7 +65,7 @@ def test_seeds_draw_other_people():
 
 def test_images_of_an_identity_follow_each_other(monkeypatch):
     seen = []
-    monkeypatch.setattr(procedural, "draw", lambda seed, index, identity: seen.append(identity))
+    monkeypatch.setattr(procedural, "draw", lambda seed, index, identity, frame: seen.append(identity))
     load = drawings(images_per_identity=3)
     for index in range(6):
         load.crop(index)
@@ -116,3 +120,45 @@ def test_another_version_is_told(monkeypatch):
     assert procedural.version_warnings() == () or procedural.np.__version__ != procedural.PINNED_VERSIONS["numpy"]
     monkeypatch.setitem(procedural.PINNED_VERSIONS, "pillow", "1.0")
     assert any("pillow" in warning for warning in procedural.version_warnings())
+
+
+FRAMES = {
+    Frame("arcface", (160, 160)): "a74791b511befe20",
+    Frame("facenet", (160, 160)): "d72bbd354d2b98fa",
+    Frame("dlib", (150, 150)): "5b4af477918bf62b",
+    Frame("none", (56, 56)): "9a4acd359b6e59e1",
+}
+"""The first digits of the SHA-256 of six drawings in each; see GOLDEN."""
+
+
+@pytest.mark.parametrize("frame", FRAMES, ids=str)
+def test_a_face_is_drawn_where_the_frame_has_it(frame):
+    """A drawing in a frame shows the face that the aligned drawing shows when it is taken into the frame."""
+    aligned, framed = drawings(), drawings(frame=frame)
+    height, width = frame.size
+    middle = slice(height // 4, -height // 4), slice(width // 4, -width // 4)
+    for index in range(4):
+        taken, drawn = (one.astype(float) for one in (frame.take(aligned.crop(index)), framed.crop(index)))
+        assert drawn.shape == (height, width, 3)
+        here, beside = (
+            np.corrcoef(taken[middle].ravel(), np.roll(drawn, by, 1)[middle].ravel())[0, 1] for by in (0, 6)
+        )
+        assert here > max(0.8, beside), (here, beside)
+
+
+def test_a_drawing_is_as_wide_and_high_as_asked():
+    assert drawings(frame=Frame("none", (48, 96))).crop(0).shape == (48, 96, 3)
+
+
+@pytest.mark.parametrize("frame", FRAMES, ids=str)
+def test_pixels_in_a_frame_are_the_known_ones(frame):
+    assert pixel_sha256(load_crops(drawings(frame=frame)))[:16] == FRAMES[frame]
+
+
+def test_a_processor_without_vector_instructions_draws_the_same_in_a_frame():
+    ran = without_vector_instructions(
+        "from qface_toolkit.framing import Frame\n"
+        "frame = Frame('dlib', (150, 150))\n"
+        "print(pixel_sha256(load_crops(source.open(source.options(), count=6, seed=11, frame=frame)))[:16])"
+    )
+    assert ran.stdout.strip() == FRAMES[Frame("dlib", (150, 150))], ran.stderr

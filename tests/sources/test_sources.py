@@ -65,5 +65,8 @@ def test_unknown_options_are_refused(opened):
 @pytest.mark.parametrize(
     ("kind", "known"), [("procedural", True), ("noise", True), ("folder", None), ("matched", None)]
 )
-def test_only_what_no_model_has_touched_is_known_to_hold_no_real_face(kind, known, tiny_float):
-    assert SOURCES.get(kind).provenance(tiny_float).contains_no_real_face_data is known
+def test_only_what_no_model_has_touched_is_known_to_hold_no_real_face(kind, known, tiny_float, tmp_path):
+    source = SOURCES.get(kind)
+    options = source.options(path=tmp_path) if kind == "folder" else source.options()
+    Image.new("RGB", (112, 112)).save(tmp_path / "a.png")
+    assert source.provenance(options, count=1, model=tiny_float).contains_no_real_face_data is known

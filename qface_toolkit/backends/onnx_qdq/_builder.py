@@ -61,9 +61,9 @@ UNSIGNED = CodeType(np.uint8, 0)
 SIGNED = CodeType(np.int8, -128)
 
 
-def float_value(input_size: tuple[int, int]) -> onnx.ValueInfoProto:
-    """Return the declaration of the usual input: preprocessed images, float32 [N, 3, height, width]."""
-    return helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["batch", 3, *input_size])
+def float_value(spec: ModelSpec) -> onnx.ValueInfoProto:
+    """Return the declaration of the usual input: preprocessed images, float32 [N, C, height, width]."""
+    return helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["batch", *spec.input_shape])
 
 
 def letters(number: int) -> str:
@@ -141,12 +141,12 @@ class GraphBuilder:
 
 
 def image_value(spec: ModelSpec) -> onnx.ValueInfoProto:
-    """Return the declaration of the input: RGB pixels, uint8 [N, height, width, 3]."""
-    return helper.make_tensor_value_info(IMAGE, TensorProto.UINT8, ["batch", *spec.input_size, 3])
+    """Return the declaration of the input: pixels, uint8 [N, height, width, 3] in RGB or [N, height, width, 1]."""
+    return helper.make_tensor_value_info(IMAGE, TensorProto.UINT8, ["batch", *spec.input_size, spec.channels])
 
 
-def planes(graph: GraphBuilder, spec: ModelSpec, fourth: int, code: Callable[[int], str], *, signed: bool) -> str:
-    """Put the channels first and add a fourth one of this unsigned code; `code` stores codes as the graph holds them.
+def planes(graph: GraphBuilder, spec: ModelSpec, last: int, code: Callable[[int], str], *, signed: bool) -> str:
+    """Put the channels first and add a last one of this unsigned code; `code` stores codes as the graph holds them.
 
     The pixels stand in one row meanwhile. In the image's own shape the runtime would move the padding to where channels
     are last, because its convolutions want them there, and write a byte behind every three: that takes four times as
@@ -154,10 +154,10 @@ def planes(graph: GraphBuilder, spec: ModelSpec, fourth: int, code: Callable[[in
     """
     height, width = spec.input_size
     codes = _shifted(graph, code) if signed else IMAGE
-    row = graph.node("Reshape", [codes, graph.constant([0, height * width, 3], np.int64)])
+    row = graph.node("Reshape", [codes, graph.constant([0, height * width, spec.channels], np.int64)])
     turned = graph.node("Transpose", [row], perm=[0, 2, 1])
-    four = graph.node("Pad", [turned, graph.constant([0, 0, 0, 0, 1, 0], np.int64), code(fourth)])
-    return graph.node("Reshape", [four, graph.constant([0, 4, height, width], np.int64)])
+    more = graph.node("Pad", [turned, graph.constant([0, 0, 0, 0, 1, 0], np.int64), code(last)])
+    return graph.node("Reshape", [more, graph.constant([0, spec.channels + 1, height, width], np.int64)])
 
 
 def _shifted(graph: GraphBuilder, code: Callable[[int], str]) -> str:

@@ -90,7 +90,7 @@ class QdqPrinter:
         for one in self.program.operations:
             self.printers[type(one)](self, one)
         spec = self.program.spec
-        entering = image_value(spec) if self.program.takes_pixels else float_value(spec.input_size)
+        entering = image_value(spec) if self.program.takes_pixels else float_value(spec)
         model = self.graph.model(self.values[self.program.embedding], entering, spec.embedding_size)
         held = {tensor: self.codes[tensor] for tensor in self.program.tensors if tensor in self.codes}
         return Printed(self.program, model, held, dict(self.values))

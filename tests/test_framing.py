@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 
 from qface_toolkit.errors import CheckpointError, RecipeError
-from qface_toolkit.models import STANDARD, Frame, ModelSpec
-from qface_toolkit.models._crop import TEMPLATES, luma
+from qface_toolkit.framing import STANDARD, TEMPLATES, Frame, luma
+from qface_toolkit.models import ModelSpec
 from qface_toolkit.sources import draw
 
 
@@ -119,8 +119,8 @@ def test_the_middle_of_the_crop_is_taken_to_the_byte(crop):
 @pytest.mark.parametrize(
     ("facts", "message"),
     [
-        ({"input_size": [160]}, r"is not \[HEIGHT, WIDTH\], each of 8 to 256 pixels"),
-        ({"input_size": [160, 257]}, "each of 8 to 256 pixels"),
+        ({"input_size": [160]}, r"is not \[HEIGHT, WIDTH\], each of 4 to 256 pixels"),
+        ({"input_size": [160, 257]}, "each of 4 to 256 pixels"),
         ({"crop": "mtcnn"}, "is not one of arcface, facenet, dlib, none"),
         ({"color": "grey"}, "is not one of rgb, bgr, gray"),
         ({"color": "gray", "mean": [1, 2, 3]}, "neither a number nor a list of one: the input is gray"),
