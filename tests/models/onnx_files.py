@@ -88,9 +88,10 @@ RELU = node("Relu", "x", "z")
 LAST = node("Transpose", "x", "t", perm=[0, 2, 3, 1])
 
 
-def load(folder, nodes, constants=(), **options):
+def load(folder, nodes, constants=(), *, given=(), **options):
     """Return the network that a file of these nodes becomes, once onnx's own checker has passed the file."""
-    return load_model(write(folder / "net.onnx", checked(build(nodes, constants, **options))), overrides=GIVEN)
+    path = write(folder / "net.onnx", checked(build(nodes, constants, **options)))
+    return load_model(path, overrides={**GIVEN, **dict(given)})
 
 
 def write(path, model):
@@ -108,31 +109,34 @@ def refuse(path, model, match, error=CheckpointError):
     return str(caught.value)
 
 
-def pictures(size, count, seed=0):
-    """Return preprocessed-looking images, float32 [count, 3, height, width]."""
-    return np.random.default_rng(seed).standard_normal((count, 3, *size)).astype(np.float32)
+def pictures(size, count, seed=0, channels=3):
+    """Return preprocessed-looking images, float32 [count, channels, height, width]."""
+    return np.random.default_rng(seed).standard_normal((count, channels, *size)).astype(np.float32)
 
 
-def original(path, images):
-    """Return what ONNX Runtime computes with the file, image by image if the file insists on one."""
+def original(path, images, output=None, *, one_by_one=False, channels_last=False):
+    """Return what ONNX Runtime computes with the file, image by image if the file insists on one or is said to."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = 1, 3
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     entry = session.get_inputs()[0]
-    steps = [images[at : at + 1] for at in range(len(images))] if entry.shape[0] == 1 else [images]
+    images = images.transpose(0, 2, 3, 1) if channels_last else images
+    single = one_by_one or entry.shape[0] == 1
+    steps = [images[at : at + 1] for at in range(len(images))] if single else [images]
     half = entry.type == "tensor(float16)"
-    outputs = [session.run(None, {entry.name: step.astype(np.float16) if half else step})[0] for step in steps]
+    names = [output or session.get_outputs()[0].name]
+    outputs = [session.run(names, {entry.name: step.astype(np.float16) if half else step})[0] for step in steps]
     return np.concatenate(
         [output.astype(np.float32).reshape(len(step), -1) for output, step in zip(outputs, steps, strict=True)]
     )
 
 
-def difference(path, model, counts=(1, 3)):
+def difference(path, model, counts=(1, 3), **options):
     """Return the largest difference between an imported network and ONNX Runtime, as a share of the largest number."""
     largest = 0.0
     for count in counts:
-        images = pictures(model.spec.input_size, count)
-        expected = original(path, images)
+        images = pictures(model.spec.input_size, count, channels=model.spec.channels)
+        expected = original(path, images, **options)
         with torch.no_grad():
             found = model.network(torch.from_numpy(images)).numpy()
         assert found.shape == expected.shape == (count, model.spec.embedding_size)
@@ -140,9 +144,9 @@ def difference(path, model, counts=(1, 3)):
     return largest
 
 
-def assert_same(path, model, counts=(1, 3), most=RELATIVE):
-    """Assert that an imported network computes what ONNX Runtime does."""
-    off = difference(path, model, counts)
+def assert_same(path, model, counts=(1, 3), most=RELATIVE, **options):
+    """Assert that an imported network computes what ONNX Runtime does; see `original` for the options."""
+    off = difference(path, model, counts, **options)
     assert off < most, f"off by {off:.2e}"
 
 

@@ -124,36 +124,31 @@ def test_graphs_that_make_no_sense(case, tmp_path):
 
 
 INPUTS = {
-    "channels last": (("N", 8, 8, 3), TensorProto.FLOAT),
-    "grey": (("N", 1, 8, 8), TensorProto.FLOAT),
-    "bytes": (("N", 3, 8, 8), TensorProto.UINT8),
-    "larger than any": (("N", 3, 288, 288), TensorProto.FLOAT),
-    "any size": (("N", 3, "H", "W"), TensorProto.FLOAT),
-    "no pixels": (("N", 3, 0, 8), TensorProto.FLOAT),
-    "negative": (("N", 3, -8, 8), TensorProto.FLOAT),
-    "a vector": (("N", 192), TensorProto.FLOAT),
-    "a number": ((), TensorProto.FLOAT),
+    "five channels": (("N", 5, 8, 8), TensorProto.FLOAT, r"float \[N, 3, height, width\]"),
+    "bytes": (("N", 3, 8, 8), TensorProto.UINT8, r"float \[N, 3, height, width\]"),
+    "a vector": (("N", 192), TensorProto.FLOAT, r"float \[N, 3, height, width\]"),
+    "a number": ((), TensorProto.FLOAT, r"float \[N, 3, height, width\]"),
+    "a photograph": (("N", 3, 288, 288), TensorProto.FLOAT, "8 to 256 pixels are supported"),
+    "any size": (("N", 3, "H", "W"), TensorProto.FLOAT, "leaves open how large"),
+    "no pixels": (("N", 3, 0, 8), TensorProto.FLOAT, "leaves open how large"),
+    "negative": (("N", 3, -8, 8), TensorProto.FLOAT, "leaves open how large"),
 }
 
 
 @pytest.mark.parametrize("case", INPUTS)
-def test_inputs_that_are_no_aligned_crop(case, tmp_path):
-    shape, kind = INPUTS[case]
-    message = refuse(tmp_path, build([RELU, FLAT], shape=shape, kind=kind), r"float \[N, 3, height, width\]")
-    assert "NCHW" in message
+def test_inputs_that_are_no_picture_of_a_face(case, tmp_path):
+    shape, kind, message = INPUTS[case]
+    said = refuse(tmp_path, build([RELU, FLAT], shape=shape, kind=kind), message)
+    assert "NCHW" in said or "model.input_size=[112, 112]" in said or "of faces" in said
 
 
-def test_two_inputs_and_two_outputs(tmp_path):
+def test_two_inputs(tmp_path):
     model = build([RELU, FLAT])
     model.graph.input.append(helper.make_tensor_value_info("mask", TensorProto.FLOAT, [1]))
     refuse(tmp_path, model, "2 inputs .'x', 'mask'.")
-    ends = {"y": ("N", 192), "other": ("N", 192)}
-    refuse(
-        tmp_path, build([RELU, FLAT, node("Sigmoid", "y", "other")], outputs=ends), "2 outputs .'y' of 2 axes, 'other'"
-    )
 
 
-@pytest.mark.parametrize("opset", [0, 8, 10_000, -1, 2**62])
+@pytest.mark.parametrize("opset", [0, 6, 10_000, -1, 2**62])
 def test_opsets_that_are_not_read(opset, tmp_path):
     refuse(tmp_path, build([RELU, FLAT], opset=opset), "opset")
 

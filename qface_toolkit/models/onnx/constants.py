@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from qface_toolkit.errors import CheckpointError, UnsupportedModel
+from qface_toolkit.models.onnx.ends import Image
 from qface_toolkit.models.onnx.folding import COMPUTED, Computation, filled
 from qface_toolkit.models.onnx.graph import Network
 from qface_toolkit.models.onnx.lists import listed, slices, whole_numbers
@@ -73,7 +74,7 @@ class Constants:
                 f"the operator {node.op} on constants is not known here",
                 fix="simplify the file first (onnxsim), which computes constants ahead",
             )
-        network = Network((1, 1), batch=1, opset=self._opset, most_weights=self._most_weights)
+        network = Network(Image("", (1, 1), batch=1), opset=self._opset, most_weights=self._most_weights)
         made = OPERATORS[node.op](network, node, [natural(network.image.node, x.shape, None), *arrays[1:]])
         result = network.settled(activation(made[0] if isinstance(made, tuple) else made))
         self._counted((math.prod(result.sizes), lambda: x))

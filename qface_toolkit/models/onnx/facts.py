@@ -49,14 +49,20 @@ def find_facts(
         UnknownName: if there is no architecture called `name`.
     """
     stated = stated_facts(file.metadata)
-    known = _recognised(network, file.input_size, size, name)
+    known = _recognised(network, file.image.size, size, name)
     published, found_name = (known[0].facts, known[1].name) if known else ({}, None)
+    gray = file.image.channels == 1
+    if gray and overrides.get("color", "gray") == "gray":
+        overrides = {**overrides, "color": "gray"}  # one channel says it
     missing = missing_facts(overrides, stated, published)
     if missing:
-        raise _missing(missing, _candidates(network, file.input_size, size))
+        raise _missing(missing, _candidates(network, file.image.size, size))
     called = found_name or stated_name(file.metadata) or title
-    spec = ModelSpec(name=called, input_size=file.input_size, embedding_size=size)
+    spec = ModelSpec(name=called, input_size=file.image.size, embedding_size=size)
     spec = with_facts(spec, given=overrides, stated=stated, otherwise=published)
+    if spec.channels != file.image.channels:
+        what = f"images enter with {file.image.channels} channel(s), and model.color is {spec.color}"
+        raise CheckpointError(what, fix=f"give --set model.color={'gray' if gray else 'rgb'}")
     check_preprocessing(spec, overrides, network=network, expected={**published, **stated})
     return spec, _sources(overrides, stated, found_name)
 

@@ -14,6 +14,7 @@ import torch
 from torch import fx, nn
 
 from qface_toolkit.errors import CheckpointError, UnsupportedModel
+from qface_toolkit.models.onnx.ends import Image
 from qface_toolkit.models.onnx.tensors import Array
 from qface_toolkit.models.onnx.views import Activation, columns_of, natural
 
@@ -34,11 +35,13 @@ class Length:
 class Network:
     """An FX graph under construction."""
 
-    def __init__(self, input_size: tuple[int, int], *, batch: int | None, opset: int, most_weights: int) -> None:
+    def __init__(self, image: Image, *, opset: int, most_weights: int) -> None:
         self.root, self.graph = nn.Module(), fx.Graph()
-        self.batch, self.opset = batch, opset
+        self.batch, self.opset = image.batch, opset
         self._weights, self._most_weights = 0, most_weights
-        self.image = natural(self.graph.placeholder("input"), (3, *input_size))
+        self.image = natural(self.graph.placeholder("input"), (image.channels, *image.size))
+        if image.channels_last:
+            self.image = replace(self.image, shape=(*image.size, image.channels), order=(1, 2, 0))
         self._names = Counter[str]()
         self._reshaped: dict[fx.Node, Activation] = {}
         self._flattened: dict[fx.Node, Activation] = {}

@@ -4,7 +4,6 @@
 files that add one node each to `graph`'s network, and `facts` finds the preprocessing. No runtime sees the file.
 """
 
-import math
 import operator
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,19 +16,19 @@ from torch import fx
 
 from qface_toolkit.errors import CheckpointError, QFaceError, UnsupportedModel
 from qface_toolkit.models._model import FloatModel
-from qface_toolkit.models._spec import SHORTEST_EMBEDDING
 from qface_toolkit.models.onnx.constants import Constants
+from qface_toolkit.models.onnx.ends import GIVEN_TO_THE_READER, Image
 from qface_toolkit.models.onnx.facts import find_facts
 from qface_toolkit.models.onnx.graph import Network
 from qface_toolkit.models.onnx.operators import OPERATORS
+from qface_toolkit.models.onnx.outputs import choose_output
 from qface_toolkit.models.onnx.reading import OnnxFile, OnnxNode, parse_onnx
 from qface_toolkit.models.onnx.tensors import TensorReader
-from qface_toolkit.models.onnx.views import Activation, Value
+from qface_toolkit.models.onnx.views import Value
 from qface_toolkit.untrusted.onnx import read_content
 from qface_toolkit.untrusted.reading import printable
 
 _SPARE_WEIGHTS = 1 << 16
-_LONGEST_EMBEDDING = 4096
 _NUMBERS = (operator.sub, operator.add, operator.mul, operator.truediv)
 _DAMAGE = (
     ValueError,
@@ -64,13 +63,15 @@ def load_onnx(
             not say how images are prepared.
         UnsupportedModel: naming the node if it holds an operator that is not known here.
     """
+    given = dict(overrides or {})
     with _located(str(path)):
-        file, size_bytes, sha256 = _parse(stream, path.parent)
+        file, size_bytes, sha256 = _parse(stream, path.parent, given)
         network, size, notes = _import(file, size_bytes)
         title = printable(path.stem, 60) or "network"
-        spec, sources = find_facts(file, network, size, name=name, title=title, overrides=overrides or {})
+        given = {key: value for key, value in given.items() if key not in GIVEN_TO_THE_READER}
+        spec, sources = find_facts(file, network, size, name=name, title=title, overrides=given)
     arithmetic = _arithmetic_on_input(network)
-    said = (f"ONNX opset {file.opset}, written by {file.producer}", *file.notes, *notes, *arithmetic, *sources)
+    said = (f"ONNX opset {file.opset}, written by {file.producer}", *notes, *arithmetic, *sources)
     return FloatModel(network, spec, sha256, said, arithmetic)
 
 
@@ -85,32 +86,49 @@ def _located(where: str) -> Iterator[None]:
         raise type(error)(error.what, where=place, fix=fix) from error
 
 
-def _parse(stream: BinaryIO, folder: Path) -> tuple[OnnxFile, int, str]:
+def _parse(stream: BinaryIO, folder: Path, given: Mapping[str, Any]) -> tuple[OnnxFile, int, str]:
     """Return the file's parts, its size and its SHA-256; its bytes are let go."""
     content = read_content(stream, folder)
     with _damage("the graph"):
-        return parse_onnx(content.model), content.size_bytes, content.sha256
+        return parse_onnx(content.model, given), content.size_bytes, content.sha256
 
 
 def _import(file: OnnxFile, size_bytes: int) -> tuple[fx.GraphModule, int, tuple[str, ...]]:
     """Return the network, the size of its embedding, and what is worth knowing about the two."""
     reader = TensorReader()
     most_weights = size_bytes // 2 + _SPARE_WEIGHTS  # weights of two bytes are the smallest
-    network = Network(file.input_size, batch=file.batch, opset=file.opset, most_weights=most_weights)
+    network = Network(file.image, opset=file.opset, most_weights=most_weights)
     constants = Constants(reader, opset=file.opset, most_weights=most_weights)
-    values: dict[str, Value] = {file.input_name: network.image}
+    values: dict[str, Value | QFaceError] = {file.image.name: network.image}
     for node in file.nodes:
-        with _damage(f"node {node.name!r} ({node.op})"), np.errstate(all="ignore"):
-            for name in node.inputs:
-                if name in file.initializers and name not in values:
-                    values[name] = reader.read(file.initializers[name])
-            inputs = [values.get(name) if name else None for name in node.inputs]
-            made = _value(network, constants, node, inputs)
-            values.update(zip(node.outputs, made if isinstance(made, tuple) else (made,), strict=False))
-    output, notes = _embedding(network, values.get(file.output_name))
+        made: Value | QFaceError | tuple[Value | QFaceError, ...]
+        try:
+            with _damage(f"node {node.name!r} ({node.op})"), np.errstate(all="ignore"):
+                made = _value(network, constants, node, _inputs(file, node, reader, values))
+        except QFaceError as error:
+            if len(file.outputs) == 1:
+                raise
+            made = (error,) * len(node.outputs)  # another output may do without this node
+        values.update(zip(node.outputs, made if isinstance(made, tuple) else (made,), strict=False))
+    output, notes = choose_output(network, {name: values.get(name) for name in file.outputs})
     module = network.finish(output)
-    _check_runs(module, file.input_size, output.shape[0])
+    _check_runs(module, file.image, output.shape[0])
     return module, output.shape[0], (*notes, *_precision(reader))
+
+
+def _inputs(
+    file: OnnxFile, node: OnnxNode, reader: TensorReader, values: dict[str, Value | QFaceError]
+) -> list[Value | None]:
+    """Return what a node reads; weights are read once, where they are first needed."""
+    inputs: list[Value | None] = []
+    for name in node.inputs:
+        if name in file.initializers and name not in values:
+            values[name] = reader.read(file.initializers[name])
+        value = values.get(name) if name else None
+        if isinstance(value, QFaceError):
+            raise value
+        inputs.append(value)
+    return inputs
 
 
 @contextmanager
@@ -141,29 +159,12 @@ def _value(
     return OPERATORS[node.op](network, node, inputs)
 
 
-def _embedding(network: Network, output: Value | None) -> tuple[Activation, tuple[str, ...]]:
-    """Return the output as vectors [N, D]; pictures of one pixel are such, others are no embedding."""
-    fix = "cut the graph at the embedding: onnx.utils.extract_model(path, out, inputs, [embedding])"
-    if not isinstance(output, Activation) or output.node is network.image.node:
-        raise CheckpointError("the output is not computed from the image", fix=fix)
-    size, whole = max(output.shape, default=0), output.place in (0, None) and output.many == 1
-    if not whole or math.prod(output.shape) != size or not SHORTEST_EMBEDDING <= size <= _LONGEST_EMBEDDING:
-        raise CheckpointError(
-            f"the output has the shape {output.shown()}, which is no embedding [N, D] of "
-            f"{SHORTEST_EMBEDDING} to {_LONGEST_EMBEDDING} numbers: this is a detector, a classifier, an estimator of "
-            "ages, or another kind of network",
-            fix=fix,
-        )
-    vectors = network.settled(network.reshaped(output, (size,)))
-    return vectors, () if len(output.shape) == 1 else (f"flattened the output {output.shown()} to vectors",)
-
-
-def _check_runs(module: fx.GraphModule, input_size: tuple[int, int], size: int) -> None:
+def _check_runs(module: fx.GraphModule, image: Image, size: int) -> None:
     """Run the network on tensors without numbers, which costs nothing, and see that it returns embeddings."""
     state = {**dict(module.named_parameters()), **dict(module.named_buffers())}
     bare = {key: torch.empty_like(tensor, device="meta") for key, tensor in state.items()}
     with _damage("the whole graph"), torch.no_grad():
-        images = torch.empty(2, 3, *input_size, device="meta")
+        images = torch.empty(2, image.channels, *image.size, device="meta")
         embeddings = torch.func.functional_call(module, bare, (images,))
     if tuple(embeddings.shape) != (2, size):
         raise CheckpointError(f"two images give {list(embeddings.shape)} instead of two embeddings")

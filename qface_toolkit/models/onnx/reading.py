@@ -8,11 +8,10 @@ from typing import Any, TypeVar
 import onnx
 
 from qface_toolkit.errors import CheckpointError
-from qface_toolkit.models._spec import SIDES, is_size
-from qface_toolkit.models.onnx.tensors import FLOAT_TYPES
+from qface_toolkit.models.onnx.ends import Image, output_names, read_image
 from qface_toolkit.untrusted.reading import as_text, printable
 
-OLDEST_OPSET = 9
+OLDEST_OPSET = 7
 _MOST_NAMES = 256
 _LONGEST_LIST = 1024
 _MOST_ATTRIBUTES = 64
@@ -91,48 +90,36 @@ def _widened(lead: tuple[int, ...], numbers: tuple[int, ...]) -> tuple[int, ...]
 
 @dataclass(frozen=True)
 class OnnxFile:
-    """An ONNX file's parts; `batch` is None where any number of images may enter, `nodes` is in running order."""
+    """An ONNX file's parts; `nodes` is in running order, `outputs` are those that may be the embedding."""
 
     nodes: tuple[OnnxNode, ...]
     initializers: Mapping[str, _Proto]
-    input_name: str
-    input_size: tuple[int, int]
-    batch: int | None
-    output_name: str
+    image: Image
+    outputs: tuple[str, ...]
     opset: int
     producer: str
     metadata: Mapping[str, str]
-    notes: tuple[str, ...]
 
 
-def parse_onnx(model: _Proto) -> OnnxFile:
+def parse_onnx(model: _Proto, given: Mapping[str, Any]) -> OnnxFile:
     """Return the parts of a decoded ONNX file that the embedding needs.
 
+    `given` are the user's facts: `input_size` where the file leaves it open, `output` where it has several.
+
     Raises:
-        CheckpointError: if it is not a float network, not from one image to one embedding, or its
-            graph holds cycles, duplicate names or inputs that nothing makes.
+        CheckpointError: if it is not a float network, not from one image to an embedding, or its graph holds cycles,
+            duplicate names or inputs that nothing makes.
     """
     graph = model.graph
     nodes = _nodes(graph)
     opset = _opset(model)
     initializers = _unique(((tensor.name, tensor) for tensor in graph.initializer), "initializer")
-    images = [value for value in graph.input if value.name not in initializers]
-    image = _one_image(images)
+    image = read_image([value for value in graph.input if value.name not in initializers], given)
     _check_order(nodes, {image.name, *initializers})
-    output, notes = _one_output(graph.output)
-    batch, size = _image_size(image)
-    return OnnxFile(
-        _needed(nodes, output),
-        initializers,
-        image.name,
-        size,
-        batch,
-        output,
-        opset,
-        _producer(model),
-        {as_text(entry.key): as_text(entry.value) for entry in model.metadata_props},
-        notes,
-    )
+    made = [name for node in nodes for name in node.outputs if name]
+    outputs = output_names(graph.output, made, given.get("output"))
+    metadata = {as_text(entry.key): as_text(entry.value) for entry in model.metadata_props}
+    return OnnxFile(_needed(nodes, outputs), initializers, image, outputs, opset, _producer(model), metadata)
 
 
 def _producer(model: _Proto) -> str:
@@ -145,7 +132,7 @@ def _opset(model: _Proto) -> int:
     if len(versions) != 1 or not OLDEST_OPSET <= versions[0] <= newest:
         raise CheckpointError(
             f"the file says its opset is {versions[:4]}; {OLDEST_OPSET} to {newest} can be read",
-            fix=f"export with an opset in that range, or convert: onnx.version_converter.convert_version(model, {17})",
+            fix="export it again with an opset in that range: torch.onnx.export(..., opset_version=17)",
         )
     return versions[0]
 
@@ -190,48 +177,6 @@ def _node(proto: _Proto, place: int) -> OnnxNode:
     return OnnxNode(op, name, tuple(proto.input), tuple(proto.output), attributes)
 
 
-def _one_image(images: Sequence[_Proto]) -> _Proto:
-    if len(images) != 1:
-        names = ", ".join(repr(printable(value.name, 40)) for value in images[:8])
-        raise CheckpointError(
-            f"the graph has {len(images)} inputs ({names}); a face network has one, the image",
-            fix="export the network with the image as its only input",
-        )
-    return images[0]
-
-
-def _image_size(image: _Proto) -> tuple[int | None, tuple[int, int]]:
-    """Return the batch size that the file insists on, or None, and the image's (height, width)."""
-    kind = image.type.tensor_type
-    dims = [int(dim.dim_value) if dim.HasField("dim_value") else None for dim in kind.shape.dim]
-    shown = [("?" if size is None else size) for size in dims[:8]]
-    channels, *size = dims[1:] if len(dims) == 4 else (None,)
-    if kind.elem_type not in FLOAT_TYPES or channels != 3 or not is_size(size):
-        raise CheckpointError(
-            f"the input {printable(image.name, 40)!r} has the shape {shown} and ONNX element type {kind.elem_type}; "
-            f"images enter as float [N, 3, height, width] of {SIDES} pixels, sizes fixed",
-            fix="export with such an input: NCHW, float, height and width as numbers",
-        )
-    height, width = size
-    batch = dims[0] if dims[0] and dims[0] > 0 else None
-    return batch, (height, width)
-
-
-def _one_output(outputs: Sequence[_Proto]) -> tuple[str, tuple[str, ...]]:
-    """Return the name of the embedding: the only output, or the only one that is declared as a matrix."""
-    if len(outputs) == 1:
-        return outputs[0].name, ()
-    shown = [f"{printable(output.name, 40)!r} of {len(output.type.tensor_type.shape.dim)} axes" for output in outputs]
-    matrices = [output for output in outputs if len(output.type.tensor_type.shape.dim) == 2]
-    if len(matrices) != 1:
-        raise CheckpointError(
-            f"the graph has {len(outputs)} outputs ({', '.join(shown[:8])}), and not exactly one is a matrix [N, D]",
-            fix="cut the graph at the embedding: onnx.utils.extract_model(path, out, inputs, [embedding])",
-        )
-    note = f"took the only output [N, D], {printable(matrices[0].name, 40)!r}, of {len(outputs)}"
-    return matrices[0].name, (note,)
-
-
 def _check_order(nodes: Sequence[OnnxNode], known: set[str]) -> None:
     makers: dict[str, str] = dict.fromkeys(known, "the file")
     for node in nodes:
@@ -252,9 +197,9 @@ def _check_order(nodes: Sequence[OnnxNode], known: set[str]) -> None:
         made.update(node.outputs)
 
 
-def _needed(nodes: Sequence[OnnxNode], output: str) -> tuple[OnnxNode, ...]:
-    """Return the nodes that the output depends on, in the file's order."""
-    wanted = {output}
+def _needed(nodes: Sequence[OnnxNode], outputs: Sequence[str]) -> tuple[OnnxNode, ...]:
+    """Return the nodes that outputs depend on, in the file's order."""
+    wanted = set(outputs)
     kept = []
     for node in reversed(nodes):
         if wanted.intersection(filter(None, node.outputs)):
