@@ -1,6 +1,5 @@
 """A float network together with its facts: what every later step takes, wherever the network came from."""
 
-import copy
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -11,6 +10,7 @@ from torch import nn
 
 from qface_toolkit.errors import CheckpointError
 from qface_toolkit.framing import CropName
+from qface_toolkit.models._given import embedding_alone, line_of, plain
 from qface_toolkit.models._plausible import check_preprocessing
 from qface_toolkit.models._spec import CHECKED, SIDES, Color, ModelSpec, PerChannel, is_size
 
@@ -58,39 +58,32 @@ def from_module(
     C is three, and one where `color` is "gray". `crop` says where a face stands in those images: on ArcFace's template
     scaled to the longer side ("arcface"), as "facenet" or "dlib" cut it out, or as the whole aligned crop is ("none").
 
-    A network on a GPU stays there as it is: a copy in main memory is taken, since all that follows runs on the CPU.
+    A network on a GPU or of another type than float32 stays as it is: a copy in main memory is taken, since all that
+    follows runs on the CPU in float32. Wrappers such as DataParallel and torch.compile are taken off. Of several
+    outputs the only one that can be an embedding is taken. The notes say so.
+
     `mean` and `std` are on the scale 0..255, one number or one a channel in the order of `color`. `embedding_size` is
     found by running the network once on zeros; given, it is checked. `checked` says that an unusual `mean` or `std` is
     right.
 
     Raises:
         CheckpointError: if the network does not return one embedding an image, or one of another size, or if its
-            weights hold no data, or the input's height or width is out of bounds, or if mean and std are on another
-            scale.
+            weights hold no data, or it is a TorchScript program or quantized already, or the input's height or width
+            is out of bounds, or if mean and std are on another scale.
         RecipeError: if mean, std, color or crop are not usable.
     """
     _check_size(input_size)
-    spec = ModelSpec(name=name or type(network).__name__, input_size=input_size, embedding_size=0)
+    given, notes = plain(network)
+    spec = ModelSpec(name=name or type(given).__name__, input_size=input_size, embedding_size=0)
     spec = spec.override({"mean": mean, "std": std, "color": color, "crop": crop})
-    network = _on_cpu(network).eval()
-    size = _run_on_zeros(network, spec)
+    embedder, size, chosen = embedding_alone(given, _run_on_zeros(given, spec))
     if embedding_size not in (None, size):
         raise CheckpointError(
             f"the network returns embeddings of {size} numbers, not {embedding_size}", fix=f"give embedding_size={size}"
         )
-    check_preprocessing(spec, {CHECKED: checked}, network=network)
-    return FloatModel(network, replace(spec, embedding_size=size), weights_sha256(network), ("given as an nn.Module",))
-
-
-def _on_cpu(network: nn.Module) -> nn.Module:
-    if {tensor.device.type for tensor in (*network.parameters(), *network.buffers())} <= {"cpu"}:
-        return network
-    try:
-        return copy.deepcopy(network).cpu()
-    except RuntimeError as error:
-        raise CheckpointError(
-            f"the network's weights cannot be copied into main memory: {error}", fix="load its weights first"
-        ) from error
+    check_preprocessing(spec, {CHECKED: checked}, network=embedder)
+    spec = replace(spec, embedding_size=size)
+    return FloatModel(embedder, spec, weights_sha256(embedder), ("given as an nn.Module", *notes, *chosen))
 
 
 def _check_size(input_size: object) -> None:
@@ -128,23 +121,14 @@ def check_runs(network: nn.Module, spec: ModelSpec, *, where: str) -> None:
         ) from error
 
 
-def _run_on_zeros(network: nn.Module, spec: ModelSpec) -> int:
+def _run_on_zeros(network: nn.Module, spec: ModelSpec) -> object:
     try:
         with torch.no_grad():
-            embeddings = network(torch.zeros(2, *spec.input_shape))
-    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+            returned: object = network(torch.zeros(2, *spec.input_shape))
+    except (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError) as error:
         raise CheckpointError(
             f"the network cannot take a float image batch {[2, *spec.input_shape]}: {error}",
+            where=line_of(error),
             fix='give its input_size, color="gray" if it has one channel, and a network whose only input is the image',
         ) from error
-    if not isinstance(embeddings, torch.Tensor) or embeddings.dim() != 2 or embeddings.shape[0] != 2:
-        got = list(embeddings.shape) if isinstance(embeddings, torch.Tensor) else type(embeddings).__name__
-        raise CheckpointError(
-            f"the network returns {got} for two images, not one embedding [D] each",
-            fix="wrap it in an nn.Module that returns the embedding alone, [N, D]",
-        )
-    if not bool(torch.isfinite(embeddings).all()):
-        raise CheckpointError(
-            "the network returns NaN or infinity for an image of zeros", fix="check its weights: they look damaged"
-        )
-    return int(embeddings.shape[1])
+    return returned
