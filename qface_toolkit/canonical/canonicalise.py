@@ -12,9 +12,9 @@ import copy
 from torch import fx, nn
 
 from qface_toolkit.canonical import _affine, _constants, _fold, _gates, _normalise, _padding, _prelu, _tail
+from qface_toolkit.canonical._tracing import trace
 from qface_toolkit.canonical.edit import propagate_shapes
 from qface_toolkit.canonical.graph import check_operations
-from qface_toolkit.errors import UnsupportedModel
 
 _PASSES = tuple(
     rewrite
@@ -29,7 +29,7 @@ def canonicalise(network: nn.Module, input_size: tuple[int, int], channels: int 
     Raises:
         UnsupportedModel: naming the node if the network cannot be traced or holds an operation outside the set.
     """
-    graph_module = _trace(copy.deepcopy(network).eval().float())
+    graph_module = trace(copy.deepcopy(network).eval().float(), (channels, *input_size))
     propagate_shapes(graph_module, input_size, channels)
     for rewrite in _PASSES:
         before = str(graph_module.graph)
@@ -55,14 +55,3 @@ def _drop_unused(graph_module: fx.GraphModule) -> None:
         if name not in read and not name.startswith(called):
             owner, _, attribute = name.rpartition(".")
             delattr(graph_module.get_submodule(owner), attribute)
-
-
-def _trace(network: nn.Module) -> fx.GraphModule:
-    try:
-        return fx.symbolic_trace(network)
-    except (fx.proxy.TraceError, TypeError, AttributeError, RuntimeError) as error:
-        raise UnsupportedModel(
-            f"the network's forward cannot be traced: {error}",
-            where=type(network).__name__,
-            fix="remove control flow that depends on tensor values, or pass the backbone alone",
-        ) from error

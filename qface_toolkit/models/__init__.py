@@ -6,6 +6,7 @@ checkpoint finds those facts by `stated_facts`, `missing_facts` and `with_facts`
 
 from qface_toolkit.models._architecture import ARCHITECTURES, Architecture, Plan, Shapes, count_children
 from qface_toolkit.models._checkpoint import load_model
+from qface_toolkit.models._given import line_of
 from qface_toolkit.models._model import FloatModel, from_module
 from qface_toolkit.models._plausible import check_preprocessing
 from qface_toolkit.models._spec import (
@@ -41,6 +42,7 @@ __all__ = [
     "count_children",
     "from_module",
     "how_to_give",
+    "line_of",
     "is_size",
     "load_model",
     "missing_facts",
