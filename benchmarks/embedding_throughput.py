@@ -16,6 +16,7 @@ import numpy as np
 
 from qface_toolkit.environment import record_environment
 from qface_toolkit.evaluation import BATCH, Embedder, embed_images
+from qface_toolkit.framing import STANDARD, Frame
 from qface_toolkit.result.opening import Wanted, open_embedder
 from qface_toolkit.runtimes.latency import Latency, measure_latency, times_faster
 from qface_toolkit.sources import Crop, find_set, load_crops
@@ -33,9 +34,9 @@ class Decoded:
         """Return how many there are."""
         return len(self.crops)
 
-    def crop(self, index: int) -> Crop:
+    def crop(self, index: int, frame: Frame = STANDARD) -> Crop:
         """Return one of them."""
-        return self.crops[index]
+        return frame.take(self.crops[index])
 
     def name(self, index: int) -> str:
         """Return its number."""

@@ -25,6 +25,7 @@ from qface_toolkit.evaluation import (
     read_people,
     synthetic_people,
 )
+from qface_toolkit.framing import STANDARD, Frame
 from qface_toolkit.models import ModelSpec
 from qface_toolkit.scoring.compare import compare_models
 from qface_toolkit.scoring.identities import make_pairs
@@ -106,10 +107,9 @@ class GivenCrops:
         """Return how many there are."""
         return len(self._crops)
 
-    def crop(self, index: int) -> Crops:
-        """Return one crop, uint8 [112, 112, 3]."""
-        one: Crops = self._crops[index]
-        return one
+    def crop(self, index: int, frame: Frame = STANDARD) -> Crops:
+        """Return one crop in a frame."""
+        return frame.take(self._crops[index])
 
     def name(self, index: int) -> str:
         """Return what a message calls it."""

@@ -22,6 +22,7 @@ CropName = Literal["arcface", "facenet", "dlib", "none"]
 CROP_NAMES: tuple[CropName, ...] = get_args(CropName)
 
 Pixels = npt.NDArray[np.uint8]
+Places = npt.NDArray[np.float64]
 Points = tuple[tuple[float, float], ...]
 
 _ARCFACE = ((38.2946, 51.6963), (73.5318, 51.5014), (56.0252, 71.7366), (41.5493, 92.3655), (70.7299, 92.2041))
@@ -88,6 +89,10 @@ class Frame:
         """How many places to look at along each pixel so that nothing falls between them: one unless it shrinks."""
         return _places_a_pixel(self.to_aligned)
 
+    def places(self) -> tuple[Places, Places]:
+        """Return where each pixel of this picture lies in an aligned crop, (x, y), [H, W], finer by `oversampling`."""
+        return _grid(self.to_aligned, self.size, self.oversampling)
+
     def take(self, crop: Pixels) -> Pixels:
         """Return an aligned crop, uint8 [side, side, 3] of any side, as a picture in this frame, uint8 [*size, 3].
 
@@ -100,7 +105,7 @@ class Frame:
         back = _after(_scaled(side / CROP_SIZE, side / CROP_SIZE), self.to_aligned)
         if crop.shape[:2] == self.size and all(abs(got - same) < 1e-6 for got, same in zip(back, _SAME, strict=True)):
             return crop
-        return sample(crop, back, self.size)
+        return _sampled(crop, back, self.size)
 
 
 STANDARD = Frame()
@@ -113,10 +118,10 @@ def _resized(crop: Pixels) -> Pixels:
     return np.array(Image.fromarray(crop).resize((CROP_SIZE, CROP_SIZE), Image.Resampling.BICUBIC))
 
 
-def sample(pixels: Pixels, back: _Affine, size: tuple[int, int]) -> Pixels:
+def _sampled(pixels: Pixels, back: _Affine, size: tuple[int, int]) -> Pixels:
     """Return the picture of `size` whose places `back` takes to places in `pixels`; outside, the edge goes on."""
     times = _places_a_pixel(back)
-    x, y = grid(back, size, times)
+    x, y = _grid(back, size, times)
     height, width = pixels.shape[:2]
     x, y = np.clip(x, 0, width - 1), np.clip(y, 0, height - 1)
     left, top = (np.minimum(at.astype(np.intp), max(end - 2, 0)) for at, end in ((x, width), (y, height)))
@@ -124,10 +129,10 @@ def sample(pixels: Pixels, back: _Affine, size: tuple[int, int]) -> Pixels:
     across, down = ((at - whole).astype(np.float32)[..., None] for at, whole in ((x, left), (y, top)))
     upper = pixels[top, left] * (1 - across) + pixels[top, right] * across
     lower = pixels[bottom, left] * (1 - across) + pixels[bottom, right] * across
-    return np.asarray(averaged(upper * (1 - down) + lower * down, times) + 0.5).astype(np.uint8)
+    return rounded_mean(upper * (1 - down) + lower * down, times)
 
 
-def grid(back: _Affine, size: tuple[int, int], times: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+def _grid(back: _Affine, size: tuple[int, int], times: int) -> tuple[Places, Places]:
     """Return where `back` takes the places of a picture, `times` of them along each pixel: x and y, each a plane."""
     rows, columns = ((np.arange(side * times) + 0.5) / times - 0.5 for side in size)
     a, b, c, d, e, f = back
@@ -135,13 +140,14 @@ def grid(back: _Affine, size: tuple[int, int], times: int) -> tuple[npt.NDArray[
     return across * a + down * b + c, across * d + down * e + f
 
 
-def averaged(pixels: npt.NDArray[np.floating], times: int) -> npt.NDArray[np.floating]:
-    """Return the means of blocks of `times` x `times` pixels, [H, W, 3], added up in a fixed order."""
-    rows = [pixels[row::times, column::times] for row in range(times) for column in range(times)]
-    total = rows[0]
-    for one in rows[1:]:
-        total = total + one
-    return total if times == 1 else total / (times * times)
+def rounded_mean(pixels: npt.NDArray[np.floating], times: int) -> Pixels:
+    """Return the means of blocks of `times` x `times` pixels 0..255, [H, W, 3], as whole numbers."""
+    blocks = [pixels[row::times, column::times] for row in range(times) for column in range(times)]
+    total = blocks[0]
+    for block in blocks[1:]:  # one by one: numpy's own sums are added up in an order that processors choose
+        total = total + block
+    whole: Pixels = (total / (times * times) + 0.5).astype(np.uint8)
+    return whole
 
 
 def _places_a_pixel(back: _Affine) -> int:

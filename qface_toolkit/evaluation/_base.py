@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from qface_toolkit.framing import STANDARD, Frame
 from qface_toolkit.models import ModelSpec
 from qface_toolkit.sources import Crop
 
@@ -18,14 +19,14 @@ Rows = npt.NDArray[np.float32]
 
 
 class FaceImages(Protocol):
-    """Aligned crops in a fixed order, each with a name for messages and a fingerprint."""
+    """Images of aligned faces in a fixed order, each with a name for messages and a fingerprint."""
 
     def __len__(self) -> int:
         """Return how many images there are."""
         ...
 
-    def crop(self, index: int) -> Crop:
-        """Return the aligned crop of this index, uint8 [112, 112, 3], RGB; may be called from several threads.
+    def crop(self, index: int, frame: Frame = STANDARD) -> Crop:
+        """Return the image of this index in a frame, uint8 [*frame.size, 3], RGB; may be called from several threads.
 
         Raises:
             MeasurementError: if the image cannot be read; the message names it.
@@ -45,9 +46,9 @@ class FaceImages(Protocol):
 class Embedder:
     """An opened model: what runs it, what it eats, and what tells its embeddings from those of another.
 
-    `run` takes what `prepare` returns, for crops uint8 [N, 112, 112, 3], and returns float32 [N, D]; it is called by
-    one thread at a time. Without `prepare` it is fed `spec.preprocess`. `runtime` is a name and a version; `sha256` is
-    that of the file.
+    `run` takes what `prepare` returns, for pictures in the spec's frame, uint8 [N, H, W, 3], and returns float32
+    [N, D]; it is called by one thread at a time. Without `prepare` it is fed `spec.preprocess`. `runtime` is a name and
+    a version; `sha256` is that of the file.
     """
 
     run: Callable[[npt.NDArray[Any]], Rows]
@@ -58,7 +59,7 @@ class Embedder:
     prepare: Callable[[Crop], npt.NDArray[Any]] | None = None
 
     def inputs(self, crops: Crop) -> npt.NDArray[Any]:
-        """Return what `run` takes for these crops, uint8 [N, 112, 112, 3]."""
+        """Return what `run` takes for these pictures in the spec's frame, uint8 [N, H, W, 3]."""
         return self.spec.preprocess(crops) if self.prepare is None else self.prepare(crops)
 
 

@@ -1,14 +1,15 @@
-"""Face alignment on five landmarks, as the field does it: a similarity transform onto ArcFace's template, 112x112."""
+"""Face alignment on five landmarks, as the field does it: a similarity transform onto ArcFace's template, 112x112.
+
+A network that eats other pictures is given what its frame makes of such a crop, sampled once from the photograph.
+"""
 
 import numpy as np
 import numpy.typing as npt
 
-from qface_toolkit.framing import CROP_SIZE
+from qface_toolkit.framing import STANDARD, TEMPLATES, Frame, rounded_mean
 from qface_toolkit.sources import Crop
 
-TEMPLATE = np.array(
-    [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
-)
+TEMPLATE = np.array(TEMPLATES[STANDARD.crop][1])
 """Where eyes, nose and mouth corners lie in an aligned crop, (x, y) in pixels (ArcFace, Deng et al. 2019)."""
 
 Landmarks = npt.NDArray[np.floating]
@@ -16,7 +17,6 @@ Landmarks = npt.NDArray[np.floating]
 
 _Floats = npt.NDArray[np.float32]
 _Places = npt.NDArray[np.intp]
-_PLACES = np.arange(CROP_SIZE, dtype=np.float64)
 # Coordinates beyond this are outside of any image, and still whole numbers in a float.
 _FAR = 1e6
 
@@ -40,23 +40,23 @@ def similarity(landmarks: Landmarks) -> npt.NDArray[np.float64]:
     return np.column_stack([turned, middle - turned @ centre])
 
 
-def align(pixels: npt.NDArray[np.uint8], landmarks: Landmarks) -> Crop:
-    """Return the aligned crop, uint8 [112, 112, 3], of a picture, uint8 [height, width, 3].
+def align(pixels: npt.NDArray[np.uint8], landmarks: Landmarks, frame: Frame = STANDARD) -> Crop:
+    """Return the aligned crop of a picture, uint8 [height, width, 3], in a frame, uint8 [*frame.size, 3].
 
     Bilinear, black outside, pixel middles at whole coordinates, as OpenCV's warpAffine has it, but exact where that
-    rounds coordinates to 1/32 of a pixel.
+    rounds coordinates to 1/32 of a pixel. A frame that is smaller than an aligned crop takes means of several places.
 
     Raises:
         ValueError: if the landmarks are not five different points.
     """
     matrix = similarity(landmarks)
     inverse = np.linalg.inv(matrix[:, :2])
-    across, down = _PLACES - matrix[0, 2], _PLACES - matrix[1, 2]
-    x, y = (row[0] * across[None, :] + row[1] * down[:, None] for row in inverse)
-    return _sampled(pixels, x, y)
+    across, down = (places - shift for places, shift in zip(frame.places(), matrix[:, 2], strict=True))
+    x, y = (row[0] * across + row[1] * down for row in inverse)
+    return rounded_mean(_sampled(pixels, x, y), frame.oversampling)
 
 
-def _sampled(pixels: npt.NDArray[np.uint8], x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> Crop:
+def _sampled(pixels: npt.NDArray[np.uint8], x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> _Floats:
     """Return the colours at these places, a mean of the four pixels around each."""
     height, width = pixels.shape[:2]
     x, y = np.clip(x, -_FAR, _FAR), np.clip(y, -_FAR, _FAR)
@@ -65,7 +65,7 @@ def _sampled(pixels: npt.NDArray[np.uint8], x: npt.NDArray[np.float64], y: npt.N
     top, left = max(int(row.min()), -1), max(int(column.min()), -1)
     bottom, right = min(int(row.max()) + 1, height), min(int(column.max()) + 1, width)
     if bottom <= top or right <= left:
-        return np.zeros((CROP_SIZE, CROP_SIZE, 3), np.uint8)
+        return np.zeros((*x.shape, 3), np.float32)
     seen = _bordered(pixels, top, left, bottom, right)
     at_row, at_column = np.clip(row, top, bottom - 1) - top, np.clip(column, left, right - 1) - left
     down, along = ((exact - whole).astype(np.float32)[..., None] for exact, whole in ((y, row), (x, column)))
@@ -78,8 +78,7 @@ def _sampled(pixels: npt.NDArray[np.uint8], x: npt.NDArray[np.float64], y: npt.N
     upper += lower
     # Where the four lie outside altogether, nothing of them is seen.
     upper *= ((row >= -1) & (row < height) & (column >= -1) & (column < width))[..., None]
-    upper += 0.5
-    return upper.astype(np.uint8)
+    return upper
 
 
 def _between(flat: _Floats, first: _Places, second: _Places, share: _Floats) -> _Floats:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from qface_toolkit.errors import MeasurementError
 from qface_toolkit.evaluation._base import Embedder, FaceImages, Rows
 from qface_toolkit.evaluation._cache import EmbeddingCache
-from qface_toolkit.framing import CROP_SIZE
+from qface_toolkit.framing import Frame
 from qface_toolkit.sources import Crop
 
 BATCH = 8
@@ -110,15 +110,16 @@ def _load(model: "_Checked", images: FaceImages, indices: range, store: Embeddin
     places = [place for place in range(len(indices)) if place not in known]
     if not places:
         return _Portion(indices, None, None, places, [], known)
-    crops = np.stack([_crop(images, indices[place]) for place in places])
+    crops = np.stack([_crop(images, indices[place], model.frame) for place in places])
     inputs, mirrored = model.inputs(crops)
     return _Portion(indices, inputs, mirrored, places, [digests[place] for place in places if digests], known)
 
 
-def _crop(images: FaceImages, index: int) -> Crop:
-    crop = images.crop(index)
-    if crop.shape != (CROP_SIZE, CROP_SIZE, 3) or crop.dtype != np.uint8:
-        what = f"a crop is {crop.dtype} {crop.shape} where uint8 ({CROP_SIZE}, {CROP_SIZE}, 3) is needed"
+def _crop(images: FaceImages, index: int, frame: Frame) -> Crop:
+    crop = images.crop(index, frame)
+    wanted = *frame.size, 3
+    if crop.shape != wanted or crop.dtype != np.uint8:
+        what = f"a crop is {crop.dtype} {crop.shape} where uint8 {wanted} is needed"
         raise MeasurementError(what, where=images.name(index), fix="align the faces first")
     return crop
 
@@ -138,6 +139,11 @@ class _Checked:
         self._flip = flip
         self._batch = batch
         self._width: int | None = None
+
+    @property
+    def frame(self) -> Frame:
+        """Where faces must stand in what the model is given."""
+        return self._embedder.spec.frame
 
     def inputs(self, crops: Crop) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None]:
         """Return what the model eats for crops, and for their mirrored selves if those are wanted too."""

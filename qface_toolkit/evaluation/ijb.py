@@ -13,6 +13,7 @@ from qface_toolkit.errors import MeasurementError
 from qface_toolkit.evaluation._base import FaceImages, shown_name
 from qface_toolkit.evaluation._ijb_text import Names, read_detections, read_pair_list, read_templates
 from qface_toolkit.evaluation.align import TEMPLATE, align
+from qface_toolkit.framing import STANDARD, Frame
 from qface_toolkit.sources import Crop
 from qface_toolkit.untrusted.images import decode, read_bytes
 from qface_toolkit.untrusted.reading import file_sha256
@@ -146,10 +147,10 @@ class _IjbImages:
         whole.update(read_bytes(self._folder / self._names[index]))
         return whole.hexdigest()
 
-    def crop(self, index: int) -> Crop:
+    def crop(self, index: int, frame: Frame = STANDARD) -> Crop:
         where = self.name(index)
         pixels = decode(read_bytes(self._folder / self._names[index]), FORMATS, where)
         try:
-            return align(pixels, self._landmarks[index])
+            return align(pixels, self._landmarks[index], frame)
         except ValueError as error:
             raise MeasurementError(f"an image cannot be aligned: {error}", where=where, fix="mend its line") from error

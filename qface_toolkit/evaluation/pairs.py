@@ -11,11 +11,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image as Pillow
 
 from qface_toolkit.errors import MeasurementError
 from qface_toolkit.evaluation._base import FaceImages, set_sha256, shown_name
-from qface_toolkit.framing import CROP_SIZE
+from qface_toolkit.framing import CROP_SIZE, STANDARD, Frame
 from qface_toolkit.scoring.pair_list import Pairs
 from qface_toolkit.sources import Crop
 from qface_toolkit.untrusted.arrays import Array
@@ -148,8 +147,9 @@ class PairSet:
 def read_pairs(path: Path, folds: int = FOLDS) -> PairSet:
     """Read a .bin verification set; see `read_pairs_file` for what such a file may hold.
 
-    A square image of another size is resized to 112x112 (bicubic; the original protocol resizes the shorter side to
-    112 when the width is not that, and can use square results only). Each different image is there once.
+    A square image of another size is resized, to what the model eats (bicubic to 112x112; the original protocol resizes
+    the shorter side to 112 when the width is not that, and can use square results only). Each different image is there
+    once.
 
     Raises:
         MeasurementError: if the file is no such set, an image is of a kind or shape that cannot be used, or the pairs
@@ -160,10 +160,7 @@ def read_pairs(path: Path, folds: int = FOLDS) -> PairSet:
     images = _PairImages(file, path.name)
     sizes = [images.check(index) for index in range(len(images))]
     others = sorted({size for size in sizes if size != CROP_SIZE})
-    notes = tuple(
-        f"{sizes.count(size)} of {len(sizes)} images are {size}x{size} and were resized to {CROP_SIZE}x{CROP_SIZE}"
-        for size in others
-    )
+    notes = tuple(f"{sizes.count(size)} of {len(sizes)} images are {size}x{size} and were resized" for size in others)
     return PairSet(images, file.pairs(folds), _description(images, file, folds, path), notes)
 
 
@@ -210,12 +207,10 @@ class _PairImages:
             return hashlib.sha256(image).hexdigest()
         return hashlib.sha256(f"pixels {image.shape} ".encode() + image.tobytes()).hexdigest()
 
-    def crop(self, index: int) -> Crop:
+    def crop(self, index: int, frame: Frame = STANDARD) -> Crop:
         image = self._images[index]
         pixels = decode(image, FORMATS, self.name(index)) if isinstance(image, bytes) else _three_channels(image)
-        if pixels.shape[:2] == (CROP_SIZE, CROP_SIZE):
-            return pixels
-        return np.array(Pillow.fromarray(pixels).resize((CROP_SIZE, CROP_SIZE), Pillow.Resampling.BICUBIC))
+        return frame.take(pixels)
 
     def check(self, index: int) -> int:
         """Return the side of an image in pixels, without decoding it."""

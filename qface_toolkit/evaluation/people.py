@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from qface_toolkit.errors import MeasurementError
 from qface_toolkit.evaluation._base import FaceImages, set_sha256, shown_name
-from qface_toolkit.framing import CROP_SIZE
+from qface_toolkit.framing import CROP_SIZE, STANDARD, Frame
 from qface_toolkit.sources import Crop
 from qface_toolkit.untrusted.images import decode, image_size, read_bytes
 
@@ -39,13 +39,14 @@ class PeopleSet:
 
 
 def read_people(folder: Path, per_identity: int | None = None) -> PeopleSet:
-    """Read PEOPLE/NAME/*.jpg (or png, bmp, webp): 112x112 crops, sorted by person and file name, hidden ones ignored.
+    """Read PEOPLE/NAME/*.jpg (or png, bmp, webp): aligned crops, sorted by person and file name, hidden ones ignored.
 
-    `per_identity` caps the images a person, the first by name. A link is followed only to a place inside the folder.
+    Crops are square; those of another side than 112 are resized, to what a model eats. `per_identity` caps the images a
+    person, the first by name. A link is followed only to a place inside the folder.
 
     Raises:
         MeasurementError: if the folder cannot be read, shows fewer than two people or no person twice, or an image is
-            damaged or of another size.
+            damaged or not square.
     """
     if per_identity is not None and per_identity < 1:
         raise MeasurementError(f"{per_identity} images a person were asked for", fix="ask for one at least")
@@ -57,7 +58,8 @@ def read_people(folder: Path, per_identity: int | None = None) -> PeopleSet:
     owners = np.repeat(np.arange(len(kept)), [len(files) for files in kept.values()])
     left_out = {f"{person}/{file}" for person, files in found.items() for file in files} - set(paths)
     description = describe_people("people", shown_name(folder), images, len(kept), per_identity)
-    notes = _notes(folder, len(left_out), _twice([images.digest(index) for index in range(len(images))], owners))
+    twice = _twice([images.digest(index) for index in range(len(images))], owners)
+    notes = _notes(folder, len(left_out), twice, sum(side != CROP_SIZE for side in images.sides))
     return PeopleSet(images, owners, tuple(kept), tuple(paths), description, frozenset(left_out), notes)
 
 
@@ -114,7 +116,7 @@ def _check_people(folder: Path, kept: dict[str, list[str]]) -> None:
         raise MeasurementError(what, where=where, fix="give two images of some people at least, or a higher cap")
 
 
-def _notes(folder: Path, left_out: int, twice: int) -> tuple[str, ...]:
+def _notes(folder: Path, left_out: int, twice: int, resized: int) -> tuple[str, ...]:
     people = [entry for entry in folder.iterdir() if entry.is_dir() and not entry.is_symlink()]
     entries = [*folder.iterdir(), *(file for person in people for file in person.iterdir())]
     inside = Path(os.path.realpath(folder))
@@ -126,6 +128,7 @@ def _notes(folder: Path, left_out: int, twice: int) -> tuple[str, ...]:
         "links that lead out of the folder, which were not followed": led_out,
         "images that the cap on images a person left out": left_out,
         "images that stand under several people, each a false accept of any model": twice,
+        f"images that are not {CROP_SIZE}x{CROP_SIZE} and were resized": resized,
     }
     return tuple(f"{what}: {count}" for what, count in found.items() if count)
 
@@ -133,14 +136,16 @@ def _notes(folder: Path, left_out: int, twice: int) -> tuple[str, ...]:
 class _FolderImages:
     """Files of a folder as crops; see FaceImages.
 
-    Every file is read once to begin with: one whose header announces another size is refused, and what each holds is
+    Every file is read once to begin with: one whose header announces no square is refused, and what each holds is
     remembered by its hash.
     """
 
     def __init__(self, folder: Path, paths: list[str]) -> None:
         self._folder = folder
         self._paths = paths
-        self._digests = [_checked_digest(folder / path) for path in paths]
+        looked_at = [_looked_at(folder / path) for path in paths]
+        self._digests = [digest for digest, _ in looked_at]
+        self.sides = [side for _, side in looked_at]
 
     def __len__(self) -> int:
         return len(self._paths)
@@ -151,25 +156,22 @@ class _FolderImages:
     def digest(self, index: int) -> str:
         return self._digests[index]
 
-    def crop(self, index: int) -> Crop:
+    def crop(self, index: int, frame: Frame = STANDARD) -> Crop:
         path = self._folder / self._paths[index]
         content = read_bytes(path)
         if hashlib.sha256(content).hexdigest() != self._digests[index]:
             # Its embedding would be kept, and found again, as that of the image it was.
             raise MeasurementError("an image has changed since the folder was read", where=str(path), fix="try again")
         pixels = decode(content, FORMATS, str(path))
-        _check_size((pixels.shape[1], pixels.shape[0]), path)
-        return pixels
+        return frame.take(pixels)
 
 
-def _checked_digest(path: Path) -> str:
+def _looked_at(path: Path) -> tuple[str, int]:
+    """Return a file's hash and the side of its image in pixels, without decoding it."""
     content = read_bytes(path)
-    _check_size(image_size(content, FORMATS, str(path)), path)
-    return hashlib.sha256(content).hexdigest()
-
-
-def _check_size(size: tuple[int, int], path: Path) -> None:
-    if size != (CROP_SIZE, CROP_SIZE):
-        what = f"an image is {size[0]}x{size[1]} pixels, not {CROP_SIZE}x{CROP_SIZE}"
+    width, height = image_size(content, FORMATS, str(path))
+    if width != height:
+        what = f"an image is {width}x{height} pixels, not square"
         fix = f"align the faces to {CROP_SIZE}x{CROP_SIZE} on the usual five-point template, or remove the file"
         raise MeasurementError(what, where=str(path), fix=fix)
+    return hashlib.sha256(content).hexdigest(), width

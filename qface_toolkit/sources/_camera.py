@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from qface_toolkit.framing import Frame, averaged
+from qface_toolkit.framing import rounded_mean
 from qface_toolkit.sources._head import Scene
 from qface_toolkit.sources._shapes import Canvas, Plane, filled, ramp, slopes, smoothed
 from qface_toolkit.sources._shot import Camera, Light
@@ -58,13 +58,8 @@ def photographed(scene: Scene, picture: Picture) -> npt.NDArray[np.uint8]:
     seen = _graded(seen, camera)
     seen += _grain(scene.rng, camera, picture.shape)
     stored = np.clip(seen * 255 + 0.5, 0, 255).astype(np.uint8)
-    return _shrunk(_compressed(np.ascontiguousarray(stored.transpose(1, 2, 0)), camera), scene.canvas.frame)
-
-
-def _shrunk(stored: npt.NDArray[np.uint8], frame: Frame) -> npt.NDArray[np.uint8]:
-    if frame.oversampling == 1:
-        return stored
-    return (averaged(stored.astype(np.float32), frame.oversampling) + 0.5).astype(np.uint8)
+    taken = _compressed(np.ascontiguousarray(stored.transpose(1, 2, 0)), camera)
+    return rounded_mean(taken.astype(np.float32), scene.canvas.frame.oversampling)
 
 
 def _vignetted(picture: Picture, camera: Camera, canvas: Canvas) -> Picture:

@@ -11,7 +11,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from qface_toolkit.framing import STANDARD, Frame, grid
+from qface_toolkit.framing import STANDARD, Frame
 
 Plane: TypeAlias = npt.NDArray[np.floating]
 """One value a pixel, float32 [H, W]; pictures are three of them, float32 [3, H, W]."""
@@ -48,7 +48,7 @@ class Canvas:
 
 @lru_cache(maxsize=4)
 def _places(frame: Frame) -> tuple[Plane, Plane]:
-    columns, rows = grid(frame.to_aligned, frame.size, frame.oversampling)
+    columns, rows = frame.places()
     return columns.astype(np.float32), rows.astype(np.float32)
 
 

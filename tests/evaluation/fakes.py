@@ -7,6 +7,7 @@ import numpy as np
 
 from qface_toolkit.errors import MeasurementError
 from qface_toolkit.evaluation import Embedder
+from qface_toolkit.framing import STANDARD
 from qface_toolkit.models import ModelSpec
 
 SPEC = ModelSpec("fake", (112, 96), 4)
@@ -22,12 +23,12 @@ class FakeImages:
     def __len__(self):
         return self.count
 
-    def crop(self, index):
+    def crop(self, index, frame=STANDARD):
         self.decoded.append(index)
         self.threads.add(threading.current_thread().name)
         if index == self.broken:
             raise MeasurementError("an image cannot be decoded", where=self.name(index))
-        return np.random.default_rng(index + self.first).integers(0, 256, (112, 112, 3), np.uint8)
+        return np.random.default_rng(index + self.first).integers(0, 256, (*frame.size, 3), np.uint8)
 
     def name(self, index):
         return f"image {index} of fake.bin"

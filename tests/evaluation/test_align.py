@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from qface_toolkit.evaluation.align import TEMPLATE, align, similarity
+from qface_toolkit.framing import STANDARD, Frame
 
 ANGLES = st.floats(-np.pi, np.pi)
 SCALES = st.floats(0.2, 5.0)
@@ -123,3 +124,31 @@ def test_pillow_agrees_where_it_is_told_of_its_own_corners(angle, scale, x, y):
     difference = np.abs(align(picture, landmarks).astype(int) - np.asarray(other))
     # Pillow cuts where this rounds, and ends the picture half a pixel earlier.
     assert (difference > 1).mean() < 0.02
+
+
+FRAMES = [
+    Frame("arcface", (160, 128)),
+    Frame("facenet", (160, 160)),
+    Frame("dlib", (150, 150)),
+    Frame("none", (64, 48)),
+]
+
+
+@pytest.mark.parametrize("frame", FRAMES, ids=str)
+def test_a_face_is_sampled_once_into_a_frame(frame):
+    """It shows what the aligned crop shows when it is taken into the frame, where that shows anything."""
+    picture = np.rint(wave(*np.meshgrid(np.arange(400), np.arange(400)))).astype(np.uint8)
+    landmarks = moved(TEMPLATE, 0.3, 1.7, 120, 60)
+    framed, aligned = align(picture, landmarks, frame), align(picture, landmarks, STANDARD)
+    assert framed.shape == (*frame.size, 3)
+    x, y = frame.places()
+    shown = ((x > 1) & (x < 110) & (y > 1) & (y < 110)).reshape(
+        frame.size[0], frame.oversampling, frame.size[1], frame.oversampling
+    )
+    difference = np.abs(framed.astype(int) - frame.take(aligned))[shown.all(axis=(1, 3))]
+    assert difference.mean() < 3, difference.mean()
+
+
+def test_what_an_aligned_crop_cuts_off_is_seen_in_a_frame():
+    white = np.full((400, 400, 3), 255, np.uint8)
+    assert align(white, moved(TEMPLATE, 0.0, 1.0, 100, 100), Frame("dlib", (150, 150))).min() == 255

@@ -236,7 +236,7 @@ def test_an_error_keeps_what_was_computed_before_it(tmp_path):
 
 def test_many_images_need_one_file_and_one_descriptor(tmp_path):
     images = FakeImages(2 * PIECE + 5)
-    images.crop = lambda index: np.full((112, 112, 3), index % 256, np.uint8)
+    images.crop = lambda index, frame: np.full((*frame.size, 3), index % 256, np.uint8)
     calls_with(tmp_path, images, flip=False)
     before = len(list(Path("/proc/self/fd").iterdir()))
     store = _cache.EmbeddingCache(tmp_path, FakeModel().opened(), flip=False)

@@ -10,6 +10,7 @@ from test_pair_sets import encoded, pixels
 
 from qface_toolkit.errors import MeasurementError
 from qface_toolkit.evaluation import embed_images, read_groups, read_people, synthetic_people
+from qface_toolkit.framing import Frame
 from qface_toolkit.sources import find_set, load_crops
 
 
@@ -104,9 +105,33 @@ def test_images_beside_the_folders_are_said(folder):
     assert read_people(folder).notes == ("images beside the people's folders, which were not used: 1",)
 
 
-def test_an_image_of_another_size_is_named(folder):
+def test_crops_of_other_sides_are_resized_and_said(folder):
+    (folder / "eve" / "c.png").write_bytes(encoded(2, "PNG", width=160, height=160))
+    found = read_people(folder)
+    assert found.notes == ("images that are not 112x112 and were resized: 1",)
+    assert np.abs(found.images.crop(4).astype(int) - pixels(2)).mean() < 2
+
+
+@pytest.mark.parametrize("frame", [Frame("dlib", (150, 150)), Frame("none", (32, 32))], ids=str)
+def test_crops_are_taken_into_a_models_frame(folder, frame):
+    images = read_people(folder).images
+    assert np.array_equal(images.crop(3, frame), frame.take(pixels(0)))
+
+
+def test_people_are_drawn_in_a_models_frame():
+    frame = Frame("facenet", (160, 160))
+    images = synthetic_people(2, 2).images
+    middle = slice(40, 120)
+    taken, drawn = (one[middle, middle].ravel() for one in (frame.take(images.crop(1)), images.crop(1, frame)))
+    assert np.corrcoef(taken, drawn)[0, 1] > 0.8
+    assert images.crop(1, frame).shape == (160, 160, 3)
+    assert np.array_equal(images.crop(1, frame), images.crop(1, frame))
+    assert images.crop(1).shape == (112, 112, 3)
+
+
+def test_an_image_that_is_not_square_is_named(folder):
     (folder / "eve" / "c.png").write_bytes(encoded(0, "PNG", width=112, height=96))
-    with pytest.raises(MeasurementError, match="112x96 pixels, not 112x112") as raised:
+    with pytest.raises(MeasurementError, match="112x96 pixels, not square") as raised:
         read_people(folder)
     assert raised.value.where == str(folder / "eve" / "c.png")
 
