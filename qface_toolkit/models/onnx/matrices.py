@@ -62,12 +62,12 @@ def _gemm(network: Network, node: OnnxNode, inputs: Inputs) -> Value:
     alpha, beta = np.float32(node.real("alpha", 1.0)), np.float32(node.real("beta", 1.0))
     weight = weight if alpha == 1 else weight * alpha
     if bias is None:
-        return _by_constant(network, node.name, x, weight, None)
+        return by_constant(network, node.name, x, weight, None)
     added = broadcast(constant(bias, "bias"), natural(x.node, (len(weight),)))
-    return _by_constant(network, node.name, x, weight, np.asarray(added, np.float32) * beta)
+    return by_constant(network, node.name, x, weight, np.asarray(added, np.float32) * beta)
 
 
-def _by_constant(network: Network, name: str, x: Activation, weight: Array, bias: Array | None) -> Activation:
+def by_constant(network: Network, name: str, x: Activation, weight: Array, bias: Array | None) -> Activation:
     """Multiply the last axis that ONNX sees by a matrix [leaving, entering]."""
     if len(x.dims) == 2 and x.plain:
         return _linear(network, name, x, _columns(weight, _vector(x, weight.shape[1])), bias)
@@ -89,12 +89,12 @@ def _matmul(network: Network, node: OnnxNode, inputs: Inputs) -> Value:
         if weight.ndim > 2 and math.prod(weight.shape[:-2]) == 1 and weight.ndim <= len(one.dims):
             weight = weight.reshape(weight.shape[-2:])
         if weight.ndim == 2 and weight.size:
-            return _by_constant(network, node.name, one, weight.T, None)
+            return by_constant(network, node.name, one, weight.T, None)
         return _by_stack(network, node, one, weight)
     x, matrix = read(inputs, 1), constant(one, "first matrix")
     if matrix.ndim != 2 or len(x.dims) < 3:
         raise UnsupportedModel(f"it multiplies a constant of shape {list(matrix.shape)} by {x.shown()}")
-    return _turned(_by_constant(network, node.name, _turned(x), matrix, None))
+    return _turned(by_constant(network, node.name, _turned(x), matrix, None))
 
 
 def _turned(x: Activation) -> Activation:

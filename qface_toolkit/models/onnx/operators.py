@@ -9,6 +9,7 @@ from qface_toolkit.models.onnx.layers import LAYERS
 from qface_toolkit.models.onnx.matrices import MATRICES
 from qface_toolkit.models.onnx.pieces import PIECES
 from qface_toolkit.models.onnx.reductions import REDUCTIONS
+from qface_toolkit.models.onnx.resizing import RESIZING
 from qface_toolkit.models.onnx.shapes import SHAPES
 from qface_toolkit.models.onnx.windows import WINDOWS
 
@@ -21,4 +22,5 @@ OPERATORS: Mapping[str, Handler] = {
     **REDUCTIONS,
     **SHAPES,
     **PIECES,
+    **RESIZING,
 }
