@@ -19,10 +19,15 @@ GIVEN = {"mean": 127.5, "std": 128.0, "color": "rgb"}
 RELATIVE = 1e-5
 
 
-def export(network, size, *, opset=17, batch="batch", names=("input", "embedding"), **options):
-    """Return the ONNX file that torch's tracing exporter makes of a network; `batch` None fixes it at one image."""
+def export(network, size, *, opset=17, batch="batch", names=("input", "embedding"), dynamo=False, **options):
+    """Return the ONNX file that torch's tracing exporter makes of a network, or the newer one, which sees its code.
+
+    `batch` None fixes it at one image.
+    """
     buffer = io.BytesIO()
-    axes = {name: {0: batch} for name in names} if batch else None
+    axes = {name: {0: batch} for name in names} if batch and not dynamo else None
+    if dynamo:
+        options = {"dynamic_shapes": ({0: torch.export.Dim(batch)},), "verbose": False, **options}
     probe = torch.zeros(2 if batch else 1, 3, *size)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
@@ -30,7 +35,7 @@ def export(network, size, *, opset=17, batch="batch", names=("input", "embedding
             network.eval(),
             (probe,),
             buffer,
-            dynamo=False,
+            dynamo=dynamo,
             opset_version=opset,
             input_names=names[:1],
             output_names=names[1:],

@@ -255,7 +255,7 @@ FORMS = {
     "Resize, nearest": ["interpolate"],
     "DepthToSpace, CRD": ["Conv2d", "pixel_shuffle"],
     "LayerNormalization, turned back": ["permute", "LayerNorm", "permute"],
-    "windows": ["reshape", "permute", "Linear", "Softmax"],
+    "windows": ["reshape", "permute", "reshape", "Linear", "Softmax"],
 }
 
 

@@ -108,7 +108,7 @@ def _softmax(network: Network, node: OnnxNode, inputs: Inputs) -> Value:
             x, (*x.shape[: axis - (x.place is not None)], math.prod(x.dims[axis:])), x.place, x.many
         )
         made = network.layer(node.name, nn.Softmax(len(flat.sizes)), flat)
-        return network.reshaped(made, x.shape, x.place, x.many)
+        return network.reshaped(made, x.shape, x.place, x.many, leads=x.leads)
     if x.axis(axis) == 0:
         raise batch_error()
     soft = network.layer(node.name, nn.Softmax(x.axis(axis)), x)

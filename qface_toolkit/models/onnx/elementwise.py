@@ -65,7 +65,7 @@ def _two(network: Network, node: OnnxNode, function: _Function, one: Activation,
     if function is operator.mul and (gate := _gated(network, one, other)):
         return network.layer(node.name, *gate)
     one, other = _narrow(network, one, other), _narrow(network, other, one)
-    if (one.order, one.place, one.merged) != (other.order, other.place, other.merged) or _ordered(one, other):
+    if one.layout != other.layout or _ordered(one, other):
         one, other = network.aligned(one, other)
     pairs = list(zip(one.dims, other.dims, strict=True))
     if any(a != b and 1 not in (a, b) for a, b in pairs):

@@ -9,6 +9,7 @@ from qface_toolkit.errors import CheckpointError, UnsupportedModel
 from qface_toolkit.models.onnx.lists import listed, whole_numbers
 from qface_toolkit.models.onnx.reading import OnnxNode
 from qface_toolkit.models.onnx.tensors import Array
+from qface_toolkit.models.onnx.views import BATCH
 
 Computation = tuple[int, Callable[[], Array]]
 """How many numbers a computation makes, and the computation."""
@@ -68,7 +69,8 @@ def _concat(node: OnnxNode, arrays: list[Array]) -> Computation:
 
 
 def filled(sizes: list[int], fill: Array) -> Computation:
-    """Return how a constant of a shape is made of one number, or of a smaller constant."""
+    """Return how a constant of a shape is made of one number or a smaller constant; of all images, for one."""
+    sizes = [1 if size == BATCH else size for size in sizes]
     if any(size < 0 for size in sizes) or len(sizes) > 8:
         raise CheckpointError("it makes a constant of a shape that none can have")
     return math.prod(sizes), lambda: np.array(np.broadcast_to(fill, sizes))

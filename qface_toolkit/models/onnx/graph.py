@@ -98,7 +98,7 @@ class Network:
             x = self._put_in_order(x)
         if x.moves == tuple(range(len(x.sizes))):
             return x
-        plain = natural(x.node, x.shape, x.place, x.many)
+        plain = natural(x.node, x.shape, x.place, x.many, leads=x.leads)
         return self.call(torch.permute, (x.node, (0, *(axis + 1 for axis in x.moves))), plain)
 
     def _put_in_order(self, x: Activation) -> Activation:
@@ -117,7 +117,7 @@ class Network:
         rank = max(len(one.dims), len(other.dims))
         one, other = self.aligned_to(one, rank), self.aligned_to(other, rank)
         one, other = self.with_images(one, other.place), self.with_images(other, one.place)
-        if one.place != other.place or one.many != other.many:
+        if (one.place, one.many, one.leads) != (other.place, other.many, other.leads):
             raise UnsupportedModel(f"it joins {one.shown()} and {other.shown()}, whose images stand at different axes")
         return self.settled(one), self.settled(other)
 
@@ -125,7 +125,7 @@ class Network:
         """Return a tensor with axes of size one put before its own, as ONNX does to compare sizes."""
         missing = rank - len(x.dims)
         place = None if x.place is None else x.place + missing
-        return self.reshaped(x, (1,) * missing + x.shape, place, x.many) if missing > 0 else x
+        return self.reshaped(x, (1,) * missing + x.shape, place, x.many, leads=x.leads) if missing > 0 else x
 
     def with_images(self, x: Activation, place: int | None) -> Activation:
         """Give a tensor of a file for one image its axis of images back, where it has one of size one."""
@@ -137,9 +137,11 @@ class Network:
         """Return what the module that made `x` was called on, element by element."""
         return replace(x, node=cast(fx.Node, x.node.args[0]))
 
-    def reshaped(self, x: Activation, shape: Sequence[int], place: int | None = 0, many: int = 1) -> Activation:
+    def reshaped(
+        self, x: Activation, shape: Sequence[int], place: int | None = 0, many: int = 1, *, leads: bool = False
+    ) -> Activation:
         """Return each image's numbers in another shape of as many; shapes in between leave no trace."""
-        wanted = natural(x.node, tuple(shape), place, many)
+        wanted = natural(x.node, tuple(shape), place, many, leads=leads)
         if math.prod(wanted.sizes) != math.prod(x.sizes):
             raise CheckpointError(f"it gives {x.shown()} the shape {wanted.shown()}, which holds another count")
         one_axis = len(wanted.sizes) == 1

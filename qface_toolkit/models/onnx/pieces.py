@@ -77,7 +77,7 @@ def _gather(network: Network, node: OnnxNode, inputs: Inputs) -> Value:
     part = taken.part(axis)
     shape = (*taken.shape[:part], *places.shape, *taken.shape[part + 1 :]) if part is not None else taken.shape
     before = 0 if x.place is None or axis > x.place else places.ndim - 1
-    return network.reshaped(taken, shape, None if x.place is None else x.place + before, x.many)
+    return network.reshaped(taken, shape, None if x.place is None else x.place + before, x.many, leads=x.leads)
 
 
 def _one_image(network: Network, x: Activation, places: Array) -> Activation:
@@ -104,7 +104,7 @@ def _split(network: Network, node: OnnxNode, inputs: Inputs) -> tuple[Value, ...
 def _concat(network: Network, node: OnnxNode, inputs: Inputs) -> Value:
     parts = [_as_tensor(network, node, value, inputs) for value in inputs if value is not None]
     first = parts[0]
-    same = all((part.order, part.place, part.merged) == (first.order, first.place, first.merged) for part in parts)
+    same = all(part.layout == first.layout for part in parts)
     if not same or any(part.columns is not None for part in parts):
         parts = [network.settled(network.with_images(part, _place(parts))) for part in parts]
         first = parts[0]
@@ -112,7 +112,7 @@ def _concat(network: Network, node: OnnxNode, inputs: Inputs) -> Value:
     part = first.part(axis)
     if part is None:
         raise batch_error()
-    others = {(one.place, one.many, *one.shape[:part], None, *one.shape[part + 1 :]) for one in parts}
+    others = {(one.place, one.many, one.leads, *one.shape[:part], None, *one.shape[part + 1 :]) for one in parts}
     if len(others) != 1:
         shown = ", ".join(one.shown() for one in parts[:6])
         raise CheckpointError(f"it joins {shown}, which differ beside the joined axis")

@@ -38,7 +38,7 @@ def _kept(network: Network, node: OnnxNode, x: Activation, axes: Sequence[int], 
     shape = tuple(size for part, size in enumerate(made.shape) if part not in gone)
     before = sum(1 for axis in axes if x.place is not None and x.spot(axis) < x.place)
     place = None if x.place is None else x.place - before
-    return network.reshaped(made, shape, place, x.many)
+    return network.reshaped(made, shape, place, x.many, leads=x.leads)
 
 
 def _mean(network: Network, node: OnnxNode, inputs: Inputs) -> Value:

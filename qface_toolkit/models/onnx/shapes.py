@@ -60,7 +60,8 @@ def in_shape(network: Network, x: Activation, wanted: Sequence[int]) -> Activati
     """
     for sizes in _readings(network, x, list(wanted)):
         if (found := _placed(x, sizes)) is not None:
-            return network.reshaped(x, *found)
+            shape, place, many, leads = found
+            return network.reshaped(x, shape, place, many, leads=leads)
     shown = ["N" if size == BATCH else size for size in wanted[:8]]
     raise UnsupportedModel(f"it gives {x.shown()} the shape {shown}: {BATCH_MOVES}", fix=BATCH_FIX)
 
@@ -82,20 +83,22 @@ def _readings(network: Network, x: Activation, wanted: list[int]) -> Iterator[li
             yield sizes
 
 
-def _placed(x: Activation, sizes: Sequence[int]) -> tuple[tuple[int, ...], int | None, int] | None:
-    """Return (shape, place, many) of a shape that keeps each image's numbers together, None if it does not."""
+def _placed(x: Activation, sizes: Sequence[int]) -> tuple[tuple[int, ...], int | None, int, bool] | None:
+    """Return (shape, place, many, leads) of a shape that keeps each image's numbers together, None if it does not."""
     if any(size < 1 for size in sizes):
         return None
     if math.prod(sizes) == math.prod(x.sizes) and not any(size % BATCH == 0 for size in sizes):
         front = x.place == 0 and sizes[:1] == [1]  # made for one image, whose axis still stands in front
-        return (tuple(sizes[1:]), 0, 1) if front else (tuple(sizes), None, 1)
+        return (tuple(sizes[1:]), 0, 1, False) if front else (tuple(sizes), None, 1, False)
     places = [place for place, size in enumerate(sizes) if size % BATCH == 0]
     if math.prod(sizes) != BATCH * math.prod(x.sizes) or x.place is None or len(places) != 1:
         return None
-    place = places[0]
-    if math.prod(sizes[:place]) != math.prod(x.shape[: x.place]):
+    place, many = places[0], sizes[places[0]] // BATCH
+    before = math.prod(x.shape[: x.place]) * (x.many if x.leads else 1)
+    leads = math.prod(sizes[:place]) != before
+    if leads and math.prod(sizes[:place]) * many != before:
         return None
-    return (*sizes[:place], *sizes[place + 1 :]), place, sizes[place] // BATCH
+    return (*sizes[:place], *sizes[place + 1 :]), place, many, leads
 
 
 def _squeeze(network: Network, node: OnnxNode, inputs: Inputs) -> Value:
@@ -109,7 +112,7 @@ def _squeeze(network: Network, node: OnnxNode, inputs: Inputs) -> Value:
     kept = [spot for spot in range(len(sizes)) if spot not in dropped]
     place = None if x.place is None or x.place in dropped else kept.index(x.place)
     shape = tuple(x.dims[spot] for spot in kept if spot != x.place)
-    return network.reshaped(x, shape, place, x.many)
+    return network.reshaped(x, shape, place, x.many, leads=x.leads)
 
 
 def _unsqueeze(network: Network, node: OnnxNode, inputs: Inputs) -> Value:
@@ -124,7 +127,7 @@ def _unsqueeze(network: Network, node: OnnxNode, inputs: Inputs) -> Value:
     shape = tuple(size for spot, size in enumerate(dims) if spot != place)
     if x.place is None and 0 in added:
         return network.reshaped(x, shape[1:], 0)
-    return network.reshaped(x, shape, place, x.many)
+    return network.reshaped(x, shape, place, x.many, leads=x.leads)
 
 
 def _transpose(_network: Network, node: OnnxNode, inputs: Inputs) -> Value:

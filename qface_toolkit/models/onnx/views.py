@@ -24,7 +24,7 @@ class Activation:
 
     Axis i of `shape` is axis `order[i]` of one image of what the FX node returns; for vectors, number i is its number
     `columns[i]`. ONNX's axis of images stands before axis `place` of `shape`, or nowhere (None). It counts `many` rows
-    an image, those of the FX axis `merged`.
+    an image, those of the FX axis `merged`; it counts images fastest if that axis `leads`, else slowest.
     """
 
     node: fx.Node
@@ -34,6 +34,7 @@ class Activation:
     place: int | None = 0
     merged: int | None = None
     many: int = 1
+    leads: bool = False
 
     @property
     def dims(self) -> tuple[int, ...]:
@@ -58,6 +59,11 @@ class Activation:
         if self.merged is None or self.place is None:
             return self.order
         return (*self.order[: self.place], self.merged, *self.order[self.place :])
+
+    @property
+    def layout(self) -> tuple[object, ...]:
+        """What two tensors must share to meet number by number as their FX nodes are."""
+        return self.order, self.place, self.merged, self.leads
 
     @property
     def in_order(self) -> bool:
@@ -100,12 +106,14 @@ class Activation:
 Value = Activation | Array
 
 
-def natural(node: fx.Node, shape: tuple[int, ...], place: int | None = 0, many: int = 1) -> Activation:
+def natural(
+    node: fx.Node, shape: tuple[int, ...], place: int | None = 0, many: int = 1, *, leads: bool = False
+) -> Activation:
     """Return the view of an FX node whose axes are those that ONNX sees, in order, without that of images."""
     if many == 1 or place is None:
         return Activation(node, shape, tuple(range(len(shape))), place=place)
     order = tuple(axis if axis < place else axis + 1 for axis in range(len(shape)))
-    return Activation(node, shape, order, place=place, merged=place, many=many)
+    return Activation(node, shape, order, place=place, merged=place, many=many, leads=leads)
 
 
 def broadcast(values: Array, x: Activation) -> float | Array:
