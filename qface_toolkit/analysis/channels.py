@@ -19,7 +19,7 @@ from qface_toolkit.canonical.graph import inputs, module, operation
 from qface_toolkit.quantize.plan import LAYERS
 
 _PASS = ("prelu", "relu", "relu6", "max_pool", "average_pool", "global_average_pool")
-_FIXED = ("input", "sigmoid", "hard_sigmoid", "mul", "normalize", "output")
+_FIXED = ("input", "sigmoid", "hard_sigmoid", "mul", "island", "move", "normalize", "output")
 """What reads or makes tensors whose scale means something."""
 
 

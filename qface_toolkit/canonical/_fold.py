@@ -18,27 +18,30 @@ from qface_toolkit.canonical.edit import (
     shape_of,
     source,
 )
-from qface_toolkit.errors import UnsupportedModel
+from qface_toolkit.canonical.islands import Island
 
 
 def fold_affines(graph_module: fx.GraphModule) -> None:
     """Remove every Affine: into the layer before it, or the one behind it, or as a depthwise convolution.
 
-    Raises:
-        UnsupportedModel: if one on vectors has no layer to be folded into.
+    One on vectors that has neither is an island.
     """
     for node, affine in list(calls(graph_module, Affine)):
         pair = affine.scale, affine.shift
         if _fold_backward(node, pair) or _fold_into_concat(node, pair) or _fold_forward(node, pair):
             bypass(node)
+        elif _among_islands(node):
+            own_module(node, Island.of("scaled", *(value.float().reshape(1, -1, 1, 1) for value in pair)))
         elif len(shape_of(node)) == 4:
             own_module(node, depthwise(*(value.float() for value in pair)))
         elif not _fold_before_flatten(node, pair):
-            raise UnsupportedModel(
-                "a BatchNorm1d or scale stands alone: there is no linear layer before or behind it to fold it into",
-                where=str(node.target),
-                fix="fold it by hand, or end the network before it",
-            )
+            own_module(node, Island.of("scaled", *(value.float().unsqueeze(0) for value in pair)))
+
+
+def _among_islands(node: fx.Node) -> bool:
+    """Tell whether an image is made in float and read in float, so that a convolution would only round it."""
+    around = [source(node), *node.users]
+    return len(shape_of(node)) == 4 and all(module_of(one, Island) is not None for one in around)
 
 
 def _layer(node: object) -> nn.Conv2d | nn.Linear | None:

@@ -10,7 +10,17 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the name everybody knows it by
 from torch import fx, nn
 
-from qface_toolkit.canonical.edit import bypass, call_module, calls, module_of, own_module, pair, shape_of, source
+from qface_toolkit.canonical.edit import (
+    bypass,
+    call_module,
+    calls,
+    is_tensor,
+    module_of,
+    own_module,
+    pair,
+    shape_of,
+    source,
+)
 
 _MODULE_OF_CALL: dict[Any, Callable[..., nn.Module]] = {
     F.relu: lambda *_, **__: nn.ReLU(),
@@ -89,7 +99,7 @@ def flatten_for_reshapes(graph_module: fx.GraphModule) -> None:
 
 def _reshapes(node: fx.Node) -> bool:
     """Tell whether a node changes a tensor's shape alone: indexing does if it drops axes of size one."""
-    if node.target is operator.getitem and "tensor_meta" in source(node).meta:
+    if node.target is operator.getitem and is_tensor(node.args[0]) and is_tensor(node):
         return math.prod(shape_of(node)) == math.prod(shape_of(source(node)))
     return node.target in _RESHAPES
 
@@ -114,6 +124,13 @@ def pool_for_mean(graph_module: fx.GraphModule) -> None:
                 with graph_module.graph.inserting_after(node):
                     flatten = graph_module.graph.call_function(torch.flatten, (node, 1))
                 node.replace_all_uses_with(flatten, delete_user_cb=lambda user, keep=flatten: user is not keep)
+
+
+def reshapes_for_views(graph_module: fx.GraphModule) -> None:
+    """Write a view as the reshape that it is: one that asks for contiguous memory would fail on what a copy was."""
+    for node in graph_module.graph.nodes:
+        if node.op == "call_method" and node.target in ("view", "view_as"):
+            node.target = {"view": "reshape", "view_as": "reshape_as"}[node.target]
 
 
 def drop_identities(graph_module: fx.GraphModule) -> None:
@@ -169,6 +186,7 @@ PASSES = (
     pool_for_mean,
     flatten_for_reshapes,
     flatten_once,
+    reshapes_for_views,
     drop_identities,
     prelu_for_leaky_relu,
     relu6_for_clamps,

@@ -9,6 +9,7 @@ from torch import fx, nn
 
 from qface_toolkit.canonical._affine import Affine, kind_of
 from qface_toolkit.canonical.edit import is_flatten, is_tensor, module_of, only_user, own_module, shape_of, source
+from qface_toolkit.canonical.islands import Move
 
 _NORMS = (torch.norm, torch.linalg.norm, torch.linalg.vector_norm, "norm")
 _KEEP_EACH = ("view", "reshape", "unsqueeze", "expand_as", "expand", torch.unsqueeze, torch.reshape)
@@ -74,6 +75,10 @@ def _order(node: fx.Node) -> tuple[list[int], fx.Node]:
         first, second = cast(tuple[int, int], node.args[1:])
         order[first], order[second] = order[second], order[first]
         return order, tensor
+    move = module_of(node, Move)
+    if move is not None and move.kind == "permute":
+        order, tensor = _order(source(node))
+        return [order[axis] for axis in cast(tuple[int, ...], move.options["order"])], tensor
     if node.target in ("permute", torch.permute):
         axes = node.args[1:] if isinstance(node.args[1], int) else node.args[1]
         order, tensor = _order(source(node))

@@ -5,20 +5,33 @@ while fine-tuning) and no slope outside [-1, 1], and nothing but these:
 
     Conv2d  Linear  PReLU  ReLU  ReLU6  Sigmoid  Hardsigmoid  MaxPool2d  AvgPool2d  AdaptiveAvgPool2d(1)
     add  mul  cat  flatten  normalize (at the end alone)
+
+and, where integers have no form of it, islands in float and moves (see islands).
 """
 
 import copy
 
 from torch import fx, nn
 
-from qface_toolkit.canonical import _affine, _constants, _fold, _gates, _normalise, _padding, _prelu, _tail
+from qface_toolkit.canonical import (
+    _affine,
+    _constants,
+    _fold,
+    _gates,
+    _islands,
+    _layouts,
+    _normalise,
+    _padding,
+    _prelu,
+    _tail,
+)
 from qface_toolkit.canonical._tracing import trace
 from qface_toolkit.canonical.edit import propagate_shapes
 from qface_toolkit.canonical.graph import check_operations
 
 _PASSES = tuple(
     rewrite
-    for stage in (_constants, _normalise, _padding, _affine, _gates, _tail, _fold, _prelu)
+    for stage in (_constants, _normalise, _layouts, _padding, _affine, _gates, _tail, _islands, _fold, _prelu)
     for rewrite in stage.PASSES
 )
 

@@ -14,9 +14,11 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the name everybody knows it by
 from torch import fx, nn
 
+from qface_toolkit.canonical.islands import Island, Move
 from qface_toolkit.errors import ArtifactError, UnsupportedModel
 
 _CONV_OPTIONS = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups")
+_OPERATION_OPTIONS = ("kind", "options", "shapes")
 _POOL_OPTIONS = ("kernel_size", "stride", "padding", "ceil_mode")
 
 MODULES: Mapping[str, tuple[type[nn.Module], tuple[str, ...]]] = {
@@ -30,6 +32,8 @@ MODULES: Mapping[str, tuple[type[nn.Module], tuple[str, ...]]] = {
     "max_pool": (nn.MaxPool2d, _POOL_OPTIONS),
     "average_pool": (nn.AvgPool2d, (*_POOL_OPTIONS, "count_include_pad")),
     "global_average_pool": (nn.AdaptiveAvgPool2d, ("output_size",)),
+    "island": (Island, _OPERATION_OPTIONS),
+    "move": (Move, _OPERATION_OPTIONS),
 }
 """Operation name -> the module that computes it and the constructor's arguments that describe it."""
 
@@ -54,6 +58,10 @@ _REASONS: Mapping[Any, str] = {
 }
 """What to say of operations whose bare name does not tell why they are refused."""
 
+_OF_SEVERAL = ("add", "mul", "concat", "island", "move")
+"""Operations that may read a tensor twice."""
+_ON_CHANNELS = ("add", "mul", "concat", "prelu", "relu", "relu6", "sigmoid", "hard_sigmoid")
+"""Operations of integer kernels that other shapes than [N, C, H, W] and [N, C] have islands for."""
 _OPERATION_OF_TYPE = {kind: name for name, (kind, _) in MODULES.items()}
 _OPERATION_OF_FUNCTION: Mapping[Any, str] = {function: name for name, function in FUNCTIONS.items()}
 _BOUNDS = {"placeholder": "input", "output": "output"}
@@ -71,7 +79,7 @@ def operation(node: fx.Node) -> str | None:
 def inputs(node: fx.Node) -> list[fx.Node]:
     """Return the tensors that a node reads, in order."""
     name = operation(node)
-    if name not in ("add", "mul", "concat"):
+    if name not in _OF_SEVERAL:
         return list(node.all_input_nodes)
     arguments = cast(Sequence[Any], node.args[0]) if name == "concat" else node.args
     return [argument for argument in arguments if isinstance(argument, fx.Node)]
@@ -102,6 +110,8 @@ def _objection(network: fx.GraphModule, node: fx.Node) -> str | None:
     name = operation(node)
     if name is None:
         return _stranger(network, node)
+    if name in _ON_CHANNELS and any(len(shape) not in (2, 4) for shape in _shapes(node)):
+        return "an operation on channels of what has none"
     if name in FUNCTIONS:
         return _objection_to_function(name, node)
     if name == "output" and not isinstance(node.args[0], fx.Node):
@@ -124,7 +134,9 @@ def _stranger(network: fx.GraphModule, node: fx.Node) -> str:
 def _objection_to_function(name: str, node: fx.Node) -> str | None:
     if name in ("add", "mul") and len(inputs(node)) != 2:
         return "addition of a constant" if name == "add" else "multiplication by a constant"
-    if name == "mul" and not _can_multiply([tuple(source.meta["tensor_meta"].shape) for source in _shaped(node)]):
+    if name == "add" and len(set(_shapes(node))) > 1:
+        return "sum of tensors of different sizes"
+    if name == "mul" and not can_multiply(_shapes(node)):
         return "product of tensors of different sizes, none of them one number a channel"
     if name == "concat" and (node.args[1:] or node.kwargs.get("dim", 0)) not in ((1,), (-3,), 1, -3):
         return "concatenation along another axis than the channels"
@@ -137,7 +149,12 @@ def _shaped(node: fx.Node) -> list[fx.Node]:
     return sources if all("tensor_meta" in source.meta for source in sources) else []
 
 
-def _can_multiply(shapes: list[tuple[int, ...]]) -> bool:
+def _shapes(node: fx.Node) -> list[tuple[int, ...]]:
+    return [tuple(source.meta["tensor_meta"].shape) for source in _shaped(node)]
+
+
+def can_multiply(shapes: Sequence[tuple[int, ...]]) -> bool:
+    """Tell whether integer kernels multiply tensors of these shapes: of one size, or one of them a gate."""
     gates = [shape for shape in shapes if shape[2:] == (1, 1)]
     return len(set(shapes)) <= 1 or (bool(gates) and len({shape[:2] for shape in shapes}) == 1)
 

@@ -12,7 +12,17 @@ from torch import fx, nn
 from qface_toolkit.canonical.edit import shape_of
 from qface_toolkit.canonical.graph import inputs, module
 from qface_toolkit.integer import program as ops
-from qface_toolkit.integer._maker import Lowering, Maker, average_pool, conv_of, float_step, max_pool, plain, sources
+from qface_toolkit.integer._maker import (
+    Lowering,
+    Maker,
+    average_pool,
+    conv_of,
+    float_step,
+    max_pool,
+    move,
+    plain,
+    sources,
+)
 from qface_toolkit.quantize.scheme import Grid
 from qface_toolkit.quantize.weights import (
     is_affine,
@@ -92,5 +102,6 @@ FUSED: Mapping[str, Lowering] = {
     "max_pool": _moved(max_pool),
     "flatten": _moved(plain(ops.Flatten)),
     "concat": _moved(plain(ops.Concat)),
+    "move": _moved(move),
 }
 """What differs from a target whose activations work on codes."""

@@ -6,6 +6,7 @@ from typing import cast
 from torch import fx
 
 from qface_toolkit.canonical.graph import inputs, module, operation
+from qface_toolkit.canonical.islands import Island, Move
 from qface_toolkit.integer import program as ops
 from qface_toolkit.quantize.model import QuantizedModel
 from qface_toolkit.quantize.scheme import Grid
@@ -71,7 +72,8 @@ def float_operation(node: fx.Node, grid: Grid | None) -> ops.Float:
     """Return a node as it is, in float."""
     called = module(node) if node.op == "call_module" else None
     options = {"eps": float(cast(float, node.kwargs["eps"]))} if "eps" in node.kwargs else {}
-    return ops.Float(node.name, sources(node), grid, str(operation(node)), called, options)
+    name = called.kind if isinstance(called, Island | Move) else str(operation(node))
+    return ops.Float(node.name, sources(node), grid, name, called, options)
 
 
 def conv_of(maker: Maker, node: fx.Node, grid: Grid | None) -> list[ops.Operation]:
@@ -87,6 +89,11 @@ def average_pool(maker: Maker, node: fx.Node) -> list[ops.Operation]:
 def max_pool(maker: Maker, node: fx.Node) -> list[ops.Operation]:
     """Return the max pool of a node."""
     return [ops.MaxPool(node.name, sources(node), maker.grid(node.name), ops.PoolWindow.of(module(node)))]
+
+
+def move(maker: Maker, node: fx.Node) -> list[ops.Operation]:
+    """Return the move of a node."""
+    return [ops.Move(node.name, sources(node), maker.grid(node.name), module(node))]
 
 
 def plain(kind: type[ops.Operation]) -> Lowering:

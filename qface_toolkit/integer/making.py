@@ -24,6 +24,7 @@ from qface_toolkit.integer._maker import (
     float_operation,
     float_step,
     max_pool,
+    move,
     plain,
     sources,
 )
@@ -187,6 +188,7 @@ _CODES: Mapping[str, Lowering] = {
     "add": plain(ops.Add),
     "mul": plain(ops.Mul),
     "concat": plain(ops.Concat),
+    "move": move,
     "normalize": _normalize,
 }
 _KERNELS: Mapping[str, Lowering] = {

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
+from qface_toolkit.canonical import islands
 from qface_toolkit.canonical.edit import pair
 from qface_toolkit.models import ModelSpec
 from qface_toolkit.quantize.image_input import ImageGrid
@@ -229,6 +230,13 @@ class Vectors(Operation):
 @dataclass(frozen=True)
 class Concat(Operation):
     """Channels behind one another, all on one grid."""
+
+
+@dataclass(frozen=True)
+class Move(Operation):
+    """Codes in other places, all on one grid; what is new among them is zero (see canonical.islands)."""
+
+    module: islands.Move
 
 
 @dataclass(frozen=True)

@@ -89,6 +89,7 @@ _REAL: Mapping[type[ops.Operation], Callable[[Any, list[Tensor]], Tensor]] = {
     ops.GlobalAveragePool: lambda _, values: values[0].mean(dim=(2, 3), keepdim=True),
     ops.Flatten: lambda _, values: torch.flatten(values[0], 1),
     ops.Concat: lambda _, values: torch.cat(values, 1),
+    ops.Move: lambda one, values: one.module(*values),
     ops.Requantize: lambda _, values: values[0],
     ops.Float: compute,
     ops.Normalize: lambda one, values: F.normalize(values[0], eps=one.eps),

@@ -142,6 +142,11 @@ class Simulator:
         grid, pixels = self.steps[one.output], held[0].shape[2] * held[0].shape[3]
         return self._engine.averaged((held[0] - grid.zero_point).sum(dim=(2, 3), keepdim=True), pixels, grid)
 
+    def _move(self, one: ops.Move, held: list[Tensor]) -> Tensor:
+        zero = self.steps[one.output].zero_point
+        moved: Tensor = one.module(*[codes - zero for codes in held])
+        return moved + zero
+
     def _requantize(self, one: ops.Requantize, held: list[Tensor]) -> Tensor:
         return self._rounded(one, *self._floats(one, held))
 
@@ -200,6 +205,7 @@ _INTEGER: Mapping[type[ops.Operation], Callable[[Simulator, Any, list[Tensor]], 
     ops.OnePixel: lambda _, one, held: held[0][..., None, None],
     ops.Vectors: lambda _, one, held: held[0][..., 0, 0],
     ops.Concat: lambda _, one, held: torch.cat(held, 1),
+    ops.Move: Simulator._move,
     ops.Requantize: Simulator._requantize,
     ops.Same: lambda _, one, held: held[0],
     ops.Normalize: Simulator._normalize,

@@ -7,7 +7,7 @@ activation quantizer as every other tensor.
 
 import copy
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -20,8 +20,10 @@ from torch.ao.quantization.backend_config import (
     ObservationType,
     get_native_backend_config,
 )
+from torch.ao.quantization.fx.custom_config import PrepareCustomConfig
 from torch.ao.quantization.quantize_fx import convert_fx, prepare_qat_fx
 
+from qface_toolkit.canonical.islands import Island, Move
 from qface_toolkit.quantize.quantizers import ActivationQuantizer, SlopeQuantizer, WeightQuantizer
 
 
@@ -37,16 +39,21 @@ class _Slope(SlopeQuantizer, FakeQuantizeBase):  # type: ignore[misc]  # its bas
     """The same for the weights of PReLUs."""
 
 
-def insert_quantizers(network: fx.GraphModule, probe: torch.Tensor) -> fx.GraphModule:
+def insert_quantizers(network: fx.GraphModule, probe: torch.Tensor, floats: Collection[str] = ()) -> fx.GraphModule:
     """Return a network with quantizers behind its operations and on its weights; the network is used up.
 
-    `probe` is an input.
+    `probe` is an input; `floats` are the paths of modules that compute in float.
     """
     qconfig: Callable[..., QConfig] = QConfig  # torch ships no types for its constructor
     mapping = QConfigMapping().set_global(qconfig(activation=_Activation, weight=_Weight))
     mapping.set_object_type(nn.PReLU, qconfig(activation=_Activation, weight=_Slope))
+    for path in floats:
+        mapping.set_module_name(path, None)
+    whole = PrepareCustomConfig().set_non_traceable_module_classes([Island, Move])
     with _quietly():
-        prepared: fx.GraphModule = prepare_qat_fx(network.train(), mapping, (probe,), backend_config=_backend_config())
+        prepared: fx.GraphModule = prepare_qat_fx(
+            network.train(), mapping, (probe,), prepare_custom_config=whole, backend_config=_backend_config()
+        )
     return prepared
 
 
@@ -73,4 +80,7 @@ def _backend_config() -> BackendConfig:
         pattern = BackendPatternConfig(kind).set_dtype_configs([codes])
         pattern.set_observation_type(ObservationType.OUTPUT_USE_DIFFERENT_OBSERVER_AS_INPUT)
         config.set_backend_pattern_config(pattern)
+    moving = BackendPatternConfig(Move).set_dtype_configs([codes])
+    moving.set_observation_type(ObservationType.OUTPUT_SHARE_OBSERVER_WITH_INPUT)
+    config.set_backend_pattern_config(moving)
     return config

@@ -5,6 +5,9 @@ ways, which differ in what is quantized before it, and leaves the embedding floa
 PReLU behind it as one kernel, with nothing to quantize in between. One plan holds it all; simulation switches what the
 target has not.
 
+An island computes in float in every target (see canonical.islands), and so does a move of what only islands have made.
+What an island makes is rounded where somebody else reads it.
+
 Layers may be kept in float. A kept layer computes in float with its float weights, on whatever its input tensor is.
 What follows it up to the next layers (activations, pools, additions) computes in float too, as long as one of the
 tensors that it reads is not rounded. A tensor is rounded unless it is made in float and everybody who reads it computes
@@ -25,11 +28,21 @@ _ENDS = ("output", "normalize")
 """They read the embedding, in float whatever it is, and have no range."""
 
 
+def islands(network: fx.GraphModule) -> frozenset[str]:
+    """Return the names of the operations that compute in float everywhere."""
+    found: set[str] = set()
+    for node in network.graph.nodes:
+        moved = operation(node) == "move" and all(source.name in found for source in inputs(node))
+        if operation(node) == "island" or moved:
+            found.add(node.name)
+    return frozenset(found)
+
+
 def nodes_in_float(network: fx.GraphModule, kept: Collection[str]) -> frozenset[str]:
-    """Return the names of the operations that compute in float if these layers do."""
-    nodes = list(network.graph.nodes)
-    behind = [node for node in nodes if operation(node) not in (*LAYERS, *_ENDS)]
-    floats = set(kept)
+    """Return the names of the operations that compute in float if these layers do, beside islands."""
+    nodes, alone = list(network.graph.nodes), islands(network)
+    behind = [node for node in nodes if operation(node) not in (*LAYERS, *_ENDS) and node.name not in alone]
+    floats = {*kept, *alone}
     for node in behind:
         if any(source.name in floats for source in inputs(node)):
             floats.add(node.name)
@@ -59,7 +72,7 @@ convolution; both lie on one grid, which must span z and so is coarser than the 
 GATE = (0.0, 1.0)
 """What every sigmoid and hard sigmoid spans: its range is known, and the end of it is the hard one's clamp."""
 
-_KEEPS_VALUES = ("max_pool", "average_pool", "global_average_pool", "flatten", "relu6", "concat")
+_KEEPS_VALUES = ("max_pool", "average_pool", "global_average_pool", "flatten", "relu6", "concat", "move")
 """Operations whose output needs no other range than their inputs', which torch's kernels let them have."""
 
 _KERNELS = ("conv", "linear", "prelu", "relu")
@@ -89,7 +102,7 @@ class LoweringPlan:
     at any image, both by owner. `forms` holds the ONNX form of each PReLU.
     `grids` holds the owners whose ranges one ONNX grid must span, for those that span more than their own. `kept` names
     the layers that ONNX forms keep in float, in the order in which they were chosen, `floats` everything that computes
-    in float because of them (see above).
+    in float there because of them (see above), `islands` what computes in float everywhere.
     """
 
     tensors: Mapping[str, TensorPlan]
@@ -99,14 +112,15 @@ class LoweringPlan:
     grids: Mapping[str, tuple[str, ...]]
     kept: tuple[str, ...] = ()
     floats: frozenset[str] = frozenset()
+    islands: frozenset[str] = frozenset()
 
     def quantized(self, tensor: str, target: Target) -> bool:
         """Tell whether a target quantizes a tensor."""
         return tensor in self.tensors and target.activations in self.tensors[tensor].held
 
     def in_float(self, node: str, target: Target) -> bool:
-        """Tell whether a target computes an operation in float because layers are kept so."""
-        return target.keeps_layers and node in self.floats
+        """Tell whether a target computes an operation in float: an island, or because layers are kept so."""
+        return node in self.islands or (target.keeps_layers and node in self.floats)
 
     def owners(self) -> tuple[str, ...]:
         """Return the tensors that own a range, in order of execution."""
@@ -126,19 +140,22 @@ def make_plan(
     `kept` names the layers that ONNX forms keep in float.
     """
     tensors: dict[str, TensorPlan] = {}
-    owners = _owners(network)
+    alone = islands(network)
+    owners = _owners(network, alone)
     clamped = _clamped_owners(network, owners)
     chosen, floats = _complete(network, forms or {}), nodes_in_float(network, kept)
     for node in network.graph.nodes:
-        if operation(node) in _ENDS or _runs_into_relu(node):
+        unrounded = node.name in alone and stays_float(node, alone)
+        if operation(node) in _ENDS or _runs_into_relu(node) or unrounded:
             continue
         owner = owners[node.name]
         observed = owner not in clamped or not _reads_only(node, "relu6")
-        tensors[node.name] = TensorPlan(owner, _held(node, chosen, floats), observed)
+        tensors[node.name] = TensorPlan(owner, _held(node, chosen, floats, alone), observed)
     clamps = dict.fromkeys(clamped, (0.0, 6.0))
     fixed = {owners[node.name]: GATE for node in network.graph.nodes if operation(node) in ("sigmoid", "hard_sigmoid")}
     rounded_forms = {name: form for name, form in chosen.items() if name not in floats}
-    return LoweringPlan(tensors, clamps, fixed, chosen, _grids(network, owners, rounded_forms), tuple(kept), floats)
+    grids = _grids(network, owners, rounded_forms)
+    return LoweringPlan(tensors, clamps, fixed, chosen, grids, tuple(kept), floats, alone)
 
 
 def has_own_convolution(prelu: fx.Node) -> bool:
@@ -189,7 +206,9 @@ def _runs_into_relu(node: fx.Node) -> bool:
     return operation(node) in ("conv", "linear", "add") and _reads_only(node, "relu")
 
 
-def _held(node: fx.Node, forms: Mapping[str, Form], floats: frozenset[str]) -> frozenset[Activations]:
+def _held(
+    node: fx.Node, forms: Mapping[str, Form], floats: frozenset[str], alone: frozenset[str]
+) -> frozenset[Activations]:
     """Return where a tensor is held as codes: everywhere that an engine's own kernels pass it on."""
     held: set[Activations] = {"kernels"}
     ends = operation(node) == "linear" and any(_reads_only(node, end) for end in _ENDS)
@@ -203,11 +222,11 @@ def _held(node: fx.Node, forms: Mapping[str, Form], floats: frozenset[str]) -> f
     return frozenset(held)
 
 
-def _owners(network: fx.GraphModule) -> dict[str, str]:
+def _owners(network: fx.GraphModule, alone: Collection[str]) -> dict[str, str]:
     """Return for each tensor the one whose range it shares: torch's engines move codes through some operations."""
     owner = {node.name: node.name for node in network.graph.nodes}
     for node in network.graph.nodes:
-        for part in inputs(node) if _shares(node) else ():
+        for part in inputs(node) if _shares(node) and node.name not in alone else ():
             _join(owner, part.name, node.name)
     return owner
 

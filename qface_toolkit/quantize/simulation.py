@@ -71,7 +71,8 @@ def prepare(model: QuantizedModel, target: Target) -> Simulation:
 
     network = copy.deepcopy(model.network)
     probe = torch.zeros(1, *model.spec.input_shape)
-    prepared = insert_quantizers(network, probe)
+    prepared = insert_quantizers(network, probe, _paths(model))
+    _one_value(prepared)
     ranges = {owner: SharedRange() for owner in model.plan.owners()}
     quantizers = _bind(prepared, model, target, ranges)
     _limit_weights(prepared, model, target)
@@ -87,6 +88,25 @@ def with_weights(model: QuantizedModel, simulation: Simulation) -> QuantizedMode
     weights = {name: value.contiguous() for name, value in simulation.weights().items()}
     network.load_state_dict(network.state_dict() | weights, strict=True)
     return replace(model, network=network)
+
+
+def _one_value(prepared: fx.GraphModule) -> None:
+    """Let everybody read what is rounded for somebody: FX rounds what islands make for its integer readers alone."""
+    for node in list(prepared.graph.nodes):
+        if _is_quantizer(prepared, node):
+            source = node.args[0]
+            others = [user for user in source.users if user is not node and not _is_quantizer(prepared, user)]
+            if others:
+                source.append(node)
+            for user in others:
+                user.replace_input_with(source, node)
+    prepared.graph.lint()
+    prepared.recompile()
+
+
+def _paths(model: QuantizedModel) -> list[str]:
+    """Return the paths of the modules that compute in float everywhere."""
+    return [str(node.target) for node in model.network.graph.nodes if node.name in model.plan.islands]
 
 
 def _bind(
@@ -141,8 +161,11 @@ def _is_quantizer(prepared: fx.GraphModule, node: fx.Node) -> bool:
 
 def _tensors_behind(prepared: fx.GraphModule, model: QuantizedModel) -> dict[fx.Node, str]:
     """Map prepared nodes to the plan's tensors. FX renames nodes but keeps their order."""
-    observed = (node.args[0] for node in prepared.graph.nodes if _is_quantizer(prepared, node))
-    return dict(zip(dict.fromkeys(cast(Iterator[fx.Node], observed)), model.plan.tensors, strict=True))
+    observed = {node.args[0] for node in prepared.graph.nodes if _is_quantizer(prepared, node)}
+    in_order = [node for node in prepared.graph.nodes if node in observed]
+    if len(in_order) != len(model.plan.tensors):
+        raise AssertionError(f"FX observes {in_order}, the plan {list(model.plan.tensors)}")
+    return dict(zip(in_order, model.plan.tensors, strict=True))
 
 
 def _round_slopes(prepared: fx.GraphModule) -> None:

@@ -44,6 +44,8 @@ PREPARES = "it prepares the image, before the first QuantizeLinear"
 ENDS = "the embedding itself is float"
 KEPT = "kept in float by the budget"
 """What a node of ours says of itself that is in float on purpose."""
+NO_INTEGERS = "no runtime has an integer kernel for it"
+"""What a node of ours says of itself that has no other form than this one in float."""
 MOST_REASONS = 3
 
 

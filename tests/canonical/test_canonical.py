@@ -4,8 +4,9 @@ import pytest
 import torch
 from constant_networks import CONSTANT_NETWORKS, PADDED_NETWORKS, PERMUTED_NETWORKS
 from gated_networks import GATED_NETWORKS, NORMALISED_NETWORKS
-from odd_networks import ODD_NETWORKS, REFUSED_NETWORKS, after_conv
+from odd_networks import ISLAND_NETWORKS, ODD_NETWORKS, REFUSED_NETWORKS, after_conv
 from quantized import SMALL_NETWORKS, run, small_network, smooth_images, trained
+from token_networks import TOKEN_NETWORKS
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -29,7 +30,14 @@ def test_every_layout_computes_the_same(name):
 
 
 SPELLINGS = (
-    ODD_NETWORKS | CONSTANT_NETWORKS | PADDED_NETWORKS | PERMUTED_NETWORKS | GATED_NETWORKS | NORMALISED_NETWORKS
+    ODD_NETWORKS
+    | CONSTANT_NETWORKS
+    | PADDED_NETWORKS
+    | PERMUTED_NETWORKS
+    | GATED_NETWORKS
+    | NORMALISED_NETWORKS
+    | ISLAND_NETWORKS
+    | TOKEN_NETWORKS
 )
 
 

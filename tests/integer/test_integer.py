@@ -5,8 +5,9 @@ import functools
 
 import pytest
 import torch
-from odd_networks import ODD_NETWORKS
+from odd_networks import ISLAND_NETWORKS, ODD_NETWORKS
 from quantized import calibrated, cosines, opened, run, smooth_images, trained
+from token_networks import TOKEN_NETWORKS
 from torch import nn
 from torch.ao.quantization import get_default_qconfig_mapping
 from torch.ao.quantization.quantize_fx import convert_fx, prepare_fx
@@ -103,14 +104,17 @@ def test_biases_of_tiny_channels_do_not_overflow(factor, backend, tmp_path):
     assert agreement > 0.999, f"minimum cosine {agreement:.5f}"
 
 
+SPELLINGS = ODD_NETWORKS | ISLAND_NETWORKS | TOKEN_NETWORKS
+
+
 @functools.cache
 def with_spelling(name):
     """Return images, and the model of an odd network, calibrated once for all backends."""
     images = smooth_images(SIZE)
-    return images, calibrated(trained(ODD_NETWORKS[name]), SIZE, images)
+    return images, calibrated(trained(SPELLINGS[name]), SIZE, images)
 
 
-@pytest.mark.parametrize("name", ODD_NETWORKS)
+@pytest.mark.parametrize("name", SPELLINGS)
 @EVERY_BACKEND
 def test_every_spelling_is_exact(name, backend, tmp_path):
     images, model = with_spelling(name)

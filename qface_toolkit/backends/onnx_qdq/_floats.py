@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qface_toolkit.backends.onnx_qdq._builder import GraphBuilder, convolution_attributes, pool_attributes
+from qface_toolkit.backends.onnx_qdq._islands import ISLANDS, MOVES, Printing
 from qface_toolkit.integer.program import Float, PoolWindow, Window
 from qface_toolkit.quantize.weights import is_affine
 
@@ -126,7 +127,13 @@ def _normalize(printer: FloatPrinter, one: Float) -> str:
     return printer.graph.node("Div", [printer.read(one), printer.graph.node("Max", [length, least])])
 
 
+def _operation(printing: Printing) -> Activation:
+    """Return what prints an island or a move."""
+    return lambda printer, one: printing(printer.graph, [printer.values[name] for name in one.sources], _module(one))
+
+
 OPERATIONS: Mapping[str, Activation] = {
+    **{kind: _operation(printing) for kind, printing in {**ISLANDS, **MOVES}.items()},
     "conv": lambda printer, one: printer.convolution(one),
     "linear": _linear,
     "prelu": lambda printer, one: printer.prelu(printer, one),

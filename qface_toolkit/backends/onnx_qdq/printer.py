@@ -24,10 +24,12 @@ from qface_toolkit.backends.onnx_qdq._builder import (
     pool_attributes,
 )
 from qface_toolkit.backends.onnx_qdq._floats import FloatPrinter, scaled_sum
+from qface_toolkit.backends.onnx_qdq._islands import MOVES
 from qface_toolkit.backends.onnx_qdq._layer import StoredLayer, dequantized, diagonal, scaled, stored
+from qface_toolkit.canonical.islands import Island, Move
 from qface_toolkit.integer import program as ops
 from qface_toolkit.quantize.scheme import ACTIVATION_MAX, Grid
-from qface_toolkit.runtimes.fusion import KEPT
+from qface_toolkit.runtimes.fusion import KEPT, NO_INTEGERS
 
 FEW_CHANNELS = 32
 """Up to so many channels ONNX Runtime runs a full 1x1 convolution in half the time of a depthwise one."""
@@ -238,6 +240,16 @@ def _same(printer: QdqPrinter, one: ops.Same) -> None:
     printer.codes[one.output], printer.values[one.output] = printer.codes[one.source], printer.read(one.source)
 
 
+def _move(printer: QdqPrinter, one: ops.Move) -> None:
+    """Print a move of codes as they are; what lies between two quantized operators the runtime would move as floats."""
+    grid, codes = one.grid, [printer.codes.get(source, "") for source in one.sources]
+    if grid is None:
+        printer.rounded(one, MOVES[one.module.kind](printer.graph, list(map(printer.read, one.sources)), one.module))
+    else:
+        zero = printer.code(grid.zero_point)
+        printer.keep(one, MOVES[one.module.kind](printer.graph, codes, one.module, zero))
+
+
 def _normalize(printer: QdqPrinter, one: ops.Normalize) -> None:
     """Divide the embedding, which is float, by its length or `eps`, whichever is larger."""
     value, graph = printer.read(one.source), printer.graph
@@ -248,8 +260,9 @@ def _normalize(printer: QdqPrinter, one: ops.Normalize) -> None:
 
 
 def _kept(printer: QdqPrinter, one: ops.Float) -> None:
-    """Print what computes in float because layers are kept so; each node says why it is there."""
-    printer.rounded(one, printer.in_float(one, KEPT))
+    """Print what computes in float; each node says why it is there."""
+    alone = isinstance(one.module, Island | Move)
+    printer.rounded(one, printer.in_float(one, NO_INTEGERS if alone else KEPT))
 
 
 def _plain(operator: str, **attributes: int) -> Print:
@@ -286,6 +299,7 @@ PRINTERS: Mapping[type[ops.Operation], Print] = {
     ops.Add: _plain("Add"),
     ops.Mul: _plain("Mul"),
     ops.Concat: _plain("Concat", axis=1),
+    ops.Move: _move,
     ops.Requantize: _requantize,
     ops.Same: _same,
     ops.Normalize: _normalize,

@@ -1,0 +1,229 @@
+"""Islands and moves (see canonical.islands) as ONNX operators of the opset that is written, which older runtimes know.
+
+Where ONNX Runtime has one kernel for several operators, they are spelled as it looks for them: GELU with erf, and the
+normalisation of a last axis.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from qface_toolkit.backends.onnx_qdq._builder import GraphBuilder
+
+Printing = Callable[..., str]
+"""Prints an operation of a module on the names of what it reads, and returns the name of its output."""
+
+
+def _constant(graph: GraphBuilder, value: Any) -> str:  # noqa: ANN401 - a number or a tensor
+    held = value.numpy() if isinstance(value, torch.Tensor) else value
+    return graph.constant(held, np.float32)
+
+
+def _numbers(graph: GraphBuilder, values: Any) -> str:  # noqa: ANN401 - whole numbers
+    return graph.constant(list(values), np.int64)
+
+
+def _plain(operator: str, *options: str, **fixed: float) -> Printing:
+    """Return what prints one operator on what is read and the constants behind it."""
+
+    def printed(graph: GraphBuilder, read: list[str], module: Any) -> str:  # noqa: ANN401 - an island
+        constants = [_constant(graph, constant) for constant in module.constants]
+        attributes = {name: module.options[name] for name in options}
+        return graph.node(operator, [*read, *constants], **attributes, **fixed)
+
+    return printed
+
+
+def _softplus(graph: GraphBuilder, read: list[str], module: Any) -> str:  # noqa: ANN401 - an island
+    beta = float(module.options.get("beta", 1.0))
+    if beta == 1:
+        return graph.node("Softplus", read)
+    steep = graph.node("Softplus", [graph.node("Mul", [read[0], _constant(graph, beta)])])
+    return graph.node("Div", [steep, _constant(graph, beta)])
+
+
+def _gelu(graph: GraphBuilder, read: list[str], module: Any) -> str:  # noqa: ANN401 - an island
+    one, half = _constant(graph, 1.0), _constant(graph, 0.5)
+    if module.options["approximate"] == "tanh":
+        cube = graph.node("Mul", [graph.node("Mul", [read[0], read[0]]), read[0]])
+        inner = graph.node("Add", [read[0], graph.node("Mul", [cube, _constant(graph, 0.044715)])])
+        bent = graph.node("Tanh", [graph.node("Mul", [inner, _constant(graph, math.sqrt(2 / math.pi))])])
+    else:
+        bent = graph.node("Erf", [graph.node("Div", [read[0], _constant(graph, math.sqrt(2))])])
+    return graph.node("Mul", [graph.node("Mul", [read[0], graph.node("Add", [bent, one])]), half])
+
+
+def _elu(graph: GraphBuilder, read: list[str], module: Any) -> str:  # noqa: ANN401 - an island
+    return graph.node("Elu", read, alpha=float(module.options["alpha"]))
+
+
+_POWERS: Mapping[float, tuple[str, ...]] = {0.5: ("Sqrt",), -0.5: ("Sqrt", "Reciprocal"), -1.0: ("Reciprocal",)}
+
+
+def _power(graph: GraphBuilder, read: list[str], module: Any) -> str:  # noqa: ANN401 - an island
+    exponent, value = float(module.options["exponent"]), read[0]
+    if exponent == 2:
+        return graph.node("Mul", [value, value])
+    for operator in _POWERS.get(exponent, ()):
+        value = graph.node(operator, [value])
+    return value if exponent in _POWERS else graph.node("Pow", [value, _constant(graph, exponent)])
+
+
+def _clip(graph: GraphBuilder, read: list[str], module: Any) -> str:  # noqa: ANN401 - an island
+    low, high = (module.options[end] for end in ("low", "high"))
+    bounds = ["" if bound is None else _constant(graph, bound) for bound in (low, high)]
+    return graph.node("Clip", [*read, *(bounds if high is not None else bounds[:1])])
+
+
+def _scaled(graph: GraphBuilder, read: list[str], module: Any) -> str:  # noqa: ANN401 - an island
+    scale, shift = module.constants
+    product = graph.node("Mul", [read[0], _constant(graph, scale)])
+    return graph.node("Add", [product, _constant(graph, shift)]) if bool(shift.any()) else product
+
+
+def _layer_norm(graph: GraphBuilder, read: list[str], module: Any) -> str:  # noqa: ANN401 - an island
+    axes, (scale, shift) = list(module.options["axes"]), module.constants
+    centred = graph.node("Sub", [read[0], graph.node("ReduceMean", read, axes=axes, keepdims=1)])
+    square = graph.node("Pow", [centred, _constant(graph, 2.0)])
+    variance = graph.node("ReduceMean", [square], axes=axes, keepdims=1)
+    length = graph.node("Sqrt", [graph.node("Add", [variance, _constant(graph, module.options["eps"])])])
+    product = graph.node("Mul", [graph.node("Div", [centred, length]), _constant(graph, scale)])
+    return graph.node("Add", [product, _constant(graph, shift)])
+
+
+def _unit(graph: GraphBuilder, read: list[str], module: Any) -> str:  # noqa: ANN401 - an island
+    length = graph.node("ReduceL2", read, axes=list(module.options["axes"]), keepdims=1)
+    least = graph.node("Max", [length, _constant(graph, module.options["eps"])])
+    return graph.node("Div", [read[0], least])
+
+
+def _reduced(operator: str) -> Printing:
+    def printed(graph: GraphBuilder, read: list[str], module: Any) -> str:  # noqa: ANN401 - an island
+        axes, keepdims = list(module.options["axes"]), int(module.options["keepdims"])
+        if operator == "ReduceSum":
+            return graph.node(operator, [*read, _numbers(graph, axes)], keepdims=keepdims)
+        return graph.node(operator, read, axes=axes, keepdims=keepdims)
+
+    return printed
+
+
+def _sides(sides: tuple[int, ...]) -> list[int]:
+    """Return pads as ONNX orders them: where each axis begins, then where each ends, the batch's first."""
+    begins, ends = sides[-2::-2], sides[-1::-2]
+    return [0, *([0] * (3 - len(begins))), *begins, 0, *([0] * (3 - len(ends))), *ends]
+
+
+def _padded(graph: GraphBuilder, read: list[str], module: Any) -> str:  # noqa: ANN401 - an island
+    modes = {"constant": "constant", "reflect": "reflect", "replicate": "edge"}
+    pads = _numbers(graph, _sides(module.options["sides"]))
+    mode, value = module.options["mode"], _constant(graph, module.options["value"])
+    return graph.node("Pad", [*read, pads, *([value] if mode == "constant" else [])], mode=modes[mode])
+
+
+def _resized(graph: GraphBuilder, read: list[str], module: Any) -> str:  # noqa: ANN401 - an island
+    mode = {"bilinear": "linear", "bicubic": "cubic"}[module.options["mode"]]
+    way = "align_corners" if module.options["align_corners"] else "pytorch_half_pixel"
+    return graph.node(
+        "Resize",
+        [*read, "", _scales(graph, module)],
+        mode=mode,
+        coordinate_transformation_mode=way,
+        cubic_coeff_a=-0.75,
+    )
+
+
+def _scales(graph: GraphBuilder, module: Any) -> str:  # noqa: ANN401 - an island or a move
+    before, after = module.options["before"], module.options["size"]
+    return _constant(graph, [1.0, 1.0, *(new / old for new, old in zip(after, before, strict=True))])
+
+
+ISLANDS: Mapping[str, Printing] = {
+    "abs": _plain("Abs"),
+    "sqrt": _plain("Sqrt"),
+    "reciprocal": _plain("Reciprocal"),
+    "exp": _plain("Exp"),
+    "log": _plain("Log"),
+    "erf": _plain("Erf"),
+    "tanh": _plain("Tanh"),
+    "softplus": _softplus,
+    "gelu": _gelu,
+    "elu": _elu,
+    "power": _power,
+    "clip": _clip,
+    "logistic": _plain("Sigmoid"),
+    "hard_logistic": _plain("HardSigmoid", alpha=1 / 6, beta=0.5),
+    "sloped": _plain("PRelu"),
+    "scaled": _scaled,
+    "softmax": _plain("Softmax", "axis"),
+    "layer_norm": _layer_norm,
+    "unit": _unit,
+    "length": _reduced("ReduceL2"),
+    "mean": _reduced("ReduceMean"),
+    "sum": _reduced("ReduceSum"),
+    "largest": _reduced("ReduceMax"),
+    "matmul": _plain("MatMul"),
+    "plus": _plain("Add"),
+    "minus": _plain("Sub"),
+    "times": _plain("Mul"),
+    "quotient": _plain("Div"),
+    "maximum": _plain("Max"),
+    "minimum": _plain("Min"),
+    "resized": _resized,
+    "padded": _padded,
+}
+"""What prints each kind of island."""
+
+
+def _permute(graph: GraphBuilder, read: list[str], module: Any, _zero: str | None = None) -> str:  # noqa: ANN401 - a move
+    return graph.node("Transpose", read, perm=list(module.options["order"]))
+
+
+def _reshape(graph: GraphBuilder, read: list[str], module: Any, _zero: str | None = None) -> str:  # noqa: ANN401 - a move
+    return graph.node("Reshape", [*read, _numbers(graph, (0, *module.options["shape"]))])
+
+
+def _slice(graph: GraphBuilder, read: list[str], module: Any, _zero: str | None = None) -> str:  # noqa: ANN401 - a move
+    spans = [[module.options[name]] for name in ("start", "stop", "axis", "step")]
+    return graph.node("Slice", [*read, *(_numbers(graph, span) for span in spans)])
+
+
+def _pick(graph: GraphBuilder, read: list[str], module: Any, _zero: str | None = None) -> str:  # noqa: ANN401 - a move
+    return graph.node("Gather", [*read, _numbers(graph, module.options["indices"])], axis=module.options["axis"])
+
+
+def _join(graph: GraphBuilder, read: list[str], module: Any, _zero: str | None = None) -> str:  # noqa: ANN401 - a move
+    return graph.node("Concat", read, axis=module.options["axis"])
+
+
+def _border(graph: GraphBuilder, read: list[str], module: Any, zero: str | None = None) -> str:  # noqa: ANN401 - a move
+    return graph.node("Pad", [*read, _numbers(graph, _all_sides(module)), *([zero] if zero else [])])
+
+
+def _all_sides(module: Any) -> list[int]:  # noqa: ANN401 - a move
+    sides = module.options["sides"]
+    return [0, *sides[-2::-2], 0, *sides[-1::-2]]
+
+
+def _nearest(graph: GraphBuilder, read: list[str], module: Any, _zero: str | None = None) -> str:  # noqa: ANN401 - a move
+    return graph.node(
+        "Resize",
+        [*read, "", _scales(graph, module)],
+        mode="nearest",
+        coordinate_transformation_mode="asymmetric",
+        nearest_mode="floor",
+    )
+
+
+MOVES: Mapping[str, Printing] = {
+    "permute": _permute,
+    "reshape": _reshape,
+    "slice": _slice,
+    "pick": _pick,
+    "join": _join,
+    "border": _border,
+    "nearest": _nearest,
+}
+"""The same for moves, on codes as well; a border of codes is one of the code of zero."""

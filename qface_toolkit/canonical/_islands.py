@@ -1,0 +1,405 @@
+"""Every operation that integer kernels do not know as an island in float, with its options as plain values.
+
+These passes come when all others have taken what they know: an island is what is left of a network.
+"""
+
+import copy
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - the name everybody knows it by
+from torch import fx, nn
+
+from qface_toolkit.canonical import _moves
+from qface_toolkit.canonical._affine import Affine, kind_of
+from qface_toolkit.canonical._constants import constant_of
+from qface_toolkit.canonical._moves import insert, spelling, write
+from qface_toolkit.canonical.edit import calls, is_tensor, module_of, own_module, pair, shape_of, source
+from qface_toolkit.canonical.graph import can_multiply
+from qface_toolkit.canonical.islands import Island, Move
+
+Arguments = Mapping[str, Any]
+
+
+def _arguments(node: fx.Node, *names: str) -> dict[str, Any]:
+    """Return a call's arguments behind its first tensor, by name."""
+    return dict(zip(names, node.args[1:], strict=False)) | dict(node.kwargs)
+
+
+def layer_norms(graph_module: fx.GraphModule) -> None:
+    """Write the normalisation of the last axes, over groups of channels and over pixels as islands."""
+    for node, norm in list(calls(graph_module, nn.LayerNorm)):
+        _write_layer_norm(node, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
+    for node in list(graph_module.graph.nodes):
+        if spelling(node) != "layer_norm" or not is_tensor(node):
+            continue
+        given = _arguments(node, "normalized_shape", "weight", "bias", "eps")
+        weight, bias = (None if given.get(key) is None else constant_of(given[key]) for key in ("weight", "bias"))
+        _write_layer_norm(node, given["normalized_shape"], weight, bias, float(given.get("eps", 1e-5)))
+
+
+def _write_layer_norm(
+    node: fx.Node,
+    sizes: Iterable[int],
+    weight: torch.Tensor | None,
+    bias: torch.Tensor | None,
+    eps: float,  # noqa: ANN401
+) -> None:
+    sizes, rank = tuple(sizes), len(shape_of(node))
+    shape = (1,) * (rank - len(sizes)) + sizes
+    scale = torch.ones(sizes) if weight is None else weight
+    shift = torch.zeros(sizes) if bias is None else bias
+    axes = tuple(range(rank - len(sizes), rank))
+    if 0 not in axes:
+        write(
+            node, Island.of("layer_norm", scale.reshape(shape), shift.reshape(shape), axes=axes, eps=eps), source(node)
+        )
+
+
+def group_norms(graph_module: fx.GraphModule) -> None:
+    """Write GroupNorm and InstanceNorm as a layer norm between two reshapes."""
+    for node, norm in list(calls(graph_module, nn.GroupNorm)):
+        _write_group_norm(node, norm.num_groups, norm.weight, norm.bias, norm.eps)
+    for node, instance in list(calls(graph_module, nn.InstanceNorm2d)):
+        if not instance.track_running_stats:
+            _write_group_norm(node, instance.num_features, instance.weight, instance.bias, instance.eps)
+
+
+def _write_group_norm(
+    node: fx.Node, groups: int, weight: torch.Tensor | None, bias: torch.Tensor | None, eps: float
+) -> None:
+    channels, *pixels = shape_of(node)[1:]
+    apart = Move.of("reshape", shape=(groups, channels // groups, *pixels))
+    opened = insert(node, f"{node.name}_groups", apart, source(node))
+    rank = len(shape_of(opened))
+    shape = (1, groups, channels // groups) + (1,) * len(pixels)
+    scale = torch.ones(channels) if weight is None else weight
+    shift = torch.zeros(channels) if bias is None else bias
+    island = Island.of("layer_norm", scale.reshape(shape), shift.reshape(shape), axes=tuple(range(2, rank)), eps=eps)
+    normed = insert(node, f"{node.name}_normed", island, opened)
+    write(node, Move.of("reshape", shape=(channels, *pixels)), normed)
+
+
+def units(graph_module: fx.GraphModule) -> None:
+    """Write F.normalize as an island, wherever it is not the embedding's at the end."""
+    for node in list(graph_module.graph.nodes):
+        if node.target is not F.normalize or not is_tensor(node):
+            continue
+        given = {"p": 2.0, "dim": 1, "eps": 1e-12} | _arguments(node, "p", "dim", "eps")
+        rank, last = len(shape_of(node)), all(user.op == "output" for user in node.users)
+        axis = int(given["dim"]) % rank
+        if float(given["p"]) == 2 and axis and not (rank == 2 and last):
+            write(node, Island.of("unit", axes=(axis,), eps=float(given["eps"])), source(node))
+
+
+_UNARY: Mapping[str, tuple[str, Callable[[Arguments], Arguments]]] = {
+    **{name: (name, lambda _: {}) for name in ("sqrt", "exp", "log", "erf", "tanh", "reciprocal")},
+    "softplus": ("softplus", lambda given: {key: float(given[key]) for key in ("beta", "threshold") if key in given}),
+    "gelu": ("gelu", lambda given: {"approximate": str(given.get("approximate", "none"))}),
+    "elu": ("elu", lambda given: {"alpha": float(given.get("alpha", 1.0))}),
+}
+_NAMES: Mapping[str, tuple[str, ...]] = {
+    "softplus": ("beta", "threshold"),
+    "gelu": ("approximate",),
+    "elu": ("alpha",),
+}
+_MODULES: Mapping[type[nn.Module], Callable[[Any], Island]] = {
+    nn.GELU: lambda gelu: Island.of("gelu", approximate=gelu.approximate),
+    nn.Tanh: lambda _: Island.of("tanh"),
+    nn.ELU: lambda elu: Island.of("elu", alpha=float(elu.alpha)),
+    nn.Softplus: lambda one: Island.of("softplus", beta=float(one.beta), threshold=float(one.threshold)),
+    nn.Hardtanh: lambda one: Island.of("clip", low=_bound(one.min_val), high=_bound(one.max_val)),
+    nn.Softmax: lambda one: Island.of("softmax", axis=one.dim),
+}
+
+
+def _bound(limit: float) -> float | None:
+    return float(limit) if math.isfinite(limit) else None
+
+
+def functions_of_numbers(graph_module: fx.GraphModule) -> None:
+    """Write functions of single numbers as islands."""
+    for node in list(graph_module.graph.nodes):
+        name = spelling(node).rstrip("_")
+        if not is_tensor(node) or not node.args or not is_tensor(node.args[0]):
+            continue
+        if node.op == "call_module":
+            _write_module(graph_module, node)
+        elif name in _UNARY:
+            kind, options = _UNARY[name]
+            write(node, Island.of(kind, **options(_arguments(node, *_NAMES.get(name, ())))), source(node))
+        elif name == "rsqrt":
+            write(node, Island.of("power", exponent=-0.5), source(node))
+        elif name == "square":
+            write(node, Island.of("power", exponent=2.0), source(node))
+        elif name == "pow" and isinstance(node.args[1], int | float):
+            write(node, Island.of("power", exponent=float(node.args[1])), source(node))
+        elif name in ("abs", "absolute"):
+            write(node, Island.of("abs"), source(node))
+
+
+def _write_module(graph_module: fx.GraphModule, node: fx.Node) -> None:
+    module = graph_module.get_submodule(str(node.target))
+    make = _MODULES.get(type(module))
+    if make is None:
+        return
+    island = make(module)
+    if island.kind == "softmax":
+        island = Island.of("softmax", axis=int(cast(int, island.options["axis"])) % len(shape_of(node)))
+    own_module(node, island)
+
+
+def products_for_mish(graph_module: fx.GraphModule) -> None:
+    """Write Mish as x * tanh(softplus(x))."""
+    for node in list(graph_module.graph.nodes):
+        if module_of(node, nn.Mish) is not None or (spelling(node) == "mish" and is_tensor(node)):
+            soft = insert(node, f"{node.name}_softplus", Island.of("softplus"), source(node))
+            gate = insert(node, f"{node.name}_tanh", Island.of("tanh"), soft)
+            write(node, Island.of("times"), source(node), gate)
+
+
+def affines_of_other_shapes(graph_module: fx.GraphModule) -> None:
+    """Write a scale and shift of what are neither images nor vectors as an island: no layer takes it."""
+    for node, affine in list(calls(graph_module, Affine)):
+        shape = shape_of(node)
+        if len(shape) not in (2, 4):
+            spread = (1, -1) + (1,) * (len(shape) - 2)
+            own_module(node, Island.of("scaled", affine.scale.reshape(spread), affine.shift.reshape(spread)))
+
+
+_BINARY = {"add": "plus", "sub": "minus", "mul": "times", "div": "quotient"}
+
+
+def arithmetic_of_other_shapes(graph_module: fx.GraphModule) -> None:
+    """Write sums, products and quotients that are none of channels as islands, and the larger and smaller of two."""
+    for node in list(graph_module.graph.nodes):
+        if not is_tensor(node):
+            continue
+        name = spelling(node)
+        kind = _BINARY.get(kind_of(node) or "")
+        if name in ("maximum", "minimum", "max", "min") and len(node.args) == 2 and not node.kwargs:
+            kind = name[:3] + "imum"
+        if kind is not None and len(node.args) == 2 and not node.kwargs and not _known(node, kind):
+            _write_binary(node, kind)
+
+
+def _known(node: fx.Node, kind: str) -> bool:
+    """Tell whether integer kernels compute a sum or product."""
+    if (
+        kind not in ("plus", "times")
+        or not all(map(is_tensor, node.args))
+        or any(constant_of(one) is not None for one in node.args)
+    ):
+        return False
+    shapes = [shape_of(cast(fx.Node, one)) for one in node.args]
+    if any(len(shape) not in (2, 4) for shape in shapes):
+        return False
+    return len(set(shapes)) == 1 if kind == "plus" else can_multiply(shapes)
+
+
+def _write_binary(node: fx.Node, kind: str) -> None:
+    tensors, constants = list[fx.Node](), list[torch.Tensor]()
+    for argument in node.args:
+        held = constant_of(argument)
+        if held is None and is_tensor(argument):
+            tensors.append(argument)
+        else:
+            constants.append(torch.as_tensor(argument if held is None else held, dtype=torch.float32))
+    if len(tensors) + len(constants) != 2 or not tensors:
+        return
+    if constants and not is_tensor_first(node) and kind in ("minus", "quotient"):
+        turned = Island.of("reciprocal") if kind == "quotient" else Island.of("times", torch.tensor(-1.0))
+        tensors = [insert(node, f"{node.name}_turned", turned, tensors[0])]
+        kind = "times" if kind == "quotient" else "plus"
+    write(node, Island.of(kind, *constants), *tensors)
+
+
+def is_tensor_first(node: fx.Node) -> bool:
+    """Tell whether the first operand depends on the image."""
+    return is_tensor(node.args[0]) and constant_of(node.args[0]) is None
+
+
+def products_of_matrices(graph_module: fx.GraphModule) -> None:
+    """Write products of two activations, or with a constant, as an island."""
+    for node in list(graph_module.graph.nodes):
+        if spelling(node) in ("matmul", "bmm") and is_tensor(node) and len(node.args) == 2:
+            tensors = [one for one in node.args if constant_of(one) is None]
+            if len(tensors) == 2 and all(map(is_tensor, tensors)):
+                write(node, Island.of("matmul"), *cast(list[fx.Node], tensors))
+            elif tensors and tensors[0] is node.args[0]:
+                write(
+                    node, Island.of("matmul", cast(torch.Tensor, constant_of(node.args[1]))), cast(fx.Node, tensors[0])
+                )
+
+
+_REDUCTIONS = {"mean": "mean", "sum": "sum", "amax": "largest", "norm": "length", "vector_norm": "length"}
+
+
+def reductions(graph_module: fx.GraphModule) -> None:
+    """Write what is reduced over axes, and softmax, as islands."""
+    for node in list(graph_module.graph.nodes):
+        name = spelling(node)
+        if not is_tensor(node) or not node.args or not is_tensor(node.args[0]):
+            continue
+        rank = len(shape_of(source(node)))
+        if name == "softmax":
+            axis = _arguments(node, "dim").get("dim", -1)
+            write(node, Island.of("softmax", axis=int(axis) % rank), source(node))
+        elif name in _REDUCTIONS:
+            names = ("p", "dim", "keepdim") if _REDUCTIONS[name] == "length" else ("dim", "keepdim")
+            given = _arguments(node, *names)
+            axes = _axes(given.get("dim", given.get("axis")), rank)
+            if axes and given.get("p", given.get("ord", 2)) in (2, "fro", None):
+                options = {"axes": axes, "keepdims": bool(given.get("keepdim", False))}
+                write(node, Island.of(_REDUCTIONS[name], **options), source(node))
+
+
+def _axes(given: Any, rank: int) -> tuple[int, ...]:  # noqa: ANN401 - a number, or several, or nothing
+    """Return the axes as positive numbers, none where the batch is among them."""
+    numbers = [given] if isinstance(given, int) else list(given or ())
+    axes = tuple(sorted(int(axis) % rank for axis in numbers))
+    return () if 0 in axes else axes
+
+
+def resizes(graph_module: fx.GraphModule) -> None:
+    """Write resizing to the nearest pixel as a move, and by lines as an island."""
+    for node, up in list(calls(graph_module, nn.Upsample)):
+        _write_resize(node, up.mode, up.align_corners)
+    for node in list(graph_module.graph.nodes):
+        if spelling(node) == "interpolate" and is_tensor(node):
+            given = _arguments(node, "size", "scale_factor", "mode", "align_corners")
+            _write_resize(node, given.get("mode", "nearest"), given.get("align_corners"))
+
+
+def _write_resize(node: fx.Node, mode: str, corners: bool | None) -> None:
+    before, size = shape_of(source(node))[2:], shape_of(node)[2:]
+    if mode == "nearest":
+        write(node, Move.of("nearest", before=before, size=size), source(node))
+    elif mode in ("bilinear", "bicubic"):
+        write(
+            node, Island.of("resized", before=before, size=size, mode=mode, align_corners=bool(corners)), source(node)
+        )
+
+
+def other_borders(graph_module: fx.GraphModule) -> None:
+    """Write padding with other things than zeros as an island."""
+    kinds: Mapping[type[nn.Module], str] = {nn.ReflectionPad2d: "reflect", nn.ReplicationPad2d: "replicate"}
+    for kind, mode in kinds.items():
+        for node, pad in list(calls(graph_module, kind)):
+            sides = tuple(cast(Any, pad).padding)
+            own_module(node, Island.of("padded", sides=sides, mode=mode, value=0.0))
+    for node in list(graph_module.graph.nodes):
+        if node.target is not F.pad or not is_tensor(node):
+            continue
+        given: dict[str, Any] = {"mode": "constant", "value": 0.0} | _arguments(node, "pad", "mode", "value")
+        finite = math.isfinite(float(given["value"] or 0.0))
+        if given["mode"] in ("constant", "reflect", "replicate") and finite:
+            sides = tuple(given["pad"])
+            if given["mode"] == "constant":
+                sides += (0,) * (2 * len(shape_of(node)) - 2 - len(sides))
+            options = {"sides": sides, "mode": given["mode"], "value": float(given["value"] or 0.0)}
+            write(node, Island.of("padded", **options), source(node))
+
+
+def borders_of_convolutions(graph_module: fx.GraphModule) -> None:
+    """Write the border of a convolution that reflects or repeats pixels as one in front of it."""
+    for node, conv in list(calls(graph_module, nn.Conv2d)):
+        if conv.padding_mode in ("reflect", "replicate") and not isinstance(conv.padding, str):
+            rows, columns = pair(conv.padding)
+            sides = (columns, columns, rows, rows)
+            border = Island.of("padded", sides=sides, mode=conv.padding_mode, value=0.0)
+            node.args = (insert(node, f"{node.name}_border", border, source(node)),)
+            bare = own_module(node, copy.copy(conv))
+            bare.padding, bare.padding_mode = (0, 0), "zeros"
+
+
+def activations_of_other_shapes(graph_module: fx.GraphModule) -> None:
+    """Write the activations of what are neither images nor vectors as islands, and PReLU of all but images."""
+    for node, prelu in list(calls(graph_module, nn.PReLU)):
+        if len(shape_of(node)) != 4:
+            spread = (1, -1) + (1,) * (len(shape_of(node)) - 2)
+            own_module(node, Island.of("sloped", prelu.weight.detach().reshape(spread)))
+    kinds: Mapping[type[nn.Module], Island] = {
+        nn.ReLU: Island.of("clip", low=0.0, high=None),
+        nn.ReLU6: Island.of("clip", low=0.0, high=6.0),
+        nn.Sigmoid: Island.of("logistic"),
+        nn.Hardsigmoid: Island.of("hard_logistic"),
+    }
+    for kind, island in kinds.items():
+        for node, _ in list(calls(graph_module, kind)):
+            if len(shape_of(node)) not in (2, 4):
+                own_module(node, Island.of(island.kind, **island.options))
+
+
+def counted_pools(graph_module: fx.GraphModule) -> None:
+    """Write average pools whose windows differ in size as one of equal windows, times what each window lacks."""
+    for node, pool in list(calls(graph_module, nn.AvgPool2d)):
+        if not pool.ceil_mode and pool.count_include_pad and not pool.divisor_override:
+            continue
+        kernel, stride, padding = (pair(cast(Any, option)) for option in (pool.kernel_size, pool.stride, pool.padding))
+        sizes, made = shape_of(source(node))[2:], shape_of(node)[2:]
+        spans = zip(sizes, made, kernel, stride, padding, strict=True)
+        reach = [max(0, (number - 1) * s + k - size - 2 * p) for size, number, k, s, p in spans]
+        ones = torch.ones(1, 1, *sizes)
+        whole = nn.AvgPool2d(kernel, stride, padding)
+        with torch.no_grad():
+            equal = F.avg_pool2d(
+                F.pad(ones, (padding[1], padding[1] + reach[1], padding[0], padding[0] + reach[0])), kernel, stride
+            )
+            wanted = pool(ones)
+        tensor = source(node)
+        if any(reach):
+            whole.padding = (0, 0)
+            sides = (padding[1], padding[1] + reach[1], padding[0], padding[0] + reach[0], 0, 0)
+            tensor = insert(node, f"{node.name}_border", Move.of("border", sides=sides), tensor)
+        tensor = insert(node, f"{node.name}_equal", whole, tensor)
+        write(node, Island.of("times", wanted / equal), tensor)
+
+
+def adaptive_pools(graph_module: fx.GraphModule) -> None:
+    """Write adaptive pools as plain ones, where all their windows are of one size."""
+    kinds: Mapping[type[nn.Module], type[nn.Module]] = {
+        nn.AdaptiveAvgPool2d: nn.AvgPool2d,
+        nn.AdaptiveMaxPool2d: nn.MaxPool2d,
+    }
+    for kind, plain in kinds.items():
+        for node, pool in list(calls(graph_module, kind)):
+            sizes, made = shape_of(source(node))[2:], shape_of(node)[2:]
+            whole = kind is nn.AdaptiveAvgPool2d and made == (1, 1)
+            if not whole and all(size % number == 0 for size, number in zip(sizes, made, strict=True)):
+                own_module(node, plain(tuple(size // number for size, number in zip(sizes, made, strict=True))))
+            elif whole:
+                cast(Any, pool).output_size = 1
+
+
+PASSES = (
+    adaptive_pools,
+    _moves.slices_for_pools_of_one,
+    _moves.picks_for_endless_borders,
+    counted_pools,
+    products_for_mish,
+    layer_norms,
+    group_norms,
+    units,
+    functions_of_numbers,
+    products_of_matrices,
+    reductions,
+    resizes,
+    _moves.slices_for_splits,
+    _moves.slices_for_indexing,
+    _moves.picks_for_indices,
+    _moves.moves_for_shuffles,
+    _moves.moves_for_permutations,
+    _moves.moves_for_reshapes,
+    _moves.joins_for_concatenations,
+    _moves.moves_for_borders,
+    other_borders,
+    borders_of_convolutions,
+    affines_of_other_shapes,
+    arithmetic_of_other_shapes,
+    activations_of_other_shapes,
+    _moves.drop_idle_moves,
+    _moves.flatten_what_was_there,
+)
