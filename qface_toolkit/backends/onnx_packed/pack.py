@@ -23,6 +23,8 @@ from qface_toolkit.backends.onnx_packed._planes import UNIT, WHOLE, Word, width_
 from qface_toolkit.backends.onnx_packed._prelude import Prelude
 
 OPSET = 18
+_REDUCTIONS = ("ReduceL2", "ReduceMean", "ReduceMax")
+"""Operators whose axes are an input in this opset, and an attribute in the one before."""
 """The lowest opset with BitwiseOr."""
 IR_VERSION = 8
 ALONE = 1 << 14
@@ -59,7 +61,7 @@ def _names(graph: onnx.GraphProto) -> set[str]:
 
 def _renew(node: onnx.NodeProto, graph: onnx.GraphProto) -> None:
     """Write an operator the way that OPSET has it."""
-    if node.op_type != "ReduceL2" or len(node.input) > 1:
+    if node.op_type not in _REDUCTIONS or len(node.input) > 1:
         return
     axes = next(attribute for attribute in node.attribute if attribute.name == "axes")
     name = f"{node.output[0]}.axes"

@@ -5,12 +5,15 @@ points: the runtime unpacks weights to float that share their zero points with a
 """
 
 from collections.abc import Mapping
+from typing import cast
 
 import numpy as np
 
 from qface_toolkit.backends.onnx_qdq._builder import convolution_attributes
 from qface_toolkit.backends.onnx_qdq._floats import FloatPrinter, own_operator
+from qface_toolkit.backends.onnx_qdq._islands import MOVES
 from qface_toolkit.backends.onnx_qdq.printer import PRINTERS, Print, QdqPrinter, grid_of
+from qface_toolkit.canonical.islands import Move
 from qface_toolkit.integer import program as ops
 
 
@@ -61,6 +64,32 @@ def _pad(printer: FusedPrinter, one: ops.Pad) -> None:
     printer.keep(one, printer.graph.node("Pad", [codes, widths, printer.code(grid.zero_point)]))
 
 
+def _move(printer: FusedPrinter, one: ops.Move) -> None:
+    """Print a move; channels of zeros are joined on, because OpenVINO's passes break a border that has some."""
+    shape, (source, *_) = printer.program.shapes[one.output], one.sources
+    before = printer.program.shapes[source][1]
+    if one.module.kind != "border" or len(shape) != 4 or shape[1] == before:
+        PRINTERS[ops.Move](printer, one)
+        return
+    sides, graph = cast(tuple[int, ...], one.module.options["sides"]), printer.graph
+    value = printer.read(source)
+    if any(sides[:4]):
+        inner = Move.of("border", sides=(*sides[:4], 0, 0))
+        value = MOVES["border"](graph, [value], inner)
+    batch = graph.node("Slice", [graph.node("Shape", [value]), *(graph.constant([end], np.int64) for end in (0, 1))])
+    parts = [_zeros(printer, batch, channels, shape) for channels in sides[4:6]]
+    joined = [part for part in (parts[0], value, parts[1]) if part]
+    printer.rounded(one, graph.node("Concat", joined, axis=1))
+
+
+def _zeros(printer: FusedPrinter, batch: str, channels: int, shape: tuple[int, ...]) -> str:
+    """Return so many channels of zeros for each image of a batch, or nothing for none."""
+    if not channels:
+        return ""
+    sizes = printer.graph.constant([channels, *shape[2:]], np.int64)
+    return printer.graph.node("ConstantOfShape", [printer.graph.node("Concat", [batch, sizes], axis=0)])
+
+
 def _in_float(printer: FusedPrinter, one: ops.Float) -> None:
     printer.rounded(one, printer.in_float(one))
 
@@ -71,5 +100,6 @@ _FUSED: Mapping[type[ops.Operation], Print] = {
     ops.Affine: _affine,
     ops.Linear: _linear,
     ops.Pad: _pad,
+    ops.Move: _move,
     ops.Float: _in_float,
 }
