@@ -131,7 +131,7 @@ def _without_history(archive: bytes) -> bytes:
     stream = io.BytesIO()
     writer = torch._C.PyTorchFileWriter(stream)
     # Under a version older than an operator torch would load that operator's predecessor.
-    version = next(name for name in ("version", ".data/version") if source.has_record(name))
+    version = next(name for name in source.get_all_records() if name in ("version", ".data/version"))
     writer.set_min_version(int(source.get_record(version)))
     for name in source.get_all_records():
         if name.endswith(".debug_pkl") or name.startswith(".data/") or name in _WRITTEN_BY_TORCH:
