@@ -3,7 +3,6 @@
 These passes come when all others have taken what they know: an island is what is left of a network.
 """
 
-import copy
 import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, cast
@@ -12,18 +11,18 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the name everybody knows it by
 from torch import fx, nn
 
-from qface_toolkit.canonical import _moves
+from qface_toolkit.canonical import _moves, _slices
 from qface_toolkit.canonical._affine import Affine, kind_of
 from qface_toolkit.canonical._constants import constant_of
 from qface_toolkit.canonical._moves import insert, spelling, write
-from qface_toolkit.canonical.edit import calls, is_tensor, module_of, own_module, pair, shape_of, source
+from qface_toolkit.canonical.edit import calls, is_tensor, module_of, own_module, shape_of, source
 from qface_toolkit.canonical.graph import can_multiply
 from qface_toolkit.canonical.islands import Island, Move
 
 Arguments = Mapping[str, Any]
 
 
-def _arguments(node: fx.Node, *names: str) -> dict[str, Any]:
+def arguments(node: fx.Node, *names: str) -> dict[str, Any]:
     """Return a call's arguments behind its first tensor, by name."""
     return dict(zip(names, node.args[1:], strict=False)) | dict(node.kwargs)
 
@@ -35,7 +34,7 @@ def layer_norms(graph_module: fx.GraphModule) -> None:
     for node in list(graph_module.graph.nodes):
         if spelling(node) != "layer_norm" or not is_tensor(node):
             continue
-        given = _arguments(node, "normalized_shape", "weight", "bias", "eps")
+        given = arguments(node, "normalized_shape", "weight", "bias", "eps")
         weight, bias = (None if given.get(key) is None else constant_of(given[key]) for key in ("weight", "bias"))
         _write_layer_norm(node, given["normalized_shape"], weight, bias, float(given.get("eps", 1e-5)))
 
@@ -87,7 +86,7 @@ def units(graph_module: fx.GraphModule) -> None:
     for node in list(graph_module.graph.nodes):
         if node.target is not F.normalize or not is_tensor(node):
             continue
-        given = {"p": 2.0, "dim": 1, "eps": 1e-12} | _arguments(node, "p", "dim", "eps")
+        given = {"p": 2.0, "dim": 1, "eps": 1e-12} | arguments(node, "p", "dim", "eps")
         rank, last = len(shape_of(node)), all(user.op == "output" for user in node.users)
         axis = int(given["dim"]) % rank
         if float(given["p"]) == 2 and axis and not (rank == 2 and last):
@@ -129,7 +128,7 @@ def functions_of_numbers(graph_module: fx.GraphModule) -> None:
             _write_module(graph_module, node)
         elif name in _UNARY:
             kind, options = _UNARY[name]
-            write(node, Island.of(kind, **options(_arguments(node, *_NAMES.get(name, ())))), source(node))
+            write(node, Island.of(kind, **options(arguments(node, *_NAMES.get(name, ())))), source(node))
         elif name == "rsqrt":
             write(node, Island.of("power", exponent=-0.5), source(node))
         elif name == "square":
@@ -234,87 +233,6 @@ def products_of_matrices(graph_module: fx.GraphModule) -> None:
                 )
 
 
-_REDUCTIONS = {"mean": "mean", "sum": "sum", "amax": "largest", "norm": "length", "vector_norm": "length"}
-
-
-def reductions(graph_module: fx.GraphModule) -> None:
-    """Write what is reduced over axes, and softmax, as islands."""
-    for node in list(graph_module.graph.nodes):
-        name = spelling(node)
-        if not is_tensor(node) or not node.args or not is_tensor(node.args[0]):
-            continue
-        rank = len(shape_of(source(node)))
-        if name == "softmax":
-            axis = _arguments(node, "dim").get("dim", -1)
-            write(node, Island.of("softmax", axis=int(axis) % rank), source(node))
-        elif name in _REDUCTIONS:
-            names = ("p", "dim", "keepdim") if _REDUCTIONS[name] == "length" else ("dim", "keepdim")
-            given = _arguments(node, *names)
-            axes = _axes(given.get("dim", given.get("axis")), rank)
-            if axes and given.get("p", given.get("ord", 2)) in (2, "fro", None):
-                options = {"axes": axes, "keepdims": bool(given.get("keepdim", False))}
-                write(node, Island.of(_REDUCTIONS[name], **options), source(node))
-
-
-def _axes(given: Any, rank: int) -> tuple[int, ...]:  # noqa: ANN401 - a number, or several, or nothing
-    """Return the axes as positive numbers, none where the batch is among them."""
-    numbers = [given] if isinstance(given, int) else list(given or ())
-    axes = tuple(sorted(int(axis) % rank for axis in numbers))
-    return () if 0 in axes else axes
-
-
-def resizes(graph_module: fx.GraphModule) -> None:
-    """Write resizing to the nearest pixel as a move, and by lines as an island."""
-    for node, up in list(calls(graph_module, nn.Upsample)):
-        _write_resize(node, up.mode, up.align_corners)
-    for node in list(graph_module.graph.nodes):
-        if spelling(node) == "interpolate" and is_tensor(node):
-            given = _arguments(node, "size", "scale_factor", "mode", "align_corners")
-            _write_resize(node, given.get("mode", "nearest"), given.get("align_corners"))
-
-
-def _write_resize(node: fx.Node, mode: str, corners: bool | None) -> None:
-    before, size = shape_of(source(node))[2:], shape_of(node)[2:]
-    if mode == "nearest":
-        write(node, Move.of("nearest", before=before, size=size), source(node))
-    elif mode in ("bilinear", "bicubic"):
-        write(
-            node, Island.of("resized", before=before, size=size, mode=mode, align_corners=bool(corners)), source(node)
-        )
-
-
-def other_borders(graph_module: fx.GraphModule) -> None:
-    """Write padding with other things than zeros as an island."""
-    kinds: Mapping[type[nn.Module], str] = {nn.ReflectionPad2d: "reflect", nn.ReplicationPad2d: "replicate"}
-    for kind, mode in kinds.items():
-        for node, pad in list(calls(graph_module, kind)):
-            sides = tuple(cast(Any, pad).padding)
-            own_module(node, Island.of("padded", sides=sides, mode=mode, value=0.0))
-    for node in list(graph_module.graph.nodes):
-        if node.target is not F.pad or not is_tensor(node):
-            continue
-        given: dict[str, Any] = {"mode": "constant", "value": 0.0} | _arguments(node, "pad", "mode", "value")
-        finite = math.isfinite(float(given["value"] or 0.0))
-        if given["mode"] in ("constant", "reflect", "replicate") and finite:
-            sides = tuple(given["pad"])
-            if given["mode"] == "constant":
-                sides += (0,) * (2 * len(shape_of(node)) - 2 - len(sides))
-            options = {"sides": sides, "mode": given["mode"], "value": float(given["value"] or 0.0)}
-            write(node, Island.of("padded", **options), source(node))
-
-
-def borders_of_convolutions(graph_module: fx.GraphModule) -> None:
-    """Write the border of a convolution that reflects or repeats pixels as one in front of it."""
-    for node, conv in list(calls(graph_module, nn.Conv2d)):
-        if conv.padding_mode in ("reflect", "replicate") and not isinstance(conv.padding, str):
-            rows, columns = pair(conv.padding)
-            sides = (columns, columns, rows, rows)
-            border = Island.of("padded", sides=sides, mode=conv.padding_mode, value=0.0)
-            node.args = (insert(node, f"{node.name}_border", border, source(node)),)
-            bare = own_module(node, copy.copy(conv))
-            bare.padding, bare.padding_mode = (0, 0), "zeros"
-
-
 def activations_of_other_shapes(graph_module: fx.GraphModule) -> None:
     """Write the activations of what are neither images nor vectors as islands, and PReLU of all but images."""
     for node, prelu in list(calls(graph_module, nn.PReLU)):
@@ -333,70 +251,20 @@ def activations_of_other_shapes(graph_module: fx.GraphModule) -> None:
                 own_module(node, Island.of(island.kind, **island.options))
 
 
-def counted_pools(graph_module: fx.GraphModule) -> None:
-    """Write average pools whose windows differ in size as one of equal windows, times what each window lacks."""
-    for node, pool in list(calls(graph_module, nn.AvgPool2d)):
-        if not pool.ceil_mode and pool.count_include_pad and not pool.divisor_override:
-            continue
-        kernel, stride, padding = (pair(cast(Any, option)) for option in (pool.kernel_size, pool.stride, pool.padding))
-        sizes, made = shape_of(source(node))[2:], shape_of(node)[2:]
-        spans = zip(sizes, made, kernel, stride, padding, strict=True)
-        reach = [max(0, (number - 1) * s + k - size - 2 * p) for size, number, k, s, p in spans]
-        ones = torch.ones(1, 1, *sizes)
-        whole = nn.AvgPool2d(kernel, stride, padding)
-        with torch.no_grad():
-            equal = F.avg_pool2d(
-                F.pad(ones, (padding[1], padding[1] + reach[1], padding[0], padding[0] + reach[0])), kernel, stride
-            )
-            wanted = pool(ones)
-        tensor = source(node)
-        if any(reach):
-            whole.padding = (0, 0)
-            sides = (padding[1], padding[1] + reach[1], padding[0], padding[0] + reach[0], 0, 0)
-            tensor = insert(node, f"{node.name}_border", Move.of("border", sides=sides), tensor)
-        tensor = insert(node, f"{node.name}_equal", whole, tensor)
-        write(node, Island.of("times", wanted / equal), tensor)
-
-
-def adaptive_pools(graph_module: fx.GraphModule) -> None:
-    """Write adaptive pools as plain ones, where all their windows are of one size."""
-    kinds: Mapping[type[nn.Module], type[nn.Module]] = {
-        nn.AdaptiveAvgPool2d: nn.AvgPool2d,
-        nn.AdaptiveMaxPool2d: nn.MaxPool2d,
-    }
-    for kind, plain in kinds.items():
-        for node, pool in list(calls(graph_module, kind)):
-            sizes, made = shape_of(source(node))[2:], shape_of(node)[2:]
-            whole = kind is nn.AdaptiveAvgPool2d and made == (1, 1)
-            if not whole and all(size % number == 0 for size, number in zip(sizes, made, strict=True)):
-                own_module(node, plain(tuple(size // number for size, number in zip(sizes, made, strict=True))))
-            elif whole:
-                cast(Any, pool).output_size = 1
-
-
 PASSES = (
-    adaptive_pools,
-    _moves.slices_for_pools_of_one,
-    _moves.picks_for_endless_borders,
-    counted_pools,
     products_for_mish,
     layer_norms,
     group_norms,
     units,
     functions_of_numbers,
     products_of_matrices,
-    reductions,
-    resizes,
-    _moves.slices_for_splits,
-    _moves.slices_for_indexing,
-    _moves.picks_for_indices,
+    _slices.slices_for_splits,
+    _slices.slices_for_indexing,
+    _slices.picks_for_indices,
     _moves.moves_for_shuffles,
     _moves.moves_for_permutations,
     _moves.moves_for_reshapes,
     _moves.joins_for_concatenations,
-    _moves.moves_for_borders,
-    other_borders,
-    borders_of_convolutions,
     affines_of_other_shapes,
     arithmetic_of_other_shapes,
     activations_of_other_shapes,

@@ -19,12 +19,10 @@ from qface_toolkit.canonical._moves import (
     insert,
     moves_for_inner_permutations,
     moves_for_reshapes,
-    picks_for_indices,
-    slices_for_indexing,
-    slices_for_splits,
     spelling,
     write,
 )
+from qface_toolkit.canonical._slices import picks_for_indices, slices_for_indexing, slices_for_splits
 from qface_toolkit.canonical.edit import calls, free_name, is_tensor, module_of, own_module, shape_of, source
 from qface_toolkit.canonical.islands import Island, Move
 

@@ -24,6 +24,7 @@ from qface_toolkit.canonical import (
     _padding,
     _prelu,
     _tail,
+    _windows,
 )
 from qface_toolkit.canonical._tracing import trace
 from qface_toolkit.canonical.edit import propagate_shapes
@@ -31,7 +32,7 @@ from qface_toolkit.canonical.graph import check_operations
 
 _PASSES = tuple(
     rewrite
-    for stage in (_constants, _normalise, _layouts, _padding, _affine, _gates, _tail, _islands, _fold, _prelu)
+    for stage in (_constants, _normalise, _layouts, _padding, _affine, _gates, _tail, _windows, _islands, _fold, _prelu)
     for rewrite in stage.PASSES
 )
 

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from qface_toolkit.backends.onnx_qdq._builder import GraphBuilder
+from qface_toolkit.integer import program as ops
 
 Printing = Callable[..., str]
 """Prints an operation of a module on the names of what it reads, and returns the name of its output."""
@@ -110,15 +111,15 @@ def _reduced(operator: str) -> Printing:
     return printed
 
 
-def _sides(sides: tuple[int, ...]) -> list[int]:
-    """Return pads as ONNX orders them: where each axis begins, then where each ends, the batch's first."""
+def _sides(sides: tuple[int, ...], axes: int) -> list[int]:
+    """Return pads of so many axes behind the batch as ONNX orders them: where each begins, then where each ends."""
     begins, ends = sides[-2::-2], sides[-1::-2]
-    return [0, *([0] * (3 - len(begins))), *begins, 0, *([0] * (3 - len(ends))), *ends]
+    return [0, *([0] * (axes - len(begins))), *begins, 0, *([0] * (axes - len(ends))), *ends]
 
 
 def _padded(graph: GraphBuilder, read: list[str], module: Any) -> str:  # noqa: ANN401 - an island
     modes = {"constant": "constant", "reflect": "reflect", "replicate": "edge"}
-    pads = _numbers(graph, _sides(module.options["sides"]))
+    pads = _numbers(graph, _sides(module.options["sides"], max(3, len(module.options["sides"]) // 2)))
     mode, value = module.options["mode"], _constant(graph, module.options["value"])
     return graph.node("Pad", [*read, pads, *([value] if mode == "constant" else [])], mode=modes[mode])
 
@@ -199,12 +200,14 @@ def _join(graph: GraphBuilder, read: list[str], module: Any, _zero: str | None =
 
 
 def _border(graph: GraphBuilder, read: list[str], module: Any, zero: str | None = None) -> str:  # noqa: ANN401 - a move
-    return graph.node("Pad", [*read, _numbers(graph, _all_sides(module)), *([zero] if zero else [])])
-
-
-def _all_sides(module: Any) -> list[int]:  # noqa: ANN401 - a move
-    sides = module.options["sides"]
-    return [0, *sides[-2::-2], 0, *sides[-1::-2]]
+    return graph.node(
+        "Pad",
+        [
+            *read,
+            _numbers(graph, _sides(module.options["sides"], len(module.options["sides"]) // 2)),
+            *([zero] if zero else []),
+        ],
+    )
 
 
 def _nearest(graph: GraphBuilder, read: list[str], module: Any, _zero: str | None = None) -> str:  # noqa: ANN401 - a move
@@ -227,3 +230,13 @@ MOVES: Mapping[str, Printing] = {
     "nearest": _nearest,
 }
 """The same for moves, on codes as well; a border of codes is one of the code of zero."""
+
+
+def print_move(printer: Any, one: ops.Move) -> None:  # noqa: ANN401 - a printer of programs, which knows this file
+    """Print a move of codes as they are; what lies between two quantized operators the runtime would move as floats."""
+    move = MOVES[one.module.kind]
+    if one.grid is None:
+        printer.rounded(one, move(printer.graph, [printer.read(source) for source in one.sources], one.module))
+    else:
+        codes, zero = [printer.codes[source] for source in one.sources], printer.code(one.grid.zero_point)
+        printer.keep(one, move(printer.graph, codes, one.module, zero))

@@ -24,7 +24,7 @@ from qface_toolkit.backends.onnx_qdq._builder import (
     pool_attributes,
 )
 from qface_toolkit.backends.onnx_qdq._floats import FloatPrinter, scaled_sum
-from qface_toolkit.backends.onnx_qdq._islands import MOVES
+from qface_toolkit.backends.onnx_qdq._islands import print_move
 from qface_toolkit.backends.onnx_qdq._layer import StoredLayer, dequantized, diagonal, scaled, stored
 from qface_toolkit.canonical.islands import Island, Move
 from qface_toolkit.integer import program as ops
@@ -240,16 +240,6 @@ def _same(printer: QdqPrinter, one: ops.Same) -> None:
     printer.codes[one.output], printer.values[one.output] = printer.codes[one.source], printer.read(one.source)
 
 
-def _move(printer: QdqPrinter, one: ops.Move) -> None:
-    """Print a move of codes as they are; what lies between two quantized operators the runtime would move as floats."""
-    grid, codes = one.grid, [printer.codes.get(source, "") for source in one.sources]
-    if grid is None:
-        printer.rounded(one, MOVES[one.module.kind](printer.graph, list(map(printer.read, one.sources)), one.module))
-    else:
-        zero = printer.code(grid.zero_point)
-        printer.keep(one, MOVES[one.module.kind](printer.graph, codes, one.module, zero))
-
-
 def _normalize(printer: QdqPrinter, one: ops.Normalize) -> None:
     """Divide the embedding, which is float, by its length or `eps`, whichever is larger."""
     value, graph = printer.read(one.source), printer.graph
@@ -299,7 +289,7 @@ PRINTERS: Mapping[type[ops.Operation], Print] = {
     ops.Add: _plain("Add"),
     ops.Mul: _plain("Mul"),
     ops.Concat: _plain("Concat", axis=1),
-    ops.Move: _move,
+    ops.Move: print_move,
     ops.Requantize: _requantize,
     ops.Same: _same,
     ops.Normalize: _normalize,
