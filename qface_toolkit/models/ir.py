@@ -205,7 +205,10 @@ _ADAFACE = (
 
 ENTRIES = {
     plan.name: Architecture(
-        published=plan, read=read_ir, source="ArcFace, arXiv 1801.07698; layout of github.com/ZhaoJ9014/face.evoLVe"
+        published=plan,
+        read=read_ir,
+        source="ArcFace, arXiv 1801.07698; layout of github.com/ZhaoJ9014/face.evoLVe",
+        caution="took the colours as rgb, as face.evoLVe does; InsightFace_Pytorch has the same keys and takes bgr",
     )
     for plan in _EVOLVE
 } | {

@@ -69,8 +69,8 @@ class _OutputLayer(nn.Module):
         return y
 
 
-class QuantFaceMobileFaceNet(nn.Module):
-    """MobileFaceNet with PReLU, modules named as in QuantFace's checkpoints (arXiv 2206.10526)."""
+class _Trunk(nn.Module):
+    """All of a MobileFaceNet up to the last feature map, each stage a module of its own."""
 
     def __init__(self, plan: MobileFaceNetPlan) -> None:
         super().__init__()
@@ -81,15 +81,41 @@ class QuantFaceMobileFaceNet(nn.Module):
         self.conv_34, self.conv_4 = _DepthWise(halve2), _Run(run2)
         self.conv_45, self.conv_5 = _DepthWise(halve3), _Run(run3)
         self.conv_6_sep = ConvUnit(conv(plan.bottlenecks[-1].leaving, plan.head, 1))
+
+    def last_map(self, x: Tensor) -> Tensor:
+        """Map images [N, 3, H, W] to the last feature map [N, C, H/16, W/16]."""
+        x = self.conv2_dw(self.conv1(x))
+        x = self.conv_3(self.conv_23(x))
+        x = self.conv_4(self.conv_34(x))
+        y: Tensor = self.conv_6_sep(self.conv_5(self.conv_45(x)))
+        return y
+
+
+class QuantFaceMobileFaceNet(_Trunk):
+    """MobileFaceNet with PReLU, modules named as in QuantFace's checkpoints (arXiv 2206.10526), and in cavaface's."""
+
+    def __init__(self, plan: MobileFaceNetPlan) -> None:
+        super().__init__(plan)
         self.output_layer = _OutputLayer(plan.head, plan.embedding_size, plan.kernel)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images [N, 3, H, W] to embeddings [N, D], not normalised."""
-        x = self.conv2_dw(self.conv1(x))
-        x = self.conv_3(self.conv_23(x))
-        x = self.conv_4(self.conv_34(x))
-        x = self.conv_5(self.conv_45(x))
-        embeddings: Tensor = self.output_layer(self.conv_6_sep(x))
+        embeddings: Tensor = self.output_layer(self.last_map(x))
+        return embeddings
+
+
+class EvolveMobileFaceNet(_Trunk):
+    """The same with the last layers beside the others, as TreB1eN/InsightFace_Pytorch and face.evoLVe have them."""
+
+    def __init__(self, plan: MobileFaceNetPlan) -> None:
+        super().__init__(plan)
+        self.conv_6_dw = LinearUnit(conv(plan.head, plan.head, plan.kernel, groups=plan.head))
+        self.linear = nn.Linear(plan.head, plan.embedding_size, bias=False)
+        self.bn = nn.BatchNorm1d(plan.embedding_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map images [N, 3, H, W] to embeddings [N, D], not normalised."""
+        embeddings: Tensor = self.bn(self.linear(torch.flatten(self.conv_6_dw(self.last_map(x)), 1)))
         return embeddings
 
 
@@ -105,15 +131,17 @@ def _stages(bottlenecks: Sequence[Bottleneck]) -> list[list[Bottleneck]]:
 
 
 def read_quantface(shapes: Shapes) -> MobileFaceNetPlan:
-    """Read the plan of a `QuantFaceMobileFaceNet` off its keys and shapes."""
+    """Read the plan of a `QuantFaceMobileFaceNet`, or of an `EvolveMobileFaceNet`, off its keys and shapes."""
+    flat = "conv_6_dw.conv.weight" in shapes
+    prefix = "" if flat else "output_layer."
     return MobileFaceNetPlan(
-        name="mobilefacenet-quantface",
-        network=QuantFaceMobileFaceNet,
+        name="mobilefacenet-evolve" if flat else "mobilefacenet-quantface",
+        network=EvolveMobileFaceNet if flat else QuantFaceMobileFaceNet,
         stem=shapes["conv1.conv.weight"][0],
         bottlenecks=tuple(_read_quantface_bottlenecks(shapes)),
         head=shapes["conv_6_sep.conv.weight"][0],
-        embedding_size=shapes["output_layer.linear.weight"][0],
-        kernel=global_kernel(shapes["output_layer.conv_6_dw.conv.weight"]),
+        embedding_size=shapes[f"{prefix}linear.weight"][0],
+        kernel=global_kernel(shapes[f"{prefix}conv_6_dw.conv.weight"]),
     )
 
 
@@ -249,6 +277,14 @@ ENTRIES = {
         ),
         read=read_quantface,
         source="MobileFaceNets, arXiv 1804.07573; layout of QuantFace, arXiv 2206.10526",
+    ),
+    "mobilefacenet-evolve": Architecture(
+        published=MobileFaceNetPlan(
+            "mobilefacenet-evolve", EvolveMobileFaceNet, 64, published_bottlenecks(), head=512, embedding_size=512
+        ),
+        read=read_quantface,
+        source="MobileFaceNets, arXiv 1804.07573; layout of TreB1eN/InsightFace_Pytorch and face.evoLVe",
+        caution="took the colours as rgb, as face.evoLVe does; InsightFace_Pytorch has the same keys and takes bgr",
     ),
     "mobilefacenet-mbf": Architecture(
         published=_published_mbf("mobilefacenet-mbf", 128, (0, 4, 6, 2), stem_groups=64),

@@ -210,3 +210,12 @@ def test_facenet_with_its_classifier_is_recognised(load):
     assert (model.spec.name, model.spec.input_size, model.spec.crop) == ("inception-resnet-v1", (160, 160), "facenet")
     assert (model.spec.mean[0], model.spec.std[0]) == (127.5, 128.0)
     assert model.notes == ("dropped the classifier head: logits.weight [8631, 512], logits.bias [8631]",)
+
+
+def test_keys_that_two_trainings_share_are_told_of_unless_the_user_knows(load):
+    shapes = read_fact("mobilefacenet-evolve").shapes
+    state = {key: torch.ones(shape) for key, shape in shapes.items() if not key.endswith("tracked")}
+    assert load(state).notes == (
+        "took the colours as rgb, as face.evoLVe does; InsightFace_Pytorch has the same keys and takes bgr",
+    )
+    assert load(state, overrides={"color": "bgr"}).notes == ()
