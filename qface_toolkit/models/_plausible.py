@@ -164,9 +164,14 @@ def _first_layer_sees(network: nn.Module, spec: ModelSpec, pairs: Pairs) -> tupl
     if not isinstance(seen, Tensor) or seen.numel() != images.numel() or torch.equal(seen, images):
         return None
     black, white = seen.reshape(2, -1).float()
-    # Arithmetic makes one number of an image of one colour, for each channel; whatever looks at neighbours does not.
-    plain = all(len(np.unique(one.numpy())) <= spec.channels for one in (black, white))
-    return (black, white) if plain else None
+    return (black, white) if all(_is_even(one, spec) for one in (black, white)) else None
+
+
+def _is_even(flat: Tensor, spec: ModelSpec) -> bool:
+    """Tell whether each channel of an image of one colour still has one number; what looks at neighbours sees edges."""
+    _, counts = np.unique(flat.numpy(), return_counts=True)
+    height, width = spec.input_size
+    return bool((counts % (height * width) == 0).all())
 
 
 def _at_first_layer(network: nn.Module, images: Tensor) -> object:
