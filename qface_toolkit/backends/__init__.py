@@ -6,7 +6,9 @@ from pathlib import Path
 
 from qface_toolkit.backends._base import Backend, Content, Embed, Facts, FloatFile, ImageInput, Runner
 from qface_toolkit.backends._pixels import FLOATS, INPUT_KEY
+from qface_toolkit.errors import ArtifactError
 from qface_toolkit.registry import Registry, unknown_name
+from qface_toolkit.untrusted.formats import check_model_file, suffix_of
 
 BACKENDS: Registry[Backend] = Registry("backend", __name__)
 
@@ -50,13 +52,20 @@ def float_files() -> tuple[FloatFile, ...]:
 
 
 def runner_of(file: Path) -> Runner | None:
-    """Return what runs a file: the backend of that name, else what runs anybody's files of that ending, if any does."""
+    """Return what runs a file: the backend of that name, else what runs anybody's files of that form, if any does.
+
+    Raises:
+        ArtifactError: if it is of a form that is not read here.
+    """
     known = backend_of(file.name)
-    if known is not None and known.reads(file):
+    if not file.is_file():
         return known
-    if file.suffix == ".onnx":
+    suffix = suffix_of(check_model_file(file, kind=ArtifactError), file)
+    if known is not None and Path(known.artifact).suffix == suffix and known.reads(file):
+        return known
+    if suffix == ".onnx":
         return float_files()[0]
-    alike = (one for one in BACKENDS.entries().values() if Path(one.artifact).suffix == file.suffix)
+    alike = (one for one in BACKENDS.entries().values() if Path(one.artifact).suffix == suffix)
     return next((one for one in alike if one.reads(file)), None)
 
 

@@ -17,6 +17,7 @@ from qface_toolkit.backends._base import Content, ImageInput
 from qface_toolkit.errors import ArtifactError
 from qface_toolkit.models import LARGEST_SIDE, is_size
 from qface_toolkit.runtimes.fusion import Arithmetic, Fusion, Layer, Operator, measure_fusion
+from qface_toolkit.untrusted.formats import script_advice
 from qface_toolkit.untrusted.reading import read_file, stored_records
 
 LARGEST_BYTES = 1 << 30
@@ -58,7 +59,8 @@ def read_archive(path: Path, extra_file: str) -> Content:
         StopIteration,
         RecursionError,
     ) as error:
-        raise ArtifactError("this is no TorchScript archive of ours", where=str(path), fix=_OURS) from error
+        what, fix = "this is no TorchScript archive of ours", f"{_OURS}; of a float program, {script_advice(path)}"
+        raise ArtifactError(what, where=str(path), fix=fix) from error
     for name, text in texts.items():
         if name.endswith(".py") and _LOOP.search(text):
             raise ArtifactError("the program has loops, and ours have none", where=str(path), fix=_OURS)

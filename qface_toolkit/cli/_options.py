@@ -7,6 +7,8 @@ from typing import Any, TypeVar
 
 import click
 
+from qface_toolkit.untrusted.formats import check_model_file
+
 F = TypeVar("F", bound=Callable[..., Any])
 """A command, or the function that becomes one."""
 
@@ -71,6 +73,16 @@ class Choice(click.Choice[str]):
             if not close:
                 raise
             raise click.BadParameter(f"{error.message} Did you mean {close[0]!r}?", ctx, param) from None
+
+
+def look_at(*models: str | Path | None, scripts: bool = True) -> None:
+    """Refuse a model's file that is none by its first bytes, before torch is imported, which takes seconds.
+
+    `scripts` tells whether TorchScript programs, and folders of results, will do.
+    """
+    for model in models:
+        if model is not None and str(model) != "demo" and not (scripts and Path(model).is_dir()):
+            check_model_file(Path(model), scripts=scripts)
 
 
 model_option = click.option("--model", "name", metavar="NAME", help="The architecture, instead of recognising it.")

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from qface_toolkit.cli._options import Command, model_option, number_option, threads_option
+from qface_toolkit.cli._options import Command, look_at, model_option, number_option, threads_option
 from qface_toolkit.cli._voice import progress, say_row, show, voice_options
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ def benchmark(
     qface benchmark demo-out
     qface benchmark float.onnx int8.x86.onnx --threads 2 --batch 8
     """
+    look_at(*models)
     from qface_toolkit.pipeline import benchmark as benchmark_models
 
     with progress(quiet or as_json) as tell:

@@ -12,6 +12,7 @@ import click
 from qface_toolkit.cli._options import (
     Command,
     force_option,
+    look_at,
     model_option,
     out_option,
     seed_option,
@@ -77,6 +78,7 @@ def compress(
     qface compress demo --out demo-out
     qface compress backbone.pth --out out --set model.color=bgr
     """
+    look_at(checkpoint, scripts=False)
     from qface_toolkit.pipeline import plan_job, run_job
 
     job = plan_job(checkpoint, **options)

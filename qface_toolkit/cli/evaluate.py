@@ -12,6 +12,7 @@ from qface_toolkit.cli._options import (
     Choice,
     Command,
     force_option,
+    look_at,
     model_option,
     number_option,
     out_option,
@@ -110,6 +111,7 @@ def evaluate(
     qface evaluate backbone.pth --pairs lfw.bin --out lfw
     """
     _check_sets(suite, options)
+    look_at(model, options["reference"])
     from qface_toolkit.pipeline import EvaluationSet, evaluate, evaluate_suite, write_evaluation, write_suite
     from qface_toolkit.report import alarms, render_evaluation, render_suite
     from qface_toolkit.result.writing import check_free

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from qface_toolkit.cli._options import PATH, Command
+from qface_toolkit.cli._options import PATH, Command, look_at
 from qface_toolkit.cli._voice import progress, show, voice_options
 
 
@@ -25,6 +25,7 @@ def inspect(model: Path, sensitivity: bool, as_json: bool, quiet: bool) -> None:
     qface inspect demo-out/int8.x86.onnx
     qface inspect demo-out --sensitivity
     """
+    look_at(model)
     if sensitivity:
         _say_sensitivity(model, as_json, quiet)
         return

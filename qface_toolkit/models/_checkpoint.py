@@ -14,7 +14,8 @@ from qface_toolkit.models._model import FloatModel, check_runs
 from qface_toolkit.models._plausible import check_preprocessing
 from qface_toolkit.models._spec import PREPROCESSING, PROVENANCE, ModelSpec
 from qface_toolkit.models._state import State, drop_heads, flatten_state, to_float32, under_one_word
-from qface_toolkit.models.onnx import is_onnx, load_onnx
+from qface_toolkit.models.onnx import load_onnx
+from qface_toolkit.untrusted.formats import place_of, suffix_of
 from qface_toolkit.untrusted.weights import open_checkpoint, read_weights
 
 DEMO = "demo"
@@ -37,11 +38,11 @@ def load_model(path: str | Path, *, name: str | None = None, overrides: Mapping[
         UnknownName: if there is no architecture called `name`.
     """
     file = _demo_file() if str(path) == DEMO else Path(path)
-    with open_checkpoint(file) as stream:
-        if is_onnx(stream, file):
+    with open_checkpoint(file) as (stream, form):
+        if suffix_of(form, file) == ".onnx":
             return load_onnx(stream, file, name=name, overrides=overrides)
         loaded, metadata = read_weights(stream, file)
-        state = flatten_state(loaded, where=str(file), size_bytes=os.fstat(stream.fileno()).st_size)
+        state = flatten_state(loaded, where=place_of(file, form), size_bytes=os.fstat(stream.fileno()).st_size)
         stream.seek(0)
         sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
     found, state = _complete_match(state, name)

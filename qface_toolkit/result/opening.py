@@ -24,6 +24,7 @@ from qface_toolkit.models import (
     with_facts,
 )
 from qface_toolkit.runtimes import FLOAT_ARTIFACT
+from qface_toolkit.untrusted.formats import such_as
 from qface_toolkit.untrusted.settings import apply_setting
 
 
@@ -70,7 +71,8 @@ def result_files(model: str | Path) -> tuple[Path, Path] | None:
     there = [folder / one.artifact for one in entries if (folder / one.artifact).is_file()]
     if not there or not (folder / FLOAT_ARTIFACT).is_file():
         what = "there is no compressed model in this folder"
-        raise ArtifactError(what, where=str(folder), fix="give a folder that `qface compress` wrote, or a model's file")
+        fix = f"give a folder that `qface compress` wrote, or a model's file{such_as(folder)}"
+        raise ArtifactError(what, where=str(folder), fix=fix)
     return there[0], folder / FLOAT_ARTIFACT
 
 

@@ -52,6 +52,11 @@ _MARKS: Sequence[tuple[int, bytes, str, str]] = (
     (0, b"\x89PNG", "a PNG picture", "give a model; pictures are for --faces"),
     (0, b"%PDF", "a PDF document", "download the model itself"),
 )
+_PICKLE = "a Python pickle that torch.save did not write"
+RESAVE = (
+    "in the program that made the file, save the weights alone: "
+    "torch.save(model.state_dict(), 'weights.pth') or safetensors.torch.save_file(model.state_dict(), ...)"
+)
 _MXNET = (
     "with its -symbol.json beside it, convert it by MXNet's own mx.onnx.export_model(symbol, params, "
     "[(1, 3, 112, 112)], numpy.float32, 'model.onnx'), and give model.onnx"
@@ -59,24 +64,25 @@ _MXNET = (
 _TEXTS: Sequence[tuple[re.Pattern[bytes], str, str]] = (
     (re.compile(rb"7767517\s"), "an ncnn network (.param)", _SOURCE),
     (re.compile(rb"(<\?xml[^>]*>\s*)?<net\s"), "an OpenVINO network (.xml)", _SOURCE),
-    (re.compile(rb"<\?xml|<Error"), "an XML text, such as servers answer with", "download the model again"),
+    (re.compile(rb"<\?xml|<Error"), "an XML text of a server", "download the model itself, by its own link"),
     (re.compile(rb'\{\s*"nodes"\s*:'), "the symbol of an MXNet network (.json)", "{mxnet}"),
     (re.compile(rb'\{[^}]*"(modelTopology|weightsManifest)"'), "a TensorFlow.js network (.json)", _SOURCE),
     (re.compile(rb"[\[{]"), "a JSON text", "download the model itself, by its own link"),
+    (re.compile(rb"[(](dp|lp|i|c)\d*\s"), _PICKLE, RESAVE),
     (re.compile(rb"(name\s*:|layers?\s*\{|input\s*:|input_dim\s*:)"), "a Caffe network (.prototxt)", "{caffe}"),
 )
 _CAFFE = "give an ONNX file of the network, made by a converter such as caffe2onnx from the .prototxt and .caffemodel"
 _ENDINGS = {
-    ".bin": ("weights of ncnn or OpenVINO, by its name", _SOURCE),
-    ".mnn": ("an MNN model, by its name", _SOURCE),
-    ".engine": ("a TensorRT engine, by its name", _SOURCE),
-    ".trt": ("a TensorRT engine, by its name", _SOURCE),
-    ".dat": ("a file of dlib's, by its name", "give an ONNX file of the network"),
-    ".pdiparams": ("weights of Paddle, by its name", "{paddle}"),
+    ".bin": ("the weights of ncnn or OpenVINO by its name", _SOURCE),
+    ".mnn": ("an MNN model by its name", _SOURCE),
+    ".engine": ("a TensorRT engine by its name", _SOURCE),
+    ".trt": ("a TensorRT engine by its name", _SOURCE),
+    ".dat": ("a file of dlib's by its name", "give an ONNX file of the network"),
+    ".pdiparams": ("the weights of Paddle by its name", "{paddle}"),
 }
 _PADDLE = (
-    "convert it and give model.onnx: paddle2onnx --model_dir DIR --model_filename X.pdmodel --params_filename X.pdiparams "
-    "--save_file model.onnx"
+    "convert it and give model.onnx: paddle2onnx --model_dir DIR --model_filename X.pdmodel "
+    "--params_filename X.pdiparams --save_file model.onnx"
 )
 _SCRIPT = (
     "save its weights, and give those: torch.save(torch.jit.load({name!r}, 'cpu').state_dict(), 'weights.pth'); for a "
@@ -86,6 +92,30 @@ _SCRIPT = (
 _EXPORTED = "save its weights, and give those: torch.save(torch.export.load({name!r}).state_dict, 'weights.pth')"
 
 
+_SUFFIXES = {"onnx": ".onnx", "torchscript": ".ts", "safetensors": ".safetensors", "state": ".pth"}
+"""How the names of files of each form end here."""
+
+
+def suffix_of(form: Form, path: Path) -> str:
+    """Return how the name of a file of this form should end; of an unknown one its own ending is believed."""
+    return _SUFFIXES.get(form, path.suffix.lower())
+
+
+def place_of(path: Path, form: Form) -> str:
+    """Return where a file is, with what it is if its name says something else."""
+    said = path.suffix.lower()
+    odd = said in _SUFFIXES.values() and suffix_of(form, path) != said and (form, said) != ("torchscript", ".pth")
+    return f"{path}, which is {_NOUNS[form]}" if odd else str(path)
+
+
+_NOUNS = {
+    "onnx": "an ONNX file",
+    "torchscript": "a TorchScript program",
+    "safetensors": "a safetensors file",
+    "state": "a file of torch.save",
+}
+
+
 def check_model_file(path: Path, *, kind: type[QFaceError] = CheckpointError, scripts: bool = True) -> Form:
     """Return in which form a model's file is; `scripts` tells whether TorchScript programs will do.
 
@@ -93,7 +123,7 @@ def check_model_file(path: Path, *, kind: type[QFaceError] = CheckpointError, sc
         QFaceError: of this kind, if it is no file or of a form that is not read here, with what to do instead.
     """
     if path.is_dir():
-        raise _folder(path, kind)
+        raise folder_error(path, kind)
     with open_file(path, LARGEST_BYTES, noun="model" if scripts else "checkpoint", kind=kind) as stream:
         return form_of(stream, path, kind=kind, scripts=scripts)
 
@@ -118,7 +148,13 @@ def _refused(path: Path, words: Words, kind: type[QFaceError], scripts: bool) ->
         fix = fix.replace(key, text)
     name = printable(path.name)
     fix = fix.replace("{name!r}", repr(name)).replace("{name}", name)
-    return kind(f"this is {what} and not a {'model' if scripts else 'checkpoint'}", where=str(path), fix=fix)
+    other = "none of the models that are read here" if scripts else "not a checkpoint"
+    return kind(f"this is {what} and {other}", where=str(path), fix=fix)
+
+
+def script_advice(path: Path) -> str:
+    """Return what to do with a TorchScript program of somebody else's."""
+    return _SCRIPT.replace("{name!r}", repr(printable(path.name)))
 
 
 def _form(stream: BufferedReader, head: bytes, path: Path) -> Form | Words:
@@ -132,7 +168,7 @@ def _form(stream: BufferedReader, head: bytes, path: Path) -> Form | Words:
     if marked:
         return marked
     if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
-        return "unknown"
+        return _PICKLE, RESAVE
     by_name: Form | Words = _ENDINGS.get(path.suffix.lower(), "unknown")
     return _text_form(head) or _protobuf_form(top_fields(stream)) or by_name
 
@@ -208,16 +244,19 @@ def _zip_form(stream: BufferedReader) -> Form | Words:
     return "a zip archive", inside
 
 
-def _folder(path: Path, kind: type[QFaceError]) -> QFaceError:
-    """Return the error for a folder, with the file in it that was probably meant."""
-    try:
-        names = sorted(entry.name for entry in path.iterdir())
-    except OSError:
-        names = []
-    if "saved_model.pb" in names:
+def folder_error(path: Path, kind: type[QFaceError]) -> QFaceError:
+    """Return the error for a folder where a file is needed, with the file in it that was probably meant."""
+    if (path / "saved_model.pb").is_file():
         fix = _TF2ONNX.format(flag="saved-model", name=path, more="")
-        return kind("this is the folder of a TensorFlow SavedModel and not a model's file", where=str(path), fix=fix)
-    first = "float.onnx" if "float.onnx" in names else None
-    meant = first or next((name for name in names if name.lower().endswith(_MODELS)), None)
-    fix = f"name the file itself, such as {path / meant}" if meant else "name the file itself"
-    return kind("this is a folder and no checkpoint", where=str(path), fix=fix)
+        return kind("this is the folder of a TensorFlow SavedModel and no checkpoint", where=str(path), fix=fix)
+    return kind("this is a folder and no checkpoint", where=str(path), fix=f"name the file itself{such_as(path)}")
+
+
+def such_as(folder: Path) -> str:
+    """Return the end of a sentence that names the model's file in a folder, if there is one."""
+    try:
+        names = sorted(entry.name for entry in folder.iterdir() if entry.name.lower().endswith(_MODELS))
+    except OSError:
+        return ""
+    first = "float.onnx" if "float.onnx" in names else next(iter(names), None)
+    return f", such as {folder / first}" if first else ""

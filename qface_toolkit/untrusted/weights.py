@@ -11,7 +11,8 @@ import os
 import pickle
 import struct
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
 from typing import IO, BinaryIO
@@ -22,27 +23,26 @@ from safetensors.torch import load
 
 from qface_toolkit.errors import CheckpointError
 from qface_toolkit.untrusted._claims import Claims, read_claims
+from qface_toolkit.untrusted.formats import LARGEST_BYTES, LEGACY_MAGIC, RESAVE, Form, folder_error, form_of
 from qface_toolkit.untrusted.reading import open_file, stored_records
 
-_LEGACY_MAGIC = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
 _LARGEST_HEADER_BYTES = 100_000_000
 """Of a safetensors file, as safetensors itself has it."""
 _LENGTH_BYTES = 8
-_LARGEST_BYTES = 8 << 30
 _LARGEST_SAFETENSORS = 2 << 30
-_RESAVE = (
-    "in the program that made the file, save the weights alone: "
-    "torch.save(model.state_dict(), 'weights.pth') or safetensors.torch.save_file(model.state_dict(), ...)"
-)
 
 
-def open_checkpoint(path: Path) -> BufferedReader:
-    """Open a file of a size that a face network's weights can have; see `open_file`.
+@contextmanager
+def open_checkpoint(path: Path) -> Iterator[tuple[BufferedReader, Form]]:
+    """Open a float model's file of a size that a face network can have, and tell its form; see `form_of`.
 
     Raises:
-        CheckpointError: if there is none.
+        CheckpointError: if there is none, or it is of a form that is not read here.
     """
-    return open_file(path, _LARGEST_BYTES, noun="checkpoint", kind=CheckpointError)
+    if path.is_dir():
+        raise folder_error(path, CheckpointError)
+    with open_file(path, LARGEST_BYTES, noun="checkpoint", kind=CheckpointError) as stream:
+        yield stream, form_of(stream, path, scripts=False)
 
 
 def read_weights(stream: BinaryIO, path: Path) -> tuple[object, Mapping[str, str]]:
@@ -55,12 +55,10 @@ def read_weights(stream: BinaryIO, path: Path) -> tuple[object, Mapping[str, str
     stream.seek(0)
     if head[:2] == b"PK":
         return _read_zip(stream, path), {}
-    if head[: len(_LEGACY_MAGIC)] == _LEGACY_MAGIC:
+    if head[: len(LEGACY_MAGIC)] == LEGACY_MAGIC:
         return _read_legacy(stream, path), {}
     if path.suffix == ".safetensors" or head[8:9] == b"{":
         return _read_safetensors(stream, path)
-    if head[:1] == b"\x80":
-        raise CheckpointError("the file is a Python pickle, not written by torch.save", where=str(path), fix=_RESAVE)
     raise _not_a_checkpoint(path)
 
 
@@ -80,7 +78,7 @@ def _read_safetensors(stream: BinaryIO, path: Path) -> tuple[object, Mapping[str
     data = stream.read(_LARGEST_SAFETENSORS + 1)
     if len(data) > _LARGEST_SAFETENSORS:
         what = f"the checkpoint is larger than {_LARGEST_SAFETENSORS} bytes, more than any face network"
-        raise CheckpointError(what, where=str(path), fix=_RESAVE)
+        raise CheckpointError(what, where=str(path), fix=RESAVE)
     try:
         return tensors_of(data), metadata_of(io.BytesIO(data))
     except ValueError as error:
@@ -146,13 +144,11 @@ def _size(stream: BinaryIO) -> int:
 
 def _record_sizes(archive: zipfile.ZipFile, path: Path, held: int) -> dict[str, int]:
     """Return the size of every record; torch stores them uncompressed, so anything else is not its work."""
-    if any(name.endswith("constants.pkl") for name in archive.namelist()):
-        raise CheckpointError("the file is a TorchScript program", where=str(path), fix=_RESAVE)
     try:
         return {record.filename: record.file_size for record in stored_records(archive, held)}
     except ValueError as error:
         what = f"torch.save did not write this zip archive: {error}"
-        raise CheckpointError(what, where=str(path), fix=_RESAVE) from error
+        raise CheckpointError(what, where=str(path), fix=RESAVE) from error
 
 
 def _read_legacy(stream: BinaryIO, path: Path) -> object:
@@ -175,7 +171,7 @@ def _claims_of(path: Path, stream: IO[bytes]) -> Claims:
         raise CheckpointError(
             f"the file holds pickled Python objects, which are never loaded: {names[:300]}",
             where=str(path),
-            fix=_RESAVE,
+            fix=RESAVE,
         )
     return claims
 

@@ -43,16 +43,6 @@ _DAMAGE = (
 """What numpy and torch raise when a damaged node asks for what cannot be."""
 
 
-def is_onnx(stream: BinaryIO, path: Path) -> bool:
-    """Tell whether an open file is meant as ONNX: by its name, or because it begins as such files do."""
-    head = stream.read(9)
-    stream.seek(0)
-    if path.suffix.lower() == ".onnx":
-        return True
-    starts = len(head) == 9 and head[0] == 0x08 and 0 < head[1] < 0x20 and head[2] in (0x12, 0x1A, 0x22, 0x3A, 0x42)
-    return starts and head[8:] != b"{"
-
-
 def load_onnx(
     stream: BinaryIO, path: Path, *, name: str | None = None, overrides: Mapping[str, Any] | None = None
 ) -> FloatModel:
