@@ -134,7 +134,7 @@ class Step(_Block):
 
 
 class Recipe(_Block):
-    """A whole recipe. `model` holds facts of the model to override (mean, std, color, license, origin)."""
+    """A whole recipe. `model` holds facts of the model to override (see `ModelSpec`)."""
 
     version: Literal[1]
     calibration: Calibration = Calibration()

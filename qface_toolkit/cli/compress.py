@@ -106,6 +106,8 @@ def _say_plan(job: "Job", out: Path, as_json: bool) -> None:
     plan = {
         "model": job.model.spec.name,
         "input_size": list(job.model.spec.input_size),
+        "color": job.model.spec.color,
+        "crop": job.model.spec.crop,
         "notes": list(job.model.notes),
         "multiply_adds": cost.multiply_adds,
         "steps": [step.method for step in job.steps],

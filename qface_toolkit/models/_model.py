@@ -33,9 +33,12 @@ class FloatModel:
 
         Raises:
             RecipeError: listing every mistake.
-            CheckpointError: if mean and std are on another scale, unless `checked` is given, too.
+            CheckpointError: if the network does not take such images, or mean and std are on another scale, unless
+                `checked` is given, too.
         """
         spec = self.spec.override(given)
+        if spec.input_shape != self.spec.input_shape:
+            check_runs(self.network, spec, where=self.spec.name)
         if given:
             check_preprocessing(spec, given, network=self.network, where=self.spec.name)
         return replace(self, spec=spec)
@@ -112,7 +115,10 @@ def check_runs(network: nn.Module, spec: ModelSpec, *, where: str) -> None:
     bare = {key: torch.empty_like(tensor, device="meta") for key, tensor in network.state_dict().items()}
     try:
         with torch.no_grad():
-            torch.func.functional_call(network, bare, (torch.empty(2, *spec.input_shape, device="meta"),))
+            images = torch.empty(2, *spec.input_shape, device="meta")
+            found = torch.func.functional_call(network, bare, (images,))
+        if tuple(found.shape) != (2, spec.embedding_size):
+            raise ValueError(f"two of them give {list(found.shape)}, not two embeddings of {spec.embedding_size}")
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
         raise CheckpointError(
             f"the network cannot take images {list(spec.input_shape)}: {error}",

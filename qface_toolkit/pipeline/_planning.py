@@ -1,6 +1,7 @@
 """What a job would be: its recipe and its checkpoint read and checked against each other, and nothing written."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,15 @@ def _schemas() -> dict[str, type[BaseModel]]:
 
 
 def _float_model(source: str | Path | nn.Module | FloatModel, name: str | None, recipe: Recipe) -> FloatModel:
+    model = _with_facts(source, name, recipe.model)
+    doubts = () if "crop" in recipe.model else model.spec.doubts
+    return replace(model, notes=(*model.notes, *doubts), warnings=(*model.warnings, *doubts))
+
+
+def _with_facts(source: str | Path | nn.Module | FloatModel, name: str | None, facts: Mapping[str, Any]) -> FloatModel:
     if isinstance(source, str | Path):
-        return load_model(source, name=name, overrides=recipe.model)
-    model = source if isinstance(source, FloatModel) else from_module(source, name=name)
-    return model.with_facts(recipe.model)
+        return load_model(source, name=name, overrides=facts)
+    if isinstance(source, FloatModel):
+        return source.with_facts(facts)
+    shape = {key: facts[key] for key in ("input_size", "color") if key in facts}
+    return from_module(source, name=name, **shape).with_facts(facts)

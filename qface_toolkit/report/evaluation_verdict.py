@@ -11,7 +11,7 @@ LONGEST_NAME = 34
 MAIN_FAR = "1e-4"
 PREPARATION = (
     "Check how images are prepared: mean, standard deviation and colour order (--set model.mean=, model.std=, "
-    "model.color=) must be those of the training, and the crops must be aligned and framed as there"
+    "model.color=) must be those of the training, and the crops must be aligned and framed as there (model.crop=)"
 )
 
 

@@ -4,9 +4,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 import yaml
 
+from qface_toolkit.framing import CROP_SIZE
 from qface_toolkit.report.figures import clean, runtime_name, threads
 from qface_toolkit.report.page import Code, Facts, Notes, Photo, Section, Table
-from qface_toolkit.report.schema import ArtifactFigures, CalibrationUsed, Report
+from qface_toolkit.report.schema import ArtifactFigures, CalibrationUsed, Report, SpecFacts
 from qface_toolkit.runtimes import ONNX_RUNTIME, SIMULATION, TORCH
 
 LONGEST_COMMAND = 4000
@@ -43,14 +44,27 @@ def input_said(report: Report) -> str:
     """Return what the model takes and gives."""
     spec = report.source.spec
     height, width = spec.input_size
+    colour = "gray (ITU-R 601)" if spec.color == "gray" else f"colour order {spec.color}"
     return (
-        f"Input: float32 [N, 3, {height}, {width}], colour order {spec.color}, (pixel - mean) / std on pixels "
-        f"0..255 with mean {_triple(spec.mean)} and std {_triple(spec.std)}. "
-        f"Output: float32 [N, {spec.embedding_size}]."
+        f"Input: float32 [N, {len(spec.mean)}, {height}, {width}], {colour}, (pixel - mean) / std on pixels "
+        f"0..255 with mean {_numbers(spec.mean)} and std {_numbers(spec.std)}. "
+        f"{_framed(spec)}Output: float32 [N, {spec.embedding_size}]."
     )
 
 
-def _triple(values: Sequence[float]) -> str:
+def _framed(spec: SpecFacts) -> str:
+    """Say how an aligned crop becomes the input, where it does not enter as it is."""
+    whole = {
+        "arcface": "scaled to the longer side",
+        "facenet": "moved to where FaceNet's crop has the face",
+        "dlib": "moved to where dlib's chip has the face",
+        "none": "resized to it as a whole",
+    }
+    usual = spec.crop == "arcface" and max(spec.input_size) <= CROP_SIZE
+    return "" if usual else f"The aligned crop is {whole[spec.crop]} (crop {spec.crop}). "
+
+
+def _numbers(values: Sequence[float]) -> str:
     return " ".join(f"{value:g}" for value in values)
 
 
@@ -63,6 +77,8 @@ def loading_code(artifact: ArtifactFigures, report: Report) -> list[str]:
 
 def _onnx_code(name: str, artifact: ArtifactFigures, report: Report) -> list[str]:
     height, width = report.source.spec.input_size
+    channels = len(report.source.spec.mean)
+    order = "RGB" if channels == 3 else "gray"
     asked = report.recipe.values.get("export")
     wanted = asked.get("input") if isinstance(asked, dict) else None
     pixels = wanted == "uint8" and artifact.quantized
@@ -70,7 +86,7 @@ def _onnx_code(name: str, artifact: ArtifactFigures, report: Report) -> list[str
     return [
         "import onnxruntime",
         f"session = onnxruntime.InferenceSession({name})",
-        *([f"# pixels as they are: uint8 [N, {height}, {width}, 3], RGB"] if pixels else []),
+        *([f"# pixels as they are: uint8 [N, {height}, {width}, {channels}], {order}"] if pixels else []),
         f'(embedding,) = session.run(["embedding"], {{{fed}}})',
     ]
 

@@ -120,7 +120,7 @@ class Matcher:
     def _moments(self, pixels: Tensor) -> list[Tensor]:
         """Return mean and mean square, around the running mean, of what each layer sees, in the order they run."""
         self._layers, self._seen = [], []
-        mean, std = (torch.tensor(values).reshape(1, 3, 1, 1) for values in (self._spec.mean, self._spec.std))
+        mean, std = (torch.tensor(values).reshape(1, -1, 1, 1) for values in (self._spec.mean, self._spec.std))
         self._network((pixels - mean) / std)
         if not self._layers:
             raise _unusable()
@@ -143,7 +143,7 @@ class Matcher:
         return torch.stack(distances).mean()
 
     def distance(self, crops: Crop) -> float:
-        """Return how far the crops, uint8 [N, 112, 112, 3], are from the statistics; 0 is met.
+        """Return how far the crops, uint8 [N, H, W, 3], are from the statistics; 0 is met.
 
         It is the squared difference of mean and of standard deviation, in standard deviations of the training, averaged
         over the channels of a layer and then over the layers.
@@ -151,7 +151,7 @@ class Matcher:
         return float(self._distance(self._moments_of_all(self._tensor(crops))))
 
     def refined(self, crops: Crop, *, iterations: int, learning_rate: float, closeness: float) -> Crop:
-        """Return the crops, uint8 [N, 112, 112, 3], nearer to the statistics; what the network does not eat stays.
+        """Return the crops, uint8 [N, H, W, 3], nearer to the statistics; what the network does not eat stays.
 
         Adam on the pixels, within 0..255, for so many steps of `learning_rate` at first and ever less; the nearest
         pixels on the way are kept. `closeness` weighs the mean squared move of a pixel, in standard deviations of the
@@ -163,7 +163,7 @@ class Matcher:
         """
         start = self._tensor(crops)
         pixels, nearest, least = start.clone(), start, torch.inf
-        scale = torch.tensor(self._spec.std).reshape(1, 3, 1, 1)
+        scale = torch.tensor(self._spec.std).reshape(1, -1, 1, 1)
         adam = torch.optim.Adam([pixels], lr=learning_rate, betas=(0.9, 0.99))
         for iteration in range(iterations + 1):
             moments = [one.requires_grad_(True) for one in self._moments_of_all(pixels)]
@@ -199,15 +199,14 @@ class Matcher:
         return torch.cat(parts).contiguous(memory_format=torch.channels_last)
 
     def _tensor(self, crops: Crop) -> Tensor:
-        middle = self._spec.middle(crops)
-        ordered = middle[..., ::-1] if self._spec.color == "bgr" else middle
+        ordered = self._spec.in_order(self._spec.middle(crops))
         pixels = torch.from_numpy(ordered.transpose(0, 3, 1, 2).astype(np.float32))
         return pixels.contiguous(memory_format=torch.channels_last)
 
     def _crops(self, pixels: Tensor, crops: Crop) -> Crop:
         whole = crops.copy()
         rounded: Pixels = pixels.round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
-        # `middle` is a view: what is written to it lands in the whole crops.
+        # `middle` is a view: what is written to it lands in the whole crops, a gray channel in all three.
         self._spec.middle(whole)[...] = rounded[..., ::-1] if self._spec.color == "bgr" else rounded
         return whole
 

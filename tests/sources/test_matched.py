@@ -52,6 +52,23 @@ def test_the_distance_falls(tiny_float, color):
     assert last < 0.3 * first, f"{first} became {last}"
 
 
+@pytest.mark.parametrize(
+    ("size", "facts"), [((40, 48), {"color": "gray", "crop": "none"}), ((150, 150), {"crop": "dlib"})], ids=str
+)
+def test_the_distance_falls_in_a_models_own_frame(size, facts):
+    channels = 1 if facts.get("color") == "gray" else 3
+    layers = nn.Conv2d(channels, 8, 3, 2), nn.BatchNorm2d(8), nn.PReLU(8), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    network = nn.Sequential(*layers, nn.Linear(8, 6))
+    network[1].running_var *= 0.3
+    model = from_module(network, input_size=size, **facts)
+    before, after = load_crops(DRAWINGS.open(4, model=model)), load_crops(matched().open(model=model))
+    assert before.shape == after.shape == (4, *size, 3)
+    first, last = distance(model, before), distance(model, after)
+    assert last < 0.8 * first, f"{first} became {last}"
+    if channels == 1:
+        assert np.array_equal(after[..., 0], after[..., 1])
+
+
 def test_images_never_end_farther_away_than_they_began(tiny_float):
     first = distance(tiny_float, load_crops(DRAWINGS.open(4)))
     last = distance(tiny_float, load_crops(matched(learning_rate=200.0, closeness=0.0).open(model=tiny_float)))
