@@ -125,9 +125,9 @@ def _of_axes(tensor: fx.Node, axes: object) -> int | tuple[int, ...] | None:
 def fold_constants(graph_module: fx.GraphModule) -> None:
     """Compute at once what depends on no input: a buffer reshaped, a parameter's exponential."""
     for node in list(graph_module.graph.nodes):
-        if node.op not in ("call_method", "call_function") or not node.args or constant_of(node.args[0]) is None:
+        if node.op not in ("call_method", "call_function") or not node.all_input_nodes:
             continue
-        if node.target in _OF_A_CONSTANT:
+        if node.target in _OF_A_CONSTANT and constant_of(node.args[0]) is not None:
             bypass(node)
         elif all(constant_of(argument) is not None for argument in node.all_input_nodes):
             _compute(graph_module, node)

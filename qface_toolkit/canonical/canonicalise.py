@@ -23,6 +23,7 @@ from qface_toolkit.canonical import (
     _normalise,
     _padding,
     _prelu,
+    _spellings,
     _tail,
     _windows,
 )
@@ -32,7 +33,20 @@ from qface_toolkit.canonical.graph import check_operations
 
 _PASSES = tuple(
     rewrite
-    for stage in (_constants, _normalise, _layouts, _padding, _affine, _gates, _tail, _windows, _islands, _fold, _prelu)
+    for stage in (
+        _constants,
+        _spellings,
+        _normalise,
+        _layouts,
+        _padding,
+        _affine,
+        _gates,
+        _tail,
+        _windows,
+        _islands,
+        _fold,
+        _prelu,
+    )
     for rewrite in stage.PASSES
 )
 
