@@ -11,7 +11,7 @@ from onnx_files import GIVEN, build, export, node, write
 from torch import fx
 
 from qface_toolkit.errors import CheckpointError, RecipeError, UnknownName
-from qface_toolkit.models import Architecture, load_model
+from qface_toolkit.models import ARCHITECTURES, Architecture, load_model
 from qface_toolkit.models.mobilefacenet import Bottleneck, MobileFaceNetPlan, PReLUMobileFaceNet, read_prelu
 from qface_toolkit.models.onnx import facts as onnx_facts
 from qface_toolkit.registry import Registry
@@ -129,3 +129,11 @@ def test_no_runtime_loads_the_file(tmp_path):
     )
     path = small_file(tmp_path, FACTS)
     assert subprocess.run([sys.executable, "-c", program, str(path)], check=False).returncode == 0
+
+
+def test_sface_is_recognised_by_its_graph(tmp_path):
+    network = ARCHITECTURES.get("sface").published.build()
+    file = export(network, (112, 112), opset=11, batch=None, names=("data", "fc1"))
+    model = load_model(write(tmp_path / "face_recognition_sface_2021dec.onnx", file))
+    assert (model.spec.name, model.spec.color, model.spec.mean[0], model.spec.std[0]) == ("sface", "rgb", 0.0, 1.0)
+    assert "recognised as sface, layer for layer" in model.notes
