@@ -96,9 +96,8 @@ def test_facts_are_read_back_from_every_kind_of_file(case, tmp_path, monkeypatch
         assert (opened.input_shape, opened.crop, opened.mean) == (spec.input_shape, spec.crop, spec.mean), name
     asked = ("--backend", "onnx-arm", "--set", "target.onnxruntime=1.18", "--force")
     assert run_here(monkeypatch, capsys, "export", out, *asked)[0] == 0
-    code, said, _ = run_here(monkeypatch, capsys, "benchmark", out, "--rounds", "3", "--json")
-    assert code == 0
-    assert {"int8.x86.onnx", "int8.x86.ts"} <= {one["name"] for one in json.loads(said)["models"]}
+    timed = pipeline.benchmark([out], rounds=3)
+    assert {"int8.x86.onnx", "int8.x86.ts"} <= {one.name for one in timed.models}
 
 
 def test_images_are_drawn_in_the_models_frame(tmp_path):
