@@ -12,15 +12,10 @@ from qface_toolkit.models._match import match, needed_shapes
 LISTS = {file.stem: read_fact(file.stem) for file in sorted(FACTS.glob("*.tsv"))}
 LARGE_PARAMETERS = 30_000_000
 """Networks of more are left to the slow tier where their forward pass is needed."""
-ATTENDING = pytest.mark.xfail(reason="attention is not among the canonical operations")
-
-
-def marks_of(name):
-    slow = ARCHITECTURES.get(name).count_parameters() > LARGE_PARAMETERS
-    return [pytest.mark.slow] * slow + [ATTENDING] * name.startswith("edgeface")
-
-
-BY_SIZE = [pytest.param(name, marks=marks_of(name)) for name in ARCHITECTURES.names()]
+BY_SIZE = [
+    pytest.param(name, marks=[pytest.mark.slow] * (ARCHITECTURES.get(name).count_parameters() > LARGE_PARAMETERS))
+    for name in ARCHITECTURES.names()
+]
 
 names = pytest.mark.parametrize("name", ARCHITECTURES.names())
 
