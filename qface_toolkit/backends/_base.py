@@ -121,6 +121,14 @@ class Runner(ABC):
             ArtifactError: if that is not images, or it does not say how large they are.
         """
 
+    def fitted(self, file: Path, content: Content, given: Mapping[str, Any]) -> Content:
+        """Return the content as facts that the user gives want it: its output, and sizes that it leaves open.
+
+        Raises:
+            QFaceError: if it cannot be so.
+        """
+        return content
+
     def float_network(self, content: Content) -> bool:
         """Tell whether a file is a plain float network, whose architecture tells what the file may not."""
         return False

@@ -1,17 +1,21 @@
 """ONNX files, ours and anybody's: what is told of them before they run, and running them in ONNX Runtime."""
 
+import hashlib
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import onnx
 import onnxruntime
 
 from qface_toolkit.backends._base import Content, Embed, Floats, ImageInput, Runner
-from qface_toolkit.backends._onnxruntime import ERRORS, open_onnx, repeat_onnx
+from qface_toolkit.backends._onnxruntime import ERRORS, free_sizes, open_onnx, repeat_onnx
 from qface_toolkit.backends._pixels import IMAGE
 from qface_toolkit.backends._profile import inspect_onnx
-from qface_toolkit.errors import ArtifactError
+from qface_toolkit.errors import ArtifactError, CheckpointError
 from qface_toolkit.models import SIDES, is_size
+from qface_toolkit.models.onnx import Image, output_names, read_image
 from qface_toolkit.runtimes import ONNX_RUNTIME
 from qface_toolkit.runtimes.fusion import Fusion
 from qface_toolkit.untrusted.limits import limited_memory, limited_time
@@ -27,11 +31,28 @@ class OnnxFiles(Runner):
         """Return an ONNX file with all its data inside."""
         found = read_onnx(file)
         facts = {str(entry.key): str(entry.value) for entry in found.model.metadata_props}
-        return Content(found.data, found.sha256, facts, parsed=found.model)
+        data: bytes = found.model.SerializeToString() if free_sizes(found.model) else found.data
+        return Content(data, found.sha256, facts, parsed=found.model)
 
     def image_input(self, file: Path, content: Content) -> ImageInput:
         """Return what the only input is made for."""
         return _image_input(content.parsed, file)
+
+    def fitted(self, file: Path, content: Content, given: Mapping[str, Any]) -> Content:
+        """Return the file with the output alone that the user names, and the sizes that it leaves open filled in."""
+        if not given.keys() & _GIVEN_TO_FILES or _takes_pixels(content.parsed):
+            return content
+        model = onnx.ModelProto()
+        model.CopyFrom(content.parsed)
+        _fill(model, _image_of(model, file, given))
+        sha256 = content.sha256
+        if given.get("output") is not None:
+            _cut(model, given["output"], file)
+            # What embeds otherwise must not be taken for the file itself, whose embeddings may be kept.
+            sha256 = hashlib.sha256(f"{sha256} {given['output']}".encode()).hexdigest()
+        if model == content.parsed:
+            return content
+        return replace(content, data=model.SerializeToString(deterministic=True), parsed=model, sha256=sha256)
 
     def float_network(self, content: Content) -> bool:
         """Tell whether no operator asks for integers."""
@@ -83,23 +104,60 @@ class OnnxRuntimeFiles(OnnxFiles):
         return f"{self.runtime} {onnxruntime.__version__}"
 
 
-def _image_input(file: onnx.ModelProto, path: Path) -> ImageInput:
+_GIVEN_TO_FILES = {"input_size", "output", "color"}
+
+
+def _entering(file: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
     weights = {tensor.name for tensor in file.graph.initializer}
-    inputs = [value for value in file.graph.input if value.name not in weights]
-    kind = inputs[0].type.tensor_type.elem_type if len(inputs) == 1 else onnx.TensorProto.FLOAT
-    if kind not in (onnx.TensorProto.FLOAT, onnx.TensorProto.UINT8):
-        what = f"the file takes {onnx.TensorProto.DataType.Name(kind)} where float32 is fed"
-        raise ArtifactError(what, where=str(path), fix="export it with float32 inputs")
-    shape = [
-        dimension.dim_value if dimension.HasField("dim_value") else None
-        for value in inputs[:1]
-        for dimension in value.type.tensor_type.shape.dim
-    ]
-    if len(inputs) == 1 and inputs[0].name == IMAGE and len(shape) == 4:
-        shape = [shape[0], shape[3], *shape[1:3]]
-    size, channels = shape[2:4], shape[1] or 3 if len(shape) == 4 else None
-    if len(inputs) != 1 or not is_size(size) or channels not in (1, 3):
-        what = f"the file's inputs are not one image of fixed size: {[value.name for value in inputs][:4]}, {shape}"
-        fix = f"give a model that takes [N, 3, height, width] or [N, 1, height, width] of {SIDES} pixels"
-        raise ArtifactError(what, where=str(path), fix=fix)
-    return ImageInput((size[0], size[1]), shape[0] or None, channels)
+    return [value for value in file.graph.input if value.name not in weights]
+
+
+def _takes_pixels(file: onnx.ModelProto) -> bool:
+    """Tell whether a file takes pixels as they are, [N, height, width, 3], as ours do on request."""
+    entering = _entering(file)
+    return len(entering) == 1 and entering[0].name == IMAGE
+
+
+def _image_input(file: onnx.ModelProto, path: Path) -> ImageInput:
+    if not _takes_pixels(file):
+        image = _image_of(file, path, {})
+        return ImageInput(image.size, image.batch, image.channels)
+    sizes = [axis.dim_value for axis in _entering(file)[0].type.tensor_type.shape.dim]
+    if len(sizes) != 4 or not is_size(sizes[1:3]) or sizes[3] != 3:
+        what = f"the file's inputs are not one image of fixed size: {sizes}"
+        raise ArtifactError(
+            what, where=str(path), fix=f"give a file that takes [N, height, width, 3] of {SIDES} pixels"
+        )
+    return ImageInput((sizes[1], sizes[2]), sizes[0] or None)
+
+
+def _image_of(file: onnx.ModelProto, path: Path, given: Mapping[str, Any]) -> Image:
+    """Return what a file eats by the rules of `compress`, which reads the same files."""
+    try:
+        return read_image(_entering(file), given)
+    except CheckpointError as error:
+        what = f"the file's inputs are not one image of fixed size: {error.what}"
+        raise ArtifactError(what, where=str(path), fix=error.fix) from error
+
+
+def _fill(file: onnx.ModelProto, image: Image) -> None:
+    """Write the sizes of images into the input of a file that leaves them open."""
+    kind = _entering(file)[0].type.tensor_type
+    if len(kind.shape.dim) != 4:
+        return
+    height, width = image.size
+    sizes = (height, width, image.channels) if image.channels_last else (image.channels, height, width)
+    for axis, size in zip(kind.shape.dim[1:], sizes, strict=True):
+        axis.dim_value = size
+
+
+def _cut(file: onnx.ModelProto, name: object, path: Path) -> None:
+    """Leave one output in a file: one of its own, or what a node inside it returns."""
+    made = [output for node in file.graph.node for output in node.output if output]
+    try:
+        (wanted,) = output_names(file.graph.output, made, name)
+    except CheckpointError as error:
+        raise CheckpointError(error.what, where=str(path), fix=error.fix) from error
+    kept = [value for value in file.graph.output if value.name == wanted] or [onnx.ValueInfoProto(name=wanted)]
+    del file.graph.output[:]
+    file.graph.output.extend(kept)

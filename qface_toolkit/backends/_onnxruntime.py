@@ -1,6 +1,7 @@
 """Running ONNX files, ours and the float reference, and seeing what ONNX Runtime makes of them."""
 
 import contextlib
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,15 @@ from onnxruntime.capi import onnxruntime_pybind11_state as failures
 from qface_toolkit.backends._base import Embed
 from qface_toolkit.backends._pixels import IMAGE, read_pixels_of
 from qface_toolkit.errors import ArtifactError, BackendUnavailable
+from qface_toolkit.models import SHORTEST_EMBEDDING
+from qface_toolkit.models.onnx import is_channels_last
 from qface_toolkit.untrusted.reading import printable
 
 Outputs = Callable[[npt.NDArray[np.float32]], list[npt.NDArray[Any]]]
 """Runs a file: inputs float32 [N, 3, height, width] to all its outputs."""
+
+Fed = Callable[[npt.NDArray[np.float32]], dict[str, npt.NDArray[Any]]]
+"""Makes a session's arguments of inputs float32 [N, 3, height, width]."""
 
 RUNTIME_KEY = "qface.onnxruntime"
 _LONGEST_NUMBER = 10
@@ -54,7 +60,20 @@ def open_onnx(
         ArtifactError: if the runtime refuses the file.
     """
     run = open_outputs(artifact, content or str(artifact), threads, signed_allowed=signed_allowed, limits=limits)
-    return lambda inputs: run(inputs)[0]
+    return lambda inputs: _embeddings(run(inputs), len(inputs), artifact)
+
+
+def free_sizes(model: onnx.ModelProto) -> bool:
+    """Let sizes of inputs and outputs that are written as zero or below be any, as is meant; tell if there are some.
+
+    The runtime would feed such a file nothing but empty batches.
+    """
+    values = (*model.graph.input, *model.graph.output)
+    axes = [axis for value in values for axis in value.type.tensor_type.shape.dim]
+    odd = [axis for axis in axes if axis.HasField("dim_value") and axis.dim_value <= 0]
+    for axis in odd:
+        axis.ClearField("dim_value")
+    return bool(odd)
 
 
 def open_outputs(
@@ -98,18 +117,57 @@ def repeat_onnx(
 
 def _opened(
     artifact: Path, content: str | bytes, options: onnxruntime.SessionOptions, signed_allowed: bool
-) -> tuple[onnxruntime.InferenceSession, Callable[[npt.NDArray[np.float32]], dict[str, npt.NDArray[Any]]]]:
+) -> tuple[onnxruntime.InferenceSession, Fed]:
     """Return a session, and what makes its arguments of preprocessed images."""
     if signed_allowed:
         options.add_session_config_entry("session.qdqisint8allowed", "1")
     session = _session(artifact, content, options)
     facts = session.get_modelmeta().custom_metadata_map
     _check_runtime(facts.get(RUNTIME_KEY, "0"), artifact)
-    name = session.get_inputs()[0].name
+    entering = session.get_inputs()[0]
+    name = entering.name
     if name != IMAGE:
-        return session, lambda inputs: {name: inputs}
+        return session, _feeding(name, entering.type, is_channels_last(entering.shape))
     pixels_of = read_pixels_of(facts, artifact)
     return session, lambda inputs: {name: pixels_of(inputs)}
+
+
+_TYPES = {"tensor(float16)": np.float16, "tensor(double)": np.float64}
+
+
+def _feeding(name: str, kind: str, channels_last: bool) -> Fed:
+    """Return what makes the arguments of a stranger's file: its own type of numbers, its own order of axes."""
+    dtype = _TYPES.get(kind, np.float32)
+    if not channels_last:
+        return lambda inputs: {name: inputs.astype(dtype, copy=False)}
+    return lambda inputs: {name: np.ascontiguousarray(inputs.transpose(0, 2, 3, 1), dtype)}
+
+
+def _embeddings(outputs: list[npt.NDArray[Any]], count: int, artifact: Path) -> npt.NDArray[np.float32]:
+    """Return the embeddings [N, D] among outputs, by the rules of the reader that `compress` uses.
+
+    It is the only output, or the only one that can be, as one number an image is a norm; of a matrix and others it is
+    the matrix.
+    """
+    if len(outputs) == 1 and outputs[0].ndim == 2 and outputs[0].dtype == np.float32:
+        return outputs[0]
+    able = [one for one in outputs if _can_be(one, count)]
+    matrices = [one for one in able if one.ndim == 2]
+    chosen = matrices if len(matrices) == 1 else able
+    if len(chosen) == 1:
+        return chosen[0].reshape(count, -1).astype(np.float32, copy=False)
+    if len(outputs) == 1:
+        return outputs[0]
+    what = f"it has {len(outputs)} outputs, of the shapes {[list(one.shape) for one in outputs][:8]}, and "
+    what += "more than one can be the embedding" if able else "none is an embedding [N, D]"
+    raise ArtifactError(what, where=str(artifact), fix="say which: --set model.output=NAME")
+
+
+def _can_be(output: npt.NDArray[Any], count: int) -> bool:
+    each = output.shape[1:]
+    if output.dtype.kind != "f" or not each or len(output) != count:
+        return False
+    return bool(max(each) == math.prod(each) >= SHORTEST_EMBEDDING)
 
 
 def _check_runtime(needed: str, artifact: Path) -> None:

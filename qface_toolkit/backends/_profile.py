@@ -19,7 +19,7 @@ import numpy as np
 import onnx
 import onnxruntime
 
-from qface_toolkit.backends._onnxruntime import ERRORS, REFUSED, new_session, session_options
+from qface_toolkit.backends._onnxruntime import ERRORS, REFUSED, free_sizes, new_session, session_options
 from qface_toolkit.backends._qdq import QdqGraph
 from qface_toolkit.errors import ArtifactError
 from qface_toolkit.runtimes.cost import node_names
@@ -93,6 +93,7 @@ def inspect_onnx(artifact: Path, *, signed_allowed: bool = False) -> Fusion:
     """
     with limited_memory(artifact):
         model = read_onnx(artifact).model
+        free_sizes(model)
         names = _tag(model.graph.node)
         kept = {names[node.name] for node in model.graph.node if node.doc_string == KEPT}
         try:

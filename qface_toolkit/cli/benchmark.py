@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from qface_toolkit.cli._options import Command, look_at, model_option, number_option, threads_option
+from qface_toolkit.cli._options import Command, look_at, model_option, number_option, set_option, threads_option
 from qface_toolkit.cli._voice import progress, say_row, show, voice_options
 
 if TYPE_CHECKING:
@@ -23,9 +23,17 @@ LONGEST_NAME = 28
 @number_option("--batch", "Images in a call.", least=1, most=1024, default=1)
 @number_option("--rounds", "Calls of each model.", least=10, most=100_000, default=100)
 @model_option
+@set_option("Change a fact of the models, such as model.input_size=[160, 160].")
 @voice_options
 def benchmark(
-    models: tuple[str, ...], threads: int, batch: int, rounds: int, name: str | None, as_json: bool, quiet: bool
+    models: tuple[str, ...],
+    threads: int,
+    batch: int,
+    rounds: int,
+    name: str | None,
+    sets: tuple[str, ...],
+    as_json: bool,
+    quiet: bool,
 ) -> None:
     """Time models in turns, and say how many times as fast as the first one each is.
 
@@ -41,7 +49,7 @@ def benchmark(
     from qface_toolkit.pipeline import benchmark as benchmark_models
 
     with progress(quiet or as_json) as tell:
-        found = benchmark_models(models, threads=threads, batch=batch, rounds=rounds, name=name, tell=tell)
+        found = benchmark_models(models, threads=threads, batch=batch, rounds=rounds, name=name, sets=sets, tell=tell)
     if as_json:
         click.echo(json.dumps(_values(found)))
         return

@@ -19,7 +19,7 @@ from qface_toolkit.evidence.speed import frozen
 from qface_toolkit.models import ModelSpec, load_model
 from qface_toolkit.result.golden import held_out
 from qface_toolkit.result.job import Tell, silent
-from qface_toolkit.result.opening import result_files
+from qface_toolkit.result.opening import Wanted, read_facts, result_files
 from qface_toolkit.runtimes import FAST_ARTIFACT, FLOAT_ARTIFACT
 from qface_toolkit.runtimes.latency import Latency, measure_latency
 from qface_toolkit.runtimes.time_ratio import Interval, time_ratio
@@ -69,20 +69,23 @@ def benchmark(
     batch: int = 1,
     rounds: int = 100,
     name: str | None = None,
+    sets: Sequence[str] = (),
     tell: Tell = silent,
 ) -> Benchmark:
     """Time models in turns on batches of drawings; a result's folder stands for its float files and this machine's.
 
     `threads` are those of each runtime, `batch` is the number of images in a call, `rounds` how often each model is
-    called, and `name` the architecture of checkpoints, instead of recognising it.
+    called, and `name` the architecture of checkpoints, instead of recognising it. `sets` are KEY=VALUE strings of the
+    models' facts, such as the size of images that a file leaves open.
 
     Raises:
         QFaceError: whatever the user can mend.
     """
+    facts = read_facts(sets)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        candidates = [_opened(path, label, threads, batch, name) for path, label in _files(models)]
+        candidates = [_opened(path, label, threads, batch, Wanted(facts, name)) for path, label in _files(models)]
         tell(f"time {len(candidates)} models, {rounds} rounds")
         found = measure_latency({one.name: one.call for one in candidates}, rounds=rounds)
     finally:
@@ -107,21 +110,21 @@ def _of_result(folder: Path) -> list[str | Path]:
     return [folder / name for name in (FLOAT_ARTIFACT, FAST_ARTIFACT, *mine) if (folder / name).is_file()]
 
 
-def _opened(model: str | Path, label: str, threads: int, batch: int, name: str | None) -> _Candidate:
+def _opened(model: str | Path, label: str, threads: int, batch: int, wanted: Wanted) -> _Candidate:
     path = Path(model)
     size = path.stat().st_size if path.is_file() else None
     runner = runner_of(path)
     if runner is not None:
-        version, call = _of_file(path, runner, threads, batch)
+        version, call = _of_file(path, runner, threads, batch, wanted)
         return _Candidate(label, version, size, call)
-    float_model = load_model(model, name=name)
+    float_model = load_model(model, name=wanted.name, overrides=wanted.facts)
     example = float_model.spec.preprocess(held_out(batch, float_model.spec.frame))
     return _Candidate(label, f"torch {torch.__version__}", size, partial(frozen(float_model, example), example))
 
 
-def _of_file(path: Path, runner: Runner, threads: int, batch: int) -> tuple[str, Callable[[], object]]:
+def _of_file(path: Path, runner: Runner, threads: int, batch: int, wanted: Wanted) -> tuple[str, Callable[[], object]]:
     """Return what runs a file of anybody's, and a call of it; how images are prepared decides no speed."""
-    content = runner.read(path)
+    content = runner.fitted(path, runner.read(path), wanted.facts)
     takes = runner.image_input(path, content)
     if takes.batch not in (None, batch):
         what = f"the file is made for {takes.batch} images at a time, not for {batch}"

@@ -1,7 +1,7 @@
 """Open whatever can be evaluated: float checkpoints, ONNX files of anybody's, our TorchScript archives, and results."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from qface_toolkit.backends import BACKENDS, Content, Embed, ImageInput, Runner, foreign, runner_of
-from qface_toolkit.errors import ArtifactError, RecipeError
+from qface_toolkit.errors import ArtifactError, QFaceError, RecipeError, UnsupportedModel
 from qface_toolkit.evaluation import Embedder, Rows
 from qface_toolkit.models import (
     SHORTEST_EMBEDDING,
@@ -23,6 +23,7 @@ from qface_toolkit.models import (
     stated_name,
     with_facts,
 )
+from qface_toolkit.models.onnx import GIVEN_TO_THE_READER
 from qface_toolkit.runtimes import FLOAT_ARTIFACT
 from qface_toolkit.untrusted.formats import such_as
 from qface_toolkit.untrusted.settings import apply_setting
@@ -88,7 +89,25 @@ def open_embedder(model: str | Path | FloatModel, wanted: Wanted) -> Embedder:
     runner = runner_of(path)
     if runner is None:
         return _of_network(load_model(model, name=wanted.name, overrides=wanted.facts), path.name)
-    return _of_file(path, runner, wanted)
+    try:
+        return _of_file(path, runner, wanted)
+    except ArtifactError:
+        # What the runtime cannot run, such as convolutions of doubles, may still be a network that compress reads.
+        network = _as_network(model, runner, wanted)
+        if network is None:
+            raise
+        return _of_network(network, path.name)
+
+
+def _as_network(model: str | Path, runner: Runner, wanted: Wanted) -> FloatModel | None:
+    """Return a file as the float network that compress makes of it, if it does."""
+    if runner.runtime.simulates or Path(model).suffix == ".ts":
+        return None
+    facts = (wanted.like.preprocessing if wanted.like else {}) | dict(wanted.facts)
+    try:
+        return load_model(model, name=wanted.name, overrides=facts)
+    except QFaceError:
+        return None
 
 
 def _of_network(model: FloatModel, name: str) -> Embedder:
@@ -103,33 +122,60 @@ def _of_network(model: FloatModel, name: str) -> Embedder:
 
 
 def _of_file(path: Path, runner: Runner, wanted: Wanted) -> Embedder:
-    content = runner.read(path)
+    content = runner.fitted(path, runner.read(path), wanted.facts)
     takes = runner.image_input(path, content)
-    spec = _spec_of(path, runner, content, takes, wanted)
+    spec, takes = _spec_of(path, runner, content, takes, wanted)
     run = _in_batches(runner.open(path, wanted.threads, content), takes.batch)
     return Embedder(run, spec, path.name, content.sha256, runner.version(content))
 
 
-def _spec_of(path: Path, runner: Runner, content: Content, takes: ImageInput, wanted: Wanted) -> ModelSpec:
+def _spec_of(
+    path: Path, runner: Runner, content: Content, takes: ImageInput, wanted: Wanted
+) -> tuple[ModelSpec, ImageInput]:
+    """Return a file's facts and what it takes, a batch that only trying tells included."""
     if content.spec is not None:
-        return _plausible(content.spec.override(wanted.facts), wanted, content.spec.preprocessing, path)
-    embedding = _probed(_in_batches(lambda inputs: runner.try_out(path, inputs, content), takes.batch), takes, path)
+        spec = content.spec.override(wanted.facts)
+        return _plausible(spec, wanted, content.spec.preprocessing, path), takes
+    takes, embedding = _tried_out(path, runner, content, takes)
     stated, otherwise = stated_facts(content.facts), wanted.like.preprocessing if wanted.like else {}
     if takes.channels == 1:
         otherwise = otherwise | {"color": "gray"}
+    known = otherwise | dict(wanted.facts)
+    facts = {key: value for key, value in wanted.facts.items() if key not in GIVEN_TO_THE_READER}
+    missing = missing_facts(facts, stated, otherwise)
     if runner.float_network(content) and missing_facts(stated):
-        return load_model(path, name=wanted.name, overrides=otherwise | dict(wanted.facts)).spec
-    missing = missing_facts(wanted.facts, stated, otherwise)
+        try:
+            return load_model(path, name=wanted.name, overrides=known).spec, takes
+        except UnsupportedModel:
+            # A runtime may know operators that the reader does not; then nothing is recognised either.
+            if missing:
+                raise
     if missing:
         what = f"the file does not say how images are prepared; missing: {', '.join(missing)}"
         fix = f"{how_to_give(missing)}; or give its float model by --reference"
         raise ArtifactError(what, where=str(path), fix=fix)
     spec = ModelSpec(stated_name(content.facts) or path.stem, takes.size, embedding)
-    spec = with_facts(spec, given=wanted.facts, stated=stated, otherwise=otherwise)
+    spec = with_facts(spec, given=facts, stated=stated, otherwise=otherwise)
     if spec.input_shape != (takes.channels, *takes.size):
         what = f"the file takes images {[takes.channels, *takes.size]}, and its facts say {list(spec.input_shape)}"
         raise ArtifactError(what, where=str(path), fix="leave out model.input_size; model.color=gray is one channel")
-    return _plausible(spec, wanted, otherwise | stated, path)
+    return _plausible(spec, wanted, otherwise | stated, path), takes
+
+
+def _tried_out(path: Path, runner: Runner, content: Content, takes: ImageInput) -> tuple[ImageInput, int]:
+    """Return what a file takes and the length of its embedding, by running images of zeros.
+
+    A file that says that any number of images may enter, and has one baked in, is fed one at a time.
+    """
+    fixed = replace(takes, batch=takes.batch or 1)
+    for one, count in ((takes, 2), (fixed, 1)) if takes.batch is None else ((takes, 1),):
+        run = _in_batches(lambda inputs: runner.try_out(path, inputs, content), one.batch)
+        try:
+            return one, _probed(run, one, path, count)
+        except ArtifactError:
+            if count == 1:
+                raise
+    raise AssertionError("one image is always tried")
 
 
 def _plausible(spec: ModelSpec, wanted: Wanted, expected: Mapping[str, Any], path: Path) -> ModelSpec:
@@ -153,11 +199,11 @@ def _in_batches(run: Embed, batch: int | None) -> Embed:
     return fed
 
 
-def _probed(run: Embed, takes: ImageInput, path: Path) -> int:
-    """Return the length of the embedding, for which one image of zeros is run."""
-    embedding = np.asarray(run(np.zeros((1, takes.channels, *takes.size), np.float32)))
-    if embedding.ndim != 2 or len(embedding) != 1 or embedding.shape[1] < SHORTEST_EMBEDDING:
+def _probed(run: Embed, takes: ImageInput, path: Path, count: int) -> int:
+    """Return the length of the embedding, for which so many images of zeros are run."""
+    embedding = np.asarray(run(np.zeros((count, takes.channels, *takes.size), np.float32)))
+    if embedding.ndim != 2 or len(embedding) != count or embedding.shape[1] < SHORTEST_EMBEDDING:
         wanted = f"one embedding [1, D] of {SHORTEST_EMBEDDING} numbers or more"
-        what = f"the model returns {list(embedding.shape)} for one image, not {wanted}"
+        what = f"the model returns {list(embedding.shape)} for {count} image(s), not {wanted}"
         raise ArtifactError(what, where=str(path), fix="cut the graph at the embedding, or give another model")
     return int(embedding.shape[1])

@@ -43,7 +43,7 @@ def read_image(values: Sequence[_Proto], given: Mapping[str, Any]) -> Image:
     kind = values[0].type.tensor_type
     dims = _sizes(kind) if kind.HasField("shape") else [None] * 4
     shown = [("?" if size is None else size) for size in dims[:8]]
-    channels_last = _is_last(dims)
+    channels_last = is_channels_last(dims)
     sizes, channels = (dims[1:3], dims[-1:]) if channels_last else (dims[2:], dims[1:2])
     gray = 1 if given.get("color") == "gray" else 3
     count = next((size for size in channels if size is not None), gray)
@@ -58,7 +58,8 @@ def _sizes(kind: _Proto) -> list[int | None]:
     return [int(dim.dim_value) if dim.dim_value > 0 else None for dim in kind.shape.dim]
 
 
-def _is_last(dims: Sequence[int | None]) -> bool:
+def is_channels_last(dims: Sequence[object]) -> bool:
+    """Tell whether the channels of images are their last axis."""
     return len(dims) == 4 and dims[3] in _CHANNELS and dims[1] not in _CHANNELS
 
 
