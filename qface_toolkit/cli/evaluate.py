@@ -111,15 +111,16 @@ def evaluate(
     qface evaluate backbone.pth --pairs lfw.bin --out lfw
     """
     _check_sets(suite, options)
+    from qface_toolkit.result.writing import check_free
+
+    if out:
+        check_free(out / ("suite.json" if suite else "evaluation.json"), force=force)
     look_at(model, options["reference"])
     from qface_toolkit.pipeline import EvaluationSet, evaluate, evaluate_suite, write_evaluation, write_suite
     from qface_toolkit.report import alarms, render_evaluation, render_suite
-    from qface_toolkit.result.writing import check_free
 
     options["command"] = shlex.join(["qface", *sys.argv[1:]])
     habits = {key: options.pop(key) for key in _HABITS}
-    if out:
-        check_free(out / ("suite.json" if suite else "evaluation.json"), force=force)
     found: Any
     with progress(quiet or as_json) as tell:
         if suite is not None:
