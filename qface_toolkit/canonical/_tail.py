@@ -1,56 +1,26 @@
 """The ends of face networks: vectors flattened in another order of axes, and embeddings scaled to unit length."""
 
-import math
 from typing import cast
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name everybody knows it by
 from torch import fx, nn
 
-from qface_toolkit.canonical._affine import Affine, kind_of
-from qface_toolkit.canonical.edit import is_flatten, is_tensor, module_of, only_user, own_module, shape_of, source
+from qface_toolkit.canonical._affine import Affine
+from qface_toolkit.canonical.edit import is_flatten, module_of, only_user, own_module, shape_of, source
 from qface_toolkit.canonical.islands import Move
 
-_NORMS = (torch.norm, torch.linalg.norm, torch.linalg.vector_norm, "norm")
-_KEEP_EACH = ("view", "reshape", "unsqueeze", "expand_as", "expand", torch.unsqueeze, torch.reshape)
 _ELEMENTWISE = (nn.ReLU, nn.ReLU6, nn.Sigmoid, nn.Hardsigmoid)
 
 
 def normalise_one_way(graph_module: fx.GraphModule) -> None:
-    """Write `x / x.norm(dim=1, keepdim=True)`, in any spelling, as F.normalize with the eps that it has."""
+    """Give each F.normalize all its options by name, and of vectors the axis counted from the front."""
     for node in list(graph_module.graph.nodes):
-        options: dict[str, object] | None = None
         if node.target is F.normalize:
             options = {"p": 2.0, "dim": 1, "eps": 1e-12} | dict(zip(("p", "dim", "eps"), node.args[1:], strict=False))
             options |= {key: value for key, value in node.kwargs.items() if key != "out"}
-        elif kind_of(node) == "div" and len(node.args) == 2 and not node.kwargs:
-            eps = _eps_of_norm(node.args[1], source(node))
-            options = None if eps is None else {"p": 2.0, "dim": 1, "eps": eps}
-        if options is not None:
             options["dim"] = 1 if options["dim"] == -1 and len(shape_of(node)) == 2 else options["dim"]
-            node.op, node.target, node.args, node.kwargs = "call_function", F.normalize, node.args[:1], options
-
-
-def _eps_of_norm(divisor: object, tensor: fx.Node) -> float | None:
-    """Return the least value of a divisor that is the length of each row of a tensor; None if it is anything else."""
-    eps = 0.0
-    while is_tensor(divisor) and divisor.args and (divisor.target in _KEEP_EACH or divisor.op == "call_module"):
-        if divisor.op == "call_module":
-            floor = module_of(divisor, nn.Hardtanh)  # what a clamp is by now
-            if floor is None or floor.max_val < math.inf or floor.min_val < 0:
-                return None
-            eps = max(eps, float(floor.min_val))
-        divisor = divisor.args[0]
-    return eps if isinstance(divisor, fx.Node) and _is_length(divisor, tensor) else None
-
-
-def _is_length(node: fx.Node, tensor: fx.Node) -> bool:
-    """Tell whether a node is the Euclidean length of each row of a tensor [N, D]."""
-    if node.target not in _NORMS or source(node) is not tensor or len(shape_of(tensor)) != 2:
-        return False
-    options = dict(zip(("p", "dim"), node.args[1:], strict=False)) | node.kwargs
-    order, axes = options.get("p", options.get("ord")), options.get("dim")
-    return order in (None, 2, "fro") and axes in (1, -1, (1,), (-1,), [1], [-1])
+            node.args, node.kwargs = node.args[:1], options
 
 
 def columns_for_permutations(graph_module: fx.GraphModule) -> None:

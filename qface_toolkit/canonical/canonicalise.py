@@ -23,6 +23,7 @@ from qface_toolkit.canonical import (
     _normalise,
     _padding,
     _prelu,
+    _spelled_norms,
     _spellings,
     _tail,
     _windows,
@@ -36,6 +37,7 @@ _PASSES = tuple(
     for stage in (
         _constants,
         _spellings,
+        _spelled_norms,
         _normalise,
         _layouts,
         _padding,
