@@ -5,6 +5,7 @@ branches on them, it is traced once more with tensors that know their sizes: two
 sizes are constants and which follow the batch.
 """
 
+import inspect
 import operator
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -33,7 +34,8 @@ def trace(network: nn.Module, shape: tuple[int, ...]) -> fx.GraphModule:
     except _ERRORS:
         pass
     try:
-        return fx.GraphModule(network, SizedTracer(shape).trace(network), type(network).__name__)
+        root = network if len(inspect.signature(network.forward).parameters) == 1 else _OfImages(network)
+        return fx.GraphModule(root, SizedTracer(shape).trace(root), type(network).__name__)
     except _ERRORS as error:
         reason = str(error).partition(". ")[0].partition("\n")[0]
         raise UnsupportedModel(
@@ -41,6 +43,19 @@ def trace(network: nn.Module, shape: tuple[int, ...]) -> fx.GraphModule:
             where=line_of(error) or type(network).__name__,
             fix="remove control flow that depends on tensor values, or pass the backbone alone",
         ) from error
+
+
+class _OfImages(nn.Module):
+    """A network whose other arguments have their defaults, which tracing would take for inputs."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map images to what the network makes of them."""
+        y: Tensor = self.network(x)
+        return y
 
 
 class SizedTracer(fx.Tracer):

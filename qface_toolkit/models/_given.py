@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 import qface_toolkit
 from qface_toolkit.errors import CheckpointError
+from qface_toolkit.models._made_weights import with_plain_weights
 from qface_toolkit.models._spec import SHORTEST_EMBEDDING
 
 _WRAPPERS: Mapping[str, str] = {
@@ -59,8 +60,10 @@ def plain(network: object) -> tuple[nn.Module, tuple[str, ...]]:
     inside, wrappers = _unwrapped(network)
     _refuse_quantized(inside)
     _refuse_empty(inside)
+    inside, made = with_plain_weights(inside)
     inside, types = _as_float32(inside)
     notes = [f"took the network out of {wrapper}" for wrapper in wrappers]
+    notes += [f"computed the weights that {kind} makes anew in each run" for kind in made]
     notes += [f"converted {kind} weights to float32" for kind in types]
     return inside.eval(), tuple(notes)
 

@@ -112,6 +112,26 @@ def test_modules_and_parameters_keep_their_names():
     assert torch.equal(traced(images()), network(images()))
 
 
+class Optional(nn.Module):
+    """A network that takes more than the image, if somebody gives it."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3)
+
+    def forward(self, x, mask=None, *, pooled=True):
+        if mask is not None:
+            x = x * mask
+        return self.conv(x).mean((2, 3)) if pooled else self.conv(x)
+
+
+def test_other_arguments_have_their_defaults():
+    network = Optional().eval()
+    traced = trace(network, SHAPE)
+    assert torch.equal(traced(images()), network(images()))
+    assert sum(node.op == "placeholder" for node in traced.graph.nodes) == 1
+
+
 def by_value(x):
     if x.sum() > 0:
         return x

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.ao import quantization as tq
 from torch.ao.quantization import quantize_fx
+from torch.nn.utils import parametrizations, prune, spectral_norm, weight_norm
 
 from qface_toolkit.errors import CheckpointError
 from qface_toolkit.models import from_module
@@ -217,3 +218,29 @@ def test_the_line_that_fails_is_named():
         from_module(Wrong())
     assert "test_given.py, line" in caught.value.where
     assert caught.value.where.endswith("in forward: return x.reshape(2, 7)")
+
+
+MADE = {
+    "L1Unstructured": lambda layer: prune.l1_unstructured(layer, "weight", 0.5),
+    "PruningContainer": lambda layer: prune.random_structured(
+        prune.l1_unstructured(layer, "weight", 0.3), "weight", 1, 0
+    ),
+    "WeightNorm": weight_norm,
+    "_WeightNorm": parametrizations.weight_norm,
+    "_SpectralNorm": parametrizations.spectral_norm,
+    "SpectralNorm": spectral_norm,
+}
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize("maker", MADE)
+def test_weights_that_are_made_in_each_run_become_parameters(maker):
+    given = tiny()
+    MADE[maker](given[0])
+    given.eval()
+    model = from_module(given)
+    assert model.notes[1:] == (f"computed the weights that {maker} makes anew in each run",)
+    assert model.network.state_dict().keys() == tiny().state_dict().keys()
+    torch.testing.assert_close(model.network(IMAGES), given(IMAGES), rtol=0, atol=1e-6)
+    assert "0.weight" not in given.state_dict()
+    copy.deepcopy(model.network)
