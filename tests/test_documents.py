@@ -21,12 +21,13 @@ from PIL import Image
 from torch import nn
 
 from qface_toolkit.backends import BACKENDS
+from qface_toolkit.backends._float_files import export_float
 from qface_toolkit.cli import qface as root
 from qface_toolkit.evaluation import synthetic
 from qface_toolkit.evidence import collect
 from qface_toolkit.gate import open_report, update_baseline
 from qface_toolkit.methods import METHODS
-from qface_toolkit.models import ARCHITECTURES
+from qface_toolkit.models import ARCHITECTURES, from_module
 from qface_toolkit.pipeline import _check, _evaluate, read_full_recipe
 from qface_toolkit.scoring.identities import verify_identities
 from qface_toolkit.sources import SOURCES, find_set
@@ -86,6 +87,7 @@ def desk(tmp_path_factory, finished):
     silent = onnx.load(folder / "float.onnx")
     del silent.metadata_props[:]
     onnx.save(silent, folder / "backbone.onnx")
+    _write_networks_of_other_sizes(folder)
     _write_faces(folder)
     write_protocol(folder / "IJBC")
     (folder / "sets").mkdir()
@@ -93,6 +95,14 @@ def desk(tmp_path_factory, finished):
     found = _evaluate.evaluate(str(folder / "out"), _evaluate.EvaluationSet(faces=folder / "people", draws=20))
     _evaluate.write_evaluation(found, folder / "judged", force=False)
     return folder
+
+
+def _write_networks_of_other_sizes(folder):
+    for name, channels, side in (("facenet", 3, 160), ("light", 1, 128)):
+        layers = nn.Conv2d(channels, 8, 3, 4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 16)
+        color = "gray" if channels == 1 else "rgb"
+        model = from_module(nn.Sequential(*layers), input_size=(side, side), color=color)
+        (folder / f"{name}.onnx").write_bytes(export_float(model.network, model.spec, {}))
 
 
 def _write_faces(folder, people=12, each=3):
