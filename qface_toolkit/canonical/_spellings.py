@@ -6,6 +6,7 @@ known activation there, it becomes that, so no list of spellings is needed.
 """
 
 import copy
+import re
 from collections.abc import Iterator
 from typing import Any, cast
 
@@ -22,51 +23,10 @@ _MODULES = (
     *(nn.ReLU, nn.ReLU6, nn.Hardtanh, nn.Sigmoid, nn.Hardsigmoid, nn.Tanh, nn.Softplus, nn.LeakyReLU, nn.ELU),
     *(nn.SiLU, nn.Hardswish, nn.GELU),
 )
-_FUNCTIONS = frozenset(
-    [
-        "add",
-        "sub",
-        "rsub",
-        "mul",
-        "truediv",
-        "div",
-        "neg",
-        "abs",
-        "relu",
-        "relu6",
-        "leaky_relu",
-        "clamp",
-        "clip",
-        "clamp_min",
-        "clamp_max",
-        "hardtanh",
-        "maximum",
-        "minimum",
-        "max",
-        "min",
-        "pow",
-        "square",
-        "sqrt",
-        "rsqrt",
-        "reciprocal",
-        "exp",
-        "log",
-        "log1p",
-        "erf",
-        "tanh",
-        "sigmoid",
-        "expit",
-        "hardsigmoid",
-        "softplus",
-        "silu",
-        "hardswish",
-        "elu",
-        "gelu",
-        "iadd",
-        "isub",
-        "imul",
-        "itruediv",
-    ]
+_FUNCTION = re.compile(
+    "i?(add|sub|mul|truediv)|rsub|div|neg|abs|sign|pow|square|sqrt|rsqrt|reciprocal|exp|log|log1p|erf|tanh|expit|sigmoid"
+    "|hardsigmoid|relu6?|leaky_relu|hardtanh|softplus|silu|hardswish|elu|gelu"
+    "|clamp|clip|clamp_min|clamp_max|maximum|minimum|max|min|gt|ge|lt|le|where"
 )
 _GATES = (nn.SiLU, nn.Hardswish, nn.Hardsigmoid)
 _ALREADY_KNOWN = frozenset(
@@ -147,7 +107,11 @@ def _is_pointwise(node: fx.Node) -> bool:
     entering = [one for one in node.all_input_nodes if constant_of(one) is None]
     if not entering or any(not is_tensor(one) or shape_of(one) != shape_of(node) for one in entering):
         return False
-    return _name(node) in _FUNCTIONS or any(_name(node) == kind.__name__ for kind in _MODULES) or _is_shared_prelu(node)
+    return (
+        _FUNCTION.fullmatch(_name(node)) is not None
+        or any(_name(node) == kind.__name__ for kind in _MODULES)
+        or _is_shared_prelu(node)
+    )
 
 
 def _name(node: fx.Node) -> str:

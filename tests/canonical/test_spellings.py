@@ -42,6 +42,7 @@ PRELUS = {
     "by |x| twice": lambda x, a: 0.5 * (x + torch.abs(x)) + 0.5 * a * (x - torch.abs(x)),
     "by halves": lambda x, a: (1 + a) / 2 * x + (1 - a) / 2 * abs(x),
     "by extremes": lambda x, a: torch.maximum(x, ZERO) + a * torch.minimum(x, ZERO),
+    "by a choice": lambda x, a: torch.where(x > 0, x, a * x),
     "by clamps": lambda x, a: x.clamp(min=0) + a * torch.clamp(x, max=0),
 }
 
@@ -75,6 +76,7 @@ NAMES = {
     "SiLU of exponentials": (nn.SiLU, lambda x, _: x / (1 + torch.exp(-x))),
     "sigmoid of exponentials": (nn.Sigmoid, lambda x, _: 1 / (1 + torch.exp(-x))),
     "hard-swish of extremes": (nn.Hardswish, lambda x, _: x * torch.minimum(F.relu(x + 3), SIX) / 6),
+    "softplus, never infinite": (nn.Softplus, lambda x, _: torch.where(x > 20, x, torch.log(1 + torch.exp(x)))),
     "softplus": (nn.Softplus, lambda x, _: torch.log(1 + torch.exp(x))),
     "ReLU of |x|": (nn.ReLU, lambda x, _: (x + x.abs()) / 2),
     "ReLU6 of two": (nn.Hardtanh, lambda x, _: F.relu(x).clamp(max=6)),

@@ -128,7 +128,7 @@ INPUTS = {
     "bytes": (("N", 3, 8, 8), TensorProto.UINT8, r"float \[N, 3, height, width\]"),
     "a vector": (("N", 192), TensorProto.FLOAT, r"float \[N, 3, height, width\]"),
     "a number": ((), TensorProto.FLOAT, r"float \[N, 3, height, width\]"),
-    "a photograph": (("N", 3, 288, 288), TensorProto.FLOAT, "8 to 256 pixels are supported"),
+    "a photograph": (("N", 3, 288, 288), TensorProto.FLOAT, "to 256 pixels are supported"),
     "any size": (("N", 3, "H", "W"), TensorProto.FLOAT, "leaves open how large"),
     "no pixels": (("N", 3, 0, 8), TensorProto.FLOAT, "leaves open how large"),
     "negative": (("N", 3, -8, 8), TensorProto.FLOAT, "leaves open how large"),

@@ -177,6 +177,16 @@ CASES = {
     "Expand": expanded(node("Concat", "e x", "z", axis=1)),
     "Expand before a sum": expanded(node("Sub", "x e", "z")),
     "Where": ([node("Where", "m x c", "z")], {"m": draw(8, 8) > 0, "c": draw(3, 1, 1)}),
+    "Where it is greater": (
+        [node("Greater", "x c", "g"), node("Sigmoid", "x", "s"), node("Where", "g s h", "z")],
+        {"c": draw(3, 1, 1), "h": np.float32(0.5)},
+    ),
+    "Where it is less": (
+        [node("Sigmoid", "x", "s"), node("LessOrEqual", "c x", "g"), node("Where", "g m s", "z")],
+        {"c": np.float32(0.1), "m": draw(1, 3, 8, 8)},
+    ),
+    "Sign": alone("Sign"),
+    "Softsign": alone("Softsign"),
     "Add that widens": ([node("ReduceMean", "x", "m", axes=[1]), node("Add", "m c", "z")], {"c": draw(4, 1, 1)}),
     "DepthToSpace": from_depth(4),
     "DepthToSpace, CRD": from_depth(8, mode="CRD"),

@@ -182,7 +182,8 @@ def test_modules_keep_the_nodes_names(tmp_path):
 
 
 UNKNOWN = {
-    "Resize": ([node("Upsample", "x s", "z")], {"s": np.ones(4, np.float32)}, "operator Upsample is not known"),
+    "NonZero": ([node("NonZero", "x", "z")], {}, "operator NonZero is not known"),
+    "TopK": ([node("TopK", "x k", "z i")], {"k": ints(2)}, "returns places"),
     "Slice of images": ([node("Slice", "x a b c", "z")], {"a": ints(0), "b": ints(1), "c": ints(0)}, "batch axis"),
     "Concat of images": ([node("Concat", "x x", "z", axis=0)], {}, "batch axis"),
     "Softmax over images": ([node("Softmax", "x", "z", axis=0)], {}, "batch axis"),

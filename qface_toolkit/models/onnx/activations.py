@@ -115,6 +115,12 @@ def _softmax(network: Network, node: OnnxNode, inputs: Inputs) -> Value:
     return network.call(torch.log, (soft.node,), soft) if node.op == "LogSoftmax" else soft
 
 
+def _softsign(network: Network, _node: OnnxNode, inputs: Inputs) -> Value:
+    x = read(inputs)
+    size = network.call(operator.add, (network.call(torch.abs, (x.node,), x).node, 1.0), x)
+    return network.call(operator.truediv, (x.node, size.node), x)
+
+
 def _abs(network: Network, node: OnnxNode, inputs: Inputs) -> Value:
     x = read(inputs)
     if len(x.sizes) != 3:
@@ -183,6 +189,7 @@ ACTIVATIONS: Mapping[str, Handler] = {
     "HardSwish": _module(lambda _: nn.Hardswish()),
     "HardSigmoid": _hard_sigmoid,
     "Swish": _swish,
+    "Softsign": _softsign,
     "Clip": _clip,
     "Softmax": _softmax,
     "LogSoftmax": _softmax,

@@ -5,7 +5,7 @@ files that add one node each to `graph`'s network, and `facts` finds the preproc
 """
 
 import operator
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -89,36 +89,57 @@ def _import(file: OnnxFile, size_bytes: int) -> tuple[fx.GraphModule, int, tuple
     most_weights = size_bytes // 2 + _SPARE_WEIGHTS  # weights of two bytes are the smallest
     network = Network(file.image, opset=file.opset, most_weights=most_weights)
     constants = Constants(reader, opset=file.opset, most_weights=most_weights)
-    values: dict[str, Value | QFaceError] = {file.image.name: network.image}
-    for node in file.nodes:
-        made: Value | QFaceError | tuple[Value | QFaceError, ...]
-        try:
-            with _damage(f"node {node.name!r} ({node.op})"), np.errstate(all="ignore"):
-                made = _value(network, constants, node, _inputs(file, node, reader, values))
-        except QFaceError as error:
-            if len(file.outputs) == 1:
-                raise
-            made = (error,) * len(node.outputs)  # another output may do without this node
-        values.update(zip(node.outputs, made if isinstance(made, tuple) else (made,), strict=False))
-    output, notes = choose_output(network, {name: values.get(name) for name in file.outputs})
+    graph = _Graph(file, reader, network, constants)
+    graph.run(file.nodes, patient=len(file.outputs) > 1)
+    output, notes = choose_output(network, {name: graph.values.get(name) for name in file.outputs})
     module = network.finish(output)
     _check_runs(module, file.image, output.shape[0])
     return module, output.shape[0], (*notes, *_precision(reader))
 
 
-def _inputs(
-    file: OnnxFile, node: OnnxNode, reader: TensorReader, values: dict[str, Value | QFaceError]
-) -> list[Value | None]:
-    """Return what a node reads; weights are read once, where they are first needed."""
-    inputs: list[Value | None] = []
-    for name in node.inputs:
-        if name in file.initializers and name not in values:
-            values[name] = reader.read(file.initializers[name])
-        value = values.get(name) if name else None
-        if isinstance(value, QFaceError):
-            raise value
-        inputs.append(value)
-    return inputs
+class _Graph:
+    """What is known of a graph's values while its nodes are read, one by one."""
+
+    def __init__(self, file: OnnxFile, reader: TensorReader, network: Network, constants: Constants) -> None:
+        self.values: dict[str, Value | QFaceError] = {file.image.name: network.image}
+        self._weights = dict(file.initializers)
+        self._reader, self._network, self._constants = reader, network, constants
+
+    def run(self, nodes: Sequence[OnnxNode], *, patient: bool) -> None:
+        """Read nodes; if `patient`, one that cannot be read spoils what depends on it alone."""
+        for node in nodes:
+            made: Value | QFaceError | tuple[Value | QFaceError, ...]
+            try:
+                with _damage(f"node {node.name!r} ({node.op})"), np.errstate(all="ignore"):
+                    made = self._value(node, self._inputs(node))
+            except QFaceError as error:
+                if not patient:
+                    raise
+                made = (error,) * len(node.outputs)
+            self.values.update(zip(node.outputs, made if isinstance(made, tuple) else (made,), strict=False))
+
+    def _inputs(self, node: OnnxNode) -> list[Value | None]:
+        """Return what a node reads; weights are read once, where they are first needed."""
+        inputs: list[Value | None] = []
+        for name in node.inputs:
+            if name in self._weights and name not in self.values:
+                self.values[name] = self._reader.read(self._weights[name])
+            value = self.values.get(name) if name else None
+            if isinstance(value, QFaceError):
+                raise value
+            inputs.append(value)
+        return inputs
+
+    def _value(self, node: OnnxNode, inputs: list[Value | None]) -> Value | tuple[Value, ...]:
+        if self._constants.knows(node, inputs):
+            return self._constants.evaluate(node, inputs)
+        if node.op in OPERATORS:
+            return OPERATORS[node.op](self._network, node, inputs)
+        raise UnsupportedModel(
+            f"the operator {node.op} is not known here",
+            fix="simplify the file (onnxsim), end the network before it (--set model.output=NAME, NAME being what a "
+            "node returns), or give the network itself to the Python API",
+        )
 
 
 @contextmanager
@@ -133,20 +154,6 @@ def _damage(where: str) -> Iterator[None]:
     except _DAMAGE as error:
         reason = printable(str(error).partition("\n")[0], 200)
         raise CheckpointError(f"a part of the file makes no sense: {reason}", where=where) from error
-
-
-def _value(
-    network: Network, constants: Constants, node: OnnxNode, inputs: list[Value | None]
-) -> Value | tuple[Value, ...]:
-    if constants.knows(node, inputs):
-        return constants.evaluate(node, inputs)
-    if node.op not in OPERATORS:
-        raise UnsupportedModel(
-            f"the operator {node.op} is not known here",
-            fix="simplify the file (onnxsim), cut the graph at the embedding (onnx.utils.extract_model), or give the "
-            f"network itself to the Python API; known are {', '.join(sorted(OPERATORS))}",
-        )
-    return OPERATORS[node.op](network, node, inputs)
 
 
 def _check_runs(module: fx.GraphModule, image: Image, size: int) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from qface_toolkit.models.onnx.activations import ACTIVATIONS
+from qface_toolkit.models.onnx.choices import CHOICES
 from qface_toolkit.models.onnx.elementwise import ELEMENTWISE
 from qface_toolkit.models.onnx.inputs import Handler
 from qface_toolkit.models.onnx.layers import LAYERS
@@ -23,4 +24,5 @@ OPERATORS: Mapping[str, Handler] = {
     **SHAPES,
     **PIECES,
     **RESIZING,
+    **CHOICES,
 }

@@ -221,20 +221,6 @@ def _repeated(network: Network, x: Activation, axis: int, times: int) -> Activat
     return network.call(torch.cat, ([x.node] * times, x.axis(axis)), replace(x, shape=shape))
 
 
-def _where(network: Network, node: OnnxNode, inputs: Inputs) -> Value:
-    condition = constant(at(inputs, 0), "condition") != 0
-    one, other = at(inputs, 1), at(inputs, 2)
-    kept = [_where_true(network, node, value, mask) for value, mask in ((one, condition), (other, ~condition))]
-    return joined(network, node, operator.add, *kept)
-
-
-def _where_true(network: Network, node: OnnxNode, value: Value | None, mask: Array) -> Value:
-    """Return a value where a mask is true, and zero elsewhere."""
-    if isinstance(value, Activation):
-        return joined(network, node, operator.mul, value, mask.astype(np.float32))
-    return np.where(mask, constant(value, "value"), np.float32(0))
-
-
 PIECES: Mapping[str, Handler] = {
     "Slice": _slice,
     "Gather": _gather,
@@ -243,6 +229,5 @@ PIECES: Mapping[str, Handler] = {
     "Pad": _pad,
     "Expand": _expand,
     "Tile": _tile,
-    "Where": _where,
 }
 """Operator -> what adds it to the network."""
