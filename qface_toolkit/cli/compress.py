@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from qface_toolkit.cli._options import (
+    PATH,
     Command,
     force_option,
     look_at,
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     short_help="Make an int8 model of a checkpoint, and a report.",
     no_args_is_help=True,
     sections={
-        "What to do": ("recipe", "sets", "backends", "name", "seed", "threads"),
+        "What to do": ("recipe", "sets", "backends", "name", "faces", "seed", "threads"),
         "Where to": ("out", "force", "resume", "dry_run"),
     },
 )
@@ -50,6 +51,12 @@ if TYPE_CHECKING:
     multiple=True,
     metavar="NAME",
     help="A form to write, instead of the recipe's; may be given again. Training simulates the first.",
+)
+@click.option(
+    "--faces",
+    type=PATH,
+    metavar="DIR",
+    help="A few aligned crops, to check mean, std and colour order on; never calibrated on.",
 )
 @model_option
 @seed_option(0)

@@ -8,7 +8,7 @@ from qface_toolkit.models._architecture import ARCHITECTURES, Architecture, Plan
 from qface_toolkit.models._checkpoint import load_model
 from qface_toolkit.models._given import line_of
 from qface_toolkit.models._model import FloatModel, from_module
-from qface_toolkit.models._plausible import check_preprocessing
+from qface_toolkit.models._plausible import check_preprocessing, preprocessing_options, preprocessing_words
 from qface_toolkit.models._spec import (
     COLORS,
     LARGEST_SIDE,
@@ -46,6 +46,8 @@ __all__ = [
     "is_size",
     "load_model",
     "missing_facts",
+    "preprocessing_options",
+    "preprocessing_words",
     "stated_facts",
     "stated_name",
     "with_facts",

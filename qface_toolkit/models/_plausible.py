@@ -129,10 +129,23 @@ def _words(mean: PerChannel, std: PerChannel) -> str:
 
 def _how(pairs: Pairs) -> str:
     """Return values as words and as the options that give them."""
-    mean, std = (_number(tuple(column)) for column in zip(*pairs, strict=True))
-    options = (f"model.mean={mean}", f"model.std={std}")
-    quoted = " ".join(f"--set '{one}'" if "[" in one else f"--set {one}" for one in options)
-    return f"mean {mean}, std {std} ({quoted})"
+    mean, std = (tuple(column) for column in zip(*pairs, strict=True))
+    return f"mean {_number(mean)}, std {_number(std)} ({_options(mean, std)})"
+
+
+def _options(mean: PerChannel, std: PerChannel) -> str:
+    options = (f"model.mean={_number(mean)}", f"model.std={_number(std)}")
+    return " ".join(f"--set '{one}'" if "[" in one else f"--set {one}" for one in options)
+
+
+def preprocessing_words(spec: ModelSpec) -> str:
+    """Return how a model's images are prepared, in words."""
+    return f"{_words(spec.mean, spec.std)}, {spec.color}"
+
+
+def preprocessing_options(spec: ModelSpec) -> str:
+    """Return the options of the command line that give a model's preprocessing."""
+    return f"{_options(spec.mean, spec.std)} --set model.color={spec.color}"
 
 
 def _number(values: PerChannel) -> str:

@@ -29,18 +29,22 @@ def compress(
     threads: int | None = None,
     force: bool = False,
     resume: bool = False,
+    faces: str | Path | None = None,
     tell: Tell = silent,
 ) -> Report:
     """Compress a float face model to int8 and write everything about it to the folder `out`.
 
     `source` is a checkpoint's path, the word "demo", a network of any architecture, or a FloatModel. `sets` are
     KEY=VALUE strings as for `qface compress --set`, `name` is the architecture instead of recognising it, `threads`
-    are torch's: other counts give other bytes, and by default there are as many as cores.
+    are torch's: other counts give other bytes, and by default there are as many as cores. `faces` is a folder of a few
+    aligned crops, on which the preprocessing is checked and nothing else: they are never calibrated on.
 
     Raises:
         QFaceError: whatever the user can mend; `out` is then absent, or what it was before.
     """
-    job = plan_job(source, recipe=recipe, sets=sets, name=name, backends=backends, seed=seed, threads=threads)
+    job = plan_job(
+        source, recipe=recipe, sets=sets, name=name, backends=backends, seed=seed, threads=threads, faces=faces
+    )
     return run_job(job, Path(out), force=force, resume=resume, tell=tell)
 
 

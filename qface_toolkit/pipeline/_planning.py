@@ -15,6 +15,7 @@ from qface_toolkit.methods import METHODS
 from qface_toolkit.models import FloatModel, from_module, load_model
 from qface_toolkit.pipeline._budget import check_budget, steps_of
 from qface_toolkit.pipeline._form_times import find_form_times
+from qface_toolkit.pipeline._preparation import judge_preprocessing
 from qface_toolkit.pipeline._refusals import check_scheme, check_simulation
 from qface_toolkit.quantize.image_input import input_convolution
 from qface_toolkit.quantize.scheme import Scheme
@@ -34,9 +35,12 @@ def plan_job(
     backends: Sequence[str] = (),
     seed: int = 0,
     threads: int | None = None,
+    faces: str | Path | None = None,
     command: str = "",
 ) -> Job:
     """Read the recipe and the checkpoint and check that both make sense; nothing is written.
+
+    `faces` is a folder of aligned crops for the check of the preprocessing alone.
 
     Raises:
         QFaceError: whatever is wrong with either.
@@ -60,6 +64,7 @@ def plan_job(
         BACKENDS.get(name).check(name, scheme, canonical)
     if wanted.export.input == "uint8":
         input_convolution(canonical)
+    loaded = judge_preprocessing(loaded, faces, wanted.model, known=isinstance(source, str | Path))
     return Job(
         loaded,
         canonical,

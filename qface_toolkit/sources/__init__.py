@@ -13,6 +13,7 @@ from qface_toolkit.sources._base import (
     pixel_sha256,
 )
 from qface_toolkit.sources._sets import NamedSet, contact_sheet, find_set, list_sets, set_names, write_set
+from qface_toolkit.sources.folder import listed_crops
 
 __all__ = [
     "SOURCES",
@@ -28,6 +29,7 @@ __all__ = [
     "draw",
     "find_set",
     "list_sets",
+    "listed_crops",
     "load_crops",
     "pixel_sha256",
     "set_names",

@@ -4,6 +4,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from qface_toolkit.errors import CalibrationError
@@ -109,6 +110,22 @@ def _read(file: Path) -> bytes:
     if width != height:
         raise CalibrationError(f"a calibration image is {width}x{height}, not square", where=str(file), fix=ALIGN)
     return data
+
+
+def listed_crops(folder: Path, *, most: int, frame: Frame = STANDARD) -> Crop:
+    """Return crops of a folder, or of the folders of people inside it, in a frame: uint8 [N, H, W, 3], `most` at most.
+
+    They are sorted by name and spread evenly.
+
+    Raises:
+        CalibrationError: if there are none, or one is unreadable or not square.
+    """
+    inside = sorted(one for one in folder.iterdir() if one.is_dir()) if folder.is_dir() else []
+    files = [file for one in inside for file in sorted(one.iterdir()) if file.suffix.lower() in SUFFIXES]
+    files = files or _image_files(folder)
+    count = min(most, len(files))
+    chosen = [files[place * len(files) // count] for place in range(count)]
+    return np.stack([_framed(chosen, frame, index) for index in range(count)])
 
 
 ENTRIES = {"folder": Folder()}
