@@ -71,6 +71,8 @@ def _channels(node: fx.Node, first: Mapping[str, list[int]], union: "_Union") ->
         for one, other in zip(*sources, strict=True):
             union.join(one, other)
         return sources[0]
+    if kind == "move":
+        return _moved(node, sources, union) or union.more(shape_of(node)[1])
     if kind == "concat":
         return [channel for source in sources for channel in source]
     if kind == "flatten":
@@ -79,18 +81,46 @@ def _channels(node: fx.Node, first: Mapping[str, list[int]], union: "_Union") ->
     return sources[0] if kind in _PASS else union.more(shape_of(node)[1])
 
 
+def _moved(node: fx.Node, sources: list[list[int]], union: "_Union") -> list[int]:
+    """Return the numbers of a move's channels; none if it makes other channels of them."""
+    move, before, after = module(node), shape_of(inputs(node)[0]), shape_of(node)
+    options, channels = move.options, sources[0]
+    if move.kind in ("slice", "pick") and options["axis"] == 1:
+        span = options["indices"] if move.kind == "pick" else range(options["start"], options["stop"], options["step"])
+        return [channels[place] for place in span]
+    if move.kind == "permute" and options["order"][1] != 1:
+        return []
+    if before[1] != after[1] or (move.kind == "join" and options["axis"] == 1):
+        return []
+    for other in sources[1:]:
+        for one, two in zip(channels, other, strict=True):
+            union.join(one, two)
+    return channels
+
+
 def _fixed(node: fx.Node) -> list[str]:
     """Return the tensors around a node whose factors must be one."""
-    if operation(node) not in _FIXED:
+    kind, names = operation(node), [source.name for source in inputs(node)]
+    if kind not in _FIXED or scales_channels(node) or (kind == "move" and _keeps_channels(node)):
         return []
-    return [source.name for source in inputs(node)] + ([] if operation(node) == "output" else [node.name])
+    return names + ([] if kind == "output" else [node.name])
+
+
+def _keeps_channels(node: fx.Node) -> bool:
+    sources = [list(range(shape_of(source)[1])) for source in inputs(node)]
+    return bool(_moved(node, sources, _Union(max(map(len, sources)))))
+
+
+def scales_channels(node: fx.Node) -> bool:
+    """Tell whether an island scales each channel by a constant first and by another last, as a layer does."""
+    return operation(node) == "island" and bool(module(node).scales_channels)
 
 
 class _Union:
     """Numbers that can be joined into sets."""
 
-    def __init__(self) -> None:
-        self.parents: list[int] = []
+    def __init__(self, count: int = 0) -> None:
+        self.parents = list(range(count))
 
     def more(self, count: int) -> list[int]:
         start = len(self.parents)
@@ -119,4 +149,10 @@ def scaled(network: fx.GraphModule, classes: ChannelClasses, log_factors: torch.
                 layer.weight *= by_input(layer, 1 / read) * written.reshape((-1,) + (1,) * (layer.weight.dim() - 1))
                 assert layer.bias is not None, "canonical layers have a bias"
                 layer.bias *= written
+            elif scales_channels(node):
+                entering, *leaving = module(node).constants
+                spread = (1, -1) + (1,) * (entering.dim() - 2)
+                entering /= factors[classes.of[inputs(node)[0].name]].reshape(spread)
+                for constant in leaving:
+                    constant *= factors[classes.of[node.name]].reshape(spread)
     return network

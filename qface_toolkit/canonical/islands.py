@@ -14,7 +14,9 @@ from torch import Tensor, nn
 Axes = tuple[int, ...]
 
 
-def _layer_norm(x: Tensor, scale: Tensor, shift: Tensor, *, axes: Axes, eps: float) -> Tensor:
+def _layer_norm(x: Tensor, entering: Tensor, scale: Tensor, shift: Tensor, *, axes: Axes, eps: float) -> Tensor:
+    """Multiply by `entering` first: whoever wrote a channel larger has it made smaller again here."""
+    x = x * entering
     centred = x - x.mean(axes, keepdim=True)
     normed: Tensor = centred * torch.rsqrt(centred.square().mean(axes, keepdim=True) + eps) * scale + shift
     return normed
@@ -133,6 +135,13 @@ class Island(_Operation):
     """An operation that is computed in float everywhere."""
 
     functions = ISLANDS
+
+    @property
+    def scales_channels(self) -> bool:
+        """Whether it scales each channel by a constant first, and scales and shifts each by others last."""
+        if self.kind != "layer_norm":
+            return False
+        return all(shape[1:] == (shape[1],) + (1,) * (len(shape) - 2) and shape[1] > 1 for shape in self.shapes)
 
 
 class Move(_Operation):

@@ -21,10 +21,9 @@ from qface_toolkit.backends.onnx_packed._kinds import (
 )
 from qface_toolkit.backends.onnx_packed._planes import UNIT, WHOLE, Word, width_of
 from qface_toolkit.backends.onnx_packed._prelude import Prelude
+from qface_toolkit.backends.onnx_qdq._builder import axes_as_inputs
 
 OPSET = 18
-_REDUCTIONS = ("ReduceL2", "ReduceMean", "ReduceMax")
-"""Operators whose axes are an input in this opset, and an attribute in the one before."""
 """The lowest opset with BitwiseOr."""
 IR_VERSION = 8
 ALONE = 1 << 14
@@ -39,8 +38,7 @@ def pack(model: onnx.ModelProto) -> onnx.ModelProto:
     packed = onnx.ModelProto()
     packed.CopyFrom(model)
     graph = packed.graph
-    for node in graph.node:
-        _renew(node, graph)
+    axes_as_inputs(graph)
     prelude = Prelude(_names(graph))
     made = _make(prelude, graph)
     left = [tensor for tensor in graph.initializer if tensor.name not in made]
@@ -48,26 +46,16 @@ def pack(model: onnx.ModelProto) -> onnx.ModelProto:
     del graph.initializer[:], graph.node[:]
     graph.initializer.extend([*left, *prelude.initializers])
     graph.node.extend(nodes)
+    opset = max(OPSET, model.opset_import[0].version)
     del packed.opset_import[:]
-    packed.opset_import.append(onnx.helper.make_opsetid("", OPSET))
-    packed.ir_version = IR_VERSION
+    packed.opset_import.append(onnx.helper.make_opsetid("", opset))
+    packed.ir_version = max(IR_VERSION, model.ir_version)
     return packed
 
 
 def _names(graph: onnx.GraphProto) -> set[str]:
     values = {value.name for value in (*graph.input, *graph.output)} | {tensor.name for tensor in graph.initializer}
     return values.union(*({*node.input, *node.output} for node in graph.node))
-
-
-def _renew(node: onnx.NodeProto, graph: onnx.GraphProto) -> None:
-    """Write an operator the way that OPSET has it."""
-    if node.op_type not in _REDUCTIONS or len(node.input) > 1:
-        return
-    axes = next(attribute for attribute in node.attribute if attribute.name == "axes")
-    name = f"{node.output[0]}.axes"
-    graph.initializer.append(numpy_helper.from_array(np.asarray(axes.ints, np.int64), name))
-    node.input.append(name)
-    node.attribute.remove(axes)
 
 
 def _make(prelude: Prelude, graph: onnx.GraphProto) -> set[str]:

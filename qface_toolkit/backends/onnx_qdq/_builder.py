@@ -45,6 +45,12 @@ def pool_attributes(window: PoolWindow, *, average: bool = False) -> dict[str, A
 OPSET = 13
 """The lowest opset whose DequantizeLinear knows per-channel scales."""
 IR_VERSION = 7
+NEWER = {"LayerNormalization": 17, "Gelu": 20}
+"""Operators that only a higher opset has; a graph without them stays at the lowest."""
+NEWER_IR_VERSION = 9
+AXES_AS_INPUT = 18
+_REDUCTIONS = ("ReduceL2", "ReduceMean", "ReduceMax")
+"""Operators whose axes are an input from that opset on, and an attribute before."""
 INPUT = "input"
 OUTPUT = "embedding"
 
@@ -135,9 +141,26 @@ class GraphBuilder:
             [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["batch", embedding_size])],
             [tensor for tensor in self._constants.tensors if tensor.name in read],
         )
+        opset = max([OPSET, *(NEWER.get(node.op_type, 0) for node in nodes)])
+        if opset >= AXES_AS_INPUT:
+            axes_as_inputs(graph)
         return helper.make_model(
-            graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="qface_toolkit"
+            graph,
+            opset_imports=[helper.make_opsetid("", opset)],
+            ir_version=IR_VERSION if opset == OPSET else NEWER_IR_VERSION,
+            producer_name="qface_toolkit",
         )
+
+
+def axes_as_inputs(graph: onnx.GraphProto) -> None:
+    """Write reductions the way that opsets from AXES_AS_INPUT on have them."""
+    for node in graph.node:
+        if node.op_type in _REDUCTIONS and len(node.input) == 1:
+            axes = next(attribute for attribute in node.attribute if attribute.name == "axes")
+            name = f"{node.output[0]}.axes"
+            graph.initializer.append(numpy_helper.from_array(np.asarray(axes.ints, np.int64), name))
+            node.input.append(name)
+            node.attribute.remove(axes)
 
 
 def image_value(spec: ModelSpec) -> onnx.ValueInfoProto:

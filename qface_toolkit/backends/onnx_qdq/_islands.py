@@ -47,14 +47,7 @@ def _softplus(graph: GraphBuilder, read: list[str], module: Any) -> str:  # noqa
 
 
 def _gelu(graph: GraphBuilder, read: list[str], module: Any) -> str:  # noqa: ANN401 - an island
-    one, half = _constant(graph, 1.0), _constant(graph, 0.5)
-    if module.options["approximate"] == "tanh":
-        cube = graph.node("Mul", [graph.node("Mul", [read[0], read[0]]), read[0]])
-        inner = graph.node("Add", [read[0], graph.node("Mul", [cube, _constant(graph, 0.044715)])])
-        bent = graph.node("Tanh", [graph.node("Mul", [inner, _constant(graph, math.sqrt(2 / math.pi))])])
-    else:
-        bent = graph.node("Erf", [graph.node("Div", [read[0], _constant(graph, math.sqrt(2))])])
-    return graph.node("Mul", [graph.node("Mul", [read[0], graph.node("Add", [bent, one])]), half])
+    return graph.node("Gelu", read, approximate=module.options["approximate"])
 
 
 def _elu(graph: GraphBuilder, read: list[str], module: Any) -> str:  # noqa: ANN401 - an island
@@ -86,10 +79,31 @@ def _scaled(graph: GraphBuilder, read: list[str], module: Any) -> str:  # noqa: 
 
 
 def _layer_norm(graph: GraphBuilder, read: list[str], module: Any) -> str:  # noqa: ANN401 - an island
-    axes, (scale, shift) = list(module.options["axes"]), module.constants
-    centred = graph.node("Sub", [read[0], graph.node("ReduceMean", read, axes=axes, keepdims=1)])
-    square = graph.node("Pow", [centred, _constant(graph, 2.0)])
-    variance = graph.node("ReduceMean", [square], axes=axes, keepdims=1)
+    """Print one operator over the last axes; what is normalised over others is turned before and behind."""
+    axes, (entering, scale, shift) = list(module.options["axes"]), module.constants
+    rank, value = scale.dim(), _entering(graph, read[0], entering)
+    if scale.numel() != math.prod(scale.shape[axis] for axis in axes) or any(scale.shape[axis] == 1 for axis in axes):
+        return _spelled_norm(graph, value, module)
+    order = [axis for axis in range(rank) if axis not in axes] + axes
+    turned = order != list(range(rank))
+    if turned:
+        value = graph.node("Transpose", [value], perm=order)
+    constants = [_constant(graph, part.permute(order).flatten(0, rank - len(axes))) for part in (scale, shift)]
+    normed = graph.node(
+        "LayerNormalization", [value, *constants], axis=-len(axes), epsilon=float(module.options["eps"])
+    )
+    return graph.node("Transpose", [normed], perm=[order.index(axis) for axis in range(rank)]) if turned else normed
+
+
+def _entering(graph: GraphBuilder, value: str, factors: torch.Tensor) -> str:
+    return value if bool((factors == 1).all()) else graph.node("Mul", [value, _constant(graph, factors)])
+
+
+def _spelled_norm(graph: GraphBuilder, value: str, module: Any) -> str:  # noqa: ANN401 - an island
+    """Print a norm whose scales are not one for each number that is normalised, of groups for instance."""
+    axes, (_, scale, shift) = list(module.options["axes"]), module.constants
+    centred = graph.node("Sub", [value, graph.node("ReduceMean", [value], axes=axes, keepdims=1)])
+    variance = graph.node("ReduceMean", [graph.node("Mul", [centred, centred])], axes=axes, keepdims=1)
     length = graph.node("Sqrt", [graph.node("Add", [variance, _constant(graph, module.options["eps"])])])
     product = graph.node("Mul", [graph.node("Div", [centred, length]), _constant(graph, scale)])
     return graph.node("Add", [product, _constant(graph, shift)])
