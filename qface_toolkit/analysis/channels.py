@@ -16,6 +16,7 @@ from torch import fx, nn
 
 from qface_toolkit.canonical.edit import by_input, ensure_shapes, shape_of
 from qface_toolkit.canonical.graph import inputs, module, operation
+from qface_toolkit.canonical.islands import Island
 from qface_toolkit.quantize.plan import LAYERS
 
 _PASS = ("prelu", "relu", "relu6", "max_pool", "average_pool", "global_average_pool")
@@ -71,6 +72,8 @@ def _channels(node: fx.Node, first: Mapping[str, list[int]], union: "_Union") ->
         for one, other in zip(*sources, strict=True):
             union.join(one, other)
         return sources[0]
+    if kind == "island" and module(node).shifts_channels:
+        return sources[0]
     if kind == "move":
         return _moved(node, sources, union) or union.more(shape_of(node)[1])
     if kind == "concat":
@@ -101,7 +104,8 @@ def _moved(node: fx.Node, sources: list[list[int]], union: "_Union") -> list[int
 def _fixed(node: fx.Node) -> list[str]:
     """Return the tensors around a node whose factors must be one."""
     kind, names = operation(node), [source.name for source in inputs(node)]
-    if kind not in _FIXED or scales_channels(node) or (kind == "move" and _keeps_channels(node)):
+    passes = kind == "island" and (module(node).scales_channels or module(node).shifts_channels)
+    if kind not in _FIXED or passes or (kind == "move" and _keeps_channels(node)):
         return []
     return names + ([] if kind == "output" else [node.name])
 
@@ -111,9 +115,15 @@ def _keeps_channels(node: fx.Node) -> bool:
     return bool(_moved(node, sources, _Union(max(map(len, sources)))))
 
 
-def scales_channels(node: fx.Node) -> bool:
-    """Tell whether an island scales each channel by a constant first and by another last, as a layer does."""
-    return operation(node) == "island" and bool(module(node).scales_channels)
+def _scale_island(island: Island, read: torch.Tensor, written: torch.Tensor) -> None:
+    """Let an island read and write scaled channels, if it has constants for that."""
+    if island.scales_channels:
+        entering, *leaving = island.constants
+        entering /= read.reshape(1, -1, *(1,) * (entering.dim() - 2))
+    else:
+        leaving = island.constants if island.shifts_channels else []
+    for constant in leaving:
+        constant *= written.reshape(1, -1, *(1,) * (constant.dim() - 2))
 
 
 class _Union:
@@ -149,10 +159,7 @@ def scaled(network: fx.GraphModule, classes: ChannelClasses, log_factors: torch.
                 layer.weight *= by_input(layer, 1 / read) * written.reshape((-1,) + (1,) * (layer.weight.dim() - 1))
                 assert layer.bias is not None, "canonical layers have a bias"
                 layer.bias *= written
-            elif scales_channels(node):
-                entering, *leaving = module(node).constants
-                spread = (1, -1) + (1,) * (entering.dim() - 2)
-                entering /= factors[classes.of[inputs(node)[0].name]].reshape(spread)
-                for constant in leaving:
-                    constant *= factors[classes.of[node.name]].reshape(spread)
+            elif operation(node) == "island":
+                read, written = (factors[classes.of[name]] for name in (inputs(node)[0].name, node.name))
+                _scale_island(module(node), read, written)
     return network

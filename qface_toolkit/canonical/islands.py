@@ -143,6 +143,11 @@ class Island(_Operation):
             return False
         return all(shape[1:] == (shape[1],) + (1,) * (len(shape) - 2) and shape[1] > 1 for shape in self.shapes)
 
+    @property
+    def shifts_channels(self) -> bool:
+        """Whether it adds constants, of which every channel has its own."""
+        return self.kind == "plus" and len(self.shapes) == 1 and len(self.shapes[0]) > 2 and self.shapes[0][1] > 1
+
 
 class Move(_Operation):
     """An operation that moves numbers: codes where its input is codes, floats where it is float."""
