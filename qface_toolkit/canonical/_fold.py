@@ -39,9 +39,10 @@ def fold_affines(graph_module: fx.GraphModule) -> None:
 
 
 def _among_islands(node: fx.Node) -> bool:
-    """Tell whether an image is made in float and read in float, so that a convolution would only round it."""
+    """Tell whether a convolution would only round what is float: between islands, or on the input itself."""
     around = [source(node), *node.users]
-    return len(shape_of(node)) == 4 and all(module_of(one, Island) is not None for one in around)
+    between = all(module_of(one, Island) is not None for one in around)
+    return len(shape_of(node)) == 4 and (between or source(node).op == "placeholder")
 
 
 def _layer(node: object) -> nn.Conv2d | nn.Linear | None:

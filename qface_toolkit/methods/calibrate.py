@@ -12,7 +12,7 @@ from qface_toolkit.methods._base import Context, Method
 from qface_toolkit.methods._observers import OBSERVERS, Observer
 from qface_toolkit.methods._services import Forms
 from qface_toolkit.quantize.forms import FORM_IMAGES, choices, choose_forms, read_form_times
-from qface_toolkit.quantize.image_input import input_range
+from qface_toolkit.quantize.image_input import image_range
 from qface_toolkit.quantize.model import QuantizedModel
 from qface_toolkit.quantize.plan import Form, LoweringPlan
 from qface_toolkit.quantize.scheme import Range
@@ -51,7 +51,7 @@ class Calibrate(Method):
         """
         observers = _observe(model, options, context)
         ranges = {owner: _clamped(owner, seen.range(), model.plan) for owner, seen in observers.items()}
-        model = model.with_ranges(ranges | {_input_owner(model): input_range(model.spec)})
+        model = model.with_ranges(ranges | {_input_owner(model): image_range(model)})
         return settle_sums(model.with_forms(_forms(model, context)))
 
     def passes(self, options: Options, images: int) -> float:

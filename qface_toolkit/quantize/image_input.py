@@ -16,11 +16,13 @@ import numpy.typing as npt
 import torch
 from torch import fx, nn
 
-from qface_toolkit.canonical.edit import own_module
+from qface_toolkit.canonical.edit import bypass, own_module
 from qface_toolkit.canonical.graph import inputs, module, operation
+from qface_toolkit.canonical.islands import Island
 from qface_toolkit.errors import UnsupportedModel
 from qface_toolkit.models import ModelSpec
 from qface_toolkit.quantize.model import QuantizedModel
+from qface_toolkit.quantize.plan import make_plan
 from qface_toolkit.quantize.scheme import ACTIVATION_MAX, EIGHT_BITS, WEIGHT_MAX, LayerScheme, Range, activation_qparams
 from qface_toolkit.quantize.target import Target
 
@@ -30,10 +32,19 @@ the usual mean of 127.5 and a range taken from the data every pixel of an image 
 range for means that differ between the channels: 768 values lie everywhere between two codes."""
 
 
-def input_range(spec: ModelSpec) -> Range:
+def image_range(model: QuantizedModel) -> Range:
+    """Return the range of the image as a network's first layer reads it, also where the network scales it first."""
+    island = _scaling(model.network)
+    return input_range(model.spec, module(island) if island else None)
+
+
+def input_range(spec: ModelSpec, scaling: Island | None = None) -> Range:
     """Return the range, at most 10 % wider than the pixels', with the least squared rounding error and no ties."""
     mean, std = np.asarray(spec.mean, np.float32), np.asarray(spec.std, np.float32)
     pixels = (np.arange(256, dtype=np.float32)[:, None] - mean) / std
+    if scaling is not None:
+        scale, shift = (constant.numpy().reshape(-1) for constant in scaling.constants)
+        pixels = pixels * scale + shift
     candidates = [
         Range(min(float(pixels.min()), 0.0) * wider, max(float(pixels.max()), 0.0) * wider)
         for wider in np.linspace(1.0, 1.1, 401)
@@ -80,13 +91,25 @@ def takes_pixels(model: QuantizedModel, target: Target) -> bool:
     return model.deployment.image == "uint8" and target.takes_pixels
 
 
+def _input(network: fx.GraphModule) -> fx.Node:
+    entering: fx.Node = next(node for node in network.graph.nodes if operation(node) == "input")
+    return entering
+
+
+def _scaling(network: fx.GraphModule) -> fx.Node | None:
+    """Return the island that alone reads the input and scales it, if there is one."""
+    readers = list(_input(network).users)
+    scales = len(readers) == 1 and operation(readers[0]) == "island" and module(readers[0]).kind == "scaled"
+    return readers[0] if scales else None
+
+
 def input_convolution(network: fx.GraphModule) -> fx.Node:
     """Return the convolution that can take a canonical network's pixels.
 
     Raises:
         UnsupportedModel: if anything else reads the input.
     """
-    entering = next(node for node in network.graph.nodes if operation(node) == "input")
+    entering = _scaling(network) or _input(network)
     readers: list[fx.Node] = list(entering.users)
     if len(readers) != 1 or operation(readers[0]) != "conv":
         raise UnsupportedModel(
@@ -107,8 +130,11 @@ def absorb_preprocessing(model: QuantizedModel) -> QuantizedModel:
         UnsupportedModel: if anything but one convolution reads the input.
     """
     network = copy.deepcopy(model.network)
-    node, spec = input_convolution(network), model.spec
-    own_module(node, _absorbing(module(node), spec))
+    node, spec, island = input_convolution(network), model.spec, _scaling(network)
+    own_module(node, _absorbing(module(node), module(island) if island else None, spec))
+    if island:
+        bypass(island)
+        model = replace(model, plan=make_plan(network, model.plan.forms, model.plan.kept))
     owner = model.plan.tensors[inputs(node)[0].name].owner
     # In front of the entries that were there, so that a compact scheme stays compact.
     layers = (LayerScheme(node.name, weights=EIGHT_BITS), *model.scheme.layers)
@@ -116,12 +142,13 @@ def absorb_preprocessing(model: QuantizedModel) -> QuantizedModel:
     return absorbed.with_ranges({**model.ranges, owner: image_grid(spec).range})
 
 
-def _absorbing(conv: nn.Conv2d, spec: ModelSpec) -> nn.Conv2d:
-    """Return the convolution of `image_inputs` that gives what `conv` gives of the preprocessed image."""
+def _absorbing(conv: nn.Conv2d, island: Island | None, spec: ModelSpec) -> nn.Conv2d:
+    """Return the convolution of `image_inputs` that gives what `conv` gives of the preprocessed, and scaled, image."""
     grid, weight = image_grid(spec), _dense_weight(conv).double()
     mean, std = (torch.tensor(fact, dtype=torch.float64).reshape(1, -1, 1, 1) for fact in (spec.mean, spec.std))
-    scaled = weight / std
-    shift = (scaled * (grid.zero_point - mean)).sum(1, keepdim=True) / grid.constant
+    scale, shift = (part.double() for part in island.constants) if island else (torch.ones_like(mean), 0 * mean)
+    scaled = weight * scale / std
+    shift = (scaled * (grid.zero_point - mean) + weight * shift).sum(1, keepdim=True) / grid.constant
     if spec.color == "bgr":
         scaled = scaled.flip(1)
     wide = copy.deepcopy(conv)

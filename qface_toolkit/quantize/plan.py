@@ -145,7 +145,7 @@ def make_plan(
     clamped = _clamped_owners(network, owners)
     chosen, floats = _complete(network, forms or {}), nodes_in_float(network, kept)
     for node in network.graph.nodes:
-        unrounded = node.name in alone and stays_float(node, alone)
+        unrounded = (node.name in alone or operation(node) == "input") and stays_float(node, alone)
         if operation(node) in _ENDS or _runs_into_relu(node) or unrounded:
             continue
         owner = owners[node.name]
