@@ -52,8 +52,7 @@ def _write_layer_norm(
     shift = torch.zeros(sizes) if bias is None else bias
     axes = tuple(range(rank - len(sizes), rank))
     if 0 not in axes:
-        parts = (part.reshape(shape) for part in (torch.ones(sizes), scale, shift))
-        write(node, Island.of("layer_norm", *parts, axes=axes, eps=eps), source(node))
+        write(node, Island.layer_norm(scale.reshape(shape), shift.reshape(shape), axes, eps), source(node))
 
 
 def group_norms(graph_module: fx.GraphModule) -> None:
@@ -75,8 +74,7 @@ def _write_group_norm(
     shape = (1, groups, channels // groups) + (1,) * len(pixels)
     scale = torch.ones(channels) if weight is None else weight
     shift = torch.zeros(channels) if bias is None else bias
-    parts = (part.reshape(shape) for part in (torch.ones(channels), scale, shift))
-    island = Island.of("layer_norm", *parts, axes=tuple(range(2, rank)), eps=eps)
+    island = Island.layer_norm(scale.reshape(shape), shift.reshape(shape), tuple(range(2, rank)), eps)
     normed = insert(node, f"{node.name}_normed", island, opened)
     write(node, Move.of("reshape", shape=(channels, *pixels)), normed)
 

@@ -48,8 +48,7 @@ def layer_norms_of_parts(graph_module: fx.GraphModule) -> None:
         if found is None or variance is None or _variance(variance) != found or not 0 < eps < 1:
             continue
         last, scale, shift = _affine_behind(node)
-        island = Island.of("layer_norm", scale, shift, axes=found.axes, eps=eps)
-        write(last, island, found.of)
+        write(last, Island.layer_norm(scale, shift, found.axes, eps), found.of)
 
 
 def _affine_behind(node: fx.Node) -> tuple[fx.Node, torch.Tensor, torch.Tensor]:

@@ -136,6 +136,11 @@ class Island(_Operation):
 
     functions = ISLANDS
 
+    @classmethod
+    def layer_norm(cls, scale: Tensor, shift: Tensor, axes: Axes, eps: float) -> Self:
+        """Return the normalisation over these axes, scaled and shifted behind."""
+        return cls.of("layer_norm", torch.ones_like(scale), scale, shift, axes=axes, eps=eps)
+
     @property
     def scales_channels(self) -> bool:
         """Whether it scales each channel by a constant first, and scales and shifts each by others last."""
