@@ -234,10 +234,11 @@ def _is_number(value: object) -> TypeGuard[int | float]:
 
 
 _VALUES = {"mean": "model.mean=MEAN", "std": "model.std=STD", "color": "model.color=rgb|bgr|gray"}
-_USUAL = """
-  mean 127.5, std 127.5 or 128, rgb: most that were trained for faces (ArcFace, InsightFace); AdaFace likewise, bgr
-  mean [123.675, 116.28, 103.53], std [58.395, 57.12, 57.375], rgb: with the constants of ImageNet
-  mean 0, std 255: pixels brought to 0..1 and nothing else; mean 0, std 1: pixels as they are"""
+_USUAL = (
+    "mean 127.5, std 127.5 or 128, rgb (most that were trained for faces; AdaFace likewise, bgr); "
+    "mean [123.675, 116.28, 103.53], std [58.395, 57.12, 57.375], rgb (the constants of ImageNet); "
+    "mean 0, std 255 (pixels brought to 0..1 and nothing else); mean 0, std 1 (pixels as they are)"
+)
 _LONGEST_FACT = 300
 _LONGEST_NAME = 60
 
@@ -268,7 +269,7 @@ def how_to_give(missing: Sequence[str]) -> str:
     settings = " ".join(f"--set {_VALUES[key]}" for key in missing)
     return (
         f"give those of the training, which the model's authors state: {settings}. Do not guess; usual ones "
-        f"are:{_USUAL}\nWrong ones give a network that knows people worse or not at all: see how well it does with "
+        f"are: {_USUAL}. Wrong ones give a network that knows people worse or not at all: see how well it does with "
         "`qface evaluate --faces`, which raises an alarm where it hardly does"
     )
 

@@ -25,7 +25,7 @@ from qface_toolkit.models import (
 )
 from qface_toolkit.models.onnx import GIVEN_TO_THE_READER
 from qface_toolkit.runtimes import FLOAT_ARTIFACT
-from qface_toolkit.untrusted.formats import such_as
+from qface_toolkit.untrusted.formats import SAVED_MODEL, folder_error, such_as
 from qface_toolkit.untrusted.settings import apply_setting
 
 
@@ -70,6 +70,8 @@ def result_files(model: str | Path) -> tuple[Path, Path] | None:
         return None
     entries = sorted(BACKENDS.entries().values(), key=lambda one: (one.runtime.simulates, foreign(one) is not None))
     there = [folder / one.artifact for one in entries if (folder / one.artifact).is_file()]
+    if (folder / SAVED_MODEL).is_file():
+        raise folder_error(folder, ArtifactError)
     if not there or not (folder / FLOAT_ARTIFACT).is_file():
         what = "there is no compressed model in this folder"
         fix = f"give a folder that `qface compress` wrote, or a model's file{such_as(folder)}"

@@ -21,6 +21,8 @@ Form = Literal["onnx", "state", "torchscript", "safetensors", "unknown"]
 
 LARGEST_BYTES = 8 << 30
 _HEAD = 512
+SAVED_MODEL = "saved_model.pb"
+"""The file by which the folder of a TensorFlow SavedModel is known."""
 LEGACY_MAGIC = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
 _MODELS = (".onnx", ".pth", ".pt", ".ckpt", ".safetensors")
 _SOURCE = "give the float checkpoint (.pth, .pt, .ckpt, .safetensors) or the ONNX file that it was made from"
@@ -246,7 +248,7 @@ def _zip_form(stream: BufferedReader) -> Form | Words:
 
 def folder_error(path: Path, kind: type[QFaceError]) -> QFaceError:
     """Return the error for a folder where a file is needed, with the file in it that was probably meant."""
-    if (path / "saved_model.pb").is_file():
+    if (path / SAVED_MODEL).is_file():
         fix = _TF2ONNX.format(flag="saved-model", name=path, more="")
         return kind("this is the folder of a TensorFlow SavedModel and no checkpoint", where=str(path), fix=fix)
     return kind("this is a folder and no checkpoint", where=str(path), fix=f"name the file itself{such_as(path)}")

@@ -20,7 +20,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped] 
 
 from qface_toolkit.errors import CheckpointError, QFaceError
 from qface_toolkit.untrusted._wire import check_names, check_wire, damaged
-from qface_toolkit.untrusted.reading import as_text, read_file
+from qface_toolkit.untrusted.reading import as_text, is_pointer, read_file
 
 LARGEST_BYTES = 1 << 30
 """Of the file, and of all that its tensors take from files beside it."""
@@ -171,6 +171,9 @@ class _Beside:
     def _read(self, location: str) -> bytes:
         with os.fdopen(_open_beside(self._folder, location), "rb") as stream:
             content = stream.read(self._room + 1)
+        if is_pointer(content):
+            what = f"{location!r} beside the ONNX file, where its weights should be, is a pointer of Git LFS"
+            raise CheckpointError(what, fix="run `git lfs pull` in its checkout, or download that file, too")
         self._room -= len(content)
         if self._room < 0:
             raise _too_much()

@@ -108,6 +108,11 @@ def stored_records(archive: zipfile.ZipFile, largest_bytes: int) -> list[zipfile
     return records
 
 
+def is_pointer(content: bytes) -> bool:
+    """Tell whether this is no file but what Git LFS leaves in its place."""
+    return content.startswith(_POINTER)
+
+
 def as_text(value: str | bytes) -> str:
     """Return a text of the file as one: where it is damaged, protobuf gives bytes."""
     return value if isinstance(value, str) else value.decode("utf-8", "replace")
@@ -144,7 +149,7 @@ def _check_size(size: int, largest_bytes: int, path: Path, noun: str, kind: type
 
 
 def _check_head(head: bytes, path: Path, noun: str, kind: type[QFaceError]) -> None:
-    if head.startswith(_POINTER):
+    if is_pointer(head):
         what = f"this is a pointer of Git LFS and not the {noun} itself"
         raise kind(what, where=str(path), fix="run `git lfs pull` in its checkout, or download the file itself")
     if head.removeprefix(b"\xef\xbb\xbf").lstrip().lower().startswith(_PAGES):

@@ -9,6 +9,7 @@ import warnings
 import zipfile
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from helpers import run_here, write_tiny
@@ -172,6 +173,20 @@ def test_no_command_imports_torch_to_say_so(command, tmp_path, monkeypatch, caps
     code, _, said = run_here(monkeypatch, capsys, *args)
     assert code == 1
     assert "a TensorFlow Lite model" in said
+
+
+def test_weights_beside_a_file_may_be_a_pointer(tmp_path):
+    onnx.save(
+        onnx.load_from_string(export(Small(), (112, 112))),
+        tmp_path / "net.onnx",
+        save_as_external_data=True,
+        location="net.data",
+        size_threshold=0,
+    )
+    (tmp_path / "net.data").write_bytes(FOREIGN["pointer"][0])
+    with pytest.raises(CheckpointError, match="'net.data' beside the ONNX file.* is a pointer of Git LFS") as raised:
+        load_model(tmp_path / "net.onnx", overrides=GIVEN)
+    assert "git lfs pull" in raised.value.fix
 
 
 def test_a_runtimes_file_is_known_by_its_content(tmp_path):
