@@ -28,7 +28,7 @@ LAYERS = (
     {"canonical"},
     {"models"},
     {"recipe", "environment", "runtimes"},
-    {"_process", "framing", "registry"},
+    {"_process", "framing", "registry", "scale"},
     {"untrusted"},
     {"errors"},
     {"__init__"},

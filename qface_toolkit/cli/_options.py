@@ -7,6 +7,8 @@ from typing import Any, TypeVar
 
 import click
 
+from qface_toolkit.errors import CheckpointError
+from qface_toolkit.scale import ON_PURPOSE, of_another_scale
 from qface_toolkit.untrusted.formats import check_model_file
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -83,6 +85,28 @@ def look_at(*models: str | Path | None, scripts: bool = True) -> None:
     for model in models:
         if model is not None and str(model) != "demo" and not (scripts and Path(model).is_dir()):
             check_model_file(Path(model), scripts=scripts)
+
+
+def look_at_facts(sets: Sequence[str]) -> None:
+    """Refuse a mean and std on another scale, where both are given, before torch is imported; see `scale`."""
+    from qface_toolkit.untrusted.settings import apply_setting
+
+    values: dict[str, Any] = {}
+    mistakes = [mistake for text in sets for mistake in apply_setting(values, text)]
+    facts = values.get("model")
+    if mistakes or not isinstance(facts, dict) or facts.get("checked"):
+        return
+    mean, std = (_numbers(facts.get(key)) for key in ("mean", "std"))
+    if mean and std and len(mean) == len(std) and min(std) > 0 and (reason := of_another_scale(mean, std)):
+        what, fix = reason
+        raise CheckpointError(what, where="--set", fix=f"{fix}; {ON_PURPOSE}")
+
+
+def _numbers(value: object) -> tuple[float, ...]:
+    """Return the numbers of three channels; what is none is refused later, with all other mistakes."""
+    listed = value if isinstance(value, list) else [value] * 3
+    plain = all(isinstance(one, int | float) and not isinstance(one, bool) for one in listed)
+    return tuple(map(float, listed)) if plain else ()
 
 
 model_option = click.option("--model", "name", metavar="NAME", help="The architecture, instead of recognising it.")

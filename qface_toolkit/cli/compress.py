@@ -14,6 +14,7 @@ from qface_toolkit.cli._options import (
     Command,
     force_option,
     look_at,
+    look_at_facts,
     model_option,
     out_option,
     seed_option,
@@ -86,6 +87,7 @@ def compress(
     qface compress backbone.pth --out out --set model.color=bgr
     """
     look_at(checkpoint, scripts=False)
+    look_at_facts(options["sets"])
     from qface_toolkit.pipeline import plan_job, run_job
 
     job = plan_job(checkpoint, **options)

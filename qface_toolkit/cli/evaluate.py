@@ -13,6 +13,7 @@ from qface_toolkit.cli._options import (
     Command,
     force_option,
     look_at,
+    look_at_facts,
     model_option,
     number_option,
     out_option,
@@ -116,6 +117,7 @@ def evaluate(
     if out:
         check_free(out / ("suite.json" if suite else "evaluation.json"), force=force)
     look_at(model, options["reference"])
+    look_at_facts(options["sets"])
     from qface_toolkit.pipeline import EvaluationSet, evaluate, evaluate_suite, write_evaluation, write_suite
     from qface_toolkit.report import alarms, render_evaluation, render_suite
 

@@ -4,7 +4,7 @@ Training programs say mean and std for pixels from 0 to 1, or as a factor, or in
 for pixels from 0 to 255. What cannot be is refused with what was probably meant, before any work.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,13 +14,11 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from qface_toolkit.errors import CheckpointError
-from qface_toolkit.models._spec import CHECKED, ModelSpec, PerChannel
+from qface_toolkit.models._spec import CHECKED, ModelSpec
+from qface_toolkit.scale import ON_PURPOSE, Pairs, Reason, how_to_set, of_another_scale, options, said
 
 _SPANS = ((0.5, 12.0), (200.0, 260.0))
 """Between what black and white become: 1 to 4.5 in all trainings known here, or pixels that are only shifted, 255."""
-_FACTOR = 1 / 16
-"""A std below is a factor: 1/128, 1/255, 0.017; one above, as 0.229, is of pixels from 0 to 1."""
-_MOST_STD = 512.0
 _FAR = 8.0
 """How many times another scale than the published one no training has; the usual ones are within 4.4 of each other."""
 _USUAL = ((0.0, 1.0), (0.0, 255.0), (127.5, 127.5))
@@ -44,33 +42,12 @@ def check_preprocessing(
     """
     if given.get(CHECKED):
         return
-    reason = _of_another_scale(spec) or _unexpected(spec, expected or {}, given)
+    reason = of_another_scale(spec.mean, spec.std) or _unexpected(spec, expected or {}, given)
     if reason is None and network is not None:
         reason = _prepared_twice(network, spec)
     if reason is not None:
         what, fix = reason
-        raise CheckpointError(what, where=where, fix=f"{fix}; {_ON_PURPOSE}")
-
-
-Pairs = Sequence[tuple[float, float]]
-"""The mean and std of each channel."""
-Reason = tuple[str, str]
-"""What is wrong, and what to do."""
-
-
-def _of_another_scale(spec: ModelSpec) -> Reason | None:
-    pairs = list(zip(spec.mean, spec.std, strict=True))
-    if _is_usable(pairs):
-        return None
-    meant = [_meant(mean, std) for mean, std in pairs]
-    low, high = min((0 - mean) / std for mean, std in pairs), max((255 - mean) / std for mean, std in pairs)
-    what = (
-        f"{_words(spec.mean, spec.std)}: pixels are 0 to 255 here and the network is fed (pixel - mean) / std, which "
-        f"would be {low:.4g} to {high:.4g}"
-    )
-    if not _is_usable(meant):
-        return what, "give those of the training, for pixels from 0 to 255; most are mean 127.5 and std 127.5 or 128"
-    return what, f"{_how(meant)} was probably meant"
+        raise CheckpointError(what, where=where, fix=f"{fix}; {ON_PURPOSE}")
 
 
 def _unexpected(spec: ModelSpec, expected: Mapping[str, Any], given: Mapping[str, Any]) -> Reason | None:
@@ -80,10 +57,10 @@ def _unexpected(spec: ModelSpec, expected: Mapping[str, Any], given: Mapping[str
     if all(1 / _FAR < mine / other < _FAR for mine, other in zip(spec.std, known.std, strict=True)):
         return None
     what = (
-        f"{_words(spec.mean, spec.std)} feed the network values of another size than those that it is known to expect: "
-        f"{_words(known.mean, known.std)}"
+        f"{said(spec.mean, spec.std)} feed the network values of another size than those that it is known to expect: "
+        f"{said(known.mean, known.std)}"
     )
-    return what, f"give {_how(list(zip(known.mean, known.std, strict=True)))}, or leave both out"
+    return what, f"give {how_to_set(list(zip(known.mean, known.std, strict=True)))}, or leave both out"
 
 
 def _prepared_twice(network: nn.Module, spec: ModelSpec) -> Reason | None:
@@ -94,63 +71,20 @@ def _prepared_twice(network: nn.Module, spec: ModelSpec) -> Reason | None:
     fitting = next((one for one in others if _is_range(*(_first_layer_sees(network, spec, one) or seen))), None)
     black, white = seen
     what = (
-        f"the network prepares the image itself: beside {_words(spec.mean, spec.std)} black and white reach its first "
+        f"the network prepares the image itself: beside {said(spec.mean, spec.std)} black and white reach its first "
         f"layer as {black.mean():.4g} and {white.mean():.4g}"
     )
-    return what, f"{_how(fitting)} was probably meant" if fitting else "give what the network's authors feed it"
-
-
-_ON_PURPOSE = "if they are right as they are, add --set model.checked=true (in Python checked=True)"
-
-
-def _is_usable(pairs: Pairs) -> bool:
-    means, stds = zip(*pairs, strict=True)
-    centred = max(means) == 0 or 1 < max(means) <= 255
-    return bool(min(stds) >= 1 and max(stds) <= _MOST_STD and min(means) >= 0 and centred)
-
-
-def _meant(mean: float, std: float) -> tuple[float, float]:
-    """Return the mean and std of pixels 0..255 that these numbers probably stand for."""
-    offset = abs(mean)
-    if std < _FACTOR:
-        scale = 1 / std
-    elif std < 1 or (std == 1 and 0 < offset <= 1):
-        scale = std * 255
-    else:
-        scale = std
-    if 0 < offset < 1:
-        return offset * 255, scale
-    return (scale if offset == 1 else offset), scale
-
-
-def _words(mean: PerChannel, std: PerChannel) -> str:
-    return f"mean {_number(mean)} and std {_number(std)}"
-
-
-def _how(pairs: Pairs) -> str:
-    """Return values as words and as the options that give them."""
-    mean, std = (tuple(column) for column in zip(*pairs, strict=True))
-    return f"mean {_number(mean)}, std {_number(std)} ({_options(mean, std)})"
-
-
-def _options(mean: PerChannel, std: PerChannel) -> str:
-    options = (f"model.mean={_number(mean)}", f"model.std={_number(std)}")
-    return " ".join(f"--set '{one}'" if "[" in one else f"--set {one}" for one in options)
+    return what, f"{how_to_set(fitting)} was probably meant" if fitting else "give what the network's authors feed it"
 
 
 def preprocessing_words(spec: ModelSpec) -> str:
     """Return how a model's images are prepared, in words."""
-    return f"{_words(spec.mean, spec.std)}, {spec.color}"
+    return f"{said(spec.mean, spec.std)}, {spec.color}"
 
 
 def preprocessing_options(spec: ModelSpec) -> str:
     """Return the options of the command line that give a model's preprocessing."""
-    return f"{_options(spec.mean, spec.std)} --set model.color={spec.color}"
-
-
-def _number(values: PerChannel) -> str:
-    texts = [f"{value:.6g}" for value in values]
-    return texts[0] if len(set(texts)) == 1 else f"[{', '.join(texts)}]"
+    return f"{options(spec.mean, spec.std)} --set model.color={spec.color}"
 
 
 def _is_range(black: Tensor, white: Tensor) -> bool:

@@ -1,10 +1,12 @@
 """A preprocessing on another scale is refused before any work, with what was meant; unusual ones can be insisted on."""
 
+import sys
+
 import numpy as np
 import onnx
 import pytest
 import torch
-from helpers import SMALL, write_tiny
+from helpers import SMALL, run_here, write_tiny
 from onnx import numpy_helper
 from onnx_files import export, write
 from torch import nn
@@ -152,3 +154,14 @@ def test_every_door_refuses_the_same(tmp_path):
         with pytest.raises(CheckpointError, match="pixels are 0 to 255 here"):
             door()
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("command", ["compress W --out OUT", "evaluate W --synthetic"])
+def test_the_command_line_says_so_before_torch_is_imported(command, tmp_path, monkeypatch, capsys):
+    path = write_tiny(tmp_path / "w.pth")
+    monkeypatch.setitem(sys.modules, "qface_toolkit.pipeline", None)
+    args = command.replace("W", str(path)).replace("OUT", str(tmp_path / "out")).split()
+    sets = ("--set", "model.mean=[0.485, 0.456, 0.406]", "--set", "model.std=[0.229, 0.224, 0.225]")
+    code, _, said = run_here(monkeypatch, capsys, *args, *sets)
+    assert code == 1
+    assert "mean [123.675, 116.28, 103.53], std [58.395, 57.12, 57.375]" in said
