@@ -145,7 +145,7 @@ def difference(path, model, counts=(1, 3), **options):
         with torch.no_grad():
             found = model.network(torch.from_numpy(images)).numpy()
         assert found.shape == expected.shape == (count, model.spec.embedding_size)
-        largest = max(largest, float(abs(found - expected).max() / abs(expected).max()))
+        largest = max(largest, float(abs(found - expected).max() / (abs(expected).max() or 1)))
     return largest
 
 

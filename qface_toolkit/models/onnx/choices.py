@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import fx
 
 from qface_toolkit.errors import CheckpointError, UnsupportedModel
 from qface_toolkit.models.onnx.elementwise import joined
@@ -14,7 +15,7 @@ from qface_toolkit.models.onnx.graph import Network
 from qface_toolkit.models.onnx.inputs import Handler, Inputs, at, read
 from qface_toolkit.models.onnx.reading import OnnxNode
 from qface_toolkit.models.onnx.tensors import Array
-from qface_toolkit.models.onnx.views import Activation, Value, broadcast, constant, widened
+from qface_toolkit.models.onnx.views import Activation, Value, activation, broadcast, constant, widened
 
 _MIRRORED: Mapping[Callable[..., Any], Callable[..., Any]] = {
     torch.gt: torch.lt,
@@ -30,9 +31,9 @@ def _comparison(function: Callable[..., Any]) -> Handler:
         one, other = at(inputs, 0), at(inputs, 1)
         if one is None or other is None:
             raise CheckpointError("it lacks an input")
-        if isinstance(one, Activation):
-            return joined(network, node, function, one, other)
-        return joined(network, node, _MIRRORED[function], other, one)
+        given = (function, one, other) if isinstance(one, Activation) else (_MIRRORED[function], other, one)
+        truths = activation(joined(network, node, *given))
+        return network.call(operator.mul, (truths.node, 1.0), truths)  # ones and zeros, as every tensor here is float
 
     return handle
 
@@ -73,7 +74,15 @@ def _chosen(network: Network, node: OnnxNode, condition: Activation, values: tup
     for value in values:
         if not isinstance(value, Activation):
             made = widened(made, broadcast(np.asarray(value), made))
-    return network.call(torch.where, (condition.node, *operands), made)
+    return network.call(torch.where, (_truths(network, condition).node, *operands), made)
+
+
+def _truths(network: Network, condition: Activation) -> Activation:
+    """Return as truths what is held as ones and zeros: what was compared itself, where nothing else was done to it."""
+    before = condition.node.args[0]
+    if isinstance(before, fx.Node) and before.target in _MIRRORED:
+        return replace(condition, node=before)
+    return network.call(torch.gt, (condition.node, 0.5), condition)
 
 
 def _operand(network: Network, node: OnnxNode, value: Value, like: Activation) -> Any:  # noqa: ANN401 - of torch.where
