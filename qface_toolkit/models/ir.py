@@ -152,8 +152,23 @@ def _units(plan: IRPlan) -> Iterator[tuple[int, int, int]]:
             entering = width
 
 
-def read_ir(shapes: Shapes) -> IRPlan:
-    """Read the plan of an `IR` off its keys and shapes."""
+def read_evolve(shapes: Shapes) -> IRPlan:
+    """Read the plan of an `IR` in face.evoLVe's layout off its keys and shapes."""
+    return _of_family(_read(shapes), tface=False)
+
+
+def read_tface(shapes: Shapes) -> IRPlan:
+    """Read the plan of an `IR` in TFace's layout off its keys and shapes."""
+    return _of_family(_read(shapes), tface=True)
+
+
+def _of_family(plan: IRPlan, *, tface: bool) -> IRPlan:
+    if plan.tface is not tface:
+        raise ValueError("its units are those of the other family, which was trained on other colours")
+    return plan
+
+
+def _read(shapes: Shapes) -> IRPlan:
     first = "body.0.res_layer"
     tface = f"{first}.2.running_mean" in shapes
     bottleneck = f"{first}.7.weight" in shapes
@@ -206,7 +221,7 @@ _ADAFACE = (
 ENTRIES = {
     plan.name: Architecture(
         published=plan,
-        read=read_ir,
+        read=read_evolve,
         source="ArcFace, arXiv 1801.07698; layout of github.com/ZhaoJ9014/face.evoLVe",
         caution="took the colours as rgb, as face.evoLVe does; InsightFace_Pytorch has the same keys and takes bgr",
     )
@@ -214,7 +229,7 @@ ENTRIES = {
 } | {
     plan.name: Architecture(
         published=plan,
-        read=read_ir,
+        read=read_tface,
         source="AdaFace, arXiv 2204.00964; layout of github.com/Tencent/TFace",
         color="bgr",
         caution="took the colours as bgr, as AdaFace does; TFace's own networks have the same keys and take rgb",

@@ -134,3 +134,17 @@ def test_prelu_layout_recognises_the_wider_crop():
     assert match(shapes).plan.input_size == (112, 96)
     shapes["linear7.conv.weight"] = (512, 1, 7, 7)
     assert match(shapes).plan.input_size == (112, 112)
+
+
+@pytest.mark.parametrize(("name", "color"), [("irse50", "rgb"), ("ir101", "rgb"), ("adaface-ir18", "bgr")])
+def test_a_shorter_relative_has_the_facts_of_its_family(name, color):
+    shapes = {key: shape for key, shape in read_fact(name).shapes.items() if not key.startswith("body.1.")}
+    # The units are numbered without a gap.
+    numbers = {int(key.split(".")[1]) for key in shapes if key.startswith("body.")}
+    places = {str(number): str(place) for place, number in enumerate(sorted(numbers))}
+    parts = [(key.split("."), shape) for key, shape in shapes.items()]
+    moved = {".".join([w, places[n], *r]) if w == "body" else ".".join([w, n, *r]): s for (w, n, *r), s in parts}
+    found = match(moved)
+    assert not found.difference
+    assert found.plan.name not in ARCHITECTURES.names()
+    assert found.architecture.color == color
