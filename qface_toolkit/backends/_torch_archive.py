@@ -30,7 +30,10 @@ _CLASS = re.compile(r"^class \w+\(Module\):", re.MULTILINE)
 _ALLOWED = re.compile(
     r"forward|annotate|ops\.quantized\.\w+|torch\.(?:quantize_per_tensor|dequantize|flatten|reshape|cat|relu|hardtanh|"
     r"clamp|sigmoid|hardsigmoid|hardswish|leaky_relu|prelu|add|mul|mean|max_pool2d|avg_pool2d|adaptive_avg_pool2d|"
-    r"conv2d|_convolution|linear|linalg_vector_norm|clamp_min|expand_as|div)_?"
+    r"conv2d|_convolution|linear|linalg_vector_norm|clamp_min|expand_as|div|"
+    r"slice|permute|pad|constant_pad_nd|upsample_nearest2d|upsample_bilinear2d|pixel_shuffle|chunk|split|select|expand|"
+    r"abs|sqrt|rsqrt|square|reciprocal|exp|log|erf|tanh|softplus|gelu|elu|pow|clamp_max|softmax|sum|amax|matmul|sub|rsub|"
+    r"maximum|minimum|neg)_?"
 )
 _MOVES = ("aten::flatten", "aten::reshape", "aten::cat", "aten::quantize_per_tensor", "aten::dequantize")
 _KINDS = {"conv2d": "Conv", "conv1d": "Conv", "_convolution": "Conv", "linear": "Gemm"}

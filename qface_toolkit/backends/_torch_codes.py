@@ -29,6 +29,20 @@ _KINDS: Mapping[type[ops.Operation], str] = {
 }
 """Operation -> the operator of a frozen graph that makes its value; a ReLU is one kernel with the layer before."""
 
+_MOVES: Mapping[str, str] = {
+    "permute": "aten::permute",
+    "reshape": "aten::reshape",
+    "slice": "aten::slice",
+    "pick": "aten::index_select",
+    "join": "aten::cat",
+    "border": "aten::pad",
+    "nearest": "aten::upsample_nearest2d",
+}
+"""Kind of a move -> its operator."""
+
+_END = (1 << 63) - 1
+"""How torch writes the end of a slice that has none."""
+
 _BETWEEN = ("prim::ListConstruct", "aten::contiguous", "aten::dequantize", "aten::sigmoid", "aten::hardsigmoid")
 """What stands between two tensors of codes: lists of them, and functions that torch computes in float."""
 
@@ -56,8 +70,8 @@ def read_torch_codes(
 
 def _writers(graph: Any, program: ops.Program) -> dict[str, Any]:  # noqa: ANN401 - torch ships no type for it
     """Return the node of a frozen graph that writes each tensor, found by what it does and what it reads."""
-    known = {*_KINDS.values(), *_RELUS}
-    left = [node for node in graph.nodes() if node.kind() in known]
+    known = {*_KINDS.values(), *_MOVES.values(), *_RELUS}
+    left = [node for node in graph.nodes() if node.kind() in known and not _takes_all(node)]
     reads = {node: _reads(node) for node in left}
     made, tensors = {one.output: one for one in program.operations}, set(program.tensors)
     found: dict[str, Any] = {}
@@ -66,7 +80,7 @@ def _writers(graph: Any, program: ops.Program) -> dict[str, Any]:  # noqa: ANN40
             continue
         fused = one.source not in tensors if one.sources else False
         sources = [found[source] for source in (made[one.source].sources if fused else one.sources)]
-        kinds, wanted = _RELUS if fused else (_KINDS[type(one)],), {_value(source) for source in sources}
+        kinds, wanted = _RELUS if fused else (_kind(one),), {_value(source) for source in sources}
         fitting = [node for node in reads if node.kind() in kinds and (reads[node] == wanted or not wanted)]
         if fitting:  # torch merges what is computed twice
             found[one.output] = next((node for node in left if node in fitting), fitting[0])
@@ -78,11 +92,23 @@ def _writers(graph: Any, program: ops.Program) -> dict[str, Any]:  # noqa: ANN40
     return found
 
 
+def _kind(one: ops.Operation) -> str:
+    return _MOVES[one.module.kind] if isinstance(one, ops.Move) else _KINDS[type(one)]
+
+
+def _takes_all(node: Any) -> bool:  # noqa: ANN401 - as above
+    """Tell whether a node is a slice of a whole axis, as indexing of a later axis writes one for each before it."""
+    if node.kind() != "aten::slice":
+        return False
+    start, end, step = (value.toIValue() for value in list(node.inputs())[2:])
+    return start in (None, 0) and end in (None, _END) and step == 1
+
+
 def _reads(node: Any) -> set[str]:  # noqa: ANN401 - as above
     """Return the tensors of codes, or the input, that a node of a frozen graph reads."""
     found = set()
     for value in node.inputs():
-        if value.node().kind() in _BETWEEN:
+        if value.node().kind() in _BETWEEN or _takes_all(value.node()):
             found |= _reads(value.node())
         elif value.type().kind() == "TensorType" and value.node().kind() != "prim::Constant":
             found.add(value.debugName())
