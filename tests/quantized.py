@@ -14,6 +14,7 @@ from qface_toolkit.integer.simulate import Simulator
 from qface_toolkit.integer.tensors import side_by_side
 from qface_toolkit.methods import METHODS, Context
 from qface_toolkit.models import ModelSpec
+from qface_toolkit.models.ir import IRPlan
 from qface_toolkit.models.iresnet import IResNetPlan
 from qface_toolkit.models.mobilefacenet import Bottleneck, MobileFaceNetPlan, PReLUMobileFaceNet, ReLU6MobileFaceNet
 from qface_toolkit.models.mobilefacenet_insightface import MBF, QuantFaceMobileFaceNet
@@ -38,6 +39,7 @@ SMALL_NETWORKS = {
     "quantface": (lambda: _mobilefacenet(QuantFaceMobileFaceNet), (32, 32)),
     "mbf": (lambda: _mobilefacenet(MBF), (32, 32)),
     "iresnet": (lambda: IResNetPlan((1, 2, 1, 1), (8, 8, 16, 16), 8, 16, grid=(2, 2)).build(), (32, 32)),
+    "irse": (lambda: IRPlan((1, 2, 1, 1), (8, 16, 24, 32), 8, 4, grid=(2, 2), embedding_size=16).build(), (32, 32)),
     "pocketnet": (lambda: PocketNetPlan(4, 4, 16, head=16).build(), (112, 112)),
 }
 """Name -> what builds a small network of the layout, and its input size."""

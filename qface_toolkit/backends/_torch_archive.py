@@ -33,7 +33,7 @@ _ALLOWED = re.compile(
     r"conv2d|_convolution|linear|linalg_vector_norm|clamp_min|expand_as|div|"
     r"slice|permute|pad|constant_pad_nd|upsample_nearest2d|upsample_bilinear2d|pixel_shuffle|chunk|split|select|expand|"
     r"abs|sqrt|rsqrt|square|reciprocal|exp|log|erf|tanh|softplus|gelu|elu|pow|clamp_max|softmax|sum|amax|matmul|sub|rsub|"
-    r"maximum|minimum|neg)_?"
+    r"maximum|minimum|neg|index_select)_?"
 )
 _MOVES = ("aten::flatten", "aten::reshape", "aten::cat", "aten::quantize_per_tensor", "aten::dequantize")
 _KINDS = {"conv2d": "Conv", "conv1d": "Conv", "_convolution": "Conv", "linear": "Gemm"}

@@ -85,6 +85,8 @@ def _writers(graph: Any, program: ops.Program) -> dict[str, Any]:  # noqa: ANN40
         if fitting:  # torch merges what is computed twice
             found[one.output] = next((node for node in left if node in fitting), fitting[0])
             left = [node for node in left if node != found[one.output]]
+            if isinstance(one, ops.Move):
+                found[one.output] = _rounded_again(found[one.output])
         elif isinstance(one, ops.Clip) and not fused:  # the archive leaves out those that change nothing
             found[one.output] = sources[0]
         else:
@@ -102,6 +104,12 @@ def _takes_all(node: Any) -> bool:  # noqa: ANN401 - as above
         return False
     start, end, step = (value.toIValue() for value in list(node.inputs())[2:])
     return start in (None, 0) and end in (None, _END) and step == 1
+
+
+def _rounded_again(node: Any) -> Any:  # noqa: ANN401 - as above
+    """Return the node that rounds what a move has moved in float, to the same codes; the move if it moves codes."""
+    users = [use.user for use in next(node.outputs()).uses()]
+    return users[0] if [user.kind() for user in users] == ["aten::quantize_per_tensor"] else node
 
 
 def _reads(node: Any) -> set[str]:  # noqa: ANN401 - as above

@@ -21,7 +21,9 @@ def test_scaling_changes_nothing(name):
     canonical, images = canonicalise(network, size), smooth_images(size, 2)
     classes = channel_classes(canonical, size)
     factors = random_factors(classes)
-    assert (factors != 0).float().mean() > 0.5, "most channels are free"
+    # A gate of squeeze-and-excitation and the shortcut beside it hold the channels of their unit.
+    least = 0.3 if name == "irse" else 0.5
+    assert (factors != 0).float().mean() > least, "most channels are free"
     expected, got = run(canonical, images), run(scaled(canonical, classes, factors), images)
     assert abs(got - expected).max() <= 1e-5 * abs(expected).max()
 

@@ -1,6 +1,7 @@
 """TorchScript archives: ours are read, and one that could do anything else is not even loaded."""
 
 import io
+import warnings
 import zipfile
 
 import pytest
@@ -10,10 +11,34 @@ from torch import nn
 
 from qface_toolkit.backends import BACKENDS
 from qface_toolkit.backends.torch_int8 import _saved
+from qface_toolkit.canonical.islands import ISLANDS, MOVES, Island, Move
 from qface_toolkit.errors import ArtifactError
 from qface_toolkit.runtimes.fusion import integer_count
 
 BACKEND = BACKENDS.get("torch-x86")
+
+
+ONES = torch.ones(1, 4, 1, 1)
+PAIRS = ("matmul", "plus", "minus", "times", "quotient", "maximum", "minimum", "join")
+OPTIONS = {
+    "power": ({"exponent": 2.0}, ()),
+    "clip": ({"low": -1.0, "high": 1.0}, ()),
+    "sloped": ({}, (ONES,)),
+    "scaled": ({}, (ONES, ONES)),
+    "softmax": ({"axis": 1}, ()),
+    "layer_norm": ({"axes": (1,), "eps": 1e-6}, (ONES, ONES)),
+    "unit": ({"axes": (1,), "eps": 1e-6}, ()),
+    **dict.fromkeys(("length", "mean", "sum", "largest"), ({"axes": (1,), "keepdims": True}, ())),
+    "resized": ({"before": (6, 6), "size": (12, 12), "mode": "bilinear", "align_corners": False}, ()),
+    "padded": ({"sides": (1, 1), "mode": "constant", "value": 0.5}, ()),
+    "permute": ({"order": (0, 2, 3, 1)}, ()),
+    "reshape": ({"shape": (4, 36)}, ()),
+    "slice": ({"axis": 2, "start": 0, "stop": 6, "step": 2}, ()),
+    "pick": ({"axis": 1, "indices": (0, 2)}, ()),
+    "join": ({"axis": 1}, ()),
+    "border": ({"sides": (1, 1, 1, 1)}, ()),
+    "nearest": ({"before": (6, 6), "size": (12, 12)}, ()),
+}
 
 
 @pytest.fixture(scope="module")
@@ -130,3 +155,17 @@ def test_damaged_and_compressed_archives(ours, tmp_path, monkeypatch):
     path.write_bytes(buffer.getvalue())
     with pytest.raises(ArtifactError, match="no TorchScript archive of ours"):
         BACKEND.inspect(path)
+
+
+@pytest.mark.parametrize("kind", [*ISLANDS, *MOVES])
+def test_what_an_island_or_a_move_calls_may_stand_in_an_archive(kind, tmp_path):
+    """Each operation of a table, with options that suit a small image."""
+    options, constants = OPTIONS.get(kind, ({}, ()))
+    network = (Island if kind in ISLANDS else Move).of(kind, *constants, **options)
+    inputs = [torch.rand(2, 4, 6, 6)] * (2 if kind in PAIRS else 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what is picked is a constant, as it should be
+        traced = torch.jit.freeze(torch.jit.trace(network.eval(), inputs))
+    path = tmp_path / "file.ts"
+    path.write_bytes(_saved(traced, {"engine": "x86"}))
+    assert BACKEND.read(path).facts["engine"] == "x86"
