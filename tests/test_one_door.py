@@ -51,6 +51,44 @@ def baked():
     return model
 
 
+def renamed():
+    """Return a network whose input has the name that ours give to pixels."""
+    model = network()
+    model.graph.input[0].name = model.graph.node[0].input[0] = "image"
+    return model
+
+
+def shapeless():
+    """Return a network that says nothing of its input's shape."""
+    model = network()
+    model.graph.input[0].type.tensor_type.ClearField("shape")
+    return model
+
+
+def listed():
+    """Return a network whose weights are inputs too, as old exporters write them, and of an old opset."""
+    model = network()
+    for tensor in model.graph.initializer:
+        model.graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+    model.opset_import[0].version, model.ir_version = 8, 3
+    return model
+
+
+def of_several_domains():
+    """Return a network that asks for operators of domains which it does not use, and the standard one by its name."""
+    model = network()
+    model.opset_import[0].domain = "ai.onnx"
+    model.opset_import.extend([helper.make_opsetid("ai.onnx.ml", 3), helper.make_opsetid("com.microsoft", 1)])
+    return model
+
+
+def opened(name):
+    """Return a network whose number of channels is left open."""
+    model = network()
+    model.graph.input[0].type.tensor_type.shape.dim[1].dim_param = name
+    return model
+
+
 NORM = [helper.make_node("Identity", ["v"], ["e"]), helper.make_node("ReduceL2", ["v"], ["n"], axes=[1])]
 TWO = [helper.make_node("Identity", ["v"], ["e"]), helper.make_node("Neg", ["v"], ["o"])]
 ODD = {
@@ -70,6 +108,11 @@ ODD = {
     "batch zero": (lambda: network(batch=0), {}),
     "baked in": (baked, {}),
     "channels last": (lambda: network(last=True), {}),
+    "the name of pixels": (renamed, {}),
+    "no shape": (shapeless, {"input_size": [SIZE, SIZE]}),
+    "weights listed as inputs": (listed, {}),
+    "several domains": (of_several_domains, {}),
+    "channels open": (lambda: opened("c"), {}),
     "open size": (lambda: network(size=("h", "w")), {"input_size": [SIZE, SIZE]}),
 }
 

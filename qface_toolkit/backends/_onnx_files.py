@@ -115,7 +115,9 @@ def _entering(file: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
 def _takes_pixels(file: onnx.ModelProto) -> bool:
     """Tell whether a file takes pixels as they are, [N, height, width, 3], as ours do on request."""
     entering = _entering(file)
-    return len(entering) == 1 and entering[0].name == IMAGE
+    if len(entering) != 1 or entering[0].name != IMAGE:
+        return False
+    return bool(entering[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8)
 
 
 def _image_input(file: onnx.ModelProto, path: Path) -> ImageInput:
@@ -143,8 +145,8 @@ def _image_of(file: onnx.ModelProto, path: Path, given: Mapping[str, Any]) -> Im
 def _fill(file: onnx.ModelProto, image: Image) -> None:
     """Write the sizes of images into the input of a file that leaves them open."""
     kind = _entering(file)[0].type.tensor_type
-    if len(kind.shape.dim) != 4:
-        return
+    if not kind.HasField("shape"):
+        kind.shape.dim.extend(onnx.TensorShapeProto.Dimension() for _ in range(4))
     height, width = image.size
     sizes = (height, width, image.channels) if image.channels_last else (image.channels, height, width)
     for axis, size in zip(kind.shape.dim[1:], sizes, strict=True):

@@ -126,7 +126,7 @@ def _opened(
     _check_runtime(facts.get(RUNTIME_KEY, "0"), artifact)
     entering = session.get_inputs()[0]
     name = entering.name
-    if name != IMAGE:
+    if name != IMAGE or entering.type != "tensor(uint8)":
         return session, _feeding(name, entering.type, is_channels_last(entering.shape))
     pixels_of = read_pixels_of(facts, artifact)
     return session, lambda inputs: {name: pixels_of(inputs)}

@@ -74,7 +74,10 @@ def _prepared_twice(network: nn.Module, spec: ModelSpec) -> Reason | None:
         f"the network prepares the image itself: beside {said(spec.mean, spec.std)} black and white reach its first "
         f"layer as {black.mean():.4g} and {white.mean():.4g}"
     )
-    return what, f"{how_to_set(fitting)} was probably meant" if fitting else "give what the network's authors feed it"
+    if fitting is None:
+        return what, "give what the network's authors feed it"
+    plain = ", plain pixels from 0 to 255," if fitting[0] == _USUAL[0] else ""
+    return what, f"{how_to_set(fitting)}{plain} was probably meant"
 
 
 def preprocessing_words(spec: ModelSpec) -> str:

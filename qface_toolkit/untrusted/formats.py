@@ -6,6 +6,7 @@ that a file which is no model is refused at once.
 
 import os
 import re
+import struct
 import zipfile
 from collections.abc import Sequence
 from io import BufferedReader
@@ -224,7 +225,7 @@ def _zip_form(stream: BufferedReader) -> Form | Words:
     try:
         with zipfile.ZipFile(stream) as archive:
             names = archive.namelist()
-    except (zipfile.BadZipFile, OSError, EOFError, RuntimeError, ValueError, NotImplementedError):
+    except (zipfile.BadZipFile, OSError, EOFError, RuntimeError, ValueError, NotImplementedError, struct.error):
         return "state"  # damaged or cut short, which its reader says
     ends = [name.rpartition("/")[2] for name in names]
     if "constants.pkl" in ends:

@@ -13,6 +13,8 @@ import onnx
 import pytest
 import torch
 from helpers import run_here, write_tiny
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from onnx_files import export
 from PIL import Image
 from safetensors.torch import save_file
@@ -78,6 +80,20 @@ def test_what_is_no_model_says_what_it_is(tmp_path, name, ending):
             look(path)
         assert what in raised.value.what
         assert fix.replace("w.file", path.name) in raised.value.fix
+
+
+WHOLE = [content for content, *_ in FOREIGN.values()]
+
+
+@given(st.sampled_from([*WHOLE, b"PK\x03\x04" + bytes(60)]), st.binary(max_size=40), st.integers(0, 80), st.booleans())
+@settings(deadline=None, max_examples=300)
+def test_damaged_bytes_are_told_or_refused_in_our_words(tmp_path_factory, content, noise, at, cut):
+    path = tmp_path_factory.getbasetemp() / "damaged.model"
+    path.write_bytes(content[:at] + noise + (b"" if cut else content[at + len(noise) :]))
+    try:
+        assert check_model_file(path) in ("onnx", "state", "torchscript", "safetensors", "unknown")
+    except CheckpointError as error:
+        assert error.fix
 
 
 def test_names_are_asked_last(tmp_path):
