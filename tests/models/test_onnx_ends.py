@@ -42,6 +42,19 @@ def test_arithmetic_on_channels_last(tmp_path):
     assert_same(tmp_path / "net.onnx", model, channels_last=True)
 
 
+def test_a_gate_of_channels_last_is_brought_to_the_picture(tmp_path):
+    nodes = [
+        node("ReduceMean", "x", "g", axes=[1, 2], keepdims=0),
+        node("Sigmoid", "g", "s"),
+        node("Reshape", "s to", "r"),
+        node("Mul", "x r", "z"),
+        FLAT,
+    ]
+    model = load(tmp_path, nodes, {"to": ints(-1, 1, 1, 3)}, shape=("N", 8, 9, 3))
+    assert functions(model)[2:] == ["Sigmoid", "reshape", "mul", "permute", "flatten"]
+    assert_same(tmp_path / "net.onnx", model, channels_last=True)
+
+
 @pytest.mark.parametrize("shape", [("N", 1, 8, 10), ("N", 8, 10, 1)])
 def test_gray_images(shape, tmp_path):
     nodes = [FIRST, node("Conv", "f w", "z"), FLAT] if shape[-1] == 1 else [node("Conv", "x w", "z"), FLAT]

@@ -115,11 +115,31 @@ class Network:
             UnsupportedModel: if the images of one meet something else of the other.
         """
         rank = max(len(one.dims), len(other.dims))
+        one, other = (self.settled(x) if x.columns is not None else x for x in (one, other))
         one, other = self.aligned_to(one, rank), self.aligned_to(other, rank)
         one, other = self.with_images(one, other.place), self.with_images(other, one.place)
         if (one.place, one.many, one.leads) != (other.place, other.many, other.leads):
             raise UnsupportedModel(f"it joins {one.shown()} and {other.shown()}, whose images stand at different axes")
-        return self.settled(one), self.settled(other)
+        return self._in_one_order(one, other)
+
+    def _in_one_order(self, one: Activation, other: Activation) -> tuple[Activation, Activation]:
+        """Return two tensors with their axes in one order: the smaller is moved, a gate rather than a picture."""
+        if one.many > 1 or math.prod(one.shape) == math.prod(other.shape):
+            return self.settled(one), self.settled(other)
+        if math.prod(one.shape) < math.prod(other.shape):
+            return self._laid_out(one, other), other
+        return one, self._laid_out(other, one)
+
+    def _laid_out(self, x: Activation, like: Activation) -> Activation:
+        """Return a tensor whose FX node has its axes where another tensor's has them."""
+        moves = [x.order[part] for part in np.argsort(like.order)]
+        sizes = [x.sizes[axis] for axis in moves]
+        if sorted(axis for axis in moves if x.sizes[axis] != 1) == [axis for axis in moves if x.sizes[axis] != 1]:
+            made = self.reshaped(natural(x.node, x.sizes, x.place), sizes, x.place)
+        else:
+            turned = natural(x.node, tuple(sizes), x.place)
+            made = self.call(torch.permute, (x.node, (0, *(axis + 1 for axis in moves))), turned)
+        return replace(made, shape=x.shape, order=like.order)
 
     def aligned_to(self, x: Activation, rank: int) -> Activation:
         """Return a tensor with axes of size one put before its own, as ONNX does to compare sizes."""

@@ -115,7 +115,7 @@ def permuted(x: Activation, perm: Sequence[int]) -> Activation:
 def _product(network: Network, one: Activation, other: Activation) -> Activation:
     """Multiply two stacks of matrices that are both computed from the image."""
     one, other = _matrices(network, one), _matrices(network, other)
-    one, other = network.aligned(one, other)
+    one, other = map(network.settled, network.aligned(one, other))
     stacked = one.dims[:-2], other.dims[:-2]
     if one.dims[-1] != other.dims[-2] or any(a != b and 1 not in (a, b) for a, b in zip(*stacked, strict=True)):
         raise CheckpointError(f"it multiplies {one.shown()} by {other.shown()}")
