@@ -11,6 +11,7 @@ from PIL import Image
 from torch import nn
 
 from qface_toolkit import pipeline
+from qface_toolkit.backends._float_files import export_float
 from qface_toolkit.errors import QFaceError
 from qface_toolkit.framing import Frame
 from qface_toolkit.models import from_module, load_model
@@ -27,6 +28,7 @@ CASES = {
     "largest": ((256, 256), {}, ()),
 }
 """Input size, facts and settings."""
+SLOW = ("wide", "light", "largest")
 
 
 def small_network(channels):
@@ -66,7 +68,7 @@ def people(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", [pytest.param(case, marks=[pytest.mark.slow] * (case in SLOW)) for case in CASES])
 def test_every_default_file_computes_what_it_should(case, tmp_path, people, monkeypatch, capsys):
     report = compressed(tmp_path, case)
     out, (size, facts, _) = tmp_path / case, CASES[case]
@@ -119,6 +121,15 @@ def test_who_did_not_name_the_crop_is_told_where_it_matters():
     assert "model.crop=none shrinks the whole crop" in told("model.input_size=[64, 64]")[0]
     assert "others are --set model.crop=facenet, dlib or none" in told("model.input_size=[160, 160]")[0]
     assert told("model.input_size=[160, 160]", "model.crop=arcface") == []
+
+
+def test_who_judges_somebodys_file_is_told_too(tmp_path):
+    model, file = model_of("largest"), tmp_path / "someones.onnx"
+    file.write_bytes(export_float(model.network, model.spec, {}))
+    facts = {"mean": 127.5, "std": 127.5, "color": "rgb"}
+    (note,) = open_embedder(file, Wanted(facts)).notes
+    assert "how faces stand in images of 256x256 pixels" in note
+    assert open_embedder(file, Wanted(facts | {"crop": "none"})).notes == ()
 
 
 def test_facts_that_do_not_fit_the_network_are_refused_at_once():

@@ -48,7 +48,7 @@ class Embedder:
 
     `run` takes what `prepare` returns, for pictures in the spec's frame, uint8 [N, H, W, 3], and returns float32
     [N, D]; it is called by one thread at a time. Without `prepare` it is fed `spec.preprocess`. `runtime` is a name and
-    a version; `sha256` is that of the file.
+    a version; `sha256` is that of the file. `notes` are what whoever judges the model must be told, one line each.
     """
 
     run: Callable[[npt.NDArray[Any]], Rows]
@@ -57,6 +57,7 @@ class Embedder:
     sha256: str
     runtime: str
     prepare: Callable[[Crop], npt.NDArray[Any]] | None = None
+    notes: tuple[str, ...] = ()
 
     def inputs(self, crops: Crop) -> npt.NDArray[Any]:
         """Return what `run` takes for these pictures in the spec's frame, uint8 [N, H, W, 3]."""

@@ -113,7 +113,7 @@ def evaluate(
         reference_figures=judged.reference,
         paired=judged.paired,
         groups=judged.groups,
-        notes=judged.notes,
+        notes=(*opened.notes, *judged.notes),
         seconds=work.seconds,
         environment=record_environment(seed, threads),
         command=command,

@@ -128,7 +128,9 @@ def _of_file(path: Path, runner: Runner, wanted: Wanted) -> Embedder:
     takes = runner.image_input(path, content)
     spec, takes = _spec_of(path, runner, content, takes, wanted)
     run = _in_batches(runner.open(path, wanted.threads, content), takes.batch)
-    return Embedder(run, spec, path.name, content.sha256, runner.version(content))
+    ours = content.spec is not None or "qface.input_size" in content.facts
+    notes = () if ours or wanted.like or "crop" in wanted.facts else spec.doubts
+    return Embedder(run, spec, path.name, content.sha256, runner.version(content), notes=notes)
 
 
 def _spec_of(
