@@ -125,12 +125,11 @@ def _image_input(file: onnx.ModelProto, path: Path) -> ImageInput:
         image = _image_of(file, path, {})
         return ImageInput(image.size, image.batch, image.channels)
     sizes = [axis.dim_value for axis in _entering(file)[0].type.tensor_type.shape.dim]
-    if len(sizes) != 4 or not is_size(sizes[1:3]) or sizes[3] != 3:
+    if len(sizes) != 4 or not is_size(sizes[1:3]) or sizes[3] not in (1, 3):
         what = f"the file's inputs are not one image of fixed size: {sizes}"
-        raise ArtifactError(
-            what, where=str(path), fix=f"give a file that takes [N, height, width, 3] of {SIDES} pixels"
-        )
-    return ImageInput((sizes[1], sizes[2]), sizes[0] or None)
+        fix = f"give a file that takes [N, height, width, 3] of {SIDES} pixels, or [N, height, width, 1]"
+        raise ArtifactError(what, where=str(path), fix=fix)
+    return ImageInput((sizes[1], sizes[2]), sizes[0] or None, sizes[3])
 
 
 def _image_of(file: onnx.ModelProto, path: Path, given: Mapping[str, Any]) -> Image:
