@@ -144,8 +144,6 @@ def _image_of(file: onnx.ModelProto, path: Path, given: Mapping[str, Any]) -> Im
 def _fill(file: onnx.ModelProto, image: Image) -> None:
     """Write the sizes of images into the input of a file that leaves them open."""
     kind = _entering(file)[0].type.tensor_type
-    if not kind.HasField("shape"):
-        kind.shape.dim.extend(onnx.TensorShapeProto.Dimension() for _ in range(4))
     height, width = image.size
     sizes = (height, width, image.channels) if image.channels_last else (image.channels, height, width)
     for axis, size in zip(kind.shape.dim[1:], sizes, strict=True):

@@ -64,16 +64,21 @@ def open_onnx(
 
 
 def free_sizes(model: onnx.ModelProto) -> bool:
-    """Let sizes of inputs and outputs that are written as zero or below be any, as is meant; tell if there are some.
+    """Let sizes that are written as zero or below, and those of an input without a shape, be any; tell of some.
 
-    The runtime would feed such a file nothing but empty batches.
+    They are meant so, and the runtime would feed such a file nothing but empty batches.
     """
+    weights = {tensor.name for tensor in model.graph.initializer}
+    kinds = [value.type.tensor_type for value in model.graph.input if value.name not in weights]
+    silent = [kind for kind in kinds if not kind.HasField("shape")]
+    for kind in silent:
+        kind.shape.dim.extend(onnx.TensorShapeProto.Dimension() for _ in range(4))
     values = (*model.graph.input, *model.graph.output)
     axes = [axis for value in values for axis in value.type.tensor_type.shape.dim]
     odd = [axis for axis in axes if axis.HasField("dim_value") and axis.dim_value <= 0]
     for axis in odd:
         axis.ClearField("dim_value")
-    return bool(odd)
+    return bool(odd or silent)
 
 
 def open_outputs(

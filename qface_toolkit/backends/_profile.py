@@ -172,10 +172,9 @@ def _random_input(session: onnxruntime.InferenceSession, artifact: Path) -> dict
         raise ArtifactError(f"the graph has {len(entering)} inputs, and a face network has one", where=where)
     if entering[0].type not in _INPUT_TYPES:
         raise ArtifactError(f"its input is a {entering[0].type}; images are float or uint8", where=where)
-    declared = entering[0].shape or [None] * 4  # nothing said of its shape
-    if len(declared) != 4:
+    if len(entering[0].shape) != 4:
         raise ArtifactError(f"its input has {len(entering[0].shape)} axes, and a batch of images has 4", where=where)
-    dims = [dim if isinstance(dim, int) and dim > 0 else None for dim in declared]
+    dims = [dim if isinstance(dim, int) and dim > 0 else None for dim in entering[0].shape]
     usual = {0: 1, 1: 3 if dims[-1] != 3 else IMAGE_SIDE}
     shape = [dim or usual.get(place, IMAGE_SIDE) for place, dim in enumerate(dims)]
     if np.prod(shape, dtype=float) > LARGEST_INPUT:
