@@ -216,7 +216,7 @@ def _axes(tensor: fx.Node, dim: object) -> tuple[int, ...]:
 
 def _any_reduced(node: object, name: str) -> Reduced | None:
     """Return the tensor and axes that a node takes the mean or sum of."""
-    if not is_tensor(node) or spelling(node) != name or not is_tensor(node.args[0]):
+    if not is_tensor(node) or spelling(node) != name or not node.args or not is_tensor(node.args[0]):
         return None
     given = dict(zip(("dim", "keepdim"), node.args[1:], strict=False)) | node.kwargs
     dim = given.get("dim", given.get("axis"))
@@ -269,7 +269,7 @@ def _averaged(node: fx.Node) -> fx.Node | None:
         return _scaled_sum(node)
     outer = _any_reduced(node, "mean")
     inner = None if outer is None else _any_reduced(outer.of, "mean")
-    if outer is None or len(shape_of(source(outer.of))) != 4:
+    if outer is None or not outer.of.args or not is_tensor(outer.of.args[0]) or len(shape_of(source(outer.of))) != 4:
         return None
     if inner is not None and inner.axes in ((2,), (3,)):
         left = (5 - inner.axes[0],) if len(shape_of(outer.of)) == 4 else (2,)

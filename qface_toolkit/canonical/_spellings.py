@@ -73,15 +73,19 @@ def name_activations(graph_module: fx.GraphModule) -> None:
     """Replace each chain of operations that is an activation of one tensor by the module of that name."""
     places = {node: place for place, node in enumerate(graph_module.graph.nodes)}
     for node in reversed(list(graph_module.graph.nodes)):
-        if not node.users or not _is_pointwise(node):
-            continue
-        for before, chain in reversed(list(_chains(node, places))):
-            found = _named(chain, before)
-            if found is not None:
-                node.args = (before,)
-                call_module(node, found)
-                break
-        graph_module.graph.eliminate_dead_code()
+        if node.users and _is_pointwise(node) and _rename(node, places):
+            graph_module.graph.eliminate_dead_code()
+
+
+def _rename(node: fx.Node, places: dict[fx.Node, int]) -> bool:
+    """Let a node call the activation that the longest chain up to it is; tell whether there is one."""
+    for before, chain in reversed(list(_chains(node, places))):
+        found = _named(chain, before)
+        if found is not None:
+            node.args = (before,)
+            call_module(node, found)
+            return True
+    return False
 
 
 def _chains(node: fx.Node, places: dict[fx.Node, int]) -> Iterator[tuple[fx.Node, list[fx.Node]]]:

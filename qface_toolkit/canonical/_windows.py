@@ -18,7 +18,7 @@ from qface_toolkit.canonical._moves import insert, spelling, write
 from qface_toolkit.canonical.edit import calls, is_tensor, own_module, pair, shape_of, source
 from qface_toolkit.canonical.islands import Island, Move
 
-_REDUCTIONS = {"mean": "mean", "sum": "sum", "amax": "largest", "norm": "length", "vector_norm": "length"}
+_REDUCTIONS = {"mean": "mean", "sum": "sum", "amax": "largest", "norm": "length", "linalg_vector_norm": "length"}
 
 
 def reductions(graph_module: fx.GraphModule) -> None:
