@@ -273,3 +273,40 @@ FORMS = {
 def test_is_written_plainly(case, tmp_path):
     nodes, constants = CASES[case]
     assert functions(load(tmp_path, [*nodes, FLAT], constants)) == [*FORMS[case], "flatten"]
+
+
+OLD_RESIZES = {
+    7: [node("Upsample", "x", "z", mode="nearest", scales=[1.0, 1.0, 2.0, 3.0])],
+    9: [node("Upsample", "x s", "z", mode="linear")],
+    10: [node("Resize", "x s", "z", mode="nearest")],
+}
+
+
+@pytest.mark.parametrize("opset", OLD_RESIZES)
+def test_resizing_of_older_opsets(opset, tmp_path):
+    scales = {"s": np.array([1, 1, 2, 3], np.float32)} if opset > 7 else {}
+    model = load(tmp_path, [*OLD_RESIZES[opset], FLAT], scales, opset=opset, ir_version=4)
+    assert_same(tmp_path / "net.onnx", model)
+
+
+def test_softmax_of_older_opsets_is_over_all_axes_from_one_on(tmp_path):
+    model = load(tmp_path, [node("Softmax", "x", "z", axis=2), FLAT], opset=11)
+    assert_same(tmp_path / "net.onnx", model)
+
+
+def test_group_norms(tmp_path):
+    nodes = [WIDER, node("GroupNormalization", "c s b", "z", num_groups=2), FLAT]
+    model = load(tmp_path, nodes, {"w": FOUR, "s": draw(4), "b": draw(4)}, opset=21, ir_version=10)
+    assert_same(tmp_path / "net.onnx", model)
+
+
+def test_what_is_expanded_costs_no_weights(tmp_path):
+    nodes = [
+        node("GlobalAveragePool", "x", "g"),
+        node("Expand", "g s", "e"),
+        node("Concat", "e x", "j", axis=1),
+        node("MaxPool", "j", "z", kernel_shape=[16, 16], strides=[16, 16]),
+    ]
+    model = load(tmp_path, [*nodes, FLAT], {"s": ints(1, 1, 200, 200)}, shape=("N", 3, 200, 200))
+    assert not list(model.network.buffers())
+    assert_same(tmp_path / "net.onnx", model)

@@ -193,19 +193,18 @@ def _expand(network: Network, node: OnnxNode, inputs: Inputs) -> Value:
         raise CheckpointError(f"it expands {x.shown()} to {wanted[:8]}")
     if x.place is not None and wanted[x.place] not in (1, x.dims[x.place]):
         raise batch_error()
-    wide = tuple(max(size, wanted[spot]) for spot, size in enumerate(x.dims) if spot != x.place)
-    if wide == x.shape:
-        return x
-    larger = replace(x, shape=wide)
-    ones = network.constant(node.name, np.ones(larger.sizes, np.float32))
-    made = network.call(operator.mul, (x.node, ones), larger)
-    network.expanded[made.node] = x
+    made = x
+    for spot, size in enumerate(x.dims):
+        if spot != x.place and wanted[spot] > size:
+            made = _repeated(network, made, spot, wanted[spot])
+    if made is not x:
+        network.expanded[made.node] = x
     return made
 
 
 def _tile(network: Network, node: OnnxNode, inputs: Inputs) -> Value:
     x, repeats = read(inputs), whole_numbers(at(inputs, 1), "repeats")
-    if len(repeats) != len(x.dims) or not all(0 < times <= _MOST_PIECES for times in repeats):
+    if len(repeats) != len(x.dims) or min(repeats) < 1:
         raise CheckpointError(f"it repeats {x.shown()} {repeats[:8]} times")
     for axis, times in enumerate(repeats):
         if times > 1:
@@ -214,6 +213,8 @@ def _tile(network: Network, node: OnnxNode, inputs: Inputs) -> Value:
 
 
 def _repeated(network: Network, x: Activation, axis: int, times: int) -> Activation:
+    if times > _MOST_PIECES:
+        raise CheckpointError(f"it repeats {x.shown()} {times} times")
     x, part = (network.settled(x) if x.columns is not None else x), x.part(axis)
     if part is None:
         raise batch_error()
