@@ -58,7 +58,7 @@ class Sensitivity:
 def measure_sensitivity(
     model: QuantizedModel, target: Target, inputs: Floats, progress: Progress = lambda done, total: None
 ) -> Sensitivity:
-    """Measure every quantizer of a target alone and left out, on preprocessed images [N, 3, height, width].
+    """Measure every quantizer of a target alone and left out, on preprocessed images [N, C, height, width].
 
     Slopes that a target rounds count as the weights of their PReLU.
 

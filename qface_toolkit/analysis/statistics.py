@@ -59,7 +59,7 @@ def measure_statistics(
     batch_size: int,
     progress: Callable[[int, int], None],
 ) -> Statistics:
-    """Measure some of a canonical network's tensors and all its weights on images [N, 3, height, width]."""
+    """Measure some of a canonical network's tensors and all its weights on images [N, C, height, width]."""
     watcher = _Watcher(network, frozenset(tensors), seed)
     for start in range(0, len(images), batch_size):
         watcher.see(torch.from_numpy(images[start : start + batch_size]))

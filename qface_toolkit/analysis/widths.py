@@ -44,7 +44,7 @@ def measure_widths(
     widths: Sequence[int],
     progress: Progress = lambda done, total: None,
 ) -> Losses:
-    """Measure what each layer loses with its own weights alone rounded, on preprocessed images [N, 3, height, width].
+    """Measure what each layer loses with its own weights alone rounded, on preprocessed images [N, C, height, width].
 
     Raises:
         MeasurementError: if the network's embeddings are not finite.
@@ -72,7 +72,7 @@ def widths_effort(model: QuantizedModel, target: Target, widths: Sequence[int]) 
 def predict_widths(
     model: QuantizedModel, target: Target, inputs: Floats, widths: Sequence[int], *, seed: int, batch_size: int
 ) -> Losses:
-    """Predict the same from squared rounding errors and the Fisher information on images [N, 3, height, width].
+    """Predict the same from squared rounding errors and the Fisher information on images [N, C, height, width].
 
     An error of variance v in every position of a kernel loses v / 2 times what `Statistics.weights` says.
     """
@@ -89,7 +89,7 @@ def predict_widths(
 
 
 def weights_loss(model: QuantizedModel, target: Target, inputs: Floats) -> float:
-    """Return 1 - cosine to float, as mean over images [N, 3, height, width], of rounding the weights of all layers."""
+    """Return 1 - cosine to float, as mean over images [N, C, height, width], of rounding the weights of all layers."""
     simulation = prepare(model, target)
     for module in simulation.prepared.modules():
         if isinstance(module, ActivationQuantizer):

@@ -49,7 +49,7 @@ def check_expressible(called: str, scheme: Scheme, network: fx.GraphModule) -> N
 
 Floats = npt.NDArray[np.float32]
 Embed = Callable[[Floats], Floats]
-"""Runs a model: inputs float32 [N, 3, height, width] to embeddings float32 [N, D]."""
+"""Runs a model: inputs float32 [N, C, height, width] to embeddings float32 [N, D]."""
 
 Facts = Mapping[str, str]
 """What travels inside an artifact beside the network: preprocessing, oldest runtime, provenance."""
@@ -211,7 +211,7 @@ class Backend(Runner):
     def codes(self, file: Path, model: QuantizedModel, inputs: Floats) -> Mapping[str, Codes]:
         """Return what the runtime computes inside an artifact of `model`: each tensor's codes, as unsigned ones count.
 
-        `inputs` are preprocessed images, float32 [N, 3, height, width].
+        `inputs` are preprocessed images, float32 [N, C, height, width].
 
         Raises:
             MeasurementError: if the codes cannot be had.

@@ -21,10 +21,10 @@ from qface_toolkit.models.onnx import is_channels_last
 from qface_toolkit.untrusted.reading import printable
 
 Outputs = Callable[[npt.NDArray[np.float32]], list[npt.NDArray[Any]]]
-"""Runs a file: inputs float32 [N, 3, height, width] to all its outputs."""
+"""Runs a file: inputs float32 [N, C, height, width] to all its outputs."""
 
 Fed = Callable[[npt.NDArray[np.float32]], dict[str, npt.NDArray[Any]]]
-"""Makes a session's arguments of inputs float32 [N, 3, height, width]."""
+"""Makes a session's arguments of inputs float32 [N, C, height, width]."""
 
 RUNTIME_KEY = "qface.onnxruntime"
 _LONGEST_NUMBER = 10

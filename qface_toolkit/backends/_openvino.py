@@ -17,7 +17,7 @@ from qface_toolkit.errors import ArtifactError, BackendUnavailable
 from qface_toolkit.untrusted.writing import disk_errors
 
 Outputs = Callable[[npt.NDArray[np.float32]], list[npt.NDArray[Any]]]
-"""Runs a file: inputs float32 [N, 3, height, width] to all its outputs."""
+"""Runs a file: inputs float32 [N, C, height, width] to all its outputs."""
 
 MOST_SIZES = 2
 

@@ -50,7 +50,7 @@ _BETWEEN = ("prim::ListConstruct", "aten::contiguous", "aten::dequantize", "aten
 def read_torch_codes(
     network: torch.jit.ScriptModule, program: ops.Program, images: npt.NDArray[np.float32]
 ) -> dict[str, Codes]:
-    """Return the codes of every tensor that a loaded archive computes from images [N, 3, height, width], in order.
+    """Return the codes of every tensor that a loaded archive computes from images [N, C, height, width], in order.
 
     The engine must be the archive's.
 

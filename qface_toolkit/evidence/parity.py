@@ -27,7 +27,7 @@ def parity_ledger(
 ) -> ParityBlock:
     """Return the ledger: `embeddings` are each member's, in the order to show them in, of the same images.
 
-    `inputs` are preprocessed images, [N, 3, height, width], to look inside with, tensor by tensor.
+    `inputs` are preprocessed images, [N, C, height, width], to look inside with, tensor by tensor.
     """
     targets = [backend.target for backend in backends]
     simulation = next((target for target in targets if target.keeps_layers), targets[0])

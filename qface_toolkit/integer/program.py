@@ -89,7 +89,7 @@ class Operation:
 
 @dataclass(frozen=True)
 class Image(Operation):
-    """The preprocessed image, float32 [N, 3, height, width], rounded to codes if there is a grid."""
+    """The preprocessed image, float32 [N, C, height, width], rounded to codes if there is a grid."""
 
 
 @dataclass(frozen=True)

@@ -34,12 +34,12 @@ _EXACT_IN_FLOAT32 = 2**24
 
 
 def embed_as_integers(model: QuantizedModel, target: Target, inputs: Floats, batch_size: int = 8) -> Floats:
-    """Return what a target computes, float32 [N, embedding], of preprocessed images [N, 3, height, width]."""
+    """Return what a target computes, float32 [N, embedding], of preprocessed images [N, C, height, width]."""
     return Simulator(program_of(model, target)).embed(inputs, batch_size)
 
 
 class Simulator:
-    """Runs a program on preprocessed images, float32 [N, 3, height, width]."""
+    """Runs a program on preprocessed images, float32 [N, C, height, width]."""
 
     def __init__(self, program: ops.Program) -> None:
         self.program = program

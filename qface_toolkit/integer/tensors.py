@@ -49,7 +49,7 @@ def side_by_side(
 
 
 def _float_tensors(model: QuantizedModel, images: Floats, names: set[str]) -> dict[str, Floats]:
-    """Return what the float network makes of images [N, 3, height, width]."""
+    """Return what the float network makes of images [N, C, height, width]."""
     recorder = _Recorder(model.network, names)
     with torch.no_grad():
         recorder.run(torch.from_numpy(images))

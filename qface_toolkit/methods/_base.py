@@ -15,7 +15,7 @@ from qface_toolkit.quantize.simulated import SimulatedModel
 from qface_toolkit.quantize.target import Target
 
 Inputs = npt.NDArray[np.float32]
-"""Preprocessed calibration images, float32 [N, 3, height, width]."""
+"""Preprocessed calibration images, float32 [N, C, height, width]."""
 
 Progress = Callable[[int, int], None]
 """Called with (work done, work in all) so that somebody can draw a bar."""

@@ -19,7 +19,7 @@ def held_out_count(images: int) -> int:
 
 
 class HeldOut:
-    """The images [N, 3, height, width] that are held out, and what the float model makes of them."""
+    """The images [N, C, height, width] that are held out, and what the float model makes of them."""
 
     def __init__(self, model: QuantizedModel, context: Context) -> None:
         self.context = context

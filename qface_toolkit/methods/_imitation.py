@@ -22,7 +22,7 @@ FULL_RATE_SHARE = 10 / 11
 
 @dataclass(frozen=True)
 class Lessons:
-    """Images [N, 3, height, width] and what the teacher makes of each as it is and mirrored, [2, N, D]."""
+    """Images [N, C, height, width] and what the teacher makes of each as it is and mirrored, [2, N, D]."""
 
     inputs: Tensor
     expected: Tensor

@@ -68,7 +68,7 @@ def search(
 ) -> Found:
     """Return the student of the grid that is nearest to a float network on images it did not learn from.
 
-    `learnt` and `held_out` are preprocessed images [N, 3, height, width]. The network is left alone.
+    `learnt` and `held_out` are preprocessed images [N, C, height, width]. The network is left alone.
     """
     size, teacher = options.batch_size, network.eval()
     lessons, exam = (lessons_of(teacher, inputs, size) for inputs in (learnt, held_out))

@@ -177,7 +177,7 @@ def image_inputs(spec: ModelSpec, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[
 def as_deployed(
     model: QuantizedModel, target: Target, inputs: npt.NDArray[np.float32]
 ) -> tuple[QuantizedModel, npt.NDArray[np.float32]]:
-    """Return the model that a target runs and what it is given of preprocessed images [N, 3, height, width].
+    """Return the model that a target runs and what it is given of preprocessed images [N, C, height, width].
 
     A form that takes pixels is given those that the images were made from.
     """

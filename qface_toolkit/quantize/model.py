@@ -104,12 +104,12 @@ class QuantizedModel:
         return replace(self, ranges=dict(ranges))
 
     def embed(self, inputs: npt.NDArray[np.float32], batch_size: int = 32) -> npt.NDArray[np.float32]:
-        """Return the float network's embeddings, float32 [N, embedding], of inputs [N, 3, height, width]."""
+        """Return the float network's embeddings, float32 [N, embedding], of inputs [N, C, height, width]."""
         return embed(self.network, inputs, batch_size)
 
 
 def embed(network: torch.nn.Module, inputs: npt.NDArray[np.float32], batch_size: int = 32) -> npt.NDArray[np.float32]:
-    """Run a torch network over inputs [N, 3, height, width] in batches and return its outputs as one array."""
+    """Run a torch network over inputs [N, C, height, width] in batches and return its outputs as one array."""
     with torch.no_grad():
         parts = [
             network(torch.from_numpy(inputs[i : i + batch_size])).numpy() for i in range(0, len(inputs), batch_size)

@@ -52,7 +52,7 @@ class SimulatedModel:
     trace: tuple[Mapping[str, Any], ...] = ()
 
     def embed(self, inputs: npt.NDArray[np.float32], batch_size: int = 8) -> npt.NDArray[np.float32]:
-        """Return the embeddings, float32 [N, embedding], of inputs [N, 3, height, width]."""
+        """Return the embeddings, float32 [N, embedding], of inputs [N, C, height, width]."""
         return embed(self.network, inputs, batch_size)
 
 

@@ -91,7 +91,7 @@ class Result(os.PathLike[str]):
         return {str(key): str(value) for key, value in facts.items()}
 
     def golden(self) -> Mapping[str, npt.NDArray[np.float32]]:
-        """Return the golden vectors: "inputs" [N, 3, height, width], "float" [N, D], and each artifact's [N, D].
+        """Return the golden vectors: "inputs" [N, C, height, width], "float" [N, D], and each artifact's [N, D].
 
         Raises:
             ArtifactError: if there are none, or they are damaged.

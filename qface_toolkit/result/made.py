@@ -86,7 +86,7 @@ class Made(ABC):
 
     @abstractmethod
     def golden(self, backend: Backend, inputs: Floats) -> Arrays:
-        """Return what a backend's artifact must make of inputs [N, 3, height, width], by the artifact's name.
+        """Return what a backend's artifact must make of inputs [N, C, height, width], by the artifact's name.
 
         Where the artifact takes pixels, "image" holds those of the inputs, uint8 [N, height, width, 3].
         """

@@ -42,7 +42,7 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Lessons:
-    """Inputs [N, 3, height, width] and what the teacher makes of them, [N, D]."""
+    """Inputs [N, C, height, width] and what the teacher makes of them, [N, D]."""
 
     inputs: torch.Tensor
     embeddings: torch.Tensor

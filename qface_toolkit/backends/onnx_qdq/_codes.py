@@ -17,7 +17,7 @@ from qface_toolkit.scoring.parity import Codes
 def read_onnx_codes(
     artifact: Path, names: Mapping[str, str], code_type: CodeType, inputs: npt.NDArray[np.float32]
 ) -> dict[str, Codes]:
-    """Return the codes of tensors, as unsigned codes count, that a file computes from inputs [N, 3, height, width].
+    """Return the codes of tensors, as unsigned codes count, that a file computes from inputs [N, C, height, width].
 
     `names` says what the file calls the codes of each tensor. A convolution becomes an integer kernel only if its float
     output stays inside; codes are free to leave the graph, and what runs stays the same.
