@@ -78,24 +78,25 @@ def _chosen(folder: Path, count: int) -> list[Path]:
     return [files[place * len(files) // count] for place in range(count)]
 
 
-def _image_files(folder: Path) -> list[Path]:
+def _image_files(folder: Path, noun: str = _NOUN) -> list[Path]:
+    kind = noun.partition(" ")[2]
     if not folder.is_dir():
-        raise CalibrationError("there is no such folder of calibration images", where=str(folder), fix="check the path")
+        raise CalibrationError(f"there is no such folder of {kind}s", where=str(folder), fix="check the path")
     try:
         files = sorted(file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES and file.is_file())
     except OSError as error:
         raise CalibrationError(f"the folder cannot be read: {error.strerror or error}", where=str(folder)) from error
     if not files:
         raise CalibrationError(
-            "the folder holds no calibration images",
+            f"the folder holds no {kind}s",
             where=str(folder),
             fix=f"put {CROP_SIZE}x{CROP_SIZE} PNG or JPEG crops there",
         )
     return files
 
 
-def _framed(files: list[Path], frame: Frame, index: int) -> Crop:
-    crop = decode(_read(files[index]), FORMATS, str(files[index]), noun=_NOUN, kind=CalibrationError)
+def _framed(files: list[Path], frame: Frame, index: int, noun: str = _NOUN) -> Crop:
+    crop = decode(_read(files[index], noun), FORMATS, str(files[index]), noun=noun, kind=CalibrationError)
     return frame.take(crop)
 
 
@@ -103,12 +104,12 @@ def _side(file: Path) -> int:
     return image_size(_read(file), FORMATS, str(file), noun=_NOUN, kind=CalibrationError)[0]
 
 
-def _read(file: Path) -> bytes:
+def _read(file: Path, noun: str = _NOUN) -> bytes:
     """Return a file's bytes, once it announces a square crop."""
-    data = read_bytes(file, noun="calibration image", kind=CalibrationError)
-    width, height = image_size(data, FORMATS, str(file), noun=_NOUN, kind=CalibrationError)
+    data = read_bytes(file, noun=noun.partition(" ")[2], kind=CalibrationError)
+    width, height = image_size(data, FORMATS, str(file), noun=noun, kind=CalibrationError)
     if width != height:
-        raise CalibrationError(f"a calibration image is {width}x{height}, not square", where=str(file), fix=ALIGN)
+        raise CalibrationError(f"{noun} is {width}x{height}, not square", where=str(file), fix=ALIGN)
     return data
 
 
@@ -122,10 +123,10 @@ def listed_crops(folder: Path, *, most: int, frame: Frame = STANDARD) -> Crop:
     """
     inside = sorted(one for one in folder.iterdir() if one.is_dir()) if folder.is_dir() else []
     files = [file for one in inside for file in sorted(one.iterdir()) if file.suffix.lower() in SUFFIXES]
-    files = files or _image_files(folder)
+    files = files or _image_files(folder, "a crop")
     count = min(most, len(files))
     chosen = [files[place * len(files) // count] for place in range(count)]
-    return np.stack([_framed(chosen, frame, index) for index in range(count)])
+    return np.stack([_framed(chosen, frame, index, "a crop") for index in range(count)])
 
 
 ENTRIES = {"folder": Folder()}
