@@ -94,10 +94,16 @@ def _read(architecture: Architecture, shapes: Shapes) -> Match | None:
 
 
 def _nearest(shapes: Shapes, candidates: list[Architecture]) -> Match:
-    """Return the candidate that shares most keys with these shapes or, where none does, most weights of one shape."""
-    published = [(entry, needed_shapes(entry.published)) for entry in candidates]
-    entry, needed = max(published, key=lambda pair: _likeness(shapes, pair[1]))
-    return Match(entry, entry.published, _compare(shapes, needed))
+    """Return the candidate that shares most keys with these shapes or, where none does, most weights of one shape.
+
+    The family is found first, by one network of each: making all that are known takes a second.
+    """
+    families: dict[object, list[Architecture]] = {}
+    for entry in candidates:
+        families.setdefault(entry.read, []).append(entry)
+    family = max(families.values(), key=lambda entries: _likeness(shapes, needed_shapes(entries[0].published)))
+    entry = max(family, key=lambda one: _likeness(shapes, needed_shapes(one.published)))
+    return Match(entry, entry.published, _compare(shapes, needed_shapes(entry.published)))
 
 
 def _likeness(shapes: Shapes, needed: Shapes) -> tuple[float, float]:
