@@ -99,5 +99,5 @@ def _with_facts(source: str | Path | nn.Module | FloatModel, name: str | None, f
         return load_model(source, name=name, overrides=facts)
     if isinstance(source, FloatModel):
         return source.with_facts(facts)
-    shape = {key: facts[key] for key in ("input_size", "color") if key in facts}
-    return from_module(source, name=name, **shape).with_facts(facts)
+    taken = {key: facts[key] for key in ("input_size", "mean", "std", "color", "crop", "checked") if key in facts}
+    return from_module(source, name=name, **taken).with_facts(facts)

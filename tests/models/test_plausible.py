@@ -14,6 +14,7 @@ from torch import nn
 import qface_toolkit as qf
 from qface_toolkit.errors import CheckpointError, RecipeError
 from qface_toolkit.models import from_module, load_model
+from qface_toolkit.pipeline import plan_job
 
 IMAGENET = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
 ON_255 = ([123.675, 116.28, 103.53], [58.395, 57.12, 57.375])
@@ -109,6 +110,16 @@ def test_a_network_that_prepares_the_image_itself_is_not_given_prepared_ones(nam
 )
 def test_a_network_that_mixes_pixels_at_once_is_not_judged(before):
     assert module(127.5, 128, before).spec
+
+
+def test_a_module_that_prepares_the_image_is_planned_with_what_is_given():
+    network, size = Plain(lambda x: (x - 127.5) / 128), "model.input_size=[16, 16]"
+    with pytest.raises(CheckpointError, match="prepares the image itself"):
+        plan_job(network, recipe="int8-fast", sets=[size])
+    job = plan_job(network, recipe="int8-fast", sets=[size, "model.mean=0", "model.std=1"])
+    assert job.model.spec.std == (1.0, 1.0, 1.0)
+    job = plan_job(network, recipe="int8-fast", sets=[size, "model.checked=true"])
+    assert job.model.spec.std == (127.5, 127.5, 127.5)
 
 
 def inside_file(path):
