@@ -120,6 +120,9 @@ CASES = {
         [ROWS, node("Conv", "q w b", "z", pads=[1, 2], strides=[2])],
         {**EIGHT, "w": draw(4, 8, 3), "b": draw(4)},
     ),
+    "MaxPool of lines": ([ROWS, node("MaxPool", "q", "z", kernel_shape=[3], strides=[2], pads=[1, 1])], EIGHT),
+    "AveragePool of lines": ([ROWS, node("AveragePool", "q", "z", kernel_shape=[4], strides=[4])], EIGHT),
+    "GlobalAveragePool of lines": ([ROWS, node("GlobalAveragePool", "q", "z")], EIGHT),
     "MaxPool, kernel 1": alone("MaxPool", kernel_shape=[1, 1], strides=[2, 2]),
     "MaxPool, rounded up, uneven": pooled("MaxPool", [3, 2], [2, 3], pads=[0, 1, 1, 0], ceil_mode=1),
     "MaxPool, same": alone("MaxPool", kernel_shape=[3, 3], strides=[2, 2], auto_pad="SAME_UPPER"),
@@ -297,6 +300,12 @@ def test_softmax_of_older_opsets_is_over_all_axes_from_one_on(tmp_path):
 def test_group_norms(tmp_path):
     nodes = [WIDER, node("GroupNormalization", "c s b", "z", num_groups=2), FLAT]
     model = load(tmp_path, nodes, {"w": FOUR, "s": draw(4), "b": draw(4)}, opset=21, ir_version=10)
+    assert_same(tmp_path / "net.onnx", model)
+
+
+def test_norms_by_the_root_mean_square(tmp_path):
+    nodes = [LAST, node("RMSNormalization", "t s", "z", axis=-1, epsilon=0.01), FLAT]
+    model = load(tmp_path, nodes, {"s": draw(3)}, opset=23, ir_version=10)
     assert_same(tmp_path / "net.onnx", model)
 
 

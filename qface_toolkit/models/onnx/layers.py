@@ -3,6 +3,7 @@
 import math
 import operator
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -23,15 +24,13 @@ from qface_toolkit.models.onnx.inputs import (
 )
 from qface_toolkit.models.onnx.reading import OnnxNode
 from qface_toolkit.models.onnx.tensors import Array
-from qface_toolkit.models.onnx.views import Activation, Value, activation, broadcast, constant, widened
-from qface_toolkit.models.onnx.windows import Window, pad, pair
+from qface_toolkit.models.onnx.views import Activation, Value, broadcast, constant, widened
+from qface_toolkit.models.onnx.windows import Window, over_lines, pad, pair
 
 
 def _conv(network: Network, node: OnnxNode, inputs: Inputs) -> Value:
-    weight = constant(at(inputs, 1), "weight")
-    if weight.ndim == 3:
-        return _along_a_line(network, node, inputs)
-    x, groups = image(network, at(inputs, 0)), node.integer("group", 1)
+    x, weight = image(network, at(inputs, 0)), constant(at(inputs, 1), "weight")
+    groups = node.integer("group", 1)
     if weight.ndim != 4 or weight.size == 0 or groups < 1 or len(weight) % groups:
         raise CheckpointError(f"its weight of shape {list(weight.shape)} does not fit {groups} groups")
     if x.shape[0] != weight.shape[1] * groups:
@@ -53,16 +52,6 @@ def _fill(network: Network, conv: nn.Conv2d | nn.ConvTranspose2d, weight: Array,
     conv.bias = None
     if bias is not None:
         conv.bias = nn.Parameter(network.weights(vector(constant(bias, "bias"), conv.out_channels, "bias")))
-
-
-def _along_a_line(network: Network, node: OnnxNode, inputs: Inputs) -> Value:
-    """Add a convolution over [N, C, length] as one over pictures of height one."""
-    x, weight = images_first(network, read(inputs)), constant(at(inputs, 1), "weight")
-    if len(x.shape) != 2:
-        raise CheckpointError(f"its weight of shape {list(weight.shape)} does not fit {x.shown()}")
-    picture = network.reshaped(x, (x.shape[0], 1, x.shape[1]))
-    made = activation(_conv(network, node.widened(), [picture, weight[:, :, None], *inputs[2:]]))
-    return network.reshaped(made, (made.shape[0], made.shape[2]))
 
 
 def _transposed_conv(network: Network, node: OnnxNode, inputs: Inputs) -> Value:
@@ -171,6 +160,19 @@ def _layer_norm(network: Network, node: OnnxNode, inputs: Inputs) -> Value:
     return network.layer(node.name, norm, x)
 
 
+def _root_mean_square_norm(network: Network, node: OnnxNode, inputs: Inputs) -> Value:
+    x = read(inputs)
+    axes = range(x.spot(node.integer("axis", -1)), len(x.dims))
+    dims = inner_axes(x, axes)
+    one = replace(x, shape=tuple(1 if axis + 1 in dims else size for size, axis in zip(x.shape, x.order, strict=True)))
+    square = network.call(torch.mean, (network.call(operator.mul, (x.node, x.node), x).node, dims, True), one)
+    raised = network.call(operator.add, (square.node, node.real("epsilon", 1e-5)), one)
+    normed = network.call(operator.mul, (x.node, network.call(torch.rsqrt, (raised.node,), one).node), x)
+    scale = broadcast(constant(at(inputs, 1), "scale"), x)
+    factor = scale if isinstance(scale, float) else network.constant(node.name, scale)
+    return network.call(operator.mul, (normed.node, factor), x)
+
+
 def _spread(values: Value | None, shape: tuple[int, ...]) -> Array:
     return np.broadcast_to(constant(values, "scale or bias"), shape)
 
@@ -200,11 +202,12 @@ def _local_norm(network: Network, node: OnnxNode, inputs: Inputs) -> Value:
 
 
 LAYERS: Mapping[str, Handler] = {
-    "Conv": _conv,
+    "Conv": over_lines(_conv),
     "ConvTranspose": _transposed_conv,
     "BatchNormalization": _batch_norm,
     "PRelu": _prelu,
     "LayerNormalization": _layer_norm,
+    "RMSNormalization": _root_mean_square_norm,
     "GroupNormalization": _group_norm,
     "InstanceNormalization": _group_norm,
     "LRN": _local_norm,

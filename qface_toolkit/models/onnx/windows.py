@@ -2,19 +2,20 @@
 
 import math
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
+import torch
 import torch.nn.functional as F  # noqa: N812 - the name everybody knows it by
 from torch import nn
 
 from qface_toolkit.errors import CheckpointError, UnsupportedModel
 from qface_toolkit.models.onnx.graph import Network
-from qface_toolkit.models.onnx.inputs import Handler, Inputs, at, image
+from qface_toolkit.models.onnx.inputs import Handler, Inputs, at, image, images_first, read
 from qface_toolkit.models.onnx.reading import OnnxNode
 from qface_toolkit.models.onnx.tensors import Array
-from qface_toolkit.models.onnx.views import Activation, Value
+from qface_toolkit.models.onnx.views import Activation, Value, activation
 
 _LARGEST_WINDOW = 1024
 
@@ -148,8 +149,11 @@ def _counts(window: Window, x: Activation, *, includes: bool) -> Array:
 
 
 def _global_average(network: Network, node: OnnxNode, inputs: Inputs) -> Value:
-    x = image(network, at(inputs, 0))
-    return network.layer(node.name, nn.AdaptiveAvgPool2d(1), x, (x.shape[0], 1, 1))
+    x = images_first(network, read(inputs))
+    if len(x.shape) == 3:
+        return network.layer(node.name, nn.AdaptiveAvgPool2d(1), x, (x.shape[0], 1, 1))
+    rest = tuple(range(2, len(x.dims)))
+    return network.call(torch.mean, (x.node, rest, True), replace(x, shape=(x.shape[0], *(1 for _ in rest))))
 
 
 def _global_max(network: Network, node: OnnxNode, inputs: Inputs) -> Value:
@@ -157,9 +161,29 @@ def _global_max(network: Network, node: OnnxNode, inputs: Inputs) -> Value:
     return network.layer(node.name, nn.MaxPool2d(pair(x.shape[1:])), x, (x.shape[0], 1, 1))
 
 
+def over_lines(handle: Callable[[Network, OnnxNode, Inputs], Value]) -> Handler:
+    """Return a handler of pictures that takes [N, C, length] too, as pictures of one row."""
+
+    def either(network: Network, node: OnnxNode, inputs: Inputs) -> Value:
+        x = read(inputs)
+        if len(x.dims) != 3:
+            return handle(network, node, inputs)
+        x = images_first(network, x)
+        row = network.reshaped(x, (x.shape[0], 1, x.shape[1]))
+        made = activation(handle(network, node.widened(), [row, *map(_widened, inputs[1:])]))
+        return network.reshaped(made, (made.shape[0], made.shape[2]))
+
+    return either
+
+
+def _widened(value: Value | None) -> Value | None:
+    """Return a line's kernels as those of a picture of one row; a bias as it is."""
+    return value[:, :, None] if isinstance(value, np.ndarray) and value.ndim == 3 else value
+
+
 WINDOWS: Mapping[str, Handler] = {
-    "MaxPool": _max_pool,
-    "AveragePool": _average_pool,
+    "MaxPool": over_lines(_max_pool),
+    "AveragePool": over_lines(_average_pool),
     "GlobalAveragePool": _global_average,
     "GlobalMaxPool": _global_max,
 }
