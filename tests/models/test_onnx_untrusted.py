@@ -23,11 +23,19 @@ def conv(**tensor):
     return model
 
 
-@pytest.mark.parametrize(
-    "content", [b"hello, I am a text\n" * 9, b"\x00" * 100, b"PK\x03\x04", b"{}", b"\x80\x02", b"\x08"]
-)
+SOMETHING_ELSE = {
+    b"hello, I am a text\n" * 9: "this is a text",
+    b"\x00" * 100: "not an ONNX model",
+    b"PK\x03\x04": "damaged or cut short",
+    b"{}": "a JSON text",
+    b"\x80\x02": "a Python pickle",
+    b"\x08": "not an ONNX model",
+}
+
+
+@pytest.mark.parametrize("content", SOMETHING_ELSE)
 def test_something_else(content, tmp_path):
-    refuse(tmp_path, content, "not an ONNX model")
+    refuse(tmp_path, content, SOMETHING_ELSE[content])
 
 
 def test_empty_missing_and_huge(tmp_path):
