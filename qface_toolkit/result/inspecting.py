@@ -7,7 +7,7 @@ from pathlib import Path
 from qface_toolkit.backends import PROGRAMS, runner_of
 from qface_toolkit.errors import ArtifactError
 from qface_toolkit.runtimes.fusion import Fusion
-from qface_toolkit.untrusted.formats import such_as
+from qface_toolkit.untrusted.formats import model_in
 
 
 def inspect_files(model: str | Path, begin: Callable[[str], object] = lambda name: None) -> dict[str, Fusion]:
@@ -34,7 +34,8 @@ def _nothing(path: Path) -> ArtifactError:
     """Return the error for what has no operators of a runtime's; a checkpoint has some once it is compressed."""
     if not path.exists():
         return ArtifactError("there is no such model", where=str(path), fix="check the path")
-    fix = f"give an .onnx file, a .ts archive of ours or a result{such_as(path) if path.is_dir() else ''}"
-    if path.is_file():
-        fix = f"compress it first, and look at the result: qface compress {shlex.quote(str(path))} --out DIR"
+    meant = path if path.is_file() else model_in(path)
+    fix = "give an .onnx file, a .ts archive of ours or a result"
+    if meant:
+        fix = f"compress it first, and look at the result: qface compress {shlex.quote(str(meant))} --out DIR"
     return ArtifactError("there is nothing to inspect: no runtime runs this", where=str(path), fix=fix)

@@ -257,9 +257,15 @@ def folder_error(path: Path, kind: type[QFaceError]) -> QFaceError:
 
 def such_as(folder: Path) -> str:
     """Return the end of a sentence that names the model's file in a folder, if there is one."""
+    meant = model_in(folder)
+    return f", such as {meant}" if meant else ""
+
+
+def model_in(folder: Path) -> Path | None:
+    """Return the file in a folder that is probably meant as the model; a result's is its float model."""
     try:
         names = sorted(entry.name for entry in folder.iterdir() if entry.name.lower().endswith(_MODELS))
     except OSError:
-        return ""
+        return None
     first = "float.onnx" if "float.onnx" in names else next(iter(names), None)
-    return f", such as {folder / first}" if first else ""
+    return folder / first if first else None

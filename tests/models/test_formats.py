@@ -20,6 +20,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
+import qface_toolkit as qf
 from qface_toolkit.errors import ArtifactError, CheckpointError
 from qface_toolkit.models import load_model
 from qface_toolkit.untrusted.formats import check_model_file
@@ -130,6 +131,14 @@ def test_folders_name_the_model_inside(tmp_path):
     with pytest.raises(CheckpointError, match="the folder of a TensorFlow SavedModel") as raised:
         load_model(tmp_path)
     assert f"--saved-model {tmp_path}" in raised.value.fix
+
+
+def test_what_no_runtime_runs_is_to_be_compressed_first(tmp_path):
+    path = write_tiny(tmp_path / "backbone.pth")
+    for place in (path, tmp_path):
+        with pytest.raises(ArtifactError, match="nothing to inspect") as raised:
+            qf.inspect(place)
+        assert f"qface compress {path} --out DIR" in raised.value.fix
 
 
 class Small(nn.Module):
