@@ -4,7 +4,7 @@ import platform
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from qface_toolkit.backends._base import Backend, Content, Embed, Facts, FloatFile, ImageInput, Runner
+from qface_toolkit.backends._base import Backend, Content, Embed, Facts, FloatFile, ImageInput, Runner, SeveralOutputs
 from qface_toolkit.backends._pixels import FLOATS, INPUT_KEY
 from qface_toolkit.errors import ArtifactError
 from qface_toolkit.registry import Registry, unknown_name
@@ -90,6 +90,7 @@ __all__ = [
     "FloatFile",
     "ImageInput",
     "Runner",
+    "SeveralOutputs",
     "backend_names",
     "backend_of",
     "expand_backends",

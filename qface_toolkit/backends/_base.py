@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import fx
 
-from qface_toolkit.errors import RecipeError
+from qface_toolkit.errors import ArtifactError, RecipeError
 from qface_toolkit.models import FloatModel, ModelSpec
 from qface_toolkit.quantize.forms import ConvShape, FormTimes
 from qface_toolkit.quantize.model import QuantizedModel
@@ -70,6 +70,10 @@ class Content:
     facts: Facts
     spec: ModelSpec | None = None
     parsed: Any = None
+
+
+class SeveralOutputs(ArtifactError):
+    """A file runs, and more than one of its outputs can be the embedding, or none."""
 
 
 @dataclass(frozen=True)

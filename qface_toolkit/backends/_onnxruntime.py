@@ -13,7 +13,7 @@ import onnxruntime
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # ships no type information
 from onnxruntime.capi import onnxruntime_pybind11_state as failures
 
-from qface_toolkit.backends._base import Embed
+from qface_toolkit.backends._base import Embed, SeveralOutputs
 from qface_toolkit.backends._pixels import IMAGE, read_pixels_of
 from qface_toolkit.errors import ArtifactError, BackendUnavailable
 from qface_toolkit.models import SHORTEST_EMBEDDING
@@ -165,7 +165,7 @@ def _embeddings(outputs: list[npt.NDArray[Any]], count: int, artifact: Path) -> 
         return outputs[0]
     what = f"it has {len(outputs)} outputs, of the shapes {[list(one.shape) for one in outputs][:8]}, and "
     what += "more than one can be the embedding" if able else "none is an embedding [N, D]"
-    raise ArtifactError(what, where=str(artifact), fix="say which: --set model.output=NAME")
+    raise SeveralOutputs(what, where=str(artifact), fix="say which: --set model.output=NAME")
 
 
 def _can_be(output: npt.NDArray[Any], count: int) -> bool:

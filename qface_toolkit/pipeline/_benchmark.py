@@ -3,6 +3,7 @@
 Images are prepared before, so that only the networks are timed.
 """
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from qface_toolkit.backends import BACKENDS, ImageInput, Runner, foreign, runner_of
+from qface_toolkit.backends import BACKENDS, ImageInput, Runner, SeveralOutputs, foreign, runner_of
 from qface_toolkit.environment import Environment, record_environment
 from qface_toolkit.errors import MeasurementError
 from qface_toolkit.evidence.speed import frozen
@@ -130,7 +131,8 @@ def _of_file(path: Path, runner: Runner, threads: int, batch: int, wanted: Wante
         what = f"the file is made for {takes.batch} images at a time, not for {batch}"
         raise MeasurementError(what, where=str(path), fix=f"time it with --batch {takes.batch}")
     example = _usual(takes).preprocess(held_out(batch))
-    runner.try_out(path, example, content)
+    with contextlib.suppress(SeveralOutputs):  # whichever the embedding is, all of them are timed
+        runner.try_out(path, example, content)
     return runner.version(content), runner.repeat(path, example, threads, content)
 
 
