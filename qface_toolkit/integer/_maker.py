@@ -1,18 +1,25 @@
 """What operations of a program are made of: a model's grids and constants in a target, and how a layer is called."""
 
+import copy
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import cast
 
-from torch import fx
+import torch
+from torch import fx, nn
 
 from qface_toolkit.canonical.graph import inputs, module, operation
 from qface_toolkit.canonical.islands import Island, Move
 from qface_toolkit.integer import program as ops
 from qface_toolkit.quantize.model import QuantizedModel
+from qface_toolkit.quantize.plan import LAYERS
 from qface_toolkit.quantize.scheme import Grid
 from qface_toolkit.quantize.target import Target
 from qface_toolkit.quantize.weights import (
+    FLOAT_STEP,
     WeightGrid,
+    Width,
+    kept_grid,
     layer_bias,
     weight_grid,
 )
@@ -49,6 +56,12 @@ class Maker:
         layer, grid = module(node), self.weight_grid(node)
         return ops.Constants(grid.codes(layer.weight), grid.scales, layer_bias(layer), self.source_grid(node).scale)
 
+    def kept_constants(self, node: fx.Node) -> ops.Constants:
+        """Return what a layer computes with in float."""
+        layer, width = module(node), Width.of(self.model.scheme, node.name)
+        grid = kept_grid(layer, self.target, self.model.deployment, width)
+        return ops.Constants(grid.codes(layer.weight), grid.scales, layer_bias(layer), FLOAT_STEP)
+
     def has_nothing_to_clip(self, relu6: fx.Node) -> bool:
         """Tell whether the range that a ReLU6 shares with its input ends at 0 and 6."""
         return self.model.plan.tensors[relu6.name].owner in self.model.plan.clamps
@@ -65,7 +78,19 @@ def sources(node: fx.Node) -> tuple[str, ...]:
 
 def float_step(maker: Maker, node: fx.Node) -> ops.Float:
     """Return a node as it is, in float, rounded if the target holds what it makes as codes."""
-    return float_operation(node, maker.grid(node.name))
+    step = float_operation(node, maker.grid(node.name))
+    if operation(node) not in LAYERS or not maker.model.plan.keeps_codes:
+        return step
+    constants = maker.kept_constants(node)
+    return replace(step, module=_with_codes(module(node), constants), constants=constants)
+
+
+def _with_codes(layer: nn.Conv2d | nn.Linear, constants: ops.Constants) -> nn.Module:
+    """Return a layer whose weights are what codes stand for."""
+    rounded = copy.copy(layer)
+    scales = constants.scales.reshape((-1,) + (1,) * (constants.codes.ndim - 1))
+    rounded._parameters = {**layer._parameters, "weight": nn.Parameter(torch.from_numpy(constants.codes * scales))}
+    return rounded
 
 
 def float_operation(node: fx.Node, grid: Grid | None) -> ops.Float:

@@ -265,11 +265,15 @@ class Normalize(Operation):
 
 @dataclass(frozen=True)
 class Float(Operation):
-    """An operation of the float network, on float values: canonical name, its module if it calls one, its options."""
+    """An operation of the float network, on float values: canonical name, its module if it calls one, its options.
+
+    `constants` are the codes behind the weights of a layer's module, where they are stored as such.
+    """
 
     name: str
     module: nn.Module | None = None
     options: Mapping[str, float] = field(default_factory=dict)
+    constants: Constants | None = None
 
 
 @dataclass(frozen=True)

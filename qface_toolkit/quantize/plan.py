@@ -8,7 +8,8 @@ target has not.
 An island computes in float in every target (see canonical.islands), and so does a move of what only islands have made.
 What an island makes is rounded where somebody else reads it.
 
-Layers may be kept in float. A kept layer computes in float with its float weights, on whatever its input tensor is.
+Layers may be kept in float. A kept layer computes in float with its float weights, on whatever its input tensor is; in
+networks with islands, which keep many for their outliers, its weights are stored as codes.
 What follows it up to the next layers (activations, pools, additions) computes in float too, as long as one of the
 tensors that it reads is not rounded. A tensor is rounded unless it is made in float and everybody who reads it computes
 in float: integer kernels read codes, and a tensor has one value for all.
@@ -121,6 +122,11 @@ class LoweringPlan:
     def in_float(self, node: str, target: Target) -> bool:
         """Tell whether a target computes an operation in float: an island, or because layers are kept so."""
         return node in self.islands or (target.keeps_layers and node in self.floats)
+
+    @property
+    def keeps_codes(self) -> bool:
+        """Whether the weights of layers that are kept in float are codes all the same."""
+        return bool(self.islands)
 
     def owners(self) -> tuple[str, ...]:
         """Return the tensors that own a range, in order of execution."""

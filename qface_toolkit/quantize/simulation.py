@@ -22,7 +22,7 @@ from qface_toolkit.quantize.model import QuantizedModel
 from qface_toolkit.quantize.plan import LAYERS
 from qface_toolkit.quantize.quantizers import ActivationQuantizer, SharedRange, WeightQuantizer
 from qface_toolkit.quantize.target import Target
-from qface_toolkit.quantize.weights import Width, largest_codes, smallest_scales
+from qface_toolkit.quantize.weights import FLOAT_STEP, Width, largest_codes, smallest_scales
 
 
 class Simulation(nn.Module):
@@ -145,12 +145,13 @@ def _limit_weights(prepared: fx.GraphModule, model: QuantizedModel, target: Targ
         largest = largest_codes(weighted, target, model.deployment, quantizer.width)
         quantizer.largest_codes = torch.from_numpy(largest)
         source = cast(ActivationQuantizer, prepared.get_submodule(str(node.args[0].target)))
-        quantizer.smallest_scales = smallest_scales(weighted, np.float32(source.scale.item()))
+        kept = model.plan.in_float(names[str(node.target)], target)
+        quantizer.smallest_scales = smallest_scales(weighted, FLOAT_STEP if kept else np.float32(source.scale.item()))
 
 
 def _keep_weights(prepared: fx.GraphModule, model: QuantizedModel, target: Target) -> None:
-    """Take the quantizers of weights away from the layers that a target keeps in float."""
-    for node in model.network.graph.nodes:
+    """Take the quantizers of weights away from the layers that a target keeps in float with float weights."""
+    for node in () if model.plan.keeps_codes else model.network.graph.nodes:
         if model.plan.in_float(node.name, target) and operation(node) in LAYERS:
             cast(Any, prepared.get_submodule(str(node.target))).weight_fake_quant = nn.Identity()
 

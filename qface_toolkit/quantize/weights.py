@@ -24,6 +24,8 @@ from qface_toolkit.quantize.scheme import (
 from qface_toolkit.quantize.target import Deployment, Target
 
 _INT16_MAX = 32767
+FLOAT_STEP = np.float32(1.0)
+"""What stands for the scale of an input that is float: no weight of a network is so small beside its bias."""
 INPUT_BLOCK = 4
 """ONNX Runtime's fast convolutions read input channels in blocks of this many; others copy every patch first."""
 
@@ -81,6 +83,11 @@ def layer_grid(
     """Return the grid of a layer's weights: scales are raised where a kernel's sums or an int32 bias ask for it."""
     scales = width.scales(layer.weight, torch.from_numpy(largest_codes(layer, target, deployment, width)))
     return WeightGrid(width.raised(scales, smallest_scales(layer, input_scale)).numpy(), width.largest_code)
+
+
+def kept_grid(layer: nn.Conv2d | nn.Linear, target: Target, deployment: Deployment, width: Width) -> WeightGrid:
+    """Return the grid of the weights of a layer that computes in float; no bias of codes has to fit."""
+    return layer_grid(layer, FLOAT_STEP, target, deployment, width)
 
 
 def smallest_scales(layer: nn.Conv2d | nn.Linear, input_scale: np.float32) -> torch.Tensor:

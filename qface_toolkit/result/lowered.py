@@ -90,7 +90,10 @@ class Lowered(Made):
         return [(count, FLOAT_BITS if target is None else self._bits(node, target)) for node, count in self._counted()]
 
     def _bits(self, node: str, target: Target) -> int:
-        return FLOAT_BITS if self.model.plan.in_float(node, target) else self.model.scheme.weight_bits(node)
+        return FLOAT_BITS if self._has_floats(node, target) else self.model.scheme.weight_bits(node)
+
+    def _has_floats(self, node: str, target: Target) -> bool:
+        return self.model.plan.in_float(node, target) and not self.model.plan.keeps_codes
 
     def _counted(self) -> Iterator[tuple[str, int]]:
         """Yield the nodes that own parameters, and how many."""
@@ -104,7 +107,7 @@ class Lowered(Made):
         """Return the weights; biases, slopes and a scale and zero point a tensor stay float32."""
         model, coded = self.model, list[Coded]()
         for node in model.network.graph.nodes:
-            if operation(node) in LAYERS and not model.plan.in_float(node.name, target):
+            if operation(node) in LAYERS and not self._has_floats(node.name, target):
                 weight, bits = module(node).weight, model.scheme.weight_bits(node.name)
                 coded.append(Coded(weight.numel(), bits, len(weight), zero_points=False))
         parameters = sum(parameter.numel() for parameter in model.network.parameters())

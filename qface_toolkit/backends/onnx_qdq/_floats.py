@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from onnx import TensorProto
 
 from qface_toolkit.backends.onnx_qdq._builder import GraphBuilder, convolution_attributes, pool_attributes
 from qface_toolkit.backends.onnx_qdq._islands import ISLANDS, MOVES, Printing
@@ -55,9 +56,18 @@ class FloatPrinter:
     def convolution(self, one: Float, factors: Floats | float = 1.0) -> str:
         """Print a convolution, each output channel multiplied by its factor."""
         conv = _module(one)
-        weight = _array(conv.weight) * np.reshape(factors, (-1, 1, 1, 1))
-        constants = [self.graph.constant(value, np.float32) for value in (weight, _array(conv.bias) * factors)]
-        return self.graph.node("Conv", [self.read(one), *constants], **convolution_attributes(Window.of(conv)))
+        weight = self.weight(one, np.reshape(factors, (-1, 1, 1, 1)))
+        bias = self.graph.constant(_array(conv.bias) * factors, np.float32)
+        return self.graph.node("Conv", [self.read(one), weight, bias], **convolution_attributes(Window.of(conv)))
+
+    def weight(self, one: Float, factors: Floats | float = 1.0) -> str:
+        """Store the weight of a layer times factors, as codes if it has some: the runtime makes floats of them once."""
+        if one.constants is None:
+            return self.graph.constant(_array(_module(one).weight) * factors, np.float32)
+        codes, scales = one.constants.codes, one.constants.scales
+        spread = (scales * np.reshape(factors, -1)).reshape((-1,) + (1,) * (codes.ndim - 1))
+        values = self.graph.node("Cast", [self.graph.constant(codes, np.int8)], to=TensorProto.FLOAT)
+        return self.graph.node("Mul", [values, self.graph.constant(spread, np.float32)])
 
 
 def scaled_sum(printer: FloatPrinter, one: Float) -> str:
@@ -112,7 +122,7 @@ def _pool(operator: str) -> Activation:
 
 def _linear(printer: FloatPrinter, one: Float) -> str:
     linear = _module(one)
-    constants = [printer.graph.constant(_array(value), np.float32) for value in (linear.weight, linear.bias)]
+    constants = [printer.weight(one), printer.graph.constant(_array(linear.bias), np.float32)]
     return printer.graph.node("Gemm", [printer.read(one), *constants], transB=1)
 
 
