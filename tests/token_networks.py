@@ -121,6 +121,27 @@ class Islands(nn.Module):
         return self.last(torch.sigmoid(self.norm(self.prelu(self.fc(y.amax((2, 3)) + y.mean((2, 3)))))))
 
 
+class Encoder(nn.Module):
+    """Tokens attend to one another through torch's own module, or its function, as networks of recent years do."""
+
+    def __init__(self, own):
+        super().__init__()
+        self.own, self.patches, self.norm = own, nn.Conv2d(3, 16, 4, 4), nn.LayerNorm(16)
+        self.attention, self.qkv = nn.MultiheadAttention(16, 2, batch_first=True), nn.Linear(16, 48)
+        self.fc = nn.Linear(16, 8)
+
+    def forward(self, x):
+        x = self.patches(x).flatten(2).transpose(1, 2)
+        y = self.norm(x)
+        if self.own:
+            y = self.attention(y, y, y)[0]
+        else:
+            batch, tokens, channels = y.shape
+            query, key, value = self.qkv(y).view(batch, tokens, 3, 2, channels // 2).permute(2, 0, 3, 1, 4).unbind(0)
+            y = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).reshape(batch, tokens, channels)
+        return self.fc((x + y).mean(1))
+
+
 def by_views(x):
     batch, channels, height, width = x.size()
     return x.view(batch, 2, channels // 2, height, width).transpose(1, 2).contiguous().view(batch, -1, height, width)
@@ -129,6 +150,8 @@ def by_views(x):
 TOKEN_NETWORKS = {
     "attention between channels": Edge(),
     "transformer": Tokens(),
+    "attention by a module": Encoder(own=True),
+    "attention by a function": Encoder(own=False),
     "shuffle by views": Shuffled(by_views),
     "shuffle by a module": Shuffled(nn.ChannelShuffle(4)),
     "channels picked": Shuffled(lambda x: torch.index_select(x, 1, torch.tensor([3, 1, 2, 0, *range(15, 3, -1)]))),

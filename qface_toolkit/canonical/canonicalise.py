@@ -15,6 +15,7 @@ from torch import fx, nn
 
 from qface_toolkit.canonical import (
     _affine,
+    _attention,
     _constants,
     _fold,
     _gates,
@@ -39,6 +40,7 @@ _PASSES = tuple(
         _spellings,
         _spelled_norms,
         _normalise,
+        _attention,
         _layouts,
         _padding,
         _affine,

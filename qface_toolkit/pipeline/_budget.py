@@ -2,7 +2,10 @@
 
 from collections.abc import Mapping
 
+from torch import fx
+
 from qface_toolkit.backends import BACKENDS
+from qface_toolkit.canonical.graph import inputs, operation
 from qface_toolkit.errors import RecipeError
 from qface_toolkit.evidence.allocation import packed_backends
 from qface_toolkit.methods import Gift, Need, check_steps, gives, step_giving
@@ -10,6 +13,9 @@ from qface_toolkit.recipe import Budget, Recipe, Step
 
 Placed = tuple[str, Step]
 """The key of the recipe that asks for a step, and the step."""
+
+AMONG_ISLANDS = 0.99
+"""The mean cosine up to which a network with islands keeps layers in float, if nobody says anything else."""
 
 _ONCE: Mapping[Gift, str] = {
     "widths": "widths can be allocated once",
@@ -37,6 +43,19 @@ def _placed_steps(recipe: Recipe) -> list[Placed]:
     if budget.cosine_mean is not None:
         placed.append(("budget.cosine_mean", step_giving("kept", cosine_mean=budget.cosine_mean)))
     return placed
+
+
+def with_islands(recipe: Recipe, canonical: fx.GraphModule) -> Recipe:
+    """Return the recipe with a cosine to reach, for a network with islands whose recipe wants nothing of the kind.
+
+    What stands around attention and norms has outliers that eight bits a tensor cannot hold.
+    """
+    inner = any(operation(node) == "island" and operation(inputs(node)[0]) != "input" for node in canonical.graph.nodes)
+    mixes = BACKENDS.get(recipe.backends[0]).target.keeps_layers
+    steered = any(gives(step, gift) for _, step in _placed_steps(recipe) for gift in ("widths", "kept", "simulation"))
+    if not inner or not mixes or steered:
+        return recipe
+    return recipe.model_copy(update={"budget": Budget(cosine_mean=AMONG_ISLANDS)})
 
 
 def _steered(step: Step, budget: Budget) -> Step:

@@ -13,7 +13,7 @@ from qface_toolkit.canonical.canonicalise import canonicalise
 from qface_toolkit.environment import usable_cores
 from qface_toolkit.methods import METHODS
 from qface_toolkit.models import FloatModel, from_module, load_model
-from qface_toolkit.pipeline._budget import check_budget, steps_of
+from qface_toolkit.pipeline._budget import check_budget, steps_of, with_islands
 from qface_toolkit.pipeline._form_times import find_form_times
 from qface_toolkit.pipeline._preparation import judge_preprocessing
 from qface_toolkit.pipeline._refusals import check_scheme, check_simulation
@@ -51,11 +51,12 @@ def plan_job(
         wanted = wanted.model_copy(update={"backends": named})
     check_simulation(wanted)
     check_budget(wanted)
-    steps = steps_of(wanted)
     images, times = find_set(wanted.calibration.set), find_form_times(wanted.target.lowering)
     loaded = _float_model(source, name, wanted)
     images.open(wanted.calibration.count, seed, loaded)
     canonical = canonicalise(loaded.network, loaded.spec.input_size, loaded.spec.channels)
+    wanted = with_islands(wanted, canonical)
+    steps = steps_of(wanted)
     for step in steps:
         METHODS.get(step.method).check(step.options, canonical)
     scheme = Scheme.from_plain(wanted.scheme.model_dump())
