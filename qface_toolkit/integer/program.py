@@ -265,10 +265,7 @@ class Normalize(Operation):
 
 @dataclass(frozen=True)
 class Float(Operation):
-    """An operation of the float network, on float values: canonical name, its module if it calls one, its options.
-
-    `constants` are the codes behind the weights of a layer's module, where they are stored as such.
-    """
+    """An operation of the float network on floats; `constants` are the codes that its weights are stored as, if any."""
 
     name: str
     module: nn.Module | None = None

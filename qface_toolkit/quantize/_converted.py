@@ -7,6 +7,7 @@ import torch
 from torch import fx, nn
 
 from qface_toolkit.canonical.edit import bypass, calls
+from qface_toolkit.canonical.islands import Move
 from qface_toolkit.quantize.scheme import Grid
 from qface_toolkit.quantize.target import Target
 
@@ -14,6 +15,7 @@ from qface_toolkit.quantize.target import Target
 def settle(converted: fx.GraphModule, prepared: fx.GraphModule, target: Target) -> None:
     """Mend a module that was converted for a target from the module with quantizers `prepared`."""
     _insert_islands(converted, prepared)
+    _move_codes(converted)
     _settle_clamps(converted, _idle_clamps(prepared), contiguous=target.clamps_contiguous)
     converted.recompile()
 
@@ -40,6 +42,21 @@ def _insert_islands(converted: fx.GraphModule, prepared: fx.GraphModule) -> None
         for node, _ in calls(prepared, kind):
             scale, zero_point = _grid(prepared, next(iter(node.users)))
             converted.set_submodule(str(node.target), FloatIsland(kind(), scale, zero_point))
+
+
+def _move_codes(converted: fx.GraphModule) -> None:
+    """Let moves work on codes: they came out between dequantizing and quantizing on one grid."""
+    for node, _ in list(calls(converted, Move)):
+        codes = [
+            before.args[0] for before in node.args if isinstance(before, fx.Node) and before.target == "dequantize"
+        ]
+        readers = list(node.users)
+        if len(codes) == len(node.args) and all(user.target is torch.quantize_per_tensor for user in readers):
+            node.args = tuple(codes)
+            for user in readers:
+                user.replace_all_uses_with(node)
+                converted.graph.erase_node(user)
+    converted.graph.eliminate_dead_code()
 
 
 def _grid(prepared: fx.GraphModule, quantizer: fx.Node) -> tuple[float, int]:
