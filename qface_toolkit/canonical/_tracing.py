@@ -29,36 +29,38 @@ def trace(network: nn.Module, shape: tuple[int, ...]) -> fx.GraphModule:
     Raises:
         UnsupportedModel: naming the line of the network's code that cannot be traced.
     """
+    name = type(network).__name__
     try:
-        return fx.symbolic_trace(network)
+        return fx.GraphModule(network, ImageTracer().trace(network), name)
     except _ERRORS:
         pass
     try:
-        root = network if len(inspect.signature(network.forward).parameters) == 1 else _OfImages(network)
-        return fx.GraphModule(root, SizedTracer(shape).trace(root), type(network).__name__)
+        return fx.GraphModule(network, SizedTracer(shape).trace(network), name)
     except _ERRORS as error:
         reason = str(error).partition(". ")[0].partition("\n")[0]
         raise UnsupportedModel(
             f"the network's forward cannot be traced: {reason}",
-            where=line_of(error) or type(network).__name__,
+            where=line_of(error) or name,
             fix="remove control flow that depends on tensor values, or pass the backbone alone",
         ) from error
 
 
-class _OfImages(nn.Module):
-    """A network whose other arguments have their defaults, which tracing would take for inputs."""
+class ImageTracer(fx.Tracer):
+    """A tracer of networks that are given an image and nothing else.
 
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
+    torch.fx takes every argument of a forward for an input, so that `if label is None` would go the other way.
+    """
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map images to what the network makes of them."""
-        y: Tensor = self.network(x)
-        return y
+    def create_args_for_root(
+        self, root_fn: Callable[..., Any], is_module: bool, concrete_args: object = None
+    ) -> tuple[Callable[..., Any], list[Any]]:
+        """Return the forward and what it is called with: the image; other arguments have their defaults."""
+        name = next(iter(inspect.signature(self.root.forward).parameters), "x")
+        kind = getattr(inspect.unwrap(root_fn), "__annotations__", {}).get(name)
+        return root_fn, [self.root, self.create_proxy("placeholder", name, (), {}, type_expr=kind)]
 
 
-class SizedTracer(fx.Tracer):
+class SizedTracer(ImageTracer):
     """A tracer that also runs every operation, once for each batch size."""
 
     def __init__(self, shape: tuple[int, ...]) -> None:

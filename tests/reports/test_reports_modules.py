@@ -152,3 +152,68 @@ class Scales(nn.Module):
 
 def test_one_gate_read_often_and_a_classifier_for_training():
     assert_taken(lived_in(Scales()))
+
+
+class Headed(Face):
+    """A network as it is trained: with labels it returns logits, and without them the embedding."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(EMBEDDING, 100)
+
+
+class ByLabel(Headed):
+    """One whose label may be left out."""
+
+    def forward(self, x, label=None):
+        """Return the embedding, or logits where a label is given."""
+        embedding = self.embed(x)
+        return embedding if label is None else self.head(embedding)
+
+
+class ByKeyword(Headed):
+    """One that is told by a word, after what only training needs."""
+
+    def forward(self, x, *weights, features=True, **more):
+        """Return the embedding, or logits."""
+        embedding = self.embed(x)
+        if weights or more.get("labels") is not None:
+            embedding = embedding * weights[0]
+        return embedding if features else self.head(embedding)
+
+
+class ByStage(Headed):
+    """One whose other arguments are flags and numbers, and whose forward computes with sizes."""
+
+    def forward(self, x, return_loss=False, scale: float = 1.0, size=None):
+        """Return the embedding, or its loss."""
+        embedding = self.embed(x.view(x.shape[0], 3, *x.shape[2:] if size is None else size) * scale)
+        return self.head(embedding).mean() if return_loss else embedding
+
+
+class Decorated(Headed):
+    """One whose forward stands in a decorator, as those of mixed precision do."""
+
+    @torch.no_grad()
+    def forward(self, x, label=None):
+        """Return the embedding, or logits where a label is given."""
+        return self.head(self.embed(x)) if label is not None else self.embed(x)
+
+
+@pytest.mark.parametrize("make", [ByLabel, ByKeyword, ByStage, Decorated])
+def test_arguments_that_only_training_gives(make):
+    assert assert_taken(make()).spec.embedding_size == EMBEDDING
+
+
+class Loss(Headed):
+    """One that returns a loss unless it is told not to."""
+
+    def forward(self, x, gt_label, return_loss=True):
+        """Return a loss, or the embedding."""
+        return self.head(self.embed(x)).mean() + gt_label if return_loss else self.embed(x)
+
+
+def test_an_argument_that_must_be_given_is_asked_for_by_its_name():
+    with pytest.raises(CheckpointError, match="gt_label") as raised:
+        qf.from_module(Loss(), input_size=SIZE)
+    assert "whose only input is the image" in raised.value.fix
