@@ -202,3 +202,16 @@ def test_a_file_exported_while_training_is_refused(tmp_path):
     with pytest.raises(CheckpointError, match="normalises by the batch") as raised:
         load_model(saved(tmp_path, exported(network, **options)), overrides=FACTS)
     assert "model.eval()" in raised.value.fix
+
+
+@pytest.mark.parametrize("order", ["last first", "casts at the end", "shuffled"])
+def test_nodes_in_any_order(order, tmp_path):
+    network = small_network()
+    model = halved(network, inside=True)
+    nodes = list(model.graph.node)
+    shuffled = [nodes[at] for at in np.random.default_rng(0).permutation(len(nodes))]
+    orders = {"last first": nodes[::-1], "casts at the end": [*nodes[1:-1], nodes[0], nodes[-1]], "shuffled": shuffled}
+    del model.graph.node[:]
+    model.graph.node.extend(orders[order])
+    path = saved(tmp_path, model)
+    assert_read(path, runtime_rows(path, images(2)), images(2), most=1e-2)

@@ -1,8 +1,9 @@
 """From an ONNX file's message to its parts, checked: what the graph eats and returns, and nodes in running order."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from graphlib import CycleError, TopologicalSorter
 from typing import Any, TypeVar
 
 import onnx
@@ -18,6 +19,7 @@ _MOST_ATTRIBUTES = 64
 _STANDARD_DOMAINS = ("", "ai.onnx")
 _QUANTIZED = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger")
 _FLAT = "export the network's inference alone, as one flat graph"
+_CHECK = "export again, or see what onnx.checker.check_model says"
 _Proto = Any  # onnx ships no types
 _N = TypeVar("_N", int, float)
 
@@ -115,7 +117,7 @@ def parse_onnx(model: _Proto, given: Mapping[str, Any]) -> OnnxFile:
     opset = _opset(model)
     initializers = _unique(((tensor.name, tensor) for tensor in graph.initializer), "initializer")
     image = read_image([value for value in graph.input if value.name not in initializers], given)
-    _check_order(nodes, {image.name, *initializers})
+    nodes = _in_order(nodes, {image.name, *initializers})
     made = [name for node in nodes for name in node.outputs if name]
     outputs = output_names(graph.output, made, given.get("output"))
     metadata = {as_text(entry.key): as_text(entry.value) for entry in model.metadata_props}
@@ -146,7 +148,7 @@ def _unique(pairs: Iterable[tuple[str, _Proto]], kind: str) -> dict[str, _Proto]
     return found
 
 
-def _nodes(graph: _Proto) -> list[OnnxNode]:
+def _nodes(graph: _Proto) -> Sequence[OnnxNode]:
     nodes = [_node(proto, place) for place, proto in enumerate(graph.node)]
     quantized = [node for node in nodes if _is_quantized(node.op)]
     if quantized:
@@ -177,24 +179,32 @@ def _node(proto: _Proto, place: int) -> OnnxNode:
     return OnnxNode(op, name, tuple(proto.input), tuple(proto.output), attributes)
 
 
-def _check_order(nodes: Sequence[OnnxNode], known: set[str]) -> None:
-    makers: dict[str, str] = dict.fromkeys(known, "the file")
-    for node in nodes:
+def _in_order(nodes: Sequence[OnnxNode], known: set[str]) -> Sequence[OnnxNode]:
+    """Return nodes so that each stands behind those that it reads, which runtimes do not ask of files."""
+    makers: dict[str, int] = {}
+    for place, node in enumerate(nodes):
         for output in filter(None, node.outputs):
-            if output in makers:
+            if output in known or output in makers:
                 raise CheckpointError(f"the value {printable(output)!r} is made twice", where=_where(node), fix=_FLAT)
-            makers[output] = node.name
-    made = set(known)
-    for node in nodes:
-        for name in filter(None, node.inputs):
-            if name not in made:
-                late = "stands behind it or reads it: a cycle" if name in makers else "is nowhere: no node makes it"
-                raise CheckpointError(
-                    f"an input, {printable(name)!r}, {late}",
-                    where=_where(node),
-                    fix="export again, or see what onnx.checker.check_model says",
-                )
-        made.update(node.outputs)
+            makers[output] = place
+    before = [{makers[name] for name in _read_by(node, known, makers)} for node in nodes]
+    if all(max(read, default=-1) < place for place, read in enumerate(before)):
+        return nodes
+    try:
+        return [nodes[place] for place in TopologicalSorter(dict(enumerate(before))).static_order()]
+    except CycleError as error:
+        node = nodes[error.args[1][0]]
+        raise CheckpointError("it reads what is computed from it: a cycle", where=_where(node), fix=_CHECK) from error
+
+
+def _read_by(node: OnnxNode, known: set[str], makers: Mapping[str, int]) -> Iterator[str]:
+    """Yield what a node reads of other nodes."""
+    for name in filter(None, node.inputs):
+        if name in makers:
+            yield name
+        elif name not in known:
+            what = f"an input, {printable(name)!r}, is nowhere: no node makes it"
+            raise CheckpointError(what, where=_where(node), fix=_CHECK)
 
 
 def _needed(nodes: Sequence[OnnxNode], outputs: Sequence[str]) -> tuple[OnnxNode, ...]:
