@@ -215,3 +215,17 @@ def test_nodes_in_any_order(order, tmp_path):
     model.graph.node.extend(orders[order])
     path = saved(tmp_path, model)
     assert_read(path, runtime_rows(path, images(2)), images(2), most=1e-2)
+
+
+@pytest.mark.parametrize("side", [1, 16])
+@pytest.mark.parametrize("turned", [0, 1])
+def test_a_matrix_straight_behind_pixels(side, turned, tmp_path):
+    entering = WIDTH * side * side
+    shape = (EMBEDDING, entering) if turned else (entering, EMBEDDING)
+    matrix = drawn(3, *shape, scale=entering**-0.5)
+    pool = [node("GlobalAveragePool", "a", "p")] if side == 1 else []
+    last, constants = "p" if pool else "a", {"w": CONSTANTS["w"], "none": LAST["none"], "matrix": matrix}
+    flat = [node("Flatten", last, "f"), node("Gemm", "f matrix none", "y", transB=turned)]
+    right = saved(tmp_path, built([CONV, *pool, *flat], constants, opset=8), "right.onnx")
+    straight = built([CONV, *pool, node("Gemm", f"{last} matrix none", "y", transB=turned)], constants, opset=8)
+    assert_read(saved(tmp_path, straight), runtime_rows(right, images(2)), images(2))

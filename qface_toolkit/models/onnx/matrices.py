@@ -59,6 +59,8 @@ def _gemm(network: Network, node: OnnxNode, inputs: Inputs) -> Value:
     if weight.ndim != 2 or weight.size == 0 or node.integer("transA", 0):
         raise UnsupportedModel(f"its matrix has the shape {list(weight.shape)}, or it transposes the images")
     weight = weight if node.integer("transB", 0) else weight.T
+    if x.plain and len(x.dims) > 2 and x.dims[-1:] != weight.shape[1:] == (math.prod(x.shape),):
+        x = network.reshaped(x, (len(weight.T),))  # MXNet's own flattens, and its exporter wrote it as it stood
     alpha, beta = np.float32(node.real("alpha", 1.0)), np.float32(node.real("beta", 1.0))
     weight = weight if alpha == 1 else weight * alpha
     if bias is None:
