@@ -83,6 +83,8 @@ def _fold_into_concat(node: fx.Node, pair: Pair) -> bool:
     if concat.target is not torch.cat or only_user(concat) is not node:
         return False
     parts = cast(list[fx.Node], concat.args[0])
+    if len(set(parts)) < len(parts) or sum(shape_of(part)[1] for part in parts) != shape_of(concat)[1]:
+        return False  # what stands there twice would be scaled twice; what is joined along rows has one scale in each
     if any(module_of(part, nn.Conv2d) is None or only_user(part) is not concat for part in parts):
         return False
     sizes = [shape_of(part)[1] for part in parts]

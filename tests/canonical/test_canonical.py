@@ -144,3 +144,26 @@ def test_a_preactivation_norm_becomes_one_depthwise_conv():
         if isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1) and module.groups == module.in_channels > 1
     ]
     assert len(pointwise) == 5, "one for each block's first BatchNorm; the last one folds into the linear layer"
+
+
+class Joined(nn.Module):
+    """A BatchNorm behind what is joined: a tensor to itself along an axis, or to another."""
+
+    def __init__(self, axis):
+        super().__init__()
+        self.conv, self.axis, self.norm = nn.Conv2d(3, 4, 1), axis, nn.BatchNorm2d(8 if axis == 1 else 4)
+        self.norm.weight.data.uniform_(0.5, 2)
+        self.norm.running_mean.normal_()
+
+    def forward(self, x):
+        x = self.conv(x)
+        return self.norm(torch.cat([x, x], self.axis)).flatten(1)
+
+
+@pytest.mark.parametrize("axis", [1, 2])
+def test_a_norm_behind_what_is_joined_to_itself(axis):
+    network = Joined(axis).eval()
+    images = torch.randn(2, 3, 8, 8)
+    with torch.no_grad():
+        expected, found = network(images), canonicalise(network, (8, 8))(images)
+    assert float((found - expected).abs().max()) < 1e-5
