@@ -52,7 +52,11 @@ _MOST_FIELDS = 500_000
 _MOST_OTHER_BYTES = 64 << 20
 _FIXED_BYTES = {1: 8, 5: 4}
 _VARINT, _BYTES = 0, 2
-_FIX = "export the network again, simplified (onnxsim, or onnx.inliner for functions), as one flat graph"
+_FIX = (
+    "write the file again as one flat graph: onnxsim, onnx.inliner for functions, or onnxruntime's "
+    "SessionOptions.optimized_model_filepath at ORT_ENABLE_BASIC; an input that decides, such as phase_train, must be "
+    "made an initializer first (the value False)"
+)
 
 
 def check_wire(data: bytes) -> None:

@@ -143,7 +143,7 @@ def test_inputs_that_are_no_picture_of_a_face(case, tmp_path):
 
 
 def test_two_inputs(tmp_path):
-    model = build([RELU, FLAT])
+    model = build([node("Mul", "x mask", "z"), FLAT])
     model.graph.input.append(helper.make_tensor_value_info("mask", TensorProto.FLOAT, [1]))
     refuse(tmp_path, model, "2 inputs .'x', 'mask'.")
 

@@ -1,12 +1,15 @@
 """ONNX files that converters wrote in ways of their own; other tools refused them or computed something else."""
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
+from helpers import run_here
 from onnx import TensorProto, helper, numpy_helper
 from reported import (
     EMBEDDING,
     FACTS,
+    SETS,
     SIZE,
     WIDTH,
     assert_read,
@@ -229,3 +232,56 @@ def test_a_matrix_straight_behind_pixels(side, turned, tmp_path):
     right = saved(tmp_path, built([CONV, *pool, *flat], constants, opset=8), "right.onnx")
     straight = built([CONV, *pool, node("Gemm", f"{last} matrix none", "y", transB=turned)], constants, opset=8)
     assert_read(saved(tmp_path, straight), runtime_rows(right, images(2)), images(2))
+
+
+def switch(shape=(), name="phase_train"):
+    return helper.make_tensor_value_info(name, TensorProto.BOOL, shape)
+
+
+def switched(nodes, entering, **more):
+    """Return a file whose nodes make "z" of "a", and that has inputs beside the image."""
+    return built([CONV, *nodes, *END], {**CONSTANTS, **more}, entering=entering)
+
+
+@pytest.mark.parametrize("shape", [(), (1,)])
+def test_an_input_that_says_whether_this_is_training(shape, tmp_path, monkeypatch, capsys):
+    nodes = [node("Neg", "a", "n"), node("Relu", "a", "r"), node("Where", "phase_train n r", "z")]
+    path, batch = saved(tmp_path, switched(nodes, [switch(shape)])), images(2)
+    model = assert_read(path, runtime_rows(path, batch, phase_train=np.zeros(shape, bool)), batch)
+    assert "took the input 'phase_train' as false: this is no training" in model.notes
+    assert run_here(monkeypatch, capsys, "evaluate", path, "--synthetic", "--no-flip", *SETS)[0] == 0
+
+
+def test_an_input_that_nothing_reads(tmp_path):
+    keep = helper.make_tensor_value_info("keep_prob", TensorProto.FLOAT, ())
+    path = saved(tmp_path, switched([node("Relu", "a", "z")], [switch(), keep]))
+    expected = runtime_rows(path, images(2), phase_train=np.array(False), keep_prob=np.array(1, np.float32))
+    assert_read(path, expected, images(2))
+
+
+def test_an_input_that_is_no_switch_is_named(tmp_path):
+    rate = helper.make_tensor_value_info("rate", TensorProto.FLOAT, ())
+    with pytest.raises(CheckpointError, match="2 inputs .'x', 'rate'."):
+        load_model(saved(tmp_path, switched([node("Mul", "a rate", "z")], [rate])), overrides=FACTS)
+
+
+def branch(op):
+    shown = helper.make_tensor_value_info(f"o_{op}", TensorProto.FLOAT, None)
+    return helper.make_graph([node(op, "a", f"o_{op}")], op, [], [shown])
+
+
+def test_the_advice_for_branches_in_the_graph_works(tmp_path):
+    parts = {"then_branch": branch("Neg"), "else_branch": branch("Relu")}
+    model = switched([node("If", "phase_train", "z", **parts)], [switch()])
+    path = saved(tmp_path, model)
+    with pytest.raises(CheckpointError, match="nested graphs") as raised:
+        load_model(path, overrides=FACTS)
+    assert "optimized_model_filepath at ORT_ENABLE_BASIC" in raised.value.fix and "phase_train" in raised.value.fix
+    expected = runtime_rows(path, images(2), phase_train=np.array(False))
+    del model.graph.input[1]
+    model.graph.initializer.append(numpy_helper.from_array(np.array(False), "phase_train"))
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.optimized_model_filepath = str(tmp_path / "flat.onnx")
+    onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    assert_read(tmp_path / "flat.onnx", expected, images(2))

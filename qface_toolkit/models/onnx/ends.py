@@ -1,12 +1,15 @@
 """What an ONNX graph declares that it eats and returns: the image, whichever axis its channels are, and outputs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import onnx
+
 from qface_toolkit.errors import CheckpointError
 from qface_toolkit.models._spec import SIDES, is_size
-from qface_toolkit.models.onnx.tensors import FLOAT_TYPES
+from qface_toolkit.models.onnx.tensors import FLOAT_TYPES, Array
 from qface_toolkit.untrusted.reading import printable
 
 _Proto = Any  # onnx ships no types
@@ -26,6 +29,26 @@ class Image:
     channels: int = 3
     channels_last: bool = False
     batch: int | None = None
+
+
+def without_switches(values: Sequence[_Proto], read: Container[str]) -> tuple[list[_Proto], dict[str, _Proto]]:
+    """Return the inputs that may be the image, and for others what to take in their place: whether this is training.
+
+    `read` are the names of what nodes read; an input that nothing reads changes nothing.
+    """
+    needed = [value for value in values if value.name in read] if len(values) > 1 else list(values)
+    switches = [value for value in needed if _is_switch(value.type.tensor_type)]
+    no = {value.name: onnx.numpy_helper.from_array(_no(value.type.tensor_type), value.name) for value in switches}
+    return [value for value in needed if value.name not in no], no
+
+
+def _is_switch(kind: _Proto) -> bool:
+    sizes = [dim.dim_value for dim in kind.shape.dim]
+    return bool(kind.elem_type == onnx.TensorProto.BOOL and sizes in ([], [1]))
+
+
+def _no(kind: _Proto) -> Array:
+    return np.zeros([1] * len(kind.shape.dim), bool)
 
 
 def read_image(values: Sequence[_Proto], given: Mapping[str, Any]) -> Image:

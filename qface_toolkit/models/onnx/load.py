@@ -61,7 +61,7 @@ def load_onnx(
         given = {key: value for key, value in given.items() if key not in GIVEN_TO_THE_READER}
         spec, sources = find_facts(file, network, size, name=name, title=title, overrides=given)
     arithmetic = _arithmetic_on_input(network)
-    said = (f"ONNX opset {file.opset}, written by {file.producer}", *notes, *arithmetic, *sources)
+    said = (f"ONNX opset {file.opset}, written by {file.producer}", *file.notes, *notes, *arithmetic, *sources)
     return FloatModel(network, spec, sha256, said, arithmetic)
 
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import onnx
 
 from qface_toolkit.errors import CheckpointError
-from qface_toolkit.models.onnx.ends import Image, output_names, read_image
+from qface_toolkit.models.onnx.ends import Image, output_names, read_image, without_switches
 from qface_toolkit.untrusted.reading import as_text, printable
 
 OLDEST_OPSET = 7
@@ -101,6 +101,7 @@ class OnnxFile:
     opset: int
     producer: str
     metadata: Mapping[str, str]
+    notes: tuple[str, ...] = ()
 
 
 def parse_onnx(model: _Proto, given: Mapping[str, Any]) -> OnnxFile:
@@ -116,12 +117,16 @@ def parse_onnx(model: _Proto, given: Mapping[str, Any]) -> OnnxFile:
     nodes = _nodes(graph)
     opset = _opset(model)
     initializers = _unique(((tensor.name, tensor) for tensor in graph.initializer), "initializer")
-    image = read_image([value for value in graph.input if value.name not in initializers], given)
+    entering = [value for value in graph.input if value.name not in initializers]
+    entering, switches = without_switches(entering, {name for node in nodes for name in node.inputs})
+    initializers |= switches
+    image = read_image(entering, given)
     nodes = _in_order(nodes, {image.name, *initializers})
     made = [name for node in nodes for name in node.outputs if name]
     outputs = output_names(graph.output, made, given.get("output"))
     metadata = {as_text(entry.key): as_text(entry.value) for entry in model.metadata_props}
-    return OnnxFile(_needed(nodes, outputs), initializers, image, outputs, opset, _producer(model), metadata)
+    notes = tuple(f"took the input {printable(name, 40)!r} as false: this is no training" for name in switches)
+    return OnnxFile(_needed(nodes, outputs), initializers, image, outputs, opset, _producer(model), metadata, notes)
 
 
 def _producer(model: _Proto) -> str:
