@@ -78,6 +78,10 @@ def _writers(graph: Any, program: ops.Program) -> dict[str, Any]:  # noqa: ANN40
     for one in program.operations:
         if one.output not in tensors:
             continue
+        if isinstance(one, ops.Float):
+            found[one.output] = _rounds_island(left, reads, found)
+            left.remove(found[one.output])
+            continue
         fused = one.source not in tensors if one.sources else False
         sources = [found[source] for source in (made[one.source].sources if fused else one.sources)]
         kinds, wanted = _RELUS if fused else (_kind(one),), {_value(source) for source in sources}
@@ -92,6 +96,19 @@ def _writers(graph: Any, program: ops.Program) -> dict[str, Any]:  # noqa: ANN40
         else:
             raise MeasurementError(f"the archive has no operator for the tensor {one.output}")
     return found
+
+
+def _rounds_island(left: list[Any], reads: Mapping[Any, set[str]], found: Mapping[str, Any]) -> Any:  # noqa: ANN401
+    """Return the first node left that rounds what was computed in float: islands come in the program's order.
+
+    Raises:
+        MeasurementError: if there is none.
+    """
+    codes = {_value(node) for node in found.values()}
+    for node in left:
+        if node.kind() == _KINDS[ops.Image] and not reads[node] <= codes:
+            return node
+    raise MeasurementError("the archive rounds fewer tensors than there are islands")
 
 
 def _kind(one: ops.Operation) -> str:
