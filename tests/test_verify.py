@@ -56,6 +56,33 @@ def golden_with(folder, **arrays):
     return buffer.getvalue()
 
 
+def as_if_it_had_islands(folder):
+    """Change the description of a result so that one of its operations is an island, as far as verifying goes."""
+    description = json.loads((folder / "quantization.json").read_text())
+    next(node for node in description["network"] if node["operation"] == "add")["operation"] = "island"
+    replace(folder, "quantization.json", json.dumps(description).encode())
+
+
+def test_a_rounding_that_flips_is_no_difference_where_the_network_has_islands(copy):
+    """Sums of floats end in other bits elsewhere; what was promised of the float model must still hold."""
+    expected = np.load(copy / "golden.npz")["int8.x86.onnx"]
+    noise = np.random.default_rng(0).standard_normal(expected.shape).astype(np.float32)
+    moved = expected + 0.05 * np.abs(expected).mean() * noise
+    replace(copy, "golden.npz", golden_with(copy, **{"int8.x86.onnx": moved}))
+    assert verdicts(copy)["int8.x86.onnx"].verdict == "differs"
+    as_if_it_had_islands(copy)
+    assert verdicts(copy)["int8.x86.onnx"].verdict == "agrees"
+
+
+def test_a_file_with_islands_must_stay_as_near_to_the_float_model_as_promised(copy):
+    as_if_it_had_islands(copy)
+    stored = np.load(copy / "golden.npz")
+    noise = np.random.default_rng(0).standard_normal(stored["float"].shape).astype(np.float32)
+    other = stored["float"] + np.abs(stored["float"]).mean() * noise
+    replace(copy, "golden.npz", golden_with(copy, **{"float": other, "int8.x86.onnx": other}))
+    assert verdicts(copy)["int8.x86.onnx"].verdict == "differs"
+
+
 def test_everything_is_exact_where_it_was_made(result):
     found = pipeline.verify(result)
     assert {file.name: file.verdict for file in found.files} == {

@@ -30,7 +30,7 @@ def verify(result: str | os.PathLike[str], *, tell: Tell = silent) -> Verificati
     """
     opened = open_result(result)
     tell("check the files")
-    check = _Check(opened, opened.golden(), opened.damaged)
+    check = _Check(opened, opened.golden(), opened.damaged, opened.has_islands())
     return Verification(tuple(check.verdicts(tell("run the golden vectors"))), len(check.golden[INPUTS]))
 
 
@@ -39,6 +39,7 @@ class _Check:
     result: Result
     golden: Mapping[str, Floats]
     damaged: Mapping[str, str]
+    islands: bool
 
     def names(self) -> list[str]:
         """Return the float files, the artifacts, other damaged files, and files that should not be there."""
@@ -68,7 +69,8 @@ class _Check:
             got = runner.try_out(file, self.golden[INPUTS], runner.read(file))
         except QFaceError as error:
             return FileVerdict(name, "cannot run", reason=error.what)
-        return judge_file(name, expected, self.golden[FLOAT], got, followed=runner.followed)
+        followed = runner.followed and not self.islands
+        return judge_file(name, expected, self.golden[FLOAT], got, followed=followed)
 
     def _runner(self, name: str) -> Runner:
         file = self.result.folder / name

@@ -174,9 +174,12 @@ def _codes_said(codes: CodeFigures) -> str:
     if codes.not_compared is not None:
         return f"The codes inside {name} were not compared: {clean(codes.not_compared)}."
     first, more = codes.differing[0], len(codes.differing) - 1
-    share = f"{first.differing} of {first.codes} codes, by {first.largest} at most"
     after = f"; {more} more tensors differ" if more else ""
-    return f"{name} differs from its simulation, first in {clean(first.tensor)} ({share}){after}."
+    return f"{name} differs from its simulation, first in {clean(first.tensor)} ({_share(first)}){after}."
+
+
+def _share(one: DifferingTensor) -> str:
+    return f"{one.differing} of {one.codes} codes, by {one.largest} at most"
 
 
 def _twins_said(block: ParityBlock) -> list[str]:
@@ -213,7 +216,8 @@ def parity_line(block: ParityBlock) -> tuple[bool, str]:
     )
     parts = [counted if files else "nothing inside the files could be compared with a simulation"]
     parts += [
-        f"{clean(one.artifact)} differs from layer {clean(one.differing[0].tensor, 30)} on" for one in differing[:1]
+        f"{clean(one.artifact)} differs from layer {clean(one.differing[0].tensor, 30)} on ({_share(one.differing[0])})"
+        for one in differing[:1]
     ]
     worst = _worst(block)
     parts += (

@@ -79,6 +79,17 @@ class Result(os.PathLike[str]):
         self.check(DESCRIPTION, WEIGHTS)
         return load_quantized(self.folder / DESCRIPTION, self.folder / WEIGHTS)
 
+    def has_islands(self) -> bool:
+        """Tell whether the network computes in float between codes: nobody's sums of floats are another's to the bit.
+
+        Arithmetic on the image itself is the same everywhere.
+        """
+        plain = read_json(self.folder / DESCRIPTION) if (self.folder / DESCRIPTION).is_file() else {}
+        network = plain.get("network")
+        nodes = [node for node in network if isinstance(node, dict)] if isinstance(network, list) else []
+        images = [node.get("name") for node in nodes if node.get("operation") == "input"]
+        return any(node.get("operation") == "island" and node.get("inputs") != images for node in nodes)
+
     def facts(self) -> dict[str, str]:
         """Return what goes into the metadata of every artifact.
 
