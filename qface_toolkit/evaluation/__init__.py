@@ -5,7 +5,7 @@ from qface_toolkit.evaluation.align import align, similarity
 from qface_toolkit.evaluation.embed import BATCH, embed_images, stream_embeddings
 from qface_toolkit.evaluation.groups import Groups, read_groups
 from qface_toolkit.evaluation.ijb import IjbSet, read_ijb
-from qface_toolkit.evaluation.pairs import PairSet, read_pairs
+from qface_toolkit.evaluation.pairs import PairSet, check_kinds, read_pairs
 from qface_toolkit.evaluation.people import PeopleSet, read_people
 from qface_toolkit.evaluation.suite import SUITE_KEYS, PublishedRow, Suite, find_suite, published_rows
 from qface_toolkit.evaluation.synthetic import synthetic_people
@@ -23,6 +23,7 @@ __all__ = [
     "Rows",
     "Suite",
     "align",
+    "check_kinds",
     "synthetic_people",
     "embed_images",
     "find_suite",

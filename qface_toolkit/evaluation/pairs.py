@@ -40,8 +40,23 @@ class PairsFile:
     same: npt.NDArray[np.bool_]
 
     def pairs(self, folds: int) -> Pairs:
-        """Return the pairs, cut into this many contiguous folds."""
-        return Pairs(self.first, self.second, self.same, folds)
+        """Return the pairs, cut into this many contiguous folds, in an order in which each has both kinds.
+
+        That is the file's own if it will do.
+        """
+        at = self._order(folds)
+        return Pairs(self.first[at], self.second[at], self.same[at], folds)
+
+    def dealt(self, folds: int) -> bool:
+        """Tell whether `pairs` has another order than the file."""
+        return bool((self._order(folds)[:-1] > self._order(folds)[1:]).any())
+
+    def _order(self, folds: int) -> npt.NDArray[np.intp]:
+        there = np.arange(len(self.same))
+        if all(0 < self.same[part].sum() < len(part) for part in np.array_split(there, folds)):
+            return there
+        by_kind = np.argsort(~self.same, kind="stable")
+        return np.concatenate([by_kind[fold::folds] for fold in range(folds)])
 
 
 def read_pairs_file(path: Path) -> PairsFile:
@@ -161,6 +176,8 @@ def read_pairs(path: Path, folds: int = FOLDS) -> PairSet:
     sizes = [images.check(index) for index in range(len(images))]
     others = sorted({size for size in sizes if size != CROP_SIZE})
     notes = tuple(f"{sizes.count(size)} of {len(sizes)} images are {size}x{size} and were resized" for size in others)
+    if file.dealt(folds):
+        notes += ("pairs of one kind stand together in the file: they are dealt to the folds in turns",)
     return PairSet(images, file.pairs(folds), _description(images, file, folds, path), notes)
 
 
@@ -168,6 +185,25 @@ def _check_folds(pairs: int, folds: int, path: Path) -> None:
     if not 2 <= folds <= pairs:
         what = f"{pairs} pairs cannot be cut into {folds} folds"
         raise MeasurementError(what, where=str(path), fix="ask for another number of folds by --folds")
+
+
+def check_kinds(found: PairSet, path: Path) -> None:
+    """Check that there are pairs of both kinds for each fold, before images are embedded for nothing.
+
+    Raises:
+        MeasurementError: if there are not.
+    """
+    genuine, pairs, folds = int(found.pairs.same.sum()), len(found.pairs.same), found.pairs.folds
+    fewest = min(genuine, pairs - genuine)
+    if folds <= fewest:
+        return
+    what = (
+        f"{genuine} pairs of one person and {pairs - genuine} of two people are too few of one kind for {folds} folds"
+    )
+    fix = "add pairs of the other kind, or judge a folder of people by --faces"
+    if fewest > 1:
+        fix = f"ask for fewer folds: --folds {fewest}"
+    raise MeasurementError(what, where=str(path), fix=fix)
 
 
 def _description(images: "_PairImages", file: PairsFile, folds: int, path: Path) -> dict[str, Any]:

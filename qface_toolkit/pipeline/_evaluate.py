@@ -13,6 +13,7 @@ from qface_toolkit.evaluation import (
     Embedder,
     FaceImages,
     Rows,
+    check_kinds,
     embed_images,
     read_groups,
     read_ijb,
@@ -182,6 +183,7 @@ class _Work:
         flip = self._flip(True)
         with self.step("read", f"read {path.name}"):
             found = read_pairs(path, self.evaluation_set.folds)
+            check_kinds(found, path)
         rows, reference = self._embedded(found.images, flip)
         with self.step("compare", "compare the pairs"):
             judged = judge_pairs(found, rows, reference, self.evaluation_set.draws, self.seed)
