@@ -21,6 +21,9 @@ from qface_toolkit.untrusted.weights import open_checkpoint, read_weights
 DEMO = "demo"
 """The word that stands for the embedded model."""
 
+_MOST_OF_A_HEAD = 4
+"""Tensors of the classifiers that are trained on embeddings: centres, a bias, and what AdaFace keeps of norms."""
+
 _DEMO_FILE = Path(__file__).with_name("demo.safetensors")
 
 
@@ -75,6 +78,8 @@ def _complete_match(state: State, name: str | None) -> tuple[Match, State]:
         if len(other[0].difference) < len(closest[0].difference):
             closest = other
     found, left = closest
+    if found.difference and len(state.tensors) <= _MOST_OF_A_HEAD and not _pictured(state):
+        raise _no_backbone(state)
     if found.difference:
         raise differing_error(found, left.shapes(), name=name, where=state.where)
     if name and found.plan.name != name:
@@ -84,6 +89,21 @@ def _complete_match(state: State, name: str | None) -> tuple[Match, State]:
             fix=f"use --model {found.plan.name}, or none to have it recognised",
         )
     return found, left
+
+
+def _pictured(state: State) -> bool:
+    """Tell whether a tensor may be a convolution's."""
+    return any(tensor.dim() > 2 for tensor in state.tensors.values())
+
+
+def _no_backbone(state: State) -> CheckpointError:
+    shown = ", ".join(f"{key[:80]} {list(shape)}" for key, shape in list(state.shapes().items())[:6])
+    return CheckpointError(
+        "the state dict holds no convolution, so it is no backbone, but perhaps the classifier that is trained on top "
+        f"of one: {shown}",
+        where=state.where,
+        fix="give the backbone's own file, which training programs save beside this one (backbone.pth, Backbone_*.pth)",
+    )
 
 
 def _without_heads(state: State, name: str | None) -> tuple[Match, State]:

@@ -76,6 +76,10 @@ def differing_error(found: Match, shapes: Shapes, *, name: str | None, where: st
     needed = needed_shapes(found.plan)
     spelling = Spelling.between(shapes, needed)
     left = _compare(spelling.apply(shapes), needed)
+    if len(left.unexpected) == len(shapes):
+        return CheckpointError(
+            f"{what}: none has one of its {len(shapes)} keys: {_first(tuple(shapes))}", where=where, fix=_FIX
+        )
     how = f"from which it differs in {len(left)} keys" if left else "whose keys are spelt otherwise"
     renaming = None if left else spelling.command(shapes)
     fix = f"rename the keys and save the file again: {renaming}" if renaming else _FIX

@@ -30,6 +30,10 @@ _LARGEST_HEADER_BYTES = 100_000_000
 """Of a safetensors file, as safetensors itself has it."""
 _LENGTH_BYTES = 8
 _LARGEST_SAFETENSORS = 2 << 30
+_TENSORS = (
+    "in the program that made the file, save tensors in place of arrays: "
+    "torch.save({key: torch.from_numpy(values) for key, values in weights.items()}, 'weights.pth')"
+)
 
 
 @contextmanager
@@ -171,7 +175,7 @@ def _claims_of(path: Path, stream: IO[bytes]) -> Claims:
         raise CheckpointError(
             f"the file holds pickled Python objects, which are never loaded: {names[:300]}",
             where=str(path),
-            fix=RESAVE,
+            fix=_TENSORS if all(name.startswith("numpy") for name in claims.foreign) else RESAVE,
         )
     return claims
 
