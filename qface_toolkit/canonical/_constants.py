@@ -31,6 +31,7 @@ _VIEWS = (
     torch.permute,
     torch.transpose,
 )
+_IN_PLACE_MOVES = ("squeeze_", "unsqueeze_", "transpose_", "swapaxes_", "swapdims_", "t_")
 _OF_A_CONSTANT = ("to", "type_as")
 """What a constant does to follow the image: to another device or type, of which there are none here."""
 
@@ -59,6 +60,8 @@ def in_place_as_written(graph_module: fx.GraphModule) -> None:
             user.replace_input_with(changed, node)
         if node.op == "call_module":
             graph_module.get_submodule(str(node.target)).inplace = False  # type: ignore[assignment]  # a flag, no module
+        if node.target in _IN_PLACE_MOVES:
+            node.target = str(node.target).removesuffix("_")
 
 
 def _is_in_place(graph_module: fx.GraphModule, node: fx.Node) -> bool:
@@ -143,6 +146,9 @@ def _compute(graph_module: fx.GraphModule, node: fx.Node) -> None:
         name = free_name(graph_module, f"constant_{node.name}")
         graph_module.register_buffer(name, value)
         node.op, node.target, node.args, node.kwargs = "get_attr", name, (), {}
+        return
+    for user in list(node.users):  # sizes, which are no tensors
+        user.args, user.kwargs = _replaced((user.args, user.kwargs), {node: value})
 
 
 def constant_of(argument: object) -> torch.Tensor | None:

@@ -226,9 +226,19 @@ def products_of_matrices(graph_module: fx.GraphModule) -> None:
             if len(tensors) == 2 and all(map(is_tensor, tensors)):
                 write(node, Island.of("matmul"), *cast(list[fx.Node], tensors))
             elif tensors and tensors[0] is node.args[0]:
-                write(
-                    node, Island.of("matmul", cast(torch.Tensor, constant_of(node.args[1]))), cast(fx.Node, tensors[0])
-                )
+                held = cast(torch.Tensor, constant_of(node.args[1]))
+                write(node, Island.of("matmul", held), cast(fx.Node, tensors[0]))
+            elif tensors and is_tensor(node.args[1]) and cast(torch.Tensor, constant_of(node.args[0])).dim() > 1:
+                _write_turned(node, cast(torch.Tensor, constant_of(node.args[0])), node.args[1])
+
+
+def _write_turned(node: fx.Node, held: torch.Tensor, tensor: fx.Node) -> None:
+    """Write the product of a constant and a tensor as the turned product of what both are when turned."""
+    rank = len(shape_of(node))
+    turn = Move.of("permute", order=(*range(rank - 2), rank - 1, rank - 2))
+    turned = insert(node, f"{node.name}_turned", turn, tensor)
+    product = insert(node, f"{node.name}_product", Island.of("matmul", held.transpose(-1, -2)), turned)
+    write(node, Move.of("permute", order=turn.options["order"]), product)
 
 
 def activations_of_other_shapes(graph_module: fx.GraphModule) -> None:

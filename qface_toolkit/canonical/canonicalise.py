@@ -16,11 +16,14 @@ from torch import fx, nn
 from qface_toolkit.canonical import (
     _affine,
     _attention,
+    _constant_rows,
     _constants,
+    _expansions,
     _fold,
     _gates,
     _islands,
     _layouts,
+    _module_parts,
     _normalise,
     _padding,
     _prelu,
@@ -37,6 +40,8 @@ _PASSES = tuple(
     rewrite
     for stage in (
         _constants,
+        _constant_rows,
+        _module_parts,
         _spellings,
         _spelled_norms,
         _normalise,
@@ -45,6 +50,7 @@ _PASSES = tuple(
         _padding,
         _affine,
         _gates,
+        _expansions,
         _tail,
         _windows,
         _islands,

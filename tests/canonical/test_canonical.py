@@ -6,6 +6,7 @@ from constant_networks import CONSTANT_NETWORKS, PADDED_NETWORKS, PERMUTED_NETWO
 from gated_networks import GATED_NETWORKS, NORMALISED_NETWORKS
 from odd_networks import ISLAND_NETWORKS, ODD_NETWORKS, REFUSED_NETWORKS, after_conv
 from quantized import SMALL_NETWORKS, run, small_network, smooth_images, trained
+from spelled_networks import SPELLED_NETWORKS
 from token_networks import TOKEN_NETWORKS
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -37,6 +38,7 @@ SPELLINGS = (
     | GATED_NETWORKS
     | NORMALISED_NETWORKS
     | ISLAND_NETWORKS
+    | SPELLED_NETWORKS
     | TOKEN_NETWORKS
 )
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from odd_networks import ISLAND_NETWORKS, ODD_NETWORKS
 from quantized import calibrated, cosines, opened, run, smooth_images, trained
+from spelled_networks import SPELLED_NETWORKS
 from token_networks import TOKEN_NETWORKS
 from torch import nn
 from torch.ao.quantization import get_default_qconfig_mapping
@@ -104,7 +105,10 @@ def test_biases_of_tiny_channels_do_not_overflow(factor, backend, tmp_path):
     assert agreement > 0.999, f"minimum cosine {agreement:.5f}"
 
 
-SPELLINGS = ODD_NETWORKS | ISLAND_NETWORKS | TOKEN_NETWORKS
+LOWERED = ("encoder with normalisation first", "attention over channels and pixels", "selective kernels", "strips")
+"""Of what is spelled by its parts, the networks whose parts meet in ways that no other network here has."""
+
+SPELLINGS = ODD_NETWORKS | ISLAND_NETWORKS | TOKEN_NETWORKS | {name: SPELLED_NETWORKS[name] for name in LOWERED}
 
 
 @functools.cache
