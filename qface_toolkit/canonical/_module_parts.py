@@ -12,7 +12,7 @@ from qface_toolkit.canonical import _parts
 from qface_toolkit.canonical._constants import constant_of
 from qface_toolkit.canonical._moves import spelling
 from qface_toolkit.canonical._parts import Made
-from qface_toolkit.canonical.edit import bypass, free_name, is_tensor, source
+from qface_toolkit.canonical.edit import bypass, call_module, free_name, is_tensor, shape_of, source
 
 _TO_THE_CPU = ("to", "cpu", "cuda", "type", "type_as", "data", "requires_grad_", "double")
 """Where an image goes that is in main memory already, as the float32 that it is."""
@@ -175,6 +175,7 @@ def largest_of_axes(graph_module: fx.GraphModule) -> None:
             largest: Made = torch.amax(x if sign == 1 else -x, given["dim"], bool(given.get("keepdim", False)))
             made = largest if sign == 1 else -largest
         for user in readers:
+            made.node.meta = user.meta  # what it is of is known to the largest of another axis behind it
             user.replace_all_uses_with(made.node)
 
 
@@ -190,8 +191,9 @@ def layers_of_constants(graph_module: fx.GraphModule) -> None:
             continue
         names = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
         given: dict[str, Any] = dict(zip(names, node.args, strict=False)) | dict(node.kwargs)
-        weight, bias = constant_of(given.get("weight")), constant_of(given.pop("bias", None))
-        if weight is None or not is_tensor(given["input"]):
+        added = given.pop("bias", None)
+        weight, bias = constant_of(given.get("weight")), constant_of(added)
+        if weight is None or (bias is None and added is not None) or not is_tensor(given["input"]):
             continue
         if node.target is F.linear:
             layer: nn.Module = nn.Linear(weight.shape[1], weight.shape[0], bias is not None)
@@ -207,6 +209,24 @@ def layers_of_constants(graph_module: fx.GraphModule) -> None:
         node.op, node.target, node.args, node.kwargs = "call_module", name, (given["input"],), {}
 
 
+def norms_of_constants(graph_module: fx.GraphModule) -> None:
+    """Write BatchNorm that is called as a function of what it has seen in training as the layer that it is."""
+    names = ("input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps")
+    for node in list(graph_module.graph.nodes):
+        given: dict[str, Any] = dict(zip(names, node.args, strict=False)) | dict(node.kwargs)
+        if node.target is not F.batch_norm or given.get("training"):
+            continue
+        tensors = {name: given[name] for name in names[1:5] if given.get(name) is not None}
+        held = {name: tensor for name, node_of in tensors.items() if (tensor := constant_of(node_of)) is not None}
+        if len(held) < len(tensors) or not {"running_mean", "running_var"} <= held.keys():
+            continue
+        kind = nn.BatchNorm2d if len(shape_of(given["input"])) == 4 else nn.BatchNorm1d
+        norm = kind(held["running_mean"].numel(), eps=float(given.get("eps", 1e-5)))
+        norm.load_state_dict(norm.state_dict() | held)
+        node.args, node.kwargs = (given["input"],), {}
+        call_module(node, norm.eval())
+
+
 def stay_where_they_are(graph_module: fx.GraphModule) -> None:
     """Drop what would bring an image to a device or type that it is on already."""
     for node in list(graph_module.graph.nodes):
@@ -219,6 +239,7 @@ PASSES = (
     stay_where_they_are,
     modules_in_parts,
     layers_of_constants,
+    norms_of_constants,
     largest_of_axes,
     functions_in_parts,
     functions_in_parts,
