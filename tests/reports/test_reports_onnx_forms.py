@@ -68,6 +68,29 @@ def test_slopes_without_their_axes(opset, tmp_path):
     assert_read(path, expected, images(2))
 
 
+@pytest.mark.parametrize("later", [True, False])
+def test_slopes_without_axes_on_maps_as_wide_as_they_have_channels(later, tmp_path):
+    """Their own letter says columns; the other slopes of the file say what its writer meant."""
+    wide = node("Conv", "x w", "a", strides=[2, 2])
+
+    def chain(slopes):
+        first = [wide, node("PRelu", f"a {slopes}", "b")]  # 15 columns
+        second = [node("Conv", "b v", "c", strides=[2, 2], pads=[1, 1, 1, 1]), node("PRelu", f"c {slopes}", "d")]  # 8
+        third = [node("Conv", "d v", "e", pads=[1, 1, 0, 0]), node("PRelu", f"e {slopes}", "z")] if later else []  # 7
+        ends, _ = tail("z" if later else "d")
+        return [*first, *second, *third, *ends]
+
+    constants = {**CONSTANTS, "v": drawn(2, WIDTH, WIDTH, 3, 3)}
+    right = built(chain("s"), {**constants, "s": SLOPES[:, None, None]}, opset=8)
+    expected = runtime_rows(saved(tmp_path, right, "right.onnx"), images(2))
+    assert_read(saved(tmp_path, built(chain("s"), {**constants, "s": SLOPES}, opset=8)), expected, images(2))
+
+
+def test_slopes_of_columns_alone_are_by_the_letter(tmp_path):
+    nodes = [node("Conv", "x w", "a", strides=[4, 4], pads=[1, 1, 1, 1]), node("PRelu", "a s", "z"), *END]
+    same_as_runtime(tmp_path, built(nodes, {**CONSTANTS, "s": SLOPES}))
+
+
 @pytest.mark.parametrize("keys", [{"spatial": 0}, {"spatial": 1}, {"spatial": 0, "momentum": 0.9}])
 @pytest.mark.parametrize("opset", [9, 11, 13])
 def test_attributes_that_newer_opsets_no_longer_have(keys, opset, tmp_path):

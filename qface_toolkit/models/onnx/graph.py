@@ -33,9 +33,13 @@ class Length:
 
 
 class Network:
-    """An FX graph under construction."""
+    """An FX graph under construction.
 
-    def __init__(self, image: Image, *, opset: int, most_weights: int) -> None:
+    `slopes` says of slopes without axes whether they can only be the channels'; those that may also be columns are by
+    the letter of ONNX, unless they are `slopes_of_channels` as others of their file are.
+    """
+
+    def __init__(self, image: Image, *, opset: int, most_weights: int, slopes_of_channels: bool = False) -> None:
         self.root, self.graph = nn.Module(), fx.Graph()
         self.batch, self.opset = image.batch, opset
         self._weights, self._most_weights = 0, most_weights
@@ -49,6 +53,8 @@ class Network:
         self._layers, self._numbers = 0, 0
         self.lengths: dict[fx.Node, Length] = {}
         self.expanded: dict[fx.Node, Activation] = {}
+        self.slopes_of_channels = slopes_of_channels
+        self.slopes: set[bool] = set()
 
     def layer(self, name: str, module: nn.Module, x: Activation, shape: Sequence[int] | None = None) -> Activation:
         """Call a module; the result has the FX node's own axes in `x`'s order, `shape` if it is not `x`'s."""

@@ -122,8 +122,11 @@ def _norm_of_each(
 
 def _prelu(network: Network, node: OnnxNode, inputs: Inputs) -> Value:
     x, slopes = read(inputs), constant(at(inputs, 1), "slope")
-    if len(x.shape) == 3 and slopes.ndim == 1 and len(slopes) == x.shape[0] != x.shape[2]:
-        slopes = slopes.reshape(-1, 1, 1)  # older exporters write one slope a channel so, against the letter of ONNX
+    if len(x.shape) == 3 and slopes.ndim == 1 and len(slopes) == x.shape[0] != 1:
+        certain = x.shape[0] != x.shape[2]
+        network.slopes.add(certain)
+        if certain or network.slopes_of_channels:
+            slopes = slopes.reshape(-1, 1, 1)  # older exporters write one a channel so, against the letter of ONNX
     values = broadcast(slopes, x)
     if isinstance(values, np.ndarray) and math.prod(values.shape[1:]) != 1:
         return _slopes_elsewhere(network, node, x, values)

@@ -85,16 +85,26 @@ def _parse(stream: BinaryIO, folder: Path, given: Mapping[str, Any]) -> tuple[On
 
 def _import(file: OnnxFile, size_bytes: int) -> tuple[fx.GraphModule, int, tuple[str, ...]]:
     """Return the network, the size of its embedding, and what is worth knowing about the two."""
-    reader = TensorReader()
-    most_weights = size_bytes // 2 + _SPARE_WEIGHTS  # weights of two bytes are the smallest
-    network = Network(file.image, opset=file.opset, most_weights=most_weights)
-    constants = Constants(reader, opset=file.opset, most_weights=most_weights)
-    graph = _Graph(file, reader, network, constants)
-    graph.run(file.nodes, patient=len(file.outputs) > 1)
+    network, graph, reader = _read(file, size_bytes)
+    if network.slopes == {True, False}:
+        network, graph, reader = _read(file, size_bytes, slopes_of_channels=True)
     output, notes = choose_output(network, {name: graph.values.get(name) for name in file.outputs})
     module = network.finish(output)
     _check_runs(module, file.image, output.shape[0])
     return module, output.shape[0], (*notes, *_precision(reader))
+
+
+def _read(
+    file: OnnxFile, size_bytes: int, *, slopes_of_channels: bool = False
+) -> tuple[Network, "_Graph", TensorReader]:
+    """Read a file's nodes into a network."""
+    reader = TensorReader()
+    most_weights = size_bytes // 2 + _SPARE_WEIGHTS  # weights of two bytes are the smallest
+    network = Network(file.image, opset=file.opset, most_weights=most_weights, slopes_of_channels=slopes_of_channels)
+    constants = Constants(reader, opset=file.opset, most_weights=most_weights)
+    graph = _Graph(file, reader, network, constants)
+    graph.run(file.nodes, patient=len(file.outputs) > 1)
+    return network, graph, reader
 
 
 class _Graph:
