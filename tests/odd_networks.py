@@ -150,6 +150,10 @@ ODD_NETWORKS = {
 """What must come out right, input 16x16."""
 
 REFUSED_NETWORKS = {
+    "images mixed": (
+        after_conv(lambda s, x: s.d(x.transpose(0, 1)).transpose(0, 1), d=nn.Mish()),
+        "not on the first axis",
+    ),
     "windows as columns": (
         Net(lambda s, x: s.fc(F.unfold(s.c(x), 4, stride=4).mean(2)), c=conv(3, 8), fc=nn.Linear(128, 8)),
         "unfold",

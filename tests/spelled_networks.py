@@ -67,6 +67,54 @@ class Standardised(nn.Conv2d):
         return F.conv2d(x, centred / deviation.expand_as(centred), self.bias, self.stride, self.padding)
 
 
+class Windows(nn.Module):
+    """Attention inside windows that are shifted round the border, images and windows on one axis (Swin)."""
+
+    def __init__(self, number):
+        super().__init__()
+        self.number, self.patches, self.norm = number, nn.Conv2d(3, 16, 2, 2), nn.LayerNorm(16)
+        self.bias, self.mask = nn.Parameter(torch.randn(1, 2, 16, 16)), nn.Parameter(torch.randn(4, 16, 16))
+        self.qkv, self.proj, self.fc = nn.Linear(16, 48), nn.Linear(16, 16), nn.Linear(16, 8)
+
+    def attended(self, x):
+        windows, tokens, channels = x.shape
+        query, key, value = self.qkv(x).reshape(windows, tokens, 3, 2, channels // 2).permute(2, 0, 3, 1, 4).unbind(0)
+        shares = (query * 0.35) @ key.transpose(-2, -1) + self.bias
+        shares = shares.view(windows // 4, 4, 2, tokens, tokens) + self.mask.unsqueeze(1).unsqueeze(0)
+        mixed = shares.view(-1, 2, tokens, tokens).softmax(-1) @ value
+        return self.proj(mixed.transpose(1, 2).reshape(windows, tokens, channels))
+
+    def forward(self, x):
+        x = self.norm(self.patches(x).permute(0, 2, 3, 1))
+        y = torch.roll(x, (-2, -2), (1, 2)).view(-1, 2, 4, 2, 4, 16).permute(0, 1, 3, 2, 4, 5).reshape(-1, 16, 16)
+        y = self.attended(y).view(-1, 4, 4, 16)
+        y = y.view(self.number(y), 2, 2, 4, 4, 16).permute(0, 1, 3, 2, 4, 5).contiguous().view(-1, 8, 8, 16)
+        return self.fc((x + torch.roll(y, 2, 1).flip(2)).mean((1, 2)))
+
+
+class TokensFirst(nn.Module):
+    """Tokens on the first axis and images on the second, as torch's attention has it unless told otherwise."""
+
+    def __init__(self):
+        super().__init__()
+        self.patches, self.fc = nn.Conv2d(3, 16, 4, 4), nn.Linear(16, 8)
+        self.encoder, self.other = nn.TransformerEncoderLayer(16, 2, 24), nn.MultiheadAttention(16, 2, bias=False)
+        self.question = nn.Linear(16, 16)
+
+    def forward(self, x):
+        x = self.encoder(self.patches(x).flatten(2).permute(2, 0, 1))
+        x = x + self.other(self.question(x), x, x, need_weights=False)[0]
+        return self.fc(x.mean(0))
+
+
+def _halves_by_places(x):
+    """Even and odd channels apart, with images and channels on one axis for a moment."""
+    batch, channels, height, width = x.size()
+    x = x.reshape(batch * channels // 2, 2, height * width).permute(1, 0, 2)
+    x = x.reshape(2, -1, channels // 2, height, width)
+    return torch.cat([F.relu(x[0]), x[1]], 1)
+
+
 def _of_two(x):
     return torch.max(x.view(x.size(0), 2, 4, 16, 16), dim=1).values.repeat(1, 2, 1, 1)
 
@@ -74,6 +122,11 @@ def _of_two(x):
 SPELLED_NETWORKS = {
     "encoder with normalisation first": Encoded(True, "gelu"),
     "encoder with normalisation last": Encoded(False, nn.ReLU()),
+    "windows": Windows(lambda windows: windows.shape[0] // 4),
+    "windows counted in Python": Windows(lambda windows: int(len(windows) / 4)),
+    "tokens first": TokensFirst(),
+    "one image after the other": after_conv(lambda s, x: torch.stack([one * 2 for one in x])),
+    "halves by places": after_conv(lambda s, x: _halves_by_places(x)),
     "attention over channels and pixels": Attentive(),
     "selective kernels": Selective(),
     "pools of lines": Net(

@@ -180,6 +180,27 @@ def _copies(x: Made, *numbers: Any) -> Made:  # noqa: ANN401 - numbers or one se
     return x
 
 
+def _rolled(x: Made, shifts: int | tuple[int, ...], dims: int | tuple[int, ...]) -> Made:
+    """Move the last numbers of an axis in front of the others."""
+    sizes = _sizes(x)
+    pairs = [(shifts, dims)] if isinstance(shifts, int) else zip(shifts, cast(Any, dims), strict=True)
+    for shift, dim in cast(Any, pairs):
+        axis = dim % len(sizes)
+        first, before = -shift % sizes[axis], (slice(None),) * axis
+        if first:
+            x = torch.cat([x[(*before, slice(first, None))], x[(*before, slice(0, first))]], axis)
+    return x
+
+
+def _flipped(x: Made, *dims: Any) -> Made:  # noqa: ANN401 - numbers, or one sequence of them
+    """Turn the order along axes round."""
+    sizes = _sizes(x)
+    for dim in dims[0] if isinstance(dims[0], tuple | list) else dims:
+        order = torch.arange(sizes[dim % len(sizes)] - 1, -1, -1)
+        x = torch.index_select(x, dim % len(sizes), _held(x, order))
+    return x
+
+
 FUNCTIONS: Mapping[str, Callable[..., Made]] = {
     "glu": _glu,
     "selu": _selu,
@@ -201,6 +222,8 @@ FUNCTIONS: Mapping[str, Callable[..., Made]] = {
     "adaptive_avg_pool2d": _average_of_windows,
     "einsum": _einsum,
     "pow": _power,
+    "roll": _rolled,
+    "flip": _flipped,
     "repeat": _copies,
 }
 """Name of a function or method -> the same in other words; None says that this call of it stays."""

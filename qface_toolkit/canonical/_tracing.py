@@ -16,6 +16,9 @@ from torch import Tensor, fx, nn
 from qface_toolkit.errors import UnsupportedModel
 from qface_toolkit.models import line_of
 
+FOR_ONE = "for one image"
+"""What stands in the `meta` of a graph that computes a batch of one image and no other."""
+
 _BATCHES = (2, 3)
 _ERRORS = (fx.proxy.TraceError, RuntimeError, ValueError, TypeError, AttributeError, LookupError, AssertionError)
 
@@ -37,12 +40,25 @@ def trace(network: nn.Module, shape: tuple[int, ...]) -> fx.GraphModule:
     try:
         return fx.GraphModule(network, SizedTracer(shape).trace(network), name)
     except _ERRORS as error:
+        for_one = _traced_for_one(network, shape)
+        if for_one is not None:
+            return for_one
         reason = str(error).partition(". ")[0].partition("\n")[0]
         raise UnsupportedModel(
             f"the network's forward cannot be traced: {reason}",
             where=line_of(error) or name,
             fix="remove control flow that depends on tensor values, or pass the backbone alone",
         ) from error
+
+
+def _traced_for_one(network: nn.Module, shape: tuple[int, ...]) -> fx.GraphModule | None:
+    """Return the graph for a single image, of networks whose code needs the number of images as a number."""
+    try:
+        graph_module = fx.GraphModule(network, SizedTracer(shape, (1,)).trace(network), type(network).__name__)
+    except _ERRORS:
+        return None
+    graph_module.meta[FOR_ONE] = True
+    return graph_module
 
 
 class ImageTracer(fx.Tracer):
@@ -63,9 +79,9 @@ class ImageTracer(fx.Tracer):
 class SizedTracer(ImageTracer):
     """A tracer that also runs every operation, once for each batch size."""
 
-    def __init__(self, shape: tuple[int, ...]) -> None:
+    def __init__(self, shape: tuple[int, ...], batches: tuple[int, ...] = _BATCHES) -> None:
         super().__init__()
-        self._images = tuple(torch.zeros(batch, *shape) for batch in _BATCHES)
+        self._images = tuple(torch.zeros(batch, *shape) for batch in batches)
         self._values: dict[fx.Node, Values] = {}
         self._running = False
 
@@ -76,7 +92,7 @@ class SizedTracer(ImageTracer):
     def values(self, node: fx.Node) -> Values:
         """Return what a node computes in each run."""
         if node not in self._values:
-            self._values[node] = tuple(self._run(node, run) for run in range(len(_BATCHES)))
+            self._values[node] = tuple(self._run(node, run) for run in range(len(self._images)))
         return self._values[node]
 
     def create_proxy(self, *args: Any, **kwargs: Any) -> fx.Proxy:  # noqa: ANN401 - as the base class has it

@@ -32,7 +32,8 @@ from qface_toolkit.canonical import (
     _tail,
     _windows,
 )
-from qface_toolkit.canonical._tracing import trace
+from qface_toolkit.canonical._batches import batches_first
+from qface_toolkit.canonical._tracing import FOR_ONE, trace
 from qface_toolkit.canonical.edit import propagate_shapes
 from qface_toolkit.canonical.graph import check_operations
 
@@ -68,6 +69,7 @@ def canonicalise(network: nn.Module, input_size: tuple[int, int], channels: int 
         UnsupportedModel: naming the node if the network cannot be traced or holds an operation outside the set.
     """
     graph_module = trace(copy.deepcopy(network).eval().float(), (channels, *input_size))
+    batches_first(graph_module, input_size, channels, single=FOR_ONE in graph_module.meta)
     propagate_shapes(graph_module, input_size, channels)
     for rewrite in _PASSES:
         before = str(graph_module.graph)

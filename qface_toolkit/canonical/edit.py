@@ -16,8 +16,10 @@ from qface_toolkit.errors import UnsupportedModel
 M = TypeVar("M", bound=nn.Module)
 
 
-def propagate_shapes(graph_module: fx.GraphModule, input_size: tuple[int, int], channels: int = 3) -> None:
-    """Note every tensor's shape for a batch of two; two tells the batch axis from axes of size one.
+def propagate_shapes(
+    graph_module: fx.GraphModule, input_size: tuple[int, int], channels: int = 3, batch: int = 2
+) -> None:
+    """Note every tensor's shape for a batch, mostly of two; two tells the batch axis from axes of size one.
 
     Tensors on torch's meta device have shapes and no values, so a large network costs no more than a small one.
     """
@@ -25,7 +27,7 @@ def propagate_shapes(graph_module: fx.GraphModule, input_size: tuple[int, int], 
     quiet = contextlib.redirect_stderr(io.StringIO())
     try:
         with torch.no_grad(), quiet, torch.device("meta"):
-            probe = torch.zeros(2, channels, *input_size)
+            probe = torch.zeros(batch, channels, *input_size)
             _Shapes(graph_module).propagate(probe)
     except (RuntimeError, TypeError, ValueError) as error:
         raise UnsupportedModel(

@@ -105,7 +105,13 @@ def test_biases_of_tiny_channels_do_not_overflow(factor, backend, tmp_path):
     assert agreement > 0.999, f"minimum cosine {agreement:.5f}"
 
 
-LOWERED = ("encoder with normalisation first", "attention over channels and pixels", "selective kernels", "strips")
+LOWERED = (
+    "encoder with normalisation first",
+    "attention over channels and pixels",
+    "selective kernels",
+    "strips",
+    "windows",
+)
 """Of what is spelled by its parts, the networks whose parts meet in ways that no other network here has."""
 
 SPELLINGS = ODD_NETWORKS | ISLAND_NETWORKS | TOKEN_NETWORKS | {name: SPELLED_NETWORKS[name] for name in LOWERED}
