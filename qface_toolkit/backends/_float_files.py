@@ -1,30 +1,38 @@
 """The two float files of a result: what they are called, what writes them, and that ONNX Runtime runs them.
 
 float.onnx is the model as torch.onnx exports it, the reference that every ratio in a report is against; float.fast.onnx
-the same once more, its PReLUs spelled so that ONNX Runtime runs them fast: the baseline that int8 must beat.
+the same once more, its PReLUs spelled so that ONNX Runtime runs them fast: the baseline that int8 must beat. Where the
+exporter has no form of something, or writes the number of images down as a constant, float.onnx is our own plain form.
 """
 
+import contextlib
 import io
+import os
+import sys
 import warnings
+from collections.abc import Iterator
+from pathlib import Path
 
+import numpy as np
 import onnx
 import torch
 from torch import fx, nn
 
 from qface_toolkit.backends._base import Facts, FloatFile
 from qface_toolkit.backends._onnx_files import OnnxRuntimeFiles
+from qface_toolkit.backends._onnxruntime import ERRORS, open_onnx
 from qface_toolkit.backends.onnx_qdq._builder import INPUT, float_value
-from qface_toolkit.backends.onnx_qdq._floats import Activation, FloatPrinter, scaled_sum
+from qface_toolkit.backends.onnx_qdq._floats import Activation, FloatPrinter, own_operator, scaled_sum
 from qface_toolkit.canonical.graph import inputs
-from qface_toolkit.errors import UnsupportedModel
+from qface_toolkit.errors import QFaceError, UnsupportedModel
 from qface_toolkit.integer.making import float_program
 from qface_toolkit.models import FloatModel, ModelSpec
 from qface_toolkit.runtimes import FAST_ARTIFACT, FLOAT_ARTIFACT
 
 
-def export_float_fast(network: fx.GraphModule, spec: ModelSpec, facts: Facts) -> bytes:
+def export_float_fast(network: fx.GraphModule, spec: ModelSpec, facts: Facts, prelu: Activation = scaled_sum) -> bytes:
     """Return the ONNX file of a canonical network: "input" [N, C, height, width] to "embedding" [N, D], any N."""
-    written = write_float(network, spec)
+    written = write_float(network, spec, prelu)
     onnx.checker.check_model(written)
     onnx.helper.set_model_props(written, dict(facts))
     content: bytes = written.SerializeToString(deterministic=True)
@@ -43,6 +51,9 @@ def write_float(network: fx.GraphModule, spec: ModelSpec, prelu: Activation = sc
 
 
 _OPSET = 17
+_STDERR = 2
+_SAME = 1e-3
+"""Of the largest number of an embedding; a file that was made for another number of images is off by far more."""
 
 
 def export_float(network: nn.Module, spec: ModelSpec, facts: Facts) -> bytes:
@@ -53,7 +64,7 @@ def export_float(network: nn.Module, spec: ModelSpec, facts: Facts) -> bytes:
     buffer = io.BytesIO()
     probe = torch.zeros(2, *spec.input_shape)
     try:
-        with warnings.catch_warnings(), torch.no_grad():
+        with warnings.catch_warnings(), torch.no_grad(), _by_parts(), _muted():
             warnings.simplefilter("ignore")
             torch.onnx.export(
                 network.eval(),
@@ -73,14 +84,56 @@ def export_float(network: nn.Module, spec: ModelSpec, facts: Facts) -> bytes:
     return content
 
 
+@contextlib.contextmanager
+def _by_parts() -> Iterator[None]:
+    """Let torch run encoders by their parts, which alone have a form in ONNX."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+
+
+@contextlib.contextmanager
+def _muted() -> Iterator[None]:
+    """Keep what torch and ONNX Runtime print of what they cannot do, beside raising it, off the screen."""
+    torch._C._jit_set_onnx_log_output_stream("stderr")
+    sys.stderr.flush()
+    kept = os.dup(_STDERR)
+    try:
+        with Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), _STDERR)
+        yield
+    finally:
+        os.dup2(kept, _STDERR)
+        os.close(kept)
+
+
+def _takes_any_number(content: bytes, spec: ModelSpec) -> bool:
+    """Tell whether an exported file makes the same of an image alone and among others."""
+    images = np.random.default_rng(0).standard_normal((3, *spec.input_shape), dtype=np.float32)
+    try:
+        with _muted():
+            embed = open_onnx(Path(FLOAT_ARTIFACT), 1, content=content)
+            among, alone = embed(images)[:1], embed(images[:1])
+    except (QFaceError, *ERRORS):
+        return False
+    return bool(abs(among - alone).max() <= _SAME * abs(alone).max())
+
+
 class _Exported(OnnxRuntimeFiles, FloatFile):
     """The network as torch.onnx exports it."""
 
     artifact = FLOAT_ARTIFACT
 
     def write(self, model: FloatModel, canonical: fx.GraphModule, facts: Facts) -> bytes:
-        """Return the export of the network itself."""
-        return export_float(model.network, model.spec, facts)
+        """Return the export of the network; where there is none for any number of images, its canonical form."""
+        with contextlib.suppress(UnsupportedModel):
+            content = export_float(model.network, model.spec, facts)
+            if _takes_any_number(content, model.spec):
+                return content
+        return export_float_fast(canonical, model.spec, facts, own_operator)
 
 
 class _Fast(OnnxRuntimeFiles, FloatFile):

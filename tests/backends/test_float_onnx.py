@@ -2,13 +2,15 @@
 
 import onnx
 import pytest
-from quantized import run, small_network, smooth_images
+from quantized import run, small_network, smooth_images, trained
+from spelled_networks import SPELLED_NETWORKS
 from torch import nn
 
-from qface_toolkit.backends._float_files import export_float
+from qface_toolkit.backends._float_files import FLOAT_FILES, export_float
 from qface_toolkit.backends._onnxruntime import open_onnx
+from qface_toolkit.canonical.canonicalise import canonicalise
 from qface_toolkit.errors import UnsupportedModel
-from qface_toolkit.models import ModelSpec
+from qface_toolkit.models import FloatModel, ModelSpec
 
 
 @pytest.mark.parametrize("name", ["mobilefacenet", "mobilefacenet-relu6", "iresnet"])
@@ -35,3 +37,16 @@ def test_what_onnx_cannot_say_is_refused():
 
     with pytest.raises(UnsupportedModel, match="cannot export"):
         export_float(Strange(), ModelSpec("test", (8, 8), 1), {})
+
+
+@pytest.mark.parametrize("name", ["windows counted in Python", "tokens first", "root mean square", "halves by places"])
+def test_what_onnx_cannot_say_is_written_in_its_canonical_form(name, tmp_path, capfd):
+    network = trained(SPELLED_NETWORKS[name])
+    model = FloatModel(network, ModelSpec("test", (16, 16), 8), "")
+    content = FLOAT_FILES[0].write(model, canonicalise(network, (16, 16)), {})
+    (tmp_path / "float.onnx").write_bytes(content)
+    images = smooth_images((16, 16), 3)
+    expected = run(network, images)
+    got = open_onnx(tmp_path / "float.onnx", threads=1)(images)
+    assert abs(got - expected).max() < 1e-4 * abs(expected).max()
+    assert not any(capfd.readouterr()), "torch prints graphs that it cannot export"
