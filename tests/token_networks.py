@@ -121,6 +121,21 @@ class Islands(nn.Module):
         return self.last(torch.sigmoid(self.norm(self.prelu(self.fc(y.amax((2, 3)) + y.mean((2, 3)))))))
 
 
+class Mixer(nn.Module):
+    """Tokens mixed by a linear layer among them, added to what was never brought behind the channels (MLP-Mixer)."""
+
+    def __init__(self):
+        super().__init__()
+        self.patches, self.norm, self.tokens = nn.Conv2d(3, 12, 4, 4), nn.LayerNorm(12), nn.Linear(16, 16)
+        self.channels, self.fc = Mlp(12), nn.Linear(12, 8)
+
+    def forward(self, x):
+        x = self.patches(x).flatten(2)
+        x = x + self.tokens(self.norm(x.transpose(1, 2)).transpose(1, 2))
+        x = x.transpose(1, 2)
+        return self.fc((x + self.channels(x)).mean(1))
+
+
 class Encoder(nn.Module):
     """Tokens attend to one another through torch's own module, or its function, as networks of recent years do."""
 
@@ -150,6 +165,7 @@ def by_views(x):
 TOKEN_NETWORKS = {
     "attention between channels": Edge(),
     "transformer": Tokens(),
+    "mixer": Mixer(),
     "attention by a module": Encoder(own=True),
     "attention by a function": Encoder(own=False),
     "shuffle by views": Shuffled(by_views),

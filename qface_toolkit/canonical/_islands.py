@@ -210,7 +210,14 @@ def _write_binary(node: fx.Node, kind: str) -> None:
         turned = Island.of("reciprocal") if kind == "quotient" else Island.of("times", torch.tensor(-1.0))
         tensors = [insert(node, f"{node.name}_turned", turned, tensors[0])]
         kind = "times" if kind == "quotient" else "plus"
-    write(node, Island.of(kind, *constants), *tensors)
+    write(node, Island.of(kind, *(_beside(constant, tensors) for constant in constants)), *tensors)
+
+
+def _beside(constant: torch.Tensor, tensors: list[fx.Node]) -> torch.Tensor:
+    """Return a constant that has rows and columns with as many axes as the tensors: its second is that of channels."""
+    rank = max(len(shape_of(tensor)) for tensor in tensors)
+    missing = rank - constant.dim() if constant.dim() > 2 else 0
+    return constant.reshape((1,) * missing + tuple(constant.shape))
 
 
 def is_tensor_first(node: fx.Node) -> bool:

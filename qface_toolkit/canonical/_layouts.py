@@ -113,7 +113,7 @@ def _sunk(node: fx.Node) -> bool:
     if shape_of(node) != shape_of(varying[0]) and not _is_pointwise(node):
         return False
     if first.kind == "reshape" and len(varying) > 1:
-        alike = _reshape_alike(node, varying)
+        alike = all(move.kind == "reshape" for move in cast(list[Move], moves)) and _reshape_alike(node, varying)
     if not alike:
         return False
     return _sink_permutation(node, varying, first) if first.kind == "permute" else _sink_reshape(node, varying, first)

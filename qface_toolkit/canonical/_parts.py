@@ -92,7 +92,7 @@ def _held(x: Made, values: torch.Tensor) -> Made:
 def _power_pool(x: Made, norm_type: float, kernel_size: Any, stride: Any = None, ceil_mode: bool = False) -> Made:  # noqa: ANN401
     window = kernel_size if isinstance(kernel_size, tuple) else (kernel_size, kernel_size)
     pooled = F.avg_pool2d(torch.pow(x, norm_type), window, stride or window, 0, ceil_mode)
-    return torch.pow(F.relu(pooled) * math.prod(window), 1 / norm_type)
+    return torch.pow(F.relu(pooled), 1 / norm_type) * math.prod(window) ** (1 / norm_type)
 
 
 def _along_line(function: Callable[..., Made], x: Made, size: Any, *options: Any, **named: Any) -> Made:  # noqa: ANN401
