@@ -36,6 +36,8 @@ _AVERAGES = (
 )
 """Where they put a moving average of it, which is taken if the weights themselves are not there."""
 
+_OF_ARRAYS = "torch.save({key: torch.from_numpy(values) for key, values in weights.items()}, 'weights.pth')"
+
 _DEEPEST = 4
 
 _WRAPPING_MODULES = ("module", "_orig_mod", "_fsdp_wrapped_module", "_forward_module", "_checkpoint_wrapped_module")
@@ -67,11 +69,10 @@ def unwrap(loaded: object, where: str) -> tuple[Mapping[object, object], list[st
         path.append(wrapper)
         loaded = loaded[wrapper]
     if not _holds_tensors(loaded):
-        raise CheckpointError(
-            f"the checkpoint holds no state dict: {_describe(loaded)}",
-            where=where,
-            fix="save the backbone's weights: torch.save(model.state_dict(), 'weights.pth')",
-        )
+        fix = "save the backbone's weights: torch.save(model.state_dict(), 'weights.pth')"
+        if _holds_arrays(loaded):
+            fix = f"save tensors in place of NumPy's arrays, {_OF_ARRAYS}"
+        raise CheckpointError(f"the checkpoint holds no state dict: {_describe(loaded)}", where=where, fix=fix)
     assert isinstance(loaded, Mapping)
     return loaded, list(_notes(path, beside))
 
@@ -121,6 +122,13 @@ def _holds_named_tensors(value: object) -> bool:
 
 def _holds_tensors(value: object) -> bool:
     return isinstance(value, Mapping) and any(isinstance(one, Tensor) for one in value.values())
+
+
+def _holds_arrays(loaded: object) -> bool:
+    """Tell whether something stands for arrays, of which nothing is kept."""
+    inside = [value for value in loaded.values() if isinstance(value, Mapping)] if isinstance(loaded, Mapping) else []
+    held = [loaded, *inside] if isinstance(loaded, Mapping) else []
+    return any(type(value).__name__ == "_reconstruct" for mapping in held for value in mapping.values())
 
 
 def _describe(loaded: object) -> str:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import IO
 
 from qface_toolkit.untrusted._machine import STEPS, Machine, Opcode, Step, pushing
+from qface_toolkit.untrusted._stand_ins import NAMES
 
 _ELEMENT_BYTES = {
     "ByteStorage": 1,
@@ -33,6 +34,9 @@ _KNOWN = {
     "_codecs encode",
     *(f"torch {name}" for name in _ELEMENT_BYTES),
     "torch.storage UntypedStorage",
+    "__builtin__ set",
+    "__builtin__ complex",
+    *(f"torch {name}" for name in ("float16", "bfloat16", "float32", "float64", "int8", "uint8", "int32", "int64")),
 }
 """All that a state dict, and the plain numbers saved beside it, need."""
 
@@ -50,7 +54,7 @@ class StorageClaim:
 
 @dataclass(frozen=True)
 class Claims:
-    """The storages that a pickle asks for, and the names in it that no state dict needs ("module name")."""
+    """The storages that a pickle asks for, and the names in it that nothing can stand for ("module name")."""
 
     storages: tuple[StorageClaim, ...]
     foreign: frozenset[str]
@@ -66,8 +70,9 @@ def read_claims(stream: IO[bytes]) -> Claims:
     try:
         reader.run(stream)
     except ValueError:
-        if not reader.foreign:  # which say more of the file than how long an array of theirs is
+        if not reader.foreign | reader.beside:  # which say more of the file than how long an array of theirs is
             raise
+        reader.foreign |= reader.beside
     return Claims(tuple(reader.storages), frozenset(reader.foreign))
 
 
@@ -78,6 +83,7 @@ class _Reader(Machine):
         super().__init__()
         self.storages: list[StorageClaim] = []
         self.foreign: set[str] = set()
+        self.beside: set[str] = set()
 
     def other(self, opcode: Opcode) -> Step:
         """Let an opcode take from the stack and put there as many values as it is known to."""
@@ -95,7 +101,9 @@ class _Reader(Machine):
         return follow
 
     def name(self, name: str) -> None:
-        if name not in _KNOWN:
+        if name in NAMES:
+            self.beside.add(name)
+        elif name not in _KNOWN:
             self.foreign.add(name)
         self.push(name)
 

@@ -10,12 +10,13 @@ import json
 import os
 import pickle
 import struct
+import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
-from typing import IO, BinaryIO
+from typing import IO, Any, BinaryIO
 
 import torch
 from safetensors import SafetensorError
@@ -23,12 +24,18 @@ from safetensors.torch import load
 
 from qface_toolkit.errors import CheckpointError
 from qface_toolkit.untrusted._claims import Claims, read_claims
+from qface_toolkit.untrusted._stand_ins import stand_ins
 from qface_toolkit.untrusted.formats import LARGEST_BYTES, LEGACY_MAGIC, RESAVE, Form, folder_error, form_of
 from qface_toolkit.untrusted.reading import open_file, stored_records
 
 _LARGEST_HEADER_BYTES = 100_000_000
 """Of a safetensors file, as safetensors itself has it."""
 _LENGTH_BYTES = 8
+_DAMAGE = (
+    *(pickle.UnpicklingError, RuntimeError, ValueError, TypeError, AttributeError, LookupError),
+    *(EOFError, AssertionError, OverflowError, MemoryError, struct.error),
+)
+"""What torch raises when a damaged file asks for what cannot be."""
 _LARGEST_SAFETENSORS = 2 << 30
 _TENSORS = (
     "in the program that made the file, save tensors in place of arrays: "
@@ -189,11 +196,22 @@ def _overdrawn(path: Path, claimed: int, held: int) -> CheckpointError:
 
 
 def _load(stream: BinaryIO, path: Path) -> object:
-    stream.seek(0)
     try:
-        loaded: object = torch.load(stream, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, ValueError, TypeError, AttributeError, LookupError) as error:
+        return _unpickled(stream)
+    except UnicodeDecodeError:
+        pass  # the strings of Python 2 are bytes; those that are no ASCII are no keys of weights
+    except _DAMAGE as error:
         raise _damaged(path, error) from error
-    except (EOFError, AssertionError, OverflowError, MemoryError, struct.error) as error:
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "pickle_load_args only works")  # which is not so of the encoding
+            return _unpickled(stream, encoding="latin1")
+    except _DAMAGE as error:
         raise _damaged(path, error) from error
+
+
+def _unpickled(stream: BinaryIO, **options: Any) -> object:  # noqa: ANN401 - of torch.load
+    stream.seek(0)
+    with torch.serialization.safe_globals(stand_ins()):
+        loaded: object = torch.load(stream, map_location="cpu", weights_only=True, **options)
     return loaded
