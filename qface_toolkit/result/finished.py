@@ -84,8 +84,8 @@ class Result(os.PathLike[str]):
 
         Arithmetic on the image itself is the same everywhere.
         """
-        plain = read_json(self.folder / DESCRIPTION) if (self.folder / DESCRIPTION).is_file() else {}
-        network = plain.get("network")
+        there = (self.folder / DESCRIPTION).is_file()
+        network = read_json(self.folder / DESCRIPTION).get("network") if there else None
         nodes = [node for node in network if isinstance(node, dict)] if isinstance(network, list) else []
         images = [node.get("name") for node in nodes if node.get("operation") == "input"]
         return any(node.get("operation") == "island" and node.get("inputs") != images for node in nodes)

@@ -26,7 +26,7 @@ OPTIONS = {
     "sloped": ({}, (ONES,)),
     "scaled": ({}, (ONES, ONES)),
     "softmax": ({"axis": 1}, ()),
-    "layer_norm": ({"axes": (1,), "eps": 1e-6}, (ONES, ONES)),
+    "layer_norm": ({"axes": (1,), "eps": 1e-6}, (ONES, ONES, ONES)),
     "unit": ({"axes": (1,), "eps": 1e-6}, ()),
     **dict.fromkeys(("length", "mean", "sum", "largest"), ({"axes": (1,), "keepdims": True}, ())),
     "resized": ({"before": (6, 6), "size": (12, 12), "mode": "bilinear", "align_corners": False}, ()),

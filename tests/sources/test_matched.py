@@ -205,7 +205,7 @@ def test_a_job_reports_that_there_was_nothing_to_match(tmp_path, monkeypatch, ca
     assert f"- warning: {matched_source.UNCHANGED}" in (tmp_path / "out" / "report.md").read_text().splitlines()
     monkeypatch.setattr(pipeline, "plan_job", lambda checkpoint, **options: job)
     monkeypatch.setattr(pipeline, "run_job", lambda job, out, **options: report)
-    code, out, err = run_here(monkeypatch, capsys, "compress", "x.onnx", "--out", tmp_path / "out", "--json")
+    code, out, err = run_here(monkeypatch, capsys, "compress", "demo", "--out", tmp_path / "out", "--json")
     assert (code, err) == (0, f"warning: calibration images: {matched_source.UNCHANGED}\n")
     assert json.loads(out)["calibration"]["warnings"] == [matched_source.UNCHANGED]
 
