@@ -97,7 +97,7 @@ def _fold_into_concat(node: fx.Node, pair: Pair) -> bool:
 def _fold_before_flatten(node: fx.Node, pair: Pair) -> bool:
     """Scale what is flattened instead of the vectors, where all pixels of a channel are scaled alike."""
     flatten, graph = source(node), node.graph
-    if not is_flatten(flatten):
+    if not is_flatten(flatten) or len(shape_of(source(flatten))) != 4:
         return False
     channels = shape_of(source(flatten))[1]
     by_pixel = [value.reshape(channels, -1) for value in pair]

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the name everybody knows it by
 from torch import Tensor, fx, nn
 
+from qface_toolkit.quantize.memory import channels_last
 from qface_toolkit.quantize.quantface import grids, open_ranges
 
 MOMENTUM, WEIGHT_DECAY, LONGEST_GRADIENT = 0.9, 5e-4, 5.0
@@ -86,7 +87,7 @@ class Course:
 
 def train(student: nn.Module, lessons: Lessons, course: Course) -> Iterator[int]:
     """Train a student in place and yield the number of steps after each."""
-    student.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a stub that lacks the keyword
+    channels_last(student.train())
     for module in student.modules():
         if course.frozen and isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
             module.eval()

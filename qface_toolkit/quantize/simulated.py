@@ -21,6 +21,7 @@ from torch import fx, nn
 
 from qface_toolkit.errors import ArtifactError, CheckpointError, UnsupportedModel
 from qface_toolkit.models import ModelSpec
+from qface_toolkit.quantize.memory import channels_last
 from qface_toolkit.quantize.model import embed
 from qface_toolkit.quantize.quantface import open_ranges, with_grids
 from qface_toolkit.quantize.structure import network_of
@@ -127,7 +128,7 @@ def restored_simulation(told: Mapping[str, Any], tensors: Mapping[str, torch.Ten
         spec, weights, activations = read_spec(told["spec"]), _bits(told["weight_bits"]), _bits(told["activation_bits"])
         network = with_grids(network_of(told["structure"]), weights, activations)
         network.load_state_dict({name: _finite(tensor) for name, tensor in tensors.items()}, strict=True, assign=True)
-        network.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a stub that lacks the keyword
+        channels_last(network.eval())
         open_ranges(network, opened=False)
         _check_runs(network, spec)
         trace, chosen = tuple(map(dict, told["trace"])), tuple(map(str, told["chosen"]))

@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the name everybody knows it by
 from torch import nn
 
+from qface_toolkit.quantize.memory import channels_last
+
 State = list[torch.Tensor]
 
 
@@ -67,7 +69,7 @@ def fine_tune(
 
     The student stays in eval mode throughout: nothing in it may depend on the batch.
     """
-    student.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a stub that lacks the keyword
+    channels_last(student.eval())
     weights = [parameter for parameter in student.parameters() if parameter.requires_grad]
     optimizer = torch.optim.Adam(weights)
     best, best_state, stale = mean_cosine(student, held_out, schedule.batch_size), _state(weights), 0

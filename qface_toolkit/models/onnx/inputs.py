@@ -12,7 +12,7 @@ Inputs = Sequence[Value | None]
 Handler = Callable[[Network, OnnxNode, Inputs], Value | tuple[Value, ...]]
 
 BATCH_MOVES = "it moves, cuts or joins the batch axis, so the network would not take any number of images"
-BATCH_FIX = "export it with a dynamic batch size, keeping the batch the first axis"
+BATCH_FIX = "export it for a single image, without dynamic axes; any number of images is made of that"
 
 
 def batch_error() -> UnsupportedModel:

@@ -94,6 +94,8 @@ def _matmul(network: Network, node: OnnxNode, inputs: Inputs) -> Value:
             return by_constant(network, node.name, one, weight.T, None)
         return _by_stack(network, node, one, weight)
     x, matrix = read(inputs, 1), constant(one, "first matrix")
+    if matrix.ndim > 2 and math.prod(matrix.shape[:-2]) == 1 and matrix.ndim <= len(x.dims):
+        matrix = matrix.reshape(matrix.shape[-2:])
     if matrix.ndim != 2 or len(x.dims) < 3:
         raise UnsupportedModel(f"it multiplies a constant of shape {list(matrix.shape)} by {x.shown()}")
     return _turned(by_constant(network, node.name, _turned(x), matrix, None))
