@@ -12,6 +12,7 @@ from torch import nn
 
 from qface_toolkit.canonical.canonicalise import canonicalise
 from qface_toolkit.models import load_model
+from qface_toolkit.result.opening import Wanted, open_embedder
 
 FACTS = {"mean": 127.5, "std": 128.0, "color": "rgb"}
 SETS = tuple(word for key, value in FACTS.items() for word in ("--set", f"model.{key}={value}"))
@@ -123,3 +124,9 @@ def assert_read(path, expected, batch, *, most=1e-5, **facts):
     canonical = canonicalise(model.network, model.spec.input_size, model.spec.channels)
     assert off(module_rows(canonical, batch), expected) < most
     return model
+
+
+def assert_judged(path, batch):
+    """Assert that what evaluates a file computes what it is read as."""
+    expected = module_rows(load_model(path, overrides=FACTS).network, batch)
+    assert off(open_embedder(path, Wanted(FACTS)).run(batch), expected) < 1e-5

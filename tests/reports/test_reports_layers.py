@@ -104,9 +104,10 @@ OF_THE_IMAGE = {
 
 
 @pytest.mark.parametrize("name", OF_THE_IMAGE)
-def test_layers_of_what_is_made_of_the_image_are_refused_by_their_name(name):
-    with pytest.raises(UnsupportedModel, match="linear|batch_norm"):
+def test_layers_of_what_is_made_of_all_images_are_refused(name):
+    with pytest.raises(UnsupportedModel, match="images|linear|batch_norm") as raised:
         canonicalise(Given(OF_THE_IMAGE[name]), SIZE)
+    assert raised.value.fix
 
 
 class GeneralisedMean(nn.Module):

@@ -1,17 +1,17 @@
 """ONNX files that converters wrote in ways of their own; other tools refused them or computed something else."""
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
-from helpers import run_here
 from onnx import TensorProto, helper, numpy_helper
 from reported import (
     EMBEDDING,
     FACTS,
-    SETS,
     SIZE,
     WIDTH,
+    assert_judged,
     assert_read,
     built,
     drawn,
@@ -24,6 +24,7 @@ from reported import (
     small_network,
     tail,
 )
+from torch import nn
 
 from qface_toolkit.errors import CheckpointError
 from qface_toolkit.models import load_model
@@ -267,12 +268,12 @@ def switched(nodes, entering, **more):
 
 
 @pytest.mark.parametrize("shape", [(), (1,)])
-def test_an_input_that_says_whether_this_is_training(shape, tmp_path, monkeypatch, capsys):
+def test_an_input_that_says_whether_this_is_training(shape, tmp_path):
     nodes = [node("Neg", "a", "n"), node("Relu", "a", "r"), node("Where", "phase_train n r", "z")]
     path, batch = saved(tmp_path, switched(nodes, [switch(shape)])), images(2)
     model = assert_read(path, runtime_rows(path, batch, phase_train=np.zeros(shape, bool)), batch)
     assert "took the input 'phase_train' as false: this is no training" in model.notes
-    assert run_here(monkeypatch, capsys, "evaluate", path, "--synthetic", "--no-flip", *SETS)[0] == 0
+    assert_judged(path, images(2))
 
 
 def test_an_input_that_nothing_reads(tmp_path):
@@ -308,3 +309,40 @@ def test_the_advice_for_branches_in_the_graph_works(tmp_path):
     options.optimized_model_filepath = str(tmp_path / "flat.onnx")
     onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     assert_read(tmp_path / "flat.onnx", expected, images(2))
+
+
+def optimized(folder, model):
+    """Return the file that ONNX Runtime saves of a model that it has optimized."""
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    options.optimized_model_filepath, options.log_severity_level = str(folder / "opt.onnx"), 3
+    onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return folder / "opt.onnx"
+
+
+ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.Sigmoid, nn.Tanh, nn.Hardsigmoid, lambda: nn.LeakyReLU(0.1))
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_what_onnxruntime_saved_after_optimizing(activation, tmp_path):
+    end = nn.Flatten(), nn.Linear(WIDTH * 64, 32), activation(), nn.Linear(32, EMBEDDING)
+    layers = nn.Conv2d(3, WIDTH, 3, 2, 1), activation(), nn.Conv2d(WIDTH, WIDTH, 3, 2, 1, groups=2), activation()
+    path = optimized(tmp_path, exported(nn.Sequential(*layers, *end).eval()))
+    assert {one.op_type for one in onnx.load(path).graph.node} >= {"FusedConv"}
+    assert_read(path, runtime_rows(path, images(2)), images(2))
+    assert_judged(path, images(2))
+
+
+def test_a_fused_sum_and_a_fused_unknown(tmp_path):
+    sums = [node("Conv", "x w", "s", pads=[1, 1, 1, 1]), node("FusedConv", "x w none s", "z", pads=[1, 1, 1, 1]), *END]
+    sums[1].domain = "com.microsoft"
+    sums[1].attribute.append(helper.make_attribute("activation", "Relu"))
+    model = built(sums, {**CONSTANTS, "none": np.zeros(EMBEDDING, np.float32)[:WIDTH]})
+    model.graph.initializer.append(numpy_helper.from_array(np.zeros(EMBEDDING, np.float32), "rows"))
+    for one in model.graph.node:
+        one.input[:] = ["rows" if one.op_type == "Gemm" and name == "none" else name for name in one.input]
+    model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    same_as_runtime(tmp_path, model)
+    model.graph.node[1].attribute[-1].s = b"Softmax"
+    with pytest.raises(CheckpointError, match="domain 'com.microsoft'"):
+        load_model(saved(tmp_path, model), overrides=FACTS)

@@ -10,6 +10,7 @@ import onnx
 
 from qface_toolkit.errors import CheckpointError
 from qface_toolkit.models.onnx.ends import Image, output_names, read_image, without_switches
+from qface_toolkit.models.onnx.fused import taken_apart
 from qface_toolkit.untrusted.reading import as_text, printable
 
 OLDEST_OPSET = 7
@@ -154,7 +155,8 @@ def _unique(pairs: Iterable[tuple[str, _Proto]], kind: str) -> dict[str, _Proto]
 
 
 def _nodes(graph: _Proto) -> Sequence[OnnxNode]:
-    nodes = [_node(proto, place) for place, proto in enumerate(graph.node)]
+    protos = [part for proto in graph.node for part in taken_apart(proto)]
+    nodes = [_node(proto, place) for place, proto in enumerate(protos)]
     quantized = [node for node in nodes if _is_quantized(node.op)]
     if quantized:
         raise CheckpointError(
