@@ -346,3 +346,27 @@ def test_a_fused_sum_and_a_fused_unknown(tmp_path):
     model.graph.node[1].attribute[-1].s = b"Softmax"
     with pytest.raises(CheckpointError, match="domain 'com.microsoft'"):
         load_model(saved(tmp_path, model), overrides=FACTS)
+
+
+@pytest.mark.parametrize("last", [True, False])
+def test_the_advice_for_a_file_that_takes_bytes_works(last, tmp_path):
+    turn = [node("Cast", "x", "floats", to=1), node("Transpose", "floats", "t", perm=[0, 3, 1, 2])]
+    begin = turn if last else [node("Cast", "x", "t", to=1)]
+    prepared = [node("Sub", "t half", "m"), node("Mul", "m scale", "p"), node("Conv", "p w", "a", strides=[2, 2])]
+    constants = {**CONSTANTS, "half": np.full((1, 3, 1, 1), 127.5, np.float32), "scale": np.float32(1 / 128)}
+    shape = ("N", *SIZE, 3) if last else ("N", 3, *SIZE)
+    model = built([*begin, *prepared, node("Relu", "a", "z"), *END], constants, shape=shape)
+    model.graph.input[0].type.tensor_type.elem_type = TensorProto.UINT8
+    path = saved(tmp_path, model)
+    with pytest.raises(CheckpointError, match="element type 2; images enter as float") as raised:
+        load_model(path, overrides=FACTS)
+    assert "elem_type = 1" in raised.value.fix
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 3, *SIZE)).astype(np.uint8)
+    given = np.ascontiguousarray(pixels.transpose(0, 2, 3, 1)) if last else pixels
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    expected = session.run(None, {"x": given})[0]
+    model = onnx.load(path)
+    model.graph.input[0].type.tensor_type.elem_type = 1
+    onnx.save(model, tmp_path / "floats.onnx")
+    batch = pixels.astype(np.float32)
+    assert_read(tmp_path / "floats.onnx", expected, batch, mean=0, std=1)

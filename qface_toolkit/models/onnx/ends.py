@@ -17,6 +17,10 @@ _CHANNELS = (3, 1)
 GIVEN_TO_THE_READER = ("input_size", "output")
 """The facts that say how to read the file, not how the network is used."""
 
+_OF_BYTES = (
+    "let pixels enter as floats, which a Cast leaves as they are: model = onnx.load(FILE); "
+    "model.graph.input[0].type.tensor_type.elem_type = 1; onnx.save(model, 'floats.onnx'); and give mean 0 and std 1"
+)
 _EXAMPLE = "--set model.input_size=[112, 112]"
 
 
@@ -87,11 +91,12 @@ def is_channels_last(dims: Sequence[object]) -> bool:
 
 
 def _no_image(value: _Proto, shown: Sequence[object]) -> CheckpointError:
+    bytes_enter = value.type.tensor_type.elem_type == onnx.TensorProto.UINT8
     return CheckpointError(
         f"the input {printable(value.name, 40)!r} has the shape {list(shown)} and ONNX element type "
         f"{value.type.tensor_type.elem_type}; images enter as float [N, 3, height, width] or [N, height, width, 3], "
         f"one channel if they are gray, of {SIDES} pixels",
-        fix="export with such an input: NCHW, float, height and width as numbers",
+        fix=_OF_BYTES if bytes_enter else "export with such an input: NCHW, float, height and width as numbers",
     )
 
 
