@@ -12,6 +12,8 @@ import numpy.typing as npt
 import torch
 from torch import fx, nn
 
+from qface_toolkit.quantize.memory import channels_last
+
 BATCH = 16
 """Images at once; torch has faster 1x1 convolutions for so many, whatever the number of threads."""
 
@@ -24,7 +26,7 @@ class Walk:
 
     def __init__(self, graph: fx.GraphModule) -> None:
         self.graph = graph
-        self.graph.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a stub that lacks the keyword
+        channels_last(self.graph)
         self.nodes: list[fx.Node] = list(self.graph.graph.nodes)
         self.calls = [_call(self.graph, node) for node in self.nodes]
         self.read_last = _read_last(self.nodes)
