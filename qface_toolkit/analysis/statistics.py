@@ -25,6 +25,8 @@ STATISTICS_PASSES = 1 + 2 * PROJECTIONS
 """Passes through the network that an image costs; a backward pass counts as two."""
 PIXELS = 16
 """Values of a channel that are kept of an image."""
+_STEEP = ("sqrt", "power")
+"""Islands whose slope is infinite where a number is zero, as behind a ReLU or of pixels that are all alike."""
 _TAIL = torch.linspace(0, 0.02, 17)
 LEVELS = torch.cat([_TAIL, torch.linspace(0.02, 0.98, 33)[1:-1], 1 - _TAIL.flip(0)])
 """The quantiles that stand for a channel's values: dense where clipping begins."""
@@ -67,6 +69,11 @@ def measure_statistics(
     return watcher.statistics(len(images))
 
 
+def _finite(slopes: torch.Tensor) -> torch.Tensor:
+    """Take slopes that are infinite for none: a number that is zero is rounded to zero."""
+    return torch.nan_to_num(slopes, nan=0.0, posinf=0.0, neginf=0.0)
+
+
 class _Watcher(fx.Interpreter):
     """Runs batches through a network, keeps its tensors for a backward pass, and adds up what that says."""
 
@@ -85,6 +92,10 @@ class _Watcher(fx.Interpreter):
 
     def run_node(self, n: fx.Node) -> Any:  # noqa: ANN401 - as torch declares it
         """Run a node and keep what it makes."""
+        if operation(n) == "island" and module(n).kind in _STEEP:
+            for one in [one for one in n.all_input_nodes if self.env[one].requires_grad]:
+                self.env[one] = self.env[one].view_as(self.env[one])
+                self.env[one].register_hook(_finite)
         made = super().run_node(n)
         if n.name in self.tensors:
             made = made if made.requires_grad else made.clone().requires_grad_(True)

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from quantized import small_network, smooth_images
+from odd_networks import after_conv
+from quantized import small_network, smooth_images, trained
 from torch import fx
 
 from qface_toolkit.analysis.statistics import LEVELS, measure_statistics, quantile_shares
@@ -99,3 +100,13 @@ def test_weights_are_left_as_they_were(network):
     measured(canonical, images)
     assert [parameter.requires_grad for parameter in canonical.parameters()] == before
     assert all(parameter.grad is None for parameter in canonical.parameters())
+
+
+def test_roots_of_zeros_have_no_infinite_slopes():
+    torch.manual_seed(0)
+    roots = after_conv(lambda s, x: torch.sqrt(torch.relu(x)) + torch.relu(x).pow(0.25))
+    canonical = canonicalise(trained(roots), (16, 16))
+    names = [node.name for node in canonical.graph.nodes if operation(node) in ("input", "relu")]
+    images = smooth_images((16, 16), 4)
+    seen = measure_statistics(canonical, names, images, seed=0, batch_size=2, progress=lambda *_: None)
+    assert all(bool(torch.isfinite(square).all()) for square in seen.sensitivity.values())

@@ -39,7 +39,16 @@ def test_what_onnx_cannot_say_is_refused():
         export_float(Strange(), ModelSpec("test", (8, 8), 1), {})
 
 
-@pytest.mark.parametrize("name", ["windows counted in Python", "tokens first", "root mean square", "halves by places"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "windows counted in Python",
+        "tokens first",
+        "root mean square",
+        "halves by places",
+        "norm of responses and power pool",
+    ],
+)
 def test_what_onnx_cannot_say_is_written_in_its_canonical_form(name, tmp_path, capfd):
     network = trained(SPELLED_NETWORKS[name])
     model = FloatModel(network, ModelSpec("test", (16, 16), 8), "")
