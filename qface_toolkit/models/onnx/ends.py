@@ -18,7 +18,8 @@ GIVEN_TO_THE_READER = ("input_size", "output")
 """The facts that say how to read the file, not how the network is used."""
 
 _OF_BYTES = (
-    "let pixels enter as floats, which a Cast leaves as they are: model = onnx.load(FILE); "
+    "export with such an input, NCHW and float, or let bytes enter as floats, which a Cast leaves as they are: "
+    "model = onnx.load(FILE); "
     "model.graph.input[0].type.tensor_type.elem_type = 1; onnx.save(model, 'floats.onnx'); and give mean 0 and std 1"
 )
 _EXAMPLE = "--set model.input_size=[112, 112]"
