@@ -139,6 +139,7 @@ def test_an_architecture_of_other_operations_is_refused_by_their_names(name):
         structure_of(network)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in ARCHITECTURES.names() if not name.startswith(BEYOND)])
 def test_every_architecture_can_be_written_down(name):
     with torch.device("meta"):

@@ -10,13 +10,6 @@ from qface_toolkit.models import ARCHITECTURES, ModelSpec
 from qface_toolkit.models._match import match, needed_shapes
 
 LISTS = {file.stem: read_fact(file.stem) for file in sorted(FACTS.glob("*.tsv"))}
-LARGE_PARAMETERS = 30_000_000
-"""Networks of more are left to the slow tier where their forward pass is needed."""
-BY_SIZE = [
-    pytest.param(name, marks=[pytest.mark.slow] * (ARCHITECTURES.get(name).count_parameters() > LARGE_PARAMETERS))
-    for name in ARCHITECTURES.names()
-]
-
 names = pytest.mark.parametrize("name", ARCHITECTURES.names())
 
 
@@ -57,7 +50,13 @@ def test_traceable_by_fx_and_free_of_batch_size(name):
             assert tuple(embeddings.shape) == (batch, plan.embedding_size)
 
 
-@pytest.mark.parametrize("name", BY_SIZE)
+QUICK = ("edgeface-xxs", "iresnet18", "mobilefacenet", "mobilefacenet-relu6", "pocketnet-m-128")
+"""One of a kind; the others of each take a second and more."""
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in ARCHITECTURES.names()]
+)
 def test_traced_and_canonical_networks_compute_the_same(name):
     plan = ARCHITECTURES.get(name).published
     network = plan.build().eval()

@@ -267,6 +267,7 @@ def switched(nodes, entering, **more):
     return built([CONV, *nodes, *END], {**CONSTANTS, **more}, entering=entering)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(), (1,)])
 def test_an_input_that_says_whether_this_is_training(shape, tmp_path):
     nodes = [node("Neg", "a", "n"), node("Relu", "a", "r"), node("Where", "phase_train n r", "z")]
