@@ -109,7 +109,8 @@ def test_agrees_with_the_float_reference(name, tmp_path):
 def drawings(size):
     """Return two drawn faces, cut or bordered to the size of a network's input."""
     crops = load_crops(find_set("drawings").open(count=2)).astype(np.float32)
-    crops = np.pad(crops, ((0, 0), (0, 16), (0, 16), (0, 0)), mode="edge")[:, : size[0], : size[1]]
+    more = [(0, max(0, side - 112)) for side in size]
+    crops = np.pad(crops, ((0, 0), *more, (0, 0)), mode="edge")[:, : size[0], : size[1]]
     return np.ascontiguousarray(((crops - 127.5) / 127.5).transpose(0, 3, 1, 2))
 
 

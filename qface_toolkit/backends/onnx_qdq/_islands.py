@@ -152,7 +152,13 @@ def _resized(graph: GraphBuilder, read: list[str], module: Any) -> str:  # noqa:
 
 def _scales(graph: GraphBuilder, module: Any) -> str:  # noqa: ANN401 - an island or a move
     before, after = module.options["before"], module.options["size"]
-    return _constant(graph, [1.0, 1.0, *(new / old for new, old in zip(after, before, strict=True))])
+    return _constant(graph, [1.0, 1.0, *(_scale(new, old) for new, old in zip(after, before, strict=True))])
+
+
+def _scale(new: int, old: int) -> np.float32:
+    """Return a float32 that takes one size to the other: the runtime rounds the product down."""
+    scale = np.float32(new / old)
+    return scale if int(scale * np.float32(old)) >= new else np.nextafter(scale, np.float32(np.inf))
 
 
 ISLANDS: Mapping[str, Printing] = {

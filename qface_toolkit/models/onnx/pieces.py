@@ -17,7 +17,7 @@ from qface_toolkit.models.onnx.reading import OnnxNode
 from qface_toolkit.models.onnx.tensors import Array
 from qface_toolkit.models.onnx.views import BATCH, Activation, Value, activation, constant
 
-_MOST_PIECES = 256
+_MOST_PIECES = 4096
 _FURTHEST_PAD = 1024
 _Span = tuple[int, int, int]
 
