@@ -158,7 +158,7 @@ def _scales(graph: GraphBuilder, module: Any) -> str:  # noqa: ANN401 - an islan
 def _scale(new: int, old: int) -> np.float32:
     """Return a float32 that takes one size to the other: the runtime rounds the product down."""
     scale = np.float32(new / old)
-    return scale if int(scale * np.float32(old)) >= new else np.nextafter(scale, np.float32(np.inf))
+    return scale if int(float(scale) * old) >= new else np.nextafter(scale, np.float32(np.inf))
 
 
 ISLANDS: Mapping[str, Printing] = {
