@@ -164,7 +164,7 @@ def test_other_words_in_the_keys_are_said_once(case, iresnet, load):
         load(strange)
     text = str(caught.value)
     assert all(line in text for line in lines), text
-    assert text.count("\n") < 8 and len(text) < 800, "a dozen keys would be longer"
+    assert len(caught.value.what) + len(caught.value.fix) < 600, "the file's own place may be of any length"
     assert same_weights_by_advice(caught.value.fix, strange, iresnet)
 
 
