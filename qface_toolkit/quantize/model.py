@@ -1,5 +1,6 @@
 """The value that methods hand on to backends: a canonical float network, its facts, its plan and its ranges."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -36,6 +37,8 @@ FORMAT_VERSION = 3
 READABLE_VERSIONS = (2, FORMAT_VERSION)
 """Version 2 held the whole plan beside what was chosen of it."""
 LARGEST_BYTES = 1 << 31
+MOST_NUMBERS = 1 << 26
+"""Numbers of a tensor for one image: 256x256 pixels in 1,024 channels."""
 MOST_WIDTHS = 5000
 """Entries of a scheme; every name is compared with all of them, and no face network has so many layers."""
 
@@ -232,9 +235,12 @@ def _finite(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def _check_runs(model: QuantizedModel) -> None:
-    """Check that the network runs on its input size and returns embeddings of the size its facts say."""
+    """Check that the network runs on its input size, in memory, and returns embeddings of the size its facts say."""
     check_operations(model.network)
     propagate_shapes(model.network, model.spec.input_size, model.spec.channels)
+    largest = max(math.prod(shape_of(node)[1:]) for node in model.network.graph.nodes)
+    if largest > MOST_NUMBERS:
+        raise ValueError(f"a tensor of it has {largest} numbers for one image, more than any face network's")
     last = next(node for node in model.network.graph.nodes if node.op == "output")
     if shape_of(last) != (2, model.spec.embedding_size):
         raise ValueError(f"the network returns {shape_of(last)} for two images")

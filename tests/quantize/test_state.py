@@ -7,6 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from odd_networks import ODD_NETWORKS
 from quantized import calibrated, opened, small_model, small_network, smooth_images, trained
+from token_networks import TOKEN_NETWORKS
 
 from qface_toolkit.backends import BACKENDS
 from qface_toolkit.errors import ArtifactError
@@ -163,6 +164,40 @@ def test_a_strange_value_anywhere_is_refused_or_harmless(data, saved, model):
     place[last] = data.draw(STRANGE)
     saved[0].write_text(json.dumps(plain))
     _loads_or_is_refused(saved)
+
+
+@pytest.fixture(scope="module")
+def islands():
+    return calibrated(trained(TOKEN_NETWORKS["attention between channels"]), (16, 16))
+
+
+@given(data=st.data())
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_strange_value_in_an_island_is_refused_or_harmless(data, tmp_path, islands):
+    plain = json.loads(json.dumps(description(islands)))
+    nodes = [place for place, node in enumerate(plain["network"]) if node["operation"] in ("island", "move")]
+    node = plain["network"][data.draw(st.sampled_from(nodes))]
+    *parents, last = data.draw(st.sampled_from(list(_paths(node))))
+    for key in parents:
+        node = node[key]
+    node[last] = data.draw(STRANGE)
+    files = tmp_path / "quantization.json", tmp_path / "model.safetensors"
+    files[0].write_text(json.dumps(plain))
+    files[1].write_bytes(weights_bytes(islands))
+    _loads_or_is_refused(files)
+
+
+def test_a_tensor_that_fills_the_memory_is_refused(saved):
+    """A border may be of any size, and the mean over what it makes has the size that it always had."""
+    plain = json.loads(saved[0].read_text())
+    pool = next(node for node in plain["network"] if node["operation"] == "global_average_pool")
+    options = {"kind": "border", "options": {"sides": [30000, 0, 30000, 0, 0, 0]}, "shapes": []}
+    border = {"name": "border", "operation": "move", "inputs": pool["inputs"], "module": "border", "options": options}
+    pool["inputs"] = ["border"]
+    plain["network"].insert(plain["network"].index(pool), border)
+    saved[0].write_text(json.dumps(plain))
+    with pytest.raises(ArtifactError, match="more than any face network"):
+        load_quantized(*saved)
 
 
 @given(cut=st.floats(0, 1), which=st.integers(0, 1))
