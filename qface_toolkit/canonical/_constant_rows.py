@@ -6,11 +6,11 @@ import torch
 from torch import fx
 
 from qface_toolkit.canonical._constants import constant_of
+from qface_toolkit.canonical._expansions import EXPANSIONS
 from qface_toolkit.canonical._moves import insert, spelling
 from qface_toolkit.canonical.edit import bypass, free_name, is_tensor, shape_of
 from qface_toolkit.canonical.islands import Move
 
-_EXPANSIONS = ("expand", "expand_as", "broadcast_to")
 _JOINS = ("cat", "concat", "concatenate")
 
 
@@ -22,7 +22,7 @@ def constants_for_every_image(graph_module: fx.GraphModule) -> None:
 
 def _drop_repetitions(graph_module: fx.GraphModule) -> None:
     for node in list(graph_module.graph.nodes):
-        if spelling(node) not in (*_EXPANSIONS, "repeat", "tile") or not is_tensor(node):
+        if spelling(node) not in (*EXPANSIONS, "repeat", "tile") or not is_tensor(node):
             continue
         held = constant_of(node.args[0])
         if held is not None and held.dim() == len(shape_of(node)) and tuple(held.shape) == (1, *shape_of(node)[1:]):

@@ -7,13 +7,13 @@ from qface_toolkit.canonical._moves import insert, spelling
 from qface_toolkit.canonical.edit import bypass, is_tensor, shape_of, source
 from qface_toolkit.canonical.islands import Move
 
-_EXPANSIONS = ("expand", "expand_as", "broadcast_to")
+EXPANSIONS = ("expand", "expand_as", "broadcast_to")
 
 
 def copies_for_expansions(graph_module: fx.GraphModule) -> None:
     """Drop an expansion that arithmetic does by itself, and write any other as joins of copies."""
     for node in list(graph_module.graph.nodes):
-        if spelling(node) not in _EXPANSIONS or not is_tensor(node) or not is_tensor(node.args[0]):
+        if spelling(node) not in EXPANSIONS or not is_tensor(node) or not is_tensor(node.args[0]):
             continue
         small, large = shape_of(source(node)), shape_of(node)
         if len(small) != len(large) or small[0] != large[0]:

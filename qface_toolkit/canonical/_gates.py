@@ -88,18 +88,6 @@ def _write_hard_sigmoid(node: fx.Node, scale: float) -> None:
         node.args = (graph.call_module(name, node.args),)
 
 
-def drop_expansions(graph_module: fx.GraphModule) -> None:
-    """Drop `gate.expand_as(x)` where only products with tensors of that size read it: they expand by themselves."""
-    for node in list(graph_module.graph.nodes):
-        if node.target not in ("expand_as", "expand") or not is_tensor(node):
-            continue
-        partners = [[arg for arg in user.args if arg is not node] for user in node.users if is_mul(user)]
-        if len(partners) == len(node.users) and all(
-            len(other) == 1 and is_tensor(other[0]) and shape_of(other[0]) == shape_of(node) for other in partners
-        ):
-            bypass(node)
-
-
 def convolutions_for_gates(graph_module: fx.GraphModule) -> None:
     """Compute a gate on [N, C, 1, 1] throughout where it is flattened for linear layers and reshaped behind them."""
     for node in list(graph_module.graph.nodes):
@@ -170,6 +158,5 @@ PASSES = (
     hard_sigmoid_for_unit_clamp,
     hard_sigmoid_for_relu6,
     products_for_swishes,
-    drop_expansions,
     convolutions_for_gates,
 )
