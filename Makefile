@@ -9,7 +9,7 @@ PYTEST := $(VENV)/bin/pytest -q --numprocesses 2 --dist worksteal --durations 10
 FAST_CPU_SECONDS := 540
 SLOW_CPU_SECONDS := 1900
 
-.PHONY: demo test lint types fast slow bench screenshot clean
+.PHONY: demo test lint types fast slow arm bench screenshot clean
 
 demo: $(INSTALLED)  ## compress the embedded demo model and show what it gained and cost
 	$(VENV)/bin/qface compress demo --out demo-out --force
@@ -30,6 +30,10 @@ fast: $(INSTALLED)
 
 slow: $(INSTALLED)  ## the tests that take long or need ../shared
 	$(PYTEST) --cpu-budget $(SLOW_CPU_SECONDS) -m "slow or shared"
+
+arm: $(INSTALLED)  ## the files for ARM on aarch64, under an emulator, in a root that is built in the user's cache folder
+	$(VENV)/bin/python tests/arm/arm_root.py
+	$(PYTEST) -m arm tests/arm
 
 bench: $(PEERS)  ## compare with what else there is; BENCH=--quick for the demo model in minutes
 	OMP_WAIT_POLICY=PASSIVE $(VENV)/bin/python benchmarks/head_to_head.py $(BENCH)
