@@ -10,6 +10,7 @@ import platform
 import random
 import subprocess
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -17,6 +18,9 @@ from qface_toolkit import __version__
 
 FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimd", "asimddp", "i8mm")
 """The CPU features that decide which int8 kernels run, as Linux spells them (asimddp is ARM's dot product)."""
+
+Machine = Literal["x86", "arm"]
+"""A kind of processor, as far as runtimes compute otherwise on another."""
 
 PACKAGES = ("torch", "onnx", "onnxruntime", "numpy", "pillow")
 
@@ -63,6 +67,11 @@ def record_environment(seed: int, threads: int) -> Environment:
         python=platform.python_version(),
         versions={"qface_toolkit": __version__, **_versions()},
     )
+
+
+def machine_here() -> Machine:
+    """Return the kind of processor that this process runs on."""
+    return "arm" if platform.machine() in ("aarch64", "arm64") else "x86"
 
 
 def usable_cores() -> int:

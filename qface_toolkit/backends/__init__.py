@@ -1,11 +1,11 @@
 """Forms for runtimes: one file (or folder) a runtime. Backends never train."""
 
-import platform
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from qface_toolkit.backends._base import Backend, Content, Embed, Facts, FloatFile, ImageInput, Runner, SeveralOutputs
 from qface_toolkit.backends._pixels import FLOATS, INPUT_KEY
+from qface_toolkit.environment import machine_here
 from qface_toolkit.errors import ArtifactError
 from qface_toolkit.registry import Registry, unknown_name
 from qface_toolkit.untrusted.formats import check_model_file, suffix_of
@@ -73,7 +73,7 @@ def foreign(runner: Runner) -> str | None:
     """Return why a file's speed on this machine would say nothing, or None if it would."""
     if runner.machine is None:
         return f"a {runner.runtime.title}; its speed says nothing"
-    here = "arm" if platform.machine() in ("aarch64", "arm64") else "x86"
+    here = machine_here()
     return None if here == runner.machine else f"made for {runner.machine}; its speed on {here} says nothing"
 
 

@@ -4,12 +4,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from torch import fx
 
+from qface_toolkit.environment import Machine, machine_here
 from qface_toolkit.errors import ArtifactError, RecipeError
 from qface_toolkit.models import FloatModel, ModelSpec
 from qface_toolkit.quantize.forms import ConvShape, FormTimes
@@ -54,8 +55,6 @@ Embed = Callable[[Floats], Floats]
 Facts = Mapping[str, str]
 """What travels inside an artifact beside the network: preprocessing, oldest runtime, provenance."""
 
-Machine = Literal["x86", "arm"]
-
 
 @dataclass(frozen=True)
 class Content:
@@ -97,8 +96,8 @@ class Runner(ABC):
 
     @property
     def machine(self) -> Machine | None:
-        """The kind of processor that its files are made for; None: their speed says nothing on any."""
-        return "x86"
+        """The kind of processor that its files are made for, this one if for all; None: speed says nothing on any."""
+        return machine_here()
 
     @property
     def loading(self) -> Mapping[str, bool] | None:
@@ -193,6 +192,11 @@ class Backend(Runner):
     """Whether activations may have fewer than eight bits."""
     settings: tuple[str, ...] = ()
     """Keys of a recipe that change what is written, so that `qface export --set` may change them."""
+
+    @property
+    def machine(self) -> Machine | None:
+        """The kind of processor that the target's files are made for."""
+        return self.target.machine
 
     def check(self, called: str, scheme: Scheme, network: fx.GraphModule) -> None:
         """Check that files of this backend, or one called so, can hold a scheme for a canonical network.

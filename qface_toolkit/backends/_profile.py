@@ -6,7 +6,6 @@ which tells why something did not fuse, and the one that runs.
 """
 
 import json
-import platform
 import re
 import tempfile
 import time
@@ -21,6 +20,7 @@ import onnxruntime
 
 from qface_toolkit.backends._onnxruntime import ERRORS, REFUSED, free_sizes, new_session, session_options
 from qface_toolkit.backends._qdq import QdqGraph
+from qface_toolkit.environment import machine_here
 from qface_toolkit.errors import ArtifactError
 from qface_toolkit.runtimes.cost import node_names
 from qface_toolkit.runtimes.fusion import (
@@ -105,7 +105,7 @@ def inspect_onnx(artifact: Path, *, signed_allowed: bool = False) -> Fusion:
             raise ArtifactError(
                 f"ONNX Runtime {onnxruntime.__version__} refuses the file: {said}", where=str(artifact), fix=REFUSED
             ) from error
-        signed = signed_allowed or platform.machine() in ("aarch64", "arm64")
+        signed = signed_allowed or machine_here() == "arm"
         return _fusion(names, kept, folded, *optimized, signed)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from qface_toolkit.backends._base import Backend, Content, Embed, Facts, ImageInput, Machine
+from qface_toolkit.backends._base import Backend, Content, Embed, Facts, ImageInput
 from qface_toolkit.backends._torch_archive import read_archive, read_fusion, stated_input
 from qface_toolkit.backends._torch_codes import read_torch_codes
 from qface_toolkit.errors import ArtifactError
@@ -46,11 +46,6 @@ class TorchInt8(Backend):
     artifact: str
     engine: str
     target: Target
-
-    @property
-    def machine(self) -> Machine:
-        """The kind of processor that the engine is for."""
-        return "arm" if self.engine == "qnnpack" else "x86"
 
     def lower(self, model: QuantizedModel, facts: Facts) -> bytes:
         """Return a frozen TorchScript archive that takes any batch size."""

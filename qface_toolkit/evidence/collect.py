@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qface_toolkit.backends import BACKENDS, Backend, Embed, FloatFile, Runner, float_files, foreign
-from qface_toolkit.environment import record_environment
+from qface_toolkit.environment import machine_here, record_environment
 from qface_toolkit.evidence.allocation import allocation_block
 from qface_toolkit.evidence.counted_sizes import counted_sizes
 from qface_toolkit.evidence.embedding import embed_crops, embed_file
@@ -22,9 +22,10 @@ from qface_toolkit.evidence.speed import float_names, speeds, take_turns
 from qface_toolkit.methods import Progress
 from qface_toolkit.models import FloatModel
 from qface_toolkit.quantize.model import embed
+from qface_toolkit.quantize.target import Target
 from qface_toolkit.report import Report
 from qface_toolkit.report.inspection import fusion_figures
-from qface_toolkit.report.parity import SIMULATED
+from qface_toolkit.report.parity import SIMULATED, at_home_name
 from qface_toolkit.report.schema import (
     AgreementFigures,
     ArtifactFigures,
@@ -41,7 +42,7 @@ from qface_toolkit.report.schema import (
     VerificationBlock,
     VerificationFigures,
 )
-from qface_toolkit.result.golden import HELD_OUT, read_golden
+from qface_toolkit.result.golden import HELD_OUT, golden_of, read_golden
 from qface_toolkit.result.job import Job
 from qface_toolkit.result.made import Made
 from qface_toolkit.result.manifest import record_of
@@ -229,16 +230,23 @@ class _Files:
         return None if names is None else cost_of(file, fusion, names, timed=timed)
 
     def _simulation_agreement(self, backend: Backend, embeddings: npt.NDArray[np.float32]) -> AgreementFigures | None:
-        # The golden vectors are those of the first drawings.
-        known, got = self.golden[backend.artifact], embeddings[:SIMULATION_IMAGES]
+        name, target, got = backend.artifact, backend.target, embeddings[:SIMULATION_IMAGES]
+        at_home, here = self._simulated(target, name), target.on(machine_here())
+        simulated = at_home if here.arithmetic == target.arithmetic else self._simulated(here, name)
+        if simulated is not None:
+            self.members[name + SIMULATED] = simulated
+        self.members[name] = got
+        if at_home is not None and simulated is not at_home:
+            self.members[at_home_name(name, target.machine)] = at_home
+        what = f"with its own simulation ({target.name}), on {HELD_OUT}"
+        return None if simulated is None else _agreement(simulated, got, what)
+
+    def _simulated(self, target: Target, name: str) -> npt.NDArray[np.float32] | None:
+        """Return a simulation's embeddings, the first of which golden vectors hold: they are those of the drawings."""
+        known = self.golden[name] if target.runs_on is None else golden_of(self.golden, name)
         inputs = self.job.model.spec.preprocess(self.crops[len(known) : SIMULATION_IMAGES])
-        others = self.made.simulated(backend.target, inputs)
-        if others is None:
-            self.members[backend.artifact] = got
-            return None
-        simulated = np.concatenate([known, others])
-        self.members |= {backend.artifact + SIMULATED: simulated, backend.artifact: got}
-        return _agreement(simulated, got, f"with its own simulation ({backend.target.name}), on {HELD_OUT}")
+        others = self.made.simulated(target, inputs)
+        return None if others is None else np.concatenate([known, others])
 
     def sensitivity(self) -> SensitivityBlock | None:
         """Return where the loss is, for a model whose tensors can be switched one by one."""

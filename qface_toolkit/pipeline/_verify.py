@@ -11,8 +11,9 @@ from qface_toolkit.backends import PROGRAMS, Runner, runner_of
 from qface_toolkit.errors import ArtifactError, QFaceError
 from qface_toolkit.methods import Progress
 from qface_toolkit.result.finished import Result, open_result
-from qface_toolkit.result.golden import FLOAT, INPUTS
+from qface_toolkit.result.golden import FLOAT, INPUTS, golden_of
 from qface_toolkit.result.job import Tell, silent
+from qface_toolkit.result.made import is_elsewhere
 from qface_toolkit.result.names import DESCRIPTION
 from qface_toolkit.runtimes import FAST_ARTIFACT, FLOAT_ARTIFACT
 from qface_toolkit.scoring.verdicts import FileVerdict, Verification, judge_file
@@ -47,7 +48,7 @@ class _Check:
     def names(self) -> list[str]:
         """Return the float files, the artifacts, other damaged files, and files that should not be there."""
         floats = [name for name in _FLOATS if name in self.result.names]
-        artifacts = [name for name in self.golden if name not in (INPUTS, FLOAT)]
+        artifacts = [name for name in self.golden if name not in (INPUTS, FLOAT) and not is_elsewhere(name)]
         there = sorted(file.name for file in self.result.folder.iterdir() if file.suffix in PROGRAMS)
         return list(dict.fromkeys((*floats, *artifacts, *self.damaged, *there)))
 
@@ -62,8 +63,8 @@ class _Check:
         """Return the verdict on one file."""
         if name in self.damaged:
             return FileVerdict(name, "damaged", reason=self.damaged[name])
-        expected = self.golden[FLOAT] if name in _FLOATS else self.golden.get(name)
-        if name not in self.result.names or expected is None:
+        known = FLOAT if name in _FLOATS else name
+        if name not in self.result.names or known not in self.golden:
             missing = "golden vectors" if name in self.result.names else "manifest"
             return FileVerdict(name, "unknown", reason=f"the {missing} of this folder do not know it")
         try:
@@ -72,7 +73,7 @@ class _Check:
             got = runner.try_out(file, self.golden[INPUTS], runner.read(file))
         except QFaceError as error:
             return FileVerdict(name, "cannot run", reason=error.what)
-        followed = runner.followed and not self.islands
+        expected, followed = golden_of(self.golden, known), runner.followed and not self.islands
         return judge_file(name, expected, self.golden[FLOAT], got, followed=followed)
 
     def _runner(self, name: str) -> Runner:

@@ -1,17 +1,19 @@
 """What runtimes do to a network, as far as anybody who simulates, plans or prints must know: one value a target.
 
 Nobody asks a target for its name. What differs between two of them is a capability here, and a new runtime is a new
-value, with an arithmetic of its own if it rescales in an order of its own (see integer.arithmetic). A Deployment is
-what is known of the machine and the program that will run a result, as far as it changes what is written.
+value, with an arithmetic of its own if it rescales in an order of its own (see integer.arithmetic). The same file may
+be rescaled in one order on one kind of processor and in another on the next: `Target.on` says where it runs. A
+Deployment is what is known of the machine and the program that will run a result, as far as it changes what is written.
 """
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from torch import nn
 
+from qface_toolkit.environment import Machine
 from qface_toolkit.quantize.scheme import ACTIVATION_MAX, SAFE_WEIGHT_MAX, WEIGHT_MAX, WIDE_GROUPS
 
 ImageKind = Literal["float", "uint8"]
@@ -48,9 +50,11 @@ class Target:
     """One way to run a quantized network.
 
     `activations` says how activation functions run: as operations on codes, by kernels of the engine's own, or fused
-    with the layer before; it decides which tensors are quantized at all. `arithmetic` names the engine's way of
-    rescaling. `levels` is the number of steps over a range: codes saturate at ACTIVATION_MAX
-    even where the range spans fewer, as fbgemm's kernels do.
+    with the layer before; it decides which tensors are quantized at all. `levels` is the number of steps over a range:
+    codes saturate at ACTIVATION_MAX even where the range spans fewer, as fbgemm's kernels do.
+
+    `native` names the engine's way of rescaling on the kind of processor that its files are made for, `machine`;
+    `foreign` names its way on the other kind, if that is another, and `runs_on` says where it runs, None if at home.
 
     `keeps_layers`: single layers may compute in float. `takes_pixels`: the form can be given pixels as they are.
     `rounds_slopes`: PReLU slopes lie on a grid. `needs_vnni`: without 8-bit dot products pairs of products are added in
@@ -61,7 +65,10 @@ class Target:
 
     name: str
     activations: Activations
-    arithmetic: str
+    native: str
+    machine: Machine | None = None
+    foreign: str | None = None
+    runs_on: Machine | None = None
     levels: int = ACTIVATION_MAX
     keeps_layers: bool = False
     takes_pixels: bool = False
@@ -69,6 +76,16 @@ class Target:
     needs_vnni: bool = False
     safe_depthwise: int | None = None
     clamps_contiguous: bool = False
+
+    @property
+    def arithmetic(self) -> str:
+        """Return the engine's way of rescaling where it runs."""
+        abroad = self.runs_on is not None and self.runs_on != self.machine
+        return self.foreign if abroad and self.foreign is not None else self.native
+
+    def on(self, machine: Machine) -> "Target":
+        """Return the same target as it computes on a kind of processor."""
+        return replace(self, runs_on=machine)
 
     @property
     def rounds_kernels(self) -> bool:
@@ -87,20 +104,20 @@ class Target:
         return SAFE_WEIGHT_MAX if layer.groups > self.safe_depthwise else WEIGHT_MAX
 
 
-def _onnx(name: str, arithmetic: str) -> Target:
-    return Target(name, "codes", arithmetic, keeps_layers=True, takes_pixels=True, needs_vnni=True)
+def _onnx(name: str, machine: Machine, native: str, foreign: str) -> Target:
+    return Target(name, "codes", native, machine, foreign, keeps_layers=True, takes_pixels=True, needs_vnni=True)
 
 
-def _torch(arithmetic: str, levels: int = ACTIVATION_MAX, **more: Any) -> Target:  # noqa: ANN401 - capabilities
-    return Target(f"torch-{arithmetic}", "kernels", arithmetic, levels, rounds_slopes=True, **more)
+def _torch(engine: str, machine: Machine = "x86", **more: Any) -> Target:  # noqa: ANN401 - capabilities
+    return Target(f"torch-{engine}", "kernels", engine, machine, rounds_slopes=True, **more)
 
 
-ONNX = _onnx("onnx", "onnxruntime")
-ONNX_SIGNED = _onnx("onnx-signed", "onnxruntime-signed")
-OPENVINO = Target("openvino", "fused", "real")
+ONNX = _onnx("onnx", "x86", native="onnxruntime", foreign="onnxruntime-arm")
+ONNX_SIGNED = _onnx("onnx-signed", "arm", native="onnxruntime-arm-signed", foreign="onnxruntime-signed")
+OPENVINO = Target("openvino", "fused", "real", "x86")
 TORCH_X86 = _torch("x86", safe_depthwise=WIDE_GROUPS)
 TORCH_ONEDNN = _torch("onednn")
-TORCH_QNNPACK = _torch("qnnpack", clamps_contiguous=True)
+TORCH_QNNPACK = _torch("qnnpack", "arm", clamps_contiguous=True)
 TORCH_FBGEMM = _torch("fbgemm", levels=127, safe_depthwise=0)
 """fbgemm adds pairs of products in 16 bits: with seven-bit activations they cannot overflow."""
 

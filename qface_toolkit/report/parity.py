@@ -15,9 +15,14 @@ SIMULATED = " simulated"
 """Behind the name of a file: what its ranges say that it computes."""
 SIMULATION = "simulation.safetensors"
 """The file that is itself what others are compared with."""
-TWINS = ("int8.x86.onnx", "int8.arm.onnx")
+X86_FILE, ARM_FILE = "int8.x86.onnx", "int8.arm.onnx"
 WORST_SHOWN = 5
 LONGEST_NAME = 16
+
+
+def at_home_name(file: str, machine: str | None) -> str:
+    """Return the name of a member: what a file that ran here computes on the kind of processor it is made for."""
+    return f"{file} on {machine}"
 
 
 class PairFigures(Block):
@@ -183,8 +188,17 @@ def _share(one: DifferingTensor) -> str:
 
 
 def _twins_said(block: ParityBlock) -> list[str]:
-    found = [pair for pair in block.pairs if {pair.first, pair.second} == set(TWINS)]
-    return [f"The x86 and the ARM file give {_apart(pair)}." for pair in found]
+    at_home = ({X86_FILE, at_home_name(ARM_FILE, "arm")}, {at_home_name(X86_FILE, "x86"), ARM_FILE})
+    said = [
+        f"{where} the x86 and the ARM file give {_apart(pair)}."
+        for where, members in (
+            ("Each on the processor that it is made for,", at_home),
+            ("Both run here,", ({X86_FILE, ARM_FILE},)),
+        )
+        for pair in block.pairs
+        if {pair.first, pair.second} in members
+    ]
+    return said[:1]
 
 
 def _apart(pair: PairFigures) -> str:

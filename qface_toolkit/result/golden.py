@@ -12,11 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from qface_toolkit.backends import BACKENDS, Backend
+from qface_toolkit.environment import machine_here
 from qface_toolkit.errors import ArtifactError
 from qface_toolkit.framing import STANDARD, Frame
 from qface_toolkit.models import FloatModel
 from qface_toolkit.quantize.model import embed
-from qface_toolkit.result.made import Arrays, Made
+from qface_toolkit.result.made import Arrays, Floats, Made, elsewhere
 from qface_toolkit.sources import Crop, draw
 from qface_toolkit.untrusted.reading import read_file, stored_records
 
@@ -41,6 +42,7 @@ def held_out(count: int, frame: Frame = STANDARD) -> Crop:
 def golden_vectors(source: FloatModel, made: Made, backends: Sequence[str]) -> bytes:
     """Return golden.npz: "inputs" [8, C, H, W], "float" and, for each artifact, the embeddings that it must give.
 
+    They come from the simulation of its arithmetic alone, before any runtime runs (see Made.golden for the names).
     Where files take pixels, "image" uint8 [8, H, W, C] holds those of the inputs.
     """
     inputs = source.spec.preprocess(held_out(GOLDEN_IMAGES, source.spec.frame))
@@ -60,13 +62,26 @@ def with_artifact(golden: Path, made: Made, artifact: str, backend: Backend) -> 
     """
     arrays = read_golden(golden)
     expected = made.golden(backend, arrays[INPUTS])
-    return _npz(arrays | {artifact if name == backend.artifact else name: one for name, one in expected.items()})
+    return _npz(arrays | {_called(name, backend.artifact, artifact): one for name, one in expected.items()})
+
+
+def _called(name: str, artifact: str, new: str) -> str:
+    """Return the name of golden vectors of an artifact that is called something else."""
+    return name.replace(artifact, new, 1) if name.startswith(artifact) else name
 
 
 def _npz(arrays: Mapping[str, npt.NDArray[np.generic]]) -> bytes:
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)  # type: ignore[arg-type]  # newer stubs see allow_pickle among the arrays' names
     return buffer.getvalue()
+
+
+def golden_of(golden: Mapping[str, Floats], name: str) -> Floats:
+    """Return what an artifact that the vectors know must give on this machine.
+
+    Vectors that were written before ARM's arithmetic was followed have one array an artifact.
+    """
+    return golden.get(elsewhere(name, machine_here()), golden[name])
 
 
 def read_golden(path: Path) -> dict[str, npt.NDArray[Any]]:

@@ -11,6 +11,7 @@ import numpy as np
 from qface_toolkit.analysis.sensitivity import Sensitivity, affordable_images, measure_sensitivity
 from qface_toolkit.backends import BACKENDS, Backend
 from qface_toolkit.canonical.graph import module, operation
+from qface_toolkit.environment import Machine, machine_here
 from qface_toolkit.errors import MeasurementError
 from qface_toolkit.integer.making import program_of
 from qface_toolkit.integer.simulate import Simulator, embed_as_integers
@@ -19,7 +20,7 @@ from qface_toolkit.quantize.image_input import takes_pixels
 from qface_toolkit.quantize.model import QuantizedModel, description, load_quantized, weights_bytes
 from qface_toolkit.quantize.plan import LAYERS
 from qface_toolkit.quantize.target import Target
-from qface_toolkit.result.made import FLOAT_BITS, Arrays, Coded, Files, Floats, Made
+from qface_toolkit.result.made import FLOAT_BITS, Arrays, Coded, Files, Floats, Made, elsewhere
 from qface_toolkit.result.names import DESCRIPTION, WEIGHTS
 from qface_toolkit.scoring.parity import CodeDifference, TensorAgreement, compare_codes, compare_tensors
 from qface_toolkit.sources import Crop
@@ -76,9 +77,13 @@ class Lowered(Made):
             yield backend.artifact, partial(backend.lower, self.model, self.facts)
 
     def golden(self, backend: Backend, inputs: Floats) -> Arrays:
-        """Return what the artifact makes of inputs in the integer arithmetic of its target."""
-        arrays: Arrays = {backend.artifact: embed_as_integers(self.model, backend.target, inputs)}
-        pixels = takes_pixels(self.model, backend.target)
+        """Return what the artifact makes of inputs in the integer arithmetic of its target, wherever it runs."""
+        target = backend.target
+        arrays: Arrays = {backend.artifact: embed_as_integers(self.model, target, inputs)}
+        if target.foreign is not None and not backend.runtime.simulates:
+            abroad: Machine = "x86" if target.machine == "arm" else "arm"
+            arrays[elsewhere(backend.artifact, abroad)] = embed_as_integers(self.model, target.on(abroad), inputs)
+        pixels = takes_pixels(self.model, target)
         return arrays | {"image": self.model.spec.pixels_of(inputs)} if pixels else arrays
 
     def simulated(self, target: Target, inputs: Floats) -> Floats:
@@ -123,7 +128,7 @@ class Lowered(Made):
 
     def differing_codes(self, backend: Backend, artifact: Path, inputs: Floats) -> tuple[CodeDifference, ...]:
         """Compare the codes inside an artifact with those of its integer program."""
-        program = program_of(self.model, backend.target)
+        program = program_of(self.model, backend.target.on(machine_here()))
         if not program.tensors:
             raise MeasurementError("all its tensors are float")
         simulated = list(Simulator(program).codes(inputs))

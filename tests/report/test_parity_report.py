@@ -65,9 +65,12 @@ def test_twins_are_compared(exact, said, values, make):
     for pair in values["parity"]["pairs"]:
         pair["second"] = pair["second"].replace("int8.qnnpack.ts", "int8.arm.onnx")
     values["parity"]["pairs"][-1]["exact"] = exact
-    assert f"The x86 and the ARM file give {'' if exact else 'embeddings with a lowest '}{said}." in parity_said(
-        make(values).parity
-    )
+    found = f"the x86 and the ARM file give {'' if exact else 'embeddings with a lowest '}{said}."
+    assert f"Both run here, {found}" in parity_said(make(values).parity)
+    values["parity"]["members"][3] = "int8.arm.onnx on arm"
+    for pair in values["parity"]["pairs"]:
+        pair["second"] = pair["second"].replace("int8.arm.onnx", "int8.arm.onnx on arm")
+    assert f"Each on the processor that it is made for, {found}" in parity_said(make(values).parity)
 
 
 def test_markdown_shows_matrix_and_drops(report):

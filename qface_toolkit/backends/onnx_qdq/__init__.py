@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from qface_toolkit.backends._base import Backend, Facts, Machine
+from qface_toolkit.backends._base import Backend, Facts
 from qface_toolkit.backends._onnx_files import OnnxRuntimeFiles
 from qface_toolkit.backends._onnxruntime import RUNTIME_KEY
 from qface_toolkit.backends._pixels import pixel_facts
@@ -33,11 +33,6 @@ class OnnxQdq(OnnxRuntimeFiles, Backend):
     engine: str
     target: Target
     code_type: CodeType
-
-    @property
-    def machine(self) -> Machine:
-        """The kind of processor that the file is made for; any of that kind runs it."""
-        return "arm" if self.code_type is SIGNED else "x86"
 
     @property
     def signed(self) -> bool:
