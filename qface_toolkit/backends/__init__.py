@@ -1,13 +1,15 @@
 """Forms for runtimes: one file (or folder) a runtime. Backends never train."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from qface_toolkit.backends._base import Backend, Content, Embed, Facts, FloatFile, ImageInput, Runner, SeveralOutputs
 from qface_toolkit.backends._pixels import FLOATS, INPUT_KEY
-from qface_toolkit.environment import machine_here
+from qface_toolkit.environment import Machine, machine_here
 from qface_toolkit.errors import ArtifactError
 from qface_toolkit.registry import Registry, unknown_name
+from qface_toolkit.runtimes.fusion import Fusion
 from qface_toolkit.untrusted.formats import check_model_file, suffix_of
 
 BACKENDS: Registry[Backend] = Registry("backend", __name__)
@@ -77,6 +79,21 @@ def foreign(runner: Runner) -> str | None:
     return None if here == runner.machine else f"made for {runner.machine}; its speed on {here} says nothing"
 
 
+def inspect_here(runner: Runner, file: Path) -> Fusion:
+    """Return what a runtime runs for a file here, and whether that is the kind of processor that it is made for.
+
+    Raises:
+        QFaceError: if it is damaged, refused or asks for too much.
+    """
+    seen = f"on {_ARCHITECTURES[machine_here()]}, {runner.version()}"
+    made_for = runner.machine or machine_here()
+    elsewhere = f"not checked on {_ARCHITECTURES[made_for]}; this was seen {seen}"
+    return replace(runner.inspect(file), placement=f"checked {seen}" if made_for == machine_here() else elsewhere)
+
+
+_ARCHITECTURES: Mapping[Machine, str] = {"x86": "x86-64", "arm": "aarch64"}
+
+
 __all__ = [
     "BACKENDS",
     "FLOATS",
@@ -96,5 +113,6 @@ __all__ = [
     "expand_backends",
     "float_files",
     "foreign",
+    "inspect_here",
     "runner_of",
 ]

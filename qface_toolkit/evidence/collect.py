@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from qface_toolkit.backends import BACKENDS, Backend, Embed, FloatFile, Runner, float_files, foreign
+from qface_toolkit.backends import BACKENDS, Backend, Embed, FloatFile, Runner, float_files, foreign, inspect_here
 from qface_toolkit.environment import machine_here, record_environment
 from qface_toolkit.evidence.allocation import allocation_block
 from qface_toolkit.evidence.counted_sizes import counted_sizes
@@ -175,7 +175,7 @@ class _Files:
         """Return the figures of a backend's artifact."""
         backend = BACKENDS.get(name)
         file, latency = self.path(backend.artifact), latencies.get(backend.artifact)
-        embeddings, fusion = self._of_file(file, backend), backend.inspect(file)
+        embeddings, fusion = self._of_file(file, backend), inspect_here(backend, file)
         self.embeddings[backend.artifact] = embeddings
         return ArtifactFigures(
             name=backend.artifact,

@@ -180,6 +180,7 @@ def integers_section(report: Report) -> Section | None:
         named = ("file", "operators", "why", "groups", "of the time")
         tables.append(Table("Float islands, and why each is there", named, rows, 3))
     said = [f"{clean(artifact.name)}: {line[1]}." for artifact in quantized if (line := integer_said(artifact))]
+    said += [f"{clean(one.name)}: placement {clean(one.placement)}." for one in quantized if one.placement]
     said += list(_islands_said(quantized))
     return Section("integers", "What runs on integers, and float islands", said, tables)
 

@@ -27,6 +27,7 @@ def fusion_figures(fusion: Fusion) -> dict[str, Any]:
         "integer_share": fusion.integer_share,
         "float_islands": tuple(f"{kind} x{count}" for kind, count in sorted((left - at_end).items())),
         "islands": alike(fusion.islands),
+        "placement": fusion.placement,
         **_layer_counts(fusion),
     }
 
@@ -71,6 +72,7 @@ def _values(fusion: Fusion) -> dict[str, Any]:
         "quantized": fusion.quantized,
         "time_ms": milliseconds_of(fusion.time_us),
         "integer_share": fusion.integer_share,
+        "placement": fusion.placement,
         **_layer_counts(fusion),
         "operators": [kind.model_dump() for kind in kind_figures(fusion)],
         "float_layers": [{"kind": layer.kind, "name": layer.name, "reason": layer.reason} for layer in _float(fusion)],
@@ -108,6 +110,8 @@ def _title(name: str, fusion: Fusion) -> Text:
 
 
 def _said(fusion: Fusion) -> Iterator[RenderableType]:
+    if fusion.placement:
+        yield Text(f"Placement {fusion.placement}.")
     if not fusion.quantized:
         yield Text(f"Nothing runs on integers: {FLOAT_MODEL}.")
         return

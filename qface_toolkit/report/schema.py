@@ -148,10 +148,10 @@ class ArtifactFigures(Block):
 
     `size_ratio` is taken to float.onnx. `times_faster` compares with the float model in the same runtime, and
     `times_faster_than_fast` with the fastest float file for it, float.fast.onnx; where there is no latency,
-    `latency_missing` says why. `operators` counts those of the file. `integer_share` is the
-    share of them that does not compute on float numbers, `float_islands` names the others that should, in short, and
-    `islands` says what they cost and why they are there. `convolutions` and `linear_layers` are those of the file, of
-    which so many run on integers, and so many are kept in float by the budget. `cost` is there for ONNX files.
+    `latency_missing` says why. `operators` counts those of the file. `integer_share` is the share of them that does not
+    compute on float numbers, `float_islands` names the others that should, and `islands` says what they cost and why.
+    `convolutions` and `linear_layers` are those of the file, of which so many run on integers, and so many are kept in
+    float by the budget; `placement` says where that was seen. `cost` is there for ONNX files.
 
     `nominal_bytes` is what papers give, parameters x bits / 8; `payload_bytes` are the tensors inside the file, and
     `compressed_bytes` the file deflated, as a package holds it. `load_ms` and `load_memory_bytes` are those of loading
@@ -189,6 +189,7 @@ class ArtifactFigures(Block):
     integer_linear_layers: Count | None = None
     kept_convolutions: Count = 0
     kept_linear_layers: Count = 0
+    placement: str | None = None
     cost: CostFigures | None = None
 
     @property

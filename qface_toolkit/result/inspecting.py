@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Callable
 from pathlib import Path
 
-from qface_toolkit.backends import PROGRAMS, runner_of
+from qface_toolkit.backends import PROGRAMS, inspect_here, runner_of
 from qface_toolkit.errors import ArtifactError
 from qface_toolkit.runtimes.fusion import Fusion
 from qface_toolkit.untrusted.formats import model_in
@@ -26,7 +26,7 @@ def inspect_files(model: str | Path, begin: Callable[[str], object] = lambda nam
     found = {}
     for file, runner in runners.items():
         begin(file.name)
-        found[file.name] = runner.inspect(file)
+        found[file.name] = inspect_here(runner, file)
     return found
 
 

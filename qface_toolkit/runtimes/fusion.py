@@ -103,6 +103,7 @@ class Fusion:
 
     `operators` are those of the runtime's optimized graph, in its order. `convolutions` and `linear_layers` are those
     of the file, each with the reason if it runs in float. `all_islands` has the float parts, the embedding's own too.
+    `placement` says on what kind of processor and in what all this was seen, and whether it is the file's own kind.
     """
 
     quantized: bool
@@ -110,6 +111,7 @@ class Fusion:
     convolutions: tuple[Layer, ...]
     linear_layers: tuple[Layer, ...]
     all_islands: tuple[Island, ...]
+    placement: str | None = None
 
     @property
     def islands(self) -> tuple[Island, ...]:

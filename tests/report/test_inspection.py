@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -45,6 +46,12 @@ def printed(fusion, name="int8.x86.onnx"):
     console = Console(file=io.StringIO(), width=80)
     console.print(render_inspection({name: fusion}))
     return console.file.getvalue()
+
+
+def test_where_it_was_seen_is_told():
+    fusion = replace(prelu_network(), placement="checked on aarch64, onnxruntime 1.32.0")
+    assert "\nPlacement checked on aarch64, onnxruntime 1.32.0.\n" in printed(fusion)
+    assert "Placement" not in printed(prelu_network())
 
 
 def test_islands_that_look_alike_are_one_line():
