@@ -8,6 +8,7 @@ PYTEST := $(VENV)/bin/pytest -q --numprocesses 2 --dist worksteal --durations 10
 # was written, since processors differ. A run that takes more fails.
 FAST_CPU_SECONDS := 540
 SLOW_CPU_SECONDS := 1900
+ARM_CPU_SECONDS := 600
 
 .PHONY: demo test lint types fast slow arm bench screenshot clean
 
@@ -33,7 +34,7 @@ slow: $(INSTALLED)  ## the tests that take long or need ../shared
 
 arm: $(INSTALLED)  ## the files for ARM on aarch64, under an emulator, in a root that is built in the user's cache folder
 	$(VENV)/bin/python tests/arm/arm_root.py
-	$(PYTEST) -m arm tests/arm
+	$(PYTEST) --dist loadgroup --cpu-budget $(ARM_CPU_SECONDS) -m arm tests/arm
 
 bench: $(PEERS)  ## compare with what else there is; BENCH=--quick for the demo model in minutes
 	OMP_WAIT_POLICY=PASSIVE $(VENV)/bin/python benchmarks/head_to_head.py $(BENCH)

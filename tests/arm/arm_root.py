@@ -36,8 +36,8 @@ NEWEST = importlib.metadata.version("onnxruntime")
 
 OLDEST = "1.24.1"
 
-TORCH = "2.10.0"
-"""The last whose wheel for aarch64 is for CPUs alone: later ones want CUDA's libraries, a few gigabytes."""
+TORCH = "2.9.1"
+"""The last whose wheel runs on the oldest of the CPUs. Those of 2.10 do not; later ones want CUDA's libraries, too."""
 
 TAGS = tuple(f"manylinux_2_{minor}_aarch64" for minor in range(41, 16, -1)) + ("manylinux2014_aarch64",)
 """The wheels that the root's libc can load."""
