@@ -8,13 +8,14 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from qface_toolkit.integer._steps import Steps, Sums, Tensor, Windows, fixed_point_sum, fused
+from qface_toolkit.integer._steps import Steps, Sums, Tensor, Windows, fixed_point_ratios, fixed_point_sum, fused
 from qface_toolkit.quantize.scheme import ACTIVATION_MAX
 
 SIGN = 128
 """What signed codes are stored less of."""
 _LEAST_RATIO, _RATIO_LIMIT = 2.0**-14, 2.0**8
-"""Between which ratios of scales ARM's kernel adds in fixed point."""
+_MULTIPLIER_LIMIT = 1 << 22
+"""Between which ratios of scales, and below which multipliers, ARM's kernel adds in fixed point."""
 
 
 @dataclass(frozen=True)
@@ -62,12 +63,11 @@ class OnnxRuntimeArm(OnnxRuntime):
     """The same runtime's kernels for ARM: they add in fixed point, and fuse what they multiply and add."""
 
     def added(self, parts: list[tuple[Tensor, Steps]], grid: Steps) -> Tensor:
-        """Add in fixed point, or real numbers where a ratio of scales is out of its range."""
-        ratios = [float(part.scale / grid.scale) for _, part in parts]
-        if all(_LEAST_RATIO <= ratio < _RATIO_LIMIT for ratio in ratios):
+        """Add in fixed point, or real numbers where that has no room for a ratio of scales."""
+        if _has_fixed_point(parts, grid):
             return grid.clipped(fixed_point_sum(parts, grid))
         (a, grid_a), (b, grid_b) = parts
-        steps = (grid_a.restored(a) + grid_b.restored(b)) / grid.scale
+        steps = fused(a - grid_a.zero_point, grid_a.scale, grid_b.restored(b)) / grid.scale
         lowest = -grid.zero_point
         bounded = steps.clamp(lowest, ACTIVATION_MAX + lowest)
         return grid.clipped((bounded + (grid.zero_point - self.sign)).round() + self.sign)
@@ -84,6 +84,13 @@ def _weighted_sum(parts: list[tuple[Tensor, Steps]], grid: Steps, zero_point: fl
     ratio_a, ratio_b = grid_a.scale / grid.scale, grid_b.scale / grid.scale
     zeros = fused(ratio_a, torch.tensor(grid_a.zero_point), ratio_b * grid_b.zero_point)
     return fused(a, ratio_a, fused(b, ratio_b, zero_point - zeros)).round()
+
+
+def _has_fixed_point(parts: list[tuple[Tensor, Steps]], grid: Steps) -> bool:
+    """Tell whether ARM's kernel adds in fixed point: a ratio just below a power of two rounds up out of its bits."""
+    multipliers, _ = fixed_point_ratios(parts, grid)
+    known = all(_LEAST_RATIO <= float(part.scale / grid.scale) < _RATIO_LIMIT for _, part in parts)
+    return known and max(multipliers) < _MULTIPLIER_LIMIT
 
 
 def _product(parts: list[tuple[Tensor, Steps]], grid: Steps) -> tuple[Tensor, Tensor]:

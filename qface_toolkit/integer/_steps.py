@@ -74,11 +74,16 @@ def fused(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
     return (a.double() * b.double() + c.double()).float()
 
 
-def fixed_point_sum(parts: list[tuple[Tensor, Steps]], grid: Steps) -> Tensor:
-    """Return codes: steps times 22-bit integer ratios, shifted right, rounding half away from zero."""
+def fixed_point_ratios(parts: list[tuple[Tensor, Steps]], grid: Steps) -> tuple[list[int], int]:
+    """Return the ratios of scales as integers, the largest of 22 bits, and how far to shift what they multiply."""
     ratios = [float(part.scale / grid.scale) for _, part in parts]
     shift = 21 - (math.frexp(max(ratios))[1] - 1)
-    multipliers = [round(ratio * 2.0**shift) for ratio in ratios]
+    return [round(ratio * 2.0**shift) for ratio in ratios], shift
+
+
+def fixed_point_sum(parts: list[tuple[Tensor, Steps]], grid: Steps) -> Tensor:
+    """Return codes: steps times 22-bit integer ratios, shifted right, rounding half away from zero."""
+    multipliers, shift = fixed_point_ratios(parts, grid)
     total = sum((codes - part.zero_point).double() * m for (codes, part), m in zip(parts, multipliers, strict=True))
     steps = torch.as_tensor(total) / 2.0**shift
     return ((steps.abs() + 0.5).floor() * steps.sign() + grid.zero_point).float()
