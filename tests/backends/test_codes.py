@@ -51,7 +51,7 @@ def test_every_code_is_as_simulated(name, backend, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("backend", [*QUICK_BACKENDS, *OTHERS])
+@pytest.mark.parametrize("backend", [*QUICK_BACKENDS, "torch-x86", "torch-qnnpack", "torch-fbgemm"])
 @pytest.mark.parametrize("name", TOKEN_NETWORKS | ISLAND_NETWORKS)
 def test_codes_around_islands_are_found(name, backend, tmp_path):
     """Sums of an island end in other bits in every engine, so a rounding may flip; what follows differs too."""

@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from layouts import LAYOUTS
 from quantized import SMALL_NETWORKS, cosines, run, small_network, smooth_images, trained
 from torch import nn
 
@@ -22,7 +23,7 @@ from qface_toolkit.sources import load_crops
 from qface_toolkit.sources._sets import find_set
 
 QUICK = ("mobilefacenet", "mobilefacenet-relu6")
-REGISTERED = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in ARCHITECTURES.names()]
+REGISTERED = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in LAYOUTS]
 
 
 def written(network, size, folder, facts=None):

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from layouts import LAYOUTS
 from state_dicts import FACTS, random_state, read_fact
 from torch import fx, nn
 
@@ -55,7 +56,7 @@ QUICK = ("edgeface-xxs", "iresnet18", "mobilefacenet", "mobilefacenet-relu6", "p
 
 
 @pytest.mark.parametrize(
-    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in ARCHITECTURES.names()]
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in LAYOUTS]
 )
 def test_traced_and_canonical_networks_compute_the_same(name):
     plan = ARCHITECTURES.get(name).published

@@ -8,6 +8,7 @@ import onnx
 import pytest
 import torch
 import torch.nn.functional as F
+from layouts import LAYOUTS
 from onnx import numpy_helper
 from onnx_files import GIVEN, RELATIVE, assert_same, build, export, functions, node, original, pictures, write
 from state_dicts import random_state
@@ -146,7 +147,7 @@ def test_gates_and_swishes_compute_the_same(opset, folded, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name not in FAST)) for name in ARCHITECTURES.names()]
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name not in FAST)) for name in LAYOUTS]
 )
 def test_our_own_exports_come_back(name, tmp_path):
     plan = ARCHITECTURES.get(name).published

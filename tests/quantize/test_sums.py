@@ -11,6 +11,10 @@ from qface_toolkit.quantize.sums import DENOMINATOR, settle_sums
 from qface_toolkit.quantize.target import ONNX
 
 KERNELS = ("onnxruntime", "onnxruntime-signed", "onnxruntime-arm", "onnxruntime-arm-signed")
+QUICK = ("mobilefacenet", "irse")
+every_network = pytest.mark.parametrize(
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in SMALL_NETWORKS]
+)
 CODES = torch.arange(256.0)
 PAIRS = CODES.repeat_interleave(256), CODES.repeat(256)
 
@@ -34,7 +38,7 @@ def parted(model):
     return {name: sum(int((one != first).sum()) for one in others) for name, (first, *others) in made.items()}
 
 
-@pytest.mark.parametrize("name", SMALL_NETWORKS)
+@every_network
 def test_all_kernels_agree_on_every_pair_of_codes(name):
     found = parted(small_model(name))
     assert found
@@ -54,13 +58,13 @@ def test_ranges_that_let_sums_lie_in_the_middle_are_widened():
     assert all(1 < settled.ranges[owner].high / half.high < 1.002 for owner in owners)
 
 
-@pytest.mark.parametrize("name", SMALL_NETWORKS)
+@every_network
 def test_settling_again_changes_nothing(name):
     model = small_model(name)
     assert settle_sums(model).ranges == model.ranges
 
 
-@pytest.mark.parametrize("name", SMALL_NETWORKS)
+@every_network
 def test_ratios_are_what_was_asked_for(name):
     model = small_model(name)
     for node in model.network.graph.nodes:
