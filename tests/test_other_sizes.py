@@ -86,6 +86,7 @@ def test_every_default_file_computes_what_it_should(case, tmp_path, people, monk
     assert "images that are not 112x112 and were resized: 8" in said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["gray-32", "facenet"])
 def test_facts_are_read_back_from_every_kind_of_file(case, tmp_path, monkeypatch, capsys):
     compressed(tmp_path, case)
@@ -101,6 +102,7 @@ def test_facts_are_read_back_from_every_kind_of_file(case, tmp_path, monkeypatch
     assert {"int8.x86.onnx", "int8.x86.ts"} <= {one.name for one in timed.models}
 
 
+@pytest.mark.slow
 def test_images_are_drawn_in_the_models_frame(tmp_path):
     compressed(tmp_path, "dlib")
     told = json.loads((tmp_path / "dlib" / "manifest.json").read_text())["calibration"]
