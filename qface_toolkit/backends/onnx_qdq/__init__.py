@@ -65,7 +65,7 @@ class OnnxQdq(OnnxRuntimeFiles, Backend):
 
     def time_forms(self, shapes: Iterable[ConvShape], progress: Callable[[int, int], None]) -> FormTimes:
         """Return how long either form of a PReLU takes in ONNX Runtime."""
-        return measure_forms(shapes, progress=progress)
+        return measure_forms(shapes, lambda model: self.lower(model, {}), progress=progress)
 
     def layer_names(self, model: QuantizedModel) -> dict[str, str]:
         """Return which tensor of the file, which calls everything by a letter or two, ends which layer."""

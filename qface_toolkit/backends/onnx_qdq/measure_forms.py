@@ -1,4 +1,4 @@
-"""Time both forms of PReLU on this machine, shape by shape: what the committed table was made with."""
+"""Time both forms of PReLU on this machine, shape by shape: what the committed table for x86 was made with."""
 
 import copy
 from collections.abc import Callable, Iterable
@@ -8,15 +8,12 @@ import torch
 from torch import nn
 
 from qface_toolkit.backends._onnxruntime import new_session, session_options
-from qface_toolkit.backends.onnx_qdq.printer import QdqPrinter
 from qface_toolkit.canonical.canonicalise import canonicalise
-from qface_toolkit.integer.making import program_of
 from qface_toolkit.models import ModelSpec
 from qface_toolkit.quantize.forms import ConvShape, FormTimes, choices
 from qface_toolkit.quantize.model import QuantizedModel, new_model
 from qface_toolkit.quantize.plan import Form
 from qface_toolkit.quantize.scheme import Range
-from qface_toolkit.quantize.target import ONNX
 from qface_toolkit.runtimes.latency import Latency, measure_latency
 
 _FEW, _MANY = 1, 5
@@ -26,14 +23,20 @@ _QUIET = 20
 
 _FORMS: tuple[Form, Form] = ("twin", "scaled")
 
+Lower = Callable[[QuantizedModel], bytes]
+"""Writes the ONNX file of a model."""
+
 
 def measure_forms(
-    shapes: Iterable[ConvShape], rounds: int = 40, progress: Callable[[int, int], None] = lambda done, total: None
+    shapes: Iterable[ConvShape],
+    lower: Lower,
+    rounds: int = 40,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> FormTimes:
     """Return how many microseconds a convolution with PReLU of each shape takes in either form, on one thread."""
     wanted, rows = list(dict.fromkeys(shapes)), {}
     for number, shape in enumerate(wanted):
-        calls = {(form, copies): _call(shape, form, copies) for form in _FORMS for copies in (_FEW, _MANY)}
+        calls = {(form, copies): _call(shape, form, copies, lower) for form in _FORMS for copies in (_FEW, _MANY)}
         samples = measure_latency({f"{form} {copies}": call for (form, copies), call in calls.items()}, rounds=rounds)
         rows[shape] = (_microseconds(samples, "twin"), _microseconds(samples, "scaled"))
         progress(number + 1, len(wanted))
@@ -63,15 +66,22 @@ class _Copies(nn.Module):
         return torch.flatten(torch.cat([self.pool(layer(x)) for layer in self.layers], 1), 1)
 
 
-def _call(shape: ConvShape, form: Form, copies: int) -> Callable[[], object]:
+def copies_of(shape: ConvShape, form: Form, copies: int) -> QuantizedModel:
+    """Return a model of several copies of a convolution and its PReLU in one form, with any ranges.
+
+    What it takes more than the same with fewer copies, the layers take.
+    """
     torch.manual_seed(0)
     input_size = shape.height * shape.stride, shape.width * shape.stride
     network = canonicalise(_Copies(shape, copies), input_size)
     model = new_model(network, ModelSpec("layer", input_size, copies * shape.outputs))
-    model = _with_any_ranges(model.with_forms({node.name: form for node in choices(model)}))
-    written = QdqPrinter(program_of(model, ONNX)).printed().model.SerializeToString()
-    session = new_session(written, session_options(threads=1))
-    image = np.random.default_rng(0).standard_normal((1, 3, *input_size)).astype(np.float32)
+    return _with_any_ranges(model.with_forms({node.name: form for node in choices(model)}))
+
+
+def _call(shape: ConvShape, form: Form, copies: int, lower: Lower) -> Callable[[], object]:
+    model = copies_of(shape, form, copies)
+    session = new_session(lower(model), session_options(threads=1))
+    image = np.random.default_rng(0).standard_normal((1, 3, *model.spec.input_size)).astype(np.float32)
     return lambda: session.run(None, {"input": image})
 
 
