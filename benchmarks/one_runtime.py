@@ -19,60 +19,35 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
+from qface_toolkit import verifier
 from qface_toolkit.runtimes.latency import measure_latency, times_faster
-from qface_toolkit.scoring.verdicts import judge_file
 
-FLOATS = ("float.onnx", "float.fast.onnx")
+FLOATS = verifier.FLOAT_FILES
 ROUNDS = 100
 BUDGET_S = 60.0
-
-Floats = npt.NDArray[np.float32]
-
-
-def is_for_arm(folder: Path, name: str) -> bool:
-    """Tell whether a file holds signed activations, which x86 runs on integers only if told to."""
-    exported = json.loads((folder / "manifest.json").read_text()).get("exported", {})
-    return name == "int8.arm.onnx" or exported.get(name, {}).get("backend") == "onnx-arm"
-
-
-def open_file(path: Path, *, signed: bool) -> onnxruntime.InferenceSession:
-    """Load a file for one thread."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 4
-    if signed:
-        options.add_session_config_entry("session.qdqisint8allowed", "1")
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-
-
-def run(session: onnxruntime.InferenceSession, golden: Mapping[str, npt.NDArray[Any]], count: int) -> Floats:
-    """Return the embeddings of the first golden images, given as the file wants them."""
-    name = session.get_inputs()[0].name
-    embeddings: Floats = session.run(None, {name: golden["image" if name == "image" else "inputs"][:count]})[0]
-    return embeddings
 
 
 def check(folder: Path) -> dict[str, dict[str, Any]]:
     """Return the verdict on each ONNX file that golden.npz knows, and the speed of those that are for this machine."""
-    golden = dict(np.load(folder / "golden.npz", allow_pickle=False))
-    names = [name for name in (*FLOATS, *golden) if name.endswith(".onnx") and (folder / name).is_file()]
+    golden = verifier.read_arrays((folder / verifier.GOLDEN).read_bytes())
     found: dict[str, dict[str, Any]] = {}
     calls: dict[str, Callable[[], object]] = {}
-    for name in names:
-        signed = is_for_arm(folder, name)
-        try:
-            session = open_file(folder / name, signed=signed)
-            got = run(session, golden, len(golden["inputs"]))
-        except Exception as error:  # noqa: BLE001 - each release has error classes of its own
-            reason = str(error).partition("\n")[0].replace(str(folder), folder.name)
-            found[name] = {"verdict": "refused", "reason": reason[:300]}
-            continue
-        found[name] = vars(judge_file(name, golden.get(name, golden["float"]), golden["float"], got))
-        if not signed:
-            calls[name] = partial(run, session, golden, 1)
+    for file in verifier.verify(folder).files:
+        found[file.name] = vars(file)
+        known = verifier.about_of(golden, file.name)
+        if file.ran and (known is None or known.machine in (None, "x86")):
+            calls[file.name] = once(folder / file.name, golden)
     for name, figures in speeds(calls).items():
         found[name] |= figures
     return found
+
+
+def once(path: Path, golden: Mapping[str, npt.NDArray[Any]]) -> Callable[[], object]:
+    """Load a file and return what runs it on the first golden image."""
+    session = verifier.open_session(path.read_bytes())
+    name = session.get_inputs()[0].name
+    given = golden[verifier.IMAGE if name == verifier.IMAGE else verifier.INPUTS][:1]
+    return partial(session.run, None, {name: given})
 
 
 def speeds(calls: Mapping[str, Callable[[], object]]) -> dict[str, dict[str, float]]:

@@ -28,14 +28,14 @@ if TYPE_CHECKING:
     from qface_toolkit.report import Evaluation, Report, read_report
     from qface_toolkit.result.finished import Result, open_result
     from qface_toolkit.runtimes.fusion import Fusion
-    from qface_toolkit.scoring.verdicts import FileVerdict, Verification
+    from qface_toolkit.verifier import FileVerdict, Verification
 
 __version__ = "0.1.0"
 
 _HOME = {
     "Benchmark": "pipeline",
     "Evaluation": "report",
-    "FileVerdict": "scoring.verdicts",
+    "FileVerdict": "verifier",
     "Finding": "gate",
     "FloatModel": "models",
     "Fusion": "runtimes.fusion",
@@ -46,7 +46,7 @@ _HOME = {
     "Result": "result.finished",
     "Timed": "pipeline",
     "Verdict": "gate",
-    "Verification": "scoring.verdicts",
+    "Verification": "verifier",
     "benchmark": "pipeline",
     "check": "pipeline",
     "compress": "pipeline",

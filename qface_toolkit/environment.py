@@ -10,17 +10,14 @@ import platform
 import random
 import subprocess
 from pathlib import Path
-from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from qface_toolkit import __version__
+from qface_toolkit.verifier import Machine, machine_of
 
 FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimd", "asimddp", "i8mm")
 """The CPU features that decide which int8 kernels run, as Linux spells them (asimddp is ARM's dot product)."""
-
-Machine = Literal["x86", "arm"]
-"""A kind of processor, as far as runtimes compute otherwise on another."""
 
 PACKAGES = ("torch", "onnx", "onnxruntime", "numpy", "pillow")
 
@@ -71,7 +68,7 @@ def record_environment(seed: int, threads: int) -> Environment:
 
 def machine_here() -> Machine:
     """Return the kind of processor that this process runs on."""
-    return "arm" if platform.machine() in ("aarch64", "arm64") else "x86"
+    return machine_of(platform.machine())
 
 
 def usable_cores() -> int:

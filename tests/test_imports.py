@@ -30,7 +30,7 @@ LAYERS = (
     {"recipe", "environment", "runtimes"},
     {"_process", "framing", "registry", "scale"},
     {"untrusted"},
-    {"errors"},
+    {"errors", "verifier"},
     {"__init__"},
 )
 TORCH_AO = re.compile(r"(torch\.)?(ao|quantization|nn\.(quantized|intrinsic|qat|quantizable))(\.|$)|nn\.q\w+$")

@@ -42,6 +42,7 @@ FILES = {
     "model.safetensors",
     "quantization.json",
     "golden.npz",
+    "verify.py",
     "calibration.png",
     *REPORT,
     "manifest.json",
@@ -280,7 +281,9 @@ def test_archive_names_its_engine(engine, result):
 @pytest.mark.parametrize("name", sorted(FLOATS) + ["int8.x86.onnx"])
 def test_golden_vectors_are_what_the_runtime_gives(name, result):
     golden = np.load(result.out / "golden.npz")
-    assert set(golden.files) == {"inputs", "float", *ARTIFACTS, "int8.x86.onnx@arm", "int8.arm.onnx@x86"}
+    rows = {*ARTIFACTS, "int8.x86.onnx@arm", "int8.arm.onnx@x86"}
+    inside = {f"{row}@codes" for row in rows if ".onnx" in row}
+    assert set(golden.files) == {"inputs", "float", *rows, *inside, *(f"{name}@about" for name in ARTIFACTS)}
     given = onnxruntime.InferenceSession(result.out / name).run(None, {"input": golden["inputs"]})[0]
     cosine = measure_agreement(golden["float" if name in FLOATS else name], given).cosine_min
     assert cosine > 0.9999, cosine
@@ -371,4 +374,5 @@ def test_distillation_changes_the_weights(checkpoint, result, tmp_path):
 
 def test_golden_vectors_need_no_pickle(result):
     stored = np.load(result.out / "golden.npz", allow_pickle=False)
-    assert {stored[name].dtype for name in stored.files} == {np.dtype(np.float32)}
+    dtypes = {np.dtype(np.uint8 if name.endswith("@about") else np.float32) for name in stored.files}
+    assert {stored[name].dtype for name in stored.files} == dtypes

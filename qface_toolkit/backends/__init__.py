@@ -6,11 +6,12 @@ from pathlib import Path
 
 from qface_toolkit.backends._base import Backend, Content, Embed, Facts, FloatFile, ImageInput, Runner, SeveralOutputs
 from qface_toolkit.backends._pixels import FLOATS, INPUT_KEY
-from qface_toolkit.environment import Machine, machine_here
+from qface_toolkit.environment import machine_here
 from qface_toolkit.errors import ArtifactError
 from qface_toolkit.registry import Registry, unknown_name
 from qface_toolkit.runtimes.fusion import Fusion
 from qface_toolkit.untrusted.formats import check_model_file, suffix_of
+from qface_toolkit.verifier import Machine
 
 BACKENDS: Registry[Backend] = Registry("backend", __name__)
 

@@ -1,7 +1,7 @@
 """What a backend is: it lowers a QuantizedModel to one runtime's own form, runs what it wrote, and says what it can."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import fx
 
-from qface_toolkit.environment import Machine, machine_here
+from qface_toolkit.environment import machine_here
 from qface_toolkit.errors import ArtifactError, RecipeError
 from qface_toolkit.models import FloatModel, ModelSpec
 from qface_toolkit.quantize.forms import ConvShape, FormTimes
@@ -21,6 +21,7 @@ from qface_toolkit.quantize.target import Target
 from qface_toolkit.runtimes import Runtime
 from qface_toolkit.runtimes.fusion import Fusion
 from qface_toolkit.scoring.parity import Codes
+from qface_toolkit.verifier import Machine
 
 
 def refusals(scheme: Scheme, network: fx.GraphModule) -> list[str]:
@@ -49,6 +50,7 @@ def check_expressible(called: str, scheme: Scheme, network: fx.GraphModule) -> N
 
 
 Floats = npt.NDArray[np.float32]
+Numbers = npt.NDArray[Any]
 Embed = Callable[[Floats], Floats]
 """Runs a model: inputs float32 [N, C, height, width] to embeddings float32 [N, D]."""
 
@@ -91,8 +93,6 @@ class Runner(ABC):
     """Runs files of one kind, those of strangers too: these are read first, and tried out within bounds."""
 
     runtime: Runtime
-    followed: bool = True
-    """Whether simulations follow its arithmetic to the bit."""
 
     @property
     def machine(self) -> Machine | None:
@@ -151,6 +151,14 @@ class Runner(ABC):
             QFaceError: if it wants more, or cannot run.
         """
         return self.open(file, 1, content)(inputs)
+
+    def look(self, file: Path, inputs: Floats, content: Content, tensors: Sequence[str]) -> list[Numbers] | None:
+        """Return what a stranger's file gives and tensors inside it, as `try_out` runs it; None if it cannot be asked.
+
+        Raises:
+            QFaceError: if it holds no such tensors, or for the reasons of `try_out`.
+        """
+        return None
 
     def repeat(self, file: Path, inputs: Floats, threads: int, content: Content | None = None) -> Callable[[], object]:
         """Load a file and return what runs it on these inputs, prepared once: what latency is measured with."""
@@ -232,3 +240,7 @@ class Backend(Runner):
     def layer_names(self, model: QuantizedModel) -> Mapping[str, str] | None:
         """Return which tensor of an ONNX file ends which layer of `model`; None where its cost has no such parts."""
         return None
+
+    def code_names(self, model: QuantizedModel) -> Mapping[str, str]:
+        """Return what a file of `model` calls the codes of each tensor, in order of execution, if it can be asked."""
+        return {}

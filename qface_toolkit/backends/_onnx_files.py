@@ -1,7 +1,8 @@
 """ONNX files, ours and anybody's: what is told of them before they run, and running them in ONNX Runtime."""
 
+import contextlib
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,8 @@ from typing import Any
 import onnx
 import onnxruntime
 
-from qface_toolkit.backends._base import Content, Embed, Floats, ImageInput, Runner
-from qface_toolkit.backends._onnxruntime import ERRORS, free_sizes, open_onnx, repeat_onnx
+from qface_toolkit.backends._base import Content, Embed, Floats, ImageInput, Numbers, Runner
+from qface_toolkit.backends._onnxruntime import ERRORS, free_sizes, open_onnx, open_outputs, repeat_onnx
 from qface_toolkit.backends._pixels import IMAGE
 from qface_toolkit.backends._profile import inspect_onnx
 from qface_toolkit.errors import ArtifactError, CheckpointError
@@ -20,6 +21,7 @@ from qface_toolkit.runtimes import ONNX_RUNTIME
 from qface_toolkit.runtimes.fusion import Fusion
 from qface_toolkit.untrusted.limits import limited_memory, limited_time
 from qface_toolkit.untrusted.onnx import read_onnx
+from qface_toolkit.verifier import with_outputs
 
 _ASKS_FOR_INTEGERS = ("Quantize", "Integer")
 
@@ -82,13 +84,14 @@ class OnnxRuntimeFiles(OnnxFiles):
 
     def try_out(self, file: Path, inputs: Floats, content: Content) -> Floats:
         """Return the embeddings that a file gives within bounds of memory and time."""
-        try:
-            with limited_memory(file), limited_time() as limits:
-                run = open_onnx(file, 1, content=content.data, signed_allowed=self.signed, limits=limits)
-                return run(inputs)
-        except ERRORS as error:
-            what = f"the runtime cannot run the file: {str(error).splitlines()[0]}"
-            raise ArtifactError(what, where=str(file), fix="make it again, or give another file") from error
+        with _limited(file) as limits:
+            return open_onnx(file, 1, content=content.data, signed_allowed=self.signed, limits=limits)(inputs)
+
+    def look(self, file: Path, inputs: Floats, content: Content, tensors: Sequence[str]) -> list[Numbers]:
+        """Return what a copy of the file gives that gives these tensors, too."""
+        copy = with_outputs(content.data, tensors)
+        with _limited(file) as limits:
+            return open_outputs(file, copy, 1, signed_allowed=self.signed, limits=limits)(inputs)
 
     def repeat(self, file: Path, inputs: Floats, threads: int, content: Content | None = None) -> Callable[[], object]:
         """Load a file and return what runs it on these inputs, pixels made of them if it takes those."""
@@ -102,6 +105,17 @@ class OnnxRuntimeFiles(OnnxFiles):
     def version(self, content: Content | None = None) -> str:
         """Return ONNX Runtime and its version."""
         return f"{self.runtime} {onnxruntime.__version__}"
+
+
+@contextlib.contextmanager
+def _limited(file: Path) -> Iterator[onnxruntime.RunOptions]:
+    """Give the options of runs within bounds of memory and time; what the runtime raises is an ArtifactError."""
+    try:
+        with limited_memory(file), limited_time() as limits:
+            yield limits
+    except ERRORS as error:
+        what = f"the runtime cannot run the file: {str(error).splitlines()[0]}"
+        raise ArtifactError(what, where=str(file), fix="make it again, or give another file") from error
 
 
 _GIVEN_TO_FILES = {"input_size", "output", "color"}

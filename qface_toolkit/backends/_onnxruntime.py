@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import onnxruntime
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # ships no type information
 from onnxruntime.capi import onnxruntime_pybind11_state as failures
 
 from qface_toolkit.backends._base import Embed, SeveralOutputs
@@ -19,6 +18,7 @@ from qface_toolkit.errors import ArtifactError, BackendUnavailable
 from qface_toolkit.models import SHORTEST_EMBEDDING
 from qface_toolkit.models.onnx import is_channels_last
 from qface_toolkit.untrusted.reading import printable
+from qface_toolkit.verifier import RUNTIME_KEY, fact, too_old
 
 Outputs = Callable[[npt.NDArray[np.float32]], list[npt.NDArray[Any]]]
 """Runs a file: inputs float32 [N, C, height, width] to all its outputs."""
@@ -26,8 +26,6 @@ Outputs = Callable[[npt.NDArray[np.float32]], list[npt.NDArray[Any]]]
 Fed = Callable[[npt.NDArray[np.float32]], dict[str, npt.NDArray[Any]]]
 """Makes a session's arguments of inputs float32 [N, C, height, width]."""
 
-RUNTIME_KEY = "qface.onnxruntime"
-_LONGEST_NUMBER = 10
 REFUSED = "export it again for this runtime, with standard operators, or update onnxruntime"
 ERRORS = (
     failures.Fail,
@@ -128,7 +126,7 @@ def _opened(
         options.add_session_config_entry("session.qdqisint8allowed", "1")
     session = _session(artifact, content, options)
     facts = session.get_modelmeta().custom_metadata_map
-    _check_runtime(facts.get(RUNTIME_KEY, "0"), artifact)
+    _check_runtime(facts.get(RUNTIME_KEY), artifact)
     entering = session.get_inputs()[0]
     name = entering.name
     if name != IMAGE or entering.type != "tensor(uint8)":
@@ -175,13 +173,10 @@ def _can_be(output: npt.NDArray[Any], count: int) -> bool:
     return bool(max(each) == math.prod(each) >= SHORTEST_EMBEDDING)
 
 
-def _check_runtime(needed: str, artifact: Path) -> None:
-    if _version(onnxruntime.__version__) < _version(needed):
-        raise BackendUnavailable(
-            f"the file needs onnxruntime {needed} or newer, here is {onnxruntime.__version__}",
-            where=str(artifact),
-            fix=f"pip install 'onnxruntime>={needed}'",
-        )
+def _check_runtime(needed: str | None, artifact: Path) -> None:
+    what = too_old(needed, onnxruntime.__version__)
+    if what is not None:
+        raise BackendUnavailable(what, where=str(artifact), fix=f"pip install 'onnxruntime>={needed}'")
 
 
 def session_options(threads: int, *, spinning: bool = False) -> onnxruntime.SessionOptions:
@@ -221,15 +216,8 @@ def _session(artifact: Path, content: str | bytes, options: onnxruntime.SessionO
         ) from error
 
 
-def _needed_runtime(content: str | bytes) -> str:
+def _needed_runtime(content: str | bytes) -> str | None:
     """Return the oldest runtime that a file asks for, which one that refuses the file cannot tell."""
-    with contextlib.suppress(OSError, DecodeError):
-        model = onnx.ModelProto.FromString(content if isinstance(content, bytes) else Path(content).read_bytes())
-        return next((str(entry.value) for entry in model.metadata_props if entry.key == RUNTIME_KEY), "0")
-    return "0"
-
-
-def _version(text: str) -> tuple[int, ...]:
-    return tuple(
-        int(part) for part in text.split("+")[0].split(".")[:3] if part.isdecimal() and len(part) < _LONGEST_NUMBER
-    )
+    with contextlib.suppress(OSError):
+        return fact(content if isinstance(content, bytes) else Path(content).read_bytes(), RUNTIME_KEY)
+    return None

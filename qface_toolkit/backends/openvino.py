@@ -30,7 +30,6 @@ class OpenVino(OnnxFiles, Backend):
     runtime = RUNTIME
     artifact: str = "int8.openvino.onnx"
     no_codes = "OpenVINO rounds inside kernels in ways of its own, so only embeddings are compared"
-    followed = False
     engine: str = "cpu"
     target: Target = OPENVINO
 

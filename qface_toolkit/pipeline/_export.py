@@ -10,11 +10,11 @@ from qface_toolkit.errors import ArtifactError
 from qface_toolkit.pipeline._settings import Settings, read_settings
 from qface_toolkit.quantize.model import QuantizedModel
 from qface_toolkit.result.finished import Result, open_result
-from qface_toolkit.result.golden import with_artifact
+from qface_toolkit.result.golden import verifier_source, with_artifact
 from qface_toolkit.result.job import Tell, silent
 from qface_toolkit.result.lowered import Lowered
 from qface_toolkit.result.manifest import EXPORTED, NAME, WORK, add_files, alone_in, finish_adding
-from qface_toolkit.result.names import GOLDEN
+from qface_toolkit.result.names import GOLDEN, VERIFIER
 from qface_toolkit.runtimes import FAST_ARTIFACT, FLOAT_ARTIFACT
 
 
@@ -82,7 +82,7 @@ def _add(result: Result, model: QuantizedModel, name: str, backend: str, setting
     # The file named last is renamed first.
     add_files(
         result.folder,
-        {GOLDEN: golden, name: chosen.lower(made.model, made.facts)},
+        {GOLDEN: golden, VERIFIER: verifier_source(), name: chosen.lower(made.model, made.facts)},
         {EXPORTED: result.told(EXPORTED) | exported},
     )
 

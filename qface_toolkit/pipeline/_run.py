@@ -18,11 +18,11 @@ from qface_toolkit.quantize.model import new_model
 from qface_toolkit.report import Report, report_bytes
 from qface_toolkit.report.schema import StepTime
 from qface_toolkit.result.folder import OutputFolder
-from qface_toolkit.result.golden import golden_vectors
+from qface_toolkit.result.golden import golden_vectors, verifier_source
 from qface_toolkit.result.job import Job, Tell
 from qface_toolkit.result.lowered import Lowered
 from qface_toolkit.result.made import Files, Made
-from qface_toolkit.result.names import GOLDEN, REPORT, SHEET
+from qface_toolkit.result.names import GOLDEN, REPORT, SHEET, VERIFIER
 from qface_toolkit.result.pages import report_pages
 from qface_toolkit.result.simulated import Simulated
 from qface_toolkit.sources import Crop, DrawnAhead, Manifest, contact_sheet, find_set, pixel_sha256
@@ -106,6 +106,7 @@ class Run:
         with self.step("write golden vectors") as progress:
             if progress is not None:
                 self.folder.write(GOLDEN, golden_vectors(self.job.model, made, self.job.recipe.backends))
+                self.folder.write(VERIFIER, verifier_source())
         started = time.perf_counter()
         progress = self.tell("measure")
         crops = drawn.crops()

@@ -1,25 +1,33 @@
-"""Verify a result on this machine: are its files what was written, and do they compute here what they did there."""
+"""Verify a result on this machine: are its files what was written, and do they compute here what they did there.
+
+How a file is judged is said in `verifier`, the one file that travels with a result; here every runtime is run, and
+within the bounds that a stranger's file gets.
+"""
 
 import os
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
-from qface_toolkit.backends import PROGRAMS, Runner, runner_of
+from qface_toolkit.backends import PROGRAMS, Content, Runner, runner_of
 from qface_toolkit.errors import ArtifactError, QFaceError
 from qface_toolkit.methods import Progress
 from qface_toolkit.result.finished import Result, open_result
-from qface_toolkit.result.golden import FLOAT, INPUTS, golden_of
 from qface_toolkit.result.job import Tell, silent
-from qface_toolkit.result.made import is_elsewhere
-from qface_toolkit.result.names import DESCRIPTION
-from qface_toolkit.runtimes import FAST_ARTIFACT, FLOAT_ARTIFACT
-from qface_toolkit.scoring.verdicts import FileVerdict, Verification, judge_file
-
-_FLOATS = (FLOAT_ARTIFACT, FAST_ARTIFACT)
-Floats = npt.NDArray[np.float32]
+from qface_toolkit.verifier import (
+    FLOAT,
+    FLOAT_FILES,
+    INPUTS,
+    MACHINE_KEY,
+    FileVerdict,
+    Here,
+    Verification,
+    file_names,
+    here,
+    judge,
+)
 
 
 def verify(result: str | os.PathLike[str], *, tell: Tell = silent) -> Verification:
@@ -33,28 +41,21 @@ def verify(result: str | os.PathLike[str], *, tell: Tell = silent) -> Verificati
     opened = open_result(result)
     tell("check the files")
     damaged = opened.damaged
-    islands = DESCRIPTION not in damaged and opened.has_islands()
-    check = _Check(opened, opened.golden(), damaged, islands)
-    return Verification(tuple(check.verdicts(tell("run the golden vectors"))), len(check.golden[INPUTS]))
+    check = _Check(opened, opened.golden(), damaged)
+    return Verification(tuple(check.verdicts(tell("run the golden vectors"))), len(check.golden[FLOAT]))
 
 
 @dataclass(frozen=True)
 class _Check:
     result: Result
-    golden: Mapping[str, Floats]
+    golden: Mapping[str, npt.NDArray[Any]]
     damaged: Mapping[str, str]
-    islands: bool
-
-    def names(self) -> list[str]:
-        """Return the float files, the artifacts, other damaged files, and files that should not be there."""
-        floats = [name for name in _FLOATS if name in self.result.names]
-        artifacts = [name for name in self.golden if name not in (INPUTS, FLOAT) and not is_elsewhere(name)]
-        there = sorted(file.name for file in self.result.folder.iterdir() if file.suffix in PROGRAMS)
-        return list(dict.fromkeys((*floats, *artifacts, *self.damaged, *there)))
+    on: Here = field(default_factory=here)
 
     def verdicts(self, progress: Progress) -> Iterator[FileVerdict]:
-        """Return the verdicts on all files."""
-        names = self.names()
+        """Return the verdicts on all files, and on those that should not be there."""
+        there = sorted(file.name for file in self.result.folder.iterdir() if file.suffix in PROGRAMS)
+        names = file_names(self.result.names, self.golden, self.damaged, there)
         for done, name in enumerate(names, 1):
             yield self.verdict(name)
             progress(done, len(names))
@@ -63,18 +64,28 @@ class _Check:
         """Return the verdict on one file."""
         if name in self.damaged:
             return FileVerdict(name, "damaged", reason=self.damaged[name])
-        known = FLOAT if name in _FLOATS else name
-        if name not in self.result.names or known not in self.golden:
+        if name not in self.result.names or (name not in self.golden and name not in FLOAT_FILES):
             missing = "golden vectors" if name in self.result.names else "manifest"
             return FileVerdict(name, "unknown", reason=f"the {missing} of this folder do not know it")
         try:
-            runner = self._runner(name)
-            file = self.result.folder / name
-            got = runner.try_out(file, self.golden[INPUTS], runner.read(file))
+            runner, file = self._runner(name), self.result.folder / name
+            content = runner.read(file)
+            got = runner.try_out(file, self.golden[INPUTS], content)
         except QFaceError as error:
             return FileVerdict(name, "cannot run", reason=error.what)
-        expected, followed = golden_of(self.golden, known), runner.followed and not self.islands
-        return judge_file(name, expected, self.golden[FLOAT], got, followed=followed)
+
+        def look(tensors: Sequence[str]) -> list[npt.NDArray[Any]] | None:
+            return self._looked(runner, name, content, tensors)
+
+        return judge(name, self.golden, got, on=self.on, made_for=content.facts.get(MACHINE_KEY), look=look)
+
+    def _looked(
+        self, runner: Runner, name: str, content: Content, tensors: Sequence[str]
+    ) -> list[npt.NDArray[Any]] | None:
+        try:
+            return runner.look(self.result.folder / name, self.golden[INPUTS], content, tensors)
+        except QFaceError:
+            return None
 
     def _runner(self, name: str) -> Runner:
         file = self.result.folder / name

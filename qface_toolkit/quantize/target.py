@@ -13,8 +13,8 @@ from typing import Any, Literal
 
 from torch import nn
 
-from qface_toolkit.environment import Machine
 from qface_toolkit.quantize.scheme import ACTIVATION_MAX, SAFE_WEIGHT_MAX, WEIGHT_MAX, WIDE_GROUPS
+from qface_toolkit.verifier import Machine
 
 ImageKind = Literal["float", "uint8"]
 

@@ -10,16 +10,11 @@ from qface_toolkit.environment import Environment
 from qface_toolkit.report.figures import NOTHING, clean, fine_cosine
 from qface_toolkit.report.terminal import console_table
 from qface_toolkit.runtimes import ONNX_RUNTIME, OPENVINO, TORCH
-from qface_toolkit.scoring.verdicts import FileVerdict, Verification
+from qface_toolkit.verifier import MEANINGS, FileVerdict, Verification
 
 LONGEST_NAME = 40
 _RUNTIMES = (ONNX_RUNTIME, TORCH, OPENVINO)
 _STYLES = {"exact": "green", "agrees": "green", "differs": "bold red", "damaged": "bold red"}
-_MEANINGS = {
-    "exact": "as expected, to the bit",
-    "agrees": "as expected, but for how this machine rounds",
-    "differs": "not to be trusted here",
-}
 
 
 def verdict_values(found: Verification, environment: Environment) -> dict[str, Any]:
@@ -50,16 +45,11 @@ def _row(file: FileVerdict) -> tuple[str | Text, ...]:
 
 def _meanings(found: Verification) -> list[Text]:
     verdicts = dict.fromkeys(file.verdict for file in found.files if file.ran)
-    return [Text(f"{verdict}: {_MEANINGS[verdict]}", style="dim") for verdict in verdicts]
+    return [Text(f"{verdict}: {MEANINGS[verdict]}", style="dim") for verdict in verdicts]
 
 
 def _said(found: Verification) -> Text:
-    ran = [file for file in found.files if file.ran]
-    good = [file for file in ran if file.verdict != "differs"]
-    if not ran:
-        return Text("Nothing of this result runs here.", style="bold red")
-    text = f"{len(good)} of {len(found.files)} files can be trusted here, on {found.images} golden images."
-    return Text(text, style="" if found.trustworthy else "bold red")
+    return Text(found.conclusion, style="" if found.trustworthy else "bold red")
 
 
 def _where(environment: Environment) -> str:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from qface_toolkit.backends import BACKENDS, Backend, backend_of
@@ -18,7 +17,7 @@ from qface_toolkit.errors import ArtifactError
 from qface_toolkit.quantize.model import QuantizedModel, load_quantized
 from qface_toolkit.quantize.target import ONNX, Target
 from qface_toolkit.report import Report, read_report
-from qface_toolkit.result.golden import IMAGE, read_golden
+from qface_toolkit.result.golden import read_golden
 from qface_toolkit.result.manifest import EXPORTED, Manifest, damage, damaged_files, read_manifest
 from qface_toolkit.result.names import DESCRIPTION, GOLDEN, REPORT, WEIGHTS
 from qface_toolkit.untrusted.json import read_json
@@ -79,17 +78,6 @@ class Result(os.PathLike[str]):
         self.check(DESCRIPTION, WEIGHTS)
         return load_quantized(self.folder / DESCRIPTION, self.folder / WEIGHTS)
 
-    def has_islands(self) -> bool:
-        """Tell whether the network computes in float between codes: nobody's sums of floats are another's to the bit.
-
-        Arithmetic on the image itself is the same everywhere.
-        """
-        there = (self.folder / DESCRIPTION).is_file()
-        network = read_json(self.folder / DESCRIPTION).get("network") if there else None
-        nodes = [node for node in network if isinstance(node, dict)] if isinstance(network, list) else []
-        images = [node.get("name") for node in nodes if node.get("operation") == "input"]
-        return any(node.get("operation") == "island" and node.get("inputs") != images for node in nodes)
-
     def facts(self) -> dict[str, str]:
         """Return what goes into the metadata of every artifact.
 
@@ -101,8 +89,8 @@ class Result(os.PathLike[str]):
             raise ArtifactError("the facts are damaged", where=str(self.folder / DESCRIPTION), fix="compress again")
         return {str(key): str(value) for key, value in facts.items()}
 
-    def golden(self) -> Mapping[str, npt.NDArray[np.float32]]:
-        """Return the golden vectors: "inputs" [N, C, height, width], "float" [N, D], and each artifact's [N, D].
+    def golden(self) -> Mapping[str, npt.NDArray[Any]]:
+        """Return all golden vectors (see verifier.read_arrays): "inputs", "float", and what each artifact must give.
 
         Raises:
             ArtifactError: if there are none, or they are damaged.
@@ -112,7 +100,7 @@ class Result(os.PathLike[str]):
         if wrong:
             what = f"there is nothing to compare with: {wrong}"
             raise ArtifactError(what, where=str(self.folder / GOLDEN), fix="copy the folder again, or make it again")
-        return {name: array for name, array in read_golden(self.folder / GOLDEN).items() if name != IMAGE}
+        return read_golden(self.folder / GOLDEN)
 
     def report(self) -> Report:
         """Return what was measured when the folder was made.

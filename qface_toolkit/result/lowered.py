@@ -11,7 +11,7 @@ import numpy as np
 from qface_toolkit.analysis.sensitivity import Sensitivity, affordable_images, measure_sensitivity
 from qface_toolkit.backends import BACKENDS, Backend
 from qface_toolkit.canonical.graph import module, operation
-from qface_toolkit.environment import Machine, machine_here
+from qface_toolkit.environment import machine_here
 from qface_toolkit.errors import MeasurementError
 from qface_toolkit.integer.making import program_of
 from qface_toolkit.integer.simulate import Simulator, embed_as_integers
@@ -20,10 +20,12 @@ from qface_toolkit.quantize.image_input import takes_pixels
 from qface_toolkit.quantize.model import QuantizedModel, description, load_quantized, weights_bytes
 from qface_toolkit.quantize.plan import LAYERS
 from qface_toolkit.quantize.target import Target
-from qface_toolkit.result.made import FLOAT_BITS, Arrays, Coded, Files, Floats, Made, elsewhere
+from qface_toolkit.result.expected import expected_of
+from qface_toolkit.result.made import FLOAT_BITS, Arrays, Coded, Files, Floats, Made
 from qface_toolkit.result.names import DESCRIPTION, WEIGHTS
 from qface_toolkit.scoring.parity import CodeDifference, TensorAgreement, compare_codes, compare_tensors
 from qface_toolkit.sources import Crop
+from qface_toolkit.verifier import IMAGE
 
 
 @dataclass(frozen=True)
@@ -77,14 +79,10 @@ class Lowered(Made):
             yield backend.artifact, partial(backend.lower, self.model, self.facts)
 
     def golden(self, backend: Backend, inputs: Floats) -> Arrays:
-        """Return what the artifact makes of inputs in the integer arithmetic of its target, wherever it runs."""
-        target = backend.target
-        arrays: Arrays = {backend.artifact: embed_as_integers(self.model, target, inputs)}
-        if target.foreign is not None and not backend.runtime.simulates:
-            abroad: Machine = "x86" if target.machine == "arm" else "arm"
-            arrays[elsewhere(backend.artifact, abroad)] = embed_as_integers(self.model, target.on(abroad), inputs)
-        pixels = takes_pixels(self.model, target)
-        return arrays | {"image": self.model.spec.pixels_of(inputs)} if pixels else arrays
+        """Return what the artifact makes of inputs, what is inside it, and its pixels if it takes those."""
+        arrays = expected_of(backend, self.model, inputs)
+        pixels = takes_pixels(self.model, backend.target)
+        return arrays | {IMAGE: self.model.spec.pixels_of(inputs)} if pixels else arrays
 
     def simulated(self, target: Target, inputs: Floats) -> Floats:
         """Return the embeddings of its integer program."""

@@ -16,7 +16,6 @@ import numpy.typing as npt
 
 from qface_toolkit.analysis.sensitivity import Sensitivity
 from qface_toolkit.backends import Backend
-from qface_toolkit.environment import Machine
 from qface_toolkit.quantize.target import Target
 from qface_toolkit.scoring.parity import CodeDifference, TensorAgreement
 from qface_toolkit.sources import Crop
@@ -26,20 +25,6 @@ Arrays = dict[str, npt.NDArray[np.generic]]
 Files = Mapping[str, bytes]
 """The content of files by their names in the folder."""
 FLOAT_BITS = 32
-
-
-def elsewhere(artifact: str, machine: Machine) -> str:
-    """Return the name in golden vectors of what an artifact makes on a kind of processor that it is not made for."""
-    return f"{artifact}{_ON}{machine}"
-
-
-def is_elsewhere(name: str) -> bool:
-    """Tell whether golden vectors of this name are of an artifact where it is not made for."""
-    return _ON in name
-
-
-_ON = "@"
-"""Stands in no file's name."""
 
 
 @dataclass(frozen=True)
@@ -104,8 +89,8 @@ class Made(ABC):
         """Return what a backend's artifact must make of inputs [N, C, height, width], by the artifact's name.
 
         That is so on the kind of processor that it is made for; what it makes on the other, where the runtime rounds
-        otherwise there, is behind the name that `elsewhere` gives.
-        Where the artifact takes pixels, "image" holds those of the inputs, uint8 [N, height, width, 3].
+        otherwise there, and what is inside it stand behind the names that `verifier` gives. Where the artifact takes
+        pixels, "image" holds those of the inputs, uint8 [N, height, width, 3].
         """
 
     @abstractmethod

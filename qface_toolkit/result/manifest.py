@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from qface_toolkit import verifier
 from qface_toolkit.errors import ArtifactError
 from qface_toolkit.untrusted.json import json_bytes, read_json
 from qface_toolkit.untrusted.reading import file_sha256
@@ -85,9 +86,7 @@ def damaged_files(folder: Path, manifest: Manifest) -> dict[str, str]:
 def damage(folder: Path, name: str, manifest: Manifest) -> str | None:
     """Return what is wrong with a file that the manifest names, every byte of which is read."""
     with disk_errors(folder):
-        if not (folder / name).is_file():
-            return "it is missing"
-        return None if is_intact(folder / name, manifest.files[name]) else "it is not what the manifest says"
+        return verifier.damage(folder / name, **dict(manifest.files[name]))
 
 
 def add_files(folder: Path, files: Mapping[str, bytes], told: Mapping[str, Any]) -> None:

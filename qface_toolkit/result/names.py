@@ -2,5 +2,6 @@
 
 WEIGHTS, DESCRIPTION = "model.safetensors", "quantization.json"
 """The network that was compressed, and all that lowers it again."""
-GOLDEN = "golden.npz"
+GOLDEN, VERIFIER = "golden.npz", "verify.py"
+"""What files must give, and the program that tells on any machine whether they do."""
 REPORT, TEXT, CARD, SHEET = "report.json", "report.md", "model_card.md", "calibration.png"

@@ -14,6 +14,7 @@ from qface_toolkit.quantize.target import Target
 from qface_toolkit.result.made import FLOAT_BITS, Arrays, Coded, Files, Floats, Made
 from qface_toolkit.scoring.parity import CodeDifference, TensorAgreement
 from qface_toolkit.sources import Crop
+from qface_toolkit.verifier import About, about
 
 TRACE = "trace.json"
 """What a step that chooses among several runs leaves: each that it tried, and how near it came."""
@@ -61,8 +62,9 @@ class Simulated(Made):
         yield from ()
 
     def golden(self, backend: Backend, inputs: Floats) -> Arrays:
-        """Return what it makes of inputs itself."""
-        return {backend.artifact: self.model.embed(inputs)}
+        """Return what it makes of inputs itself, in float."""
+        known = About(backend.runtime.name)
+        return {backend.artifact: self.model.embed(inputs), about(backend.artifact): known.stored()}
 
     def simulated(self, target: Target, inputs: Floats) -> None:
         """Return None: the file is the simulation."""

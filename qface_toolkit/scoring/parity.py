@@ -8,7 +8,7 @@ import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,16 +17,6 @@ from qface_toolkit.scoring.agreement import measure_agreement
 from qface_toolkit.scoring.embeddings import Floats
 
 Codes = npt.NDArray[np.uint8]
-Closeness = Literal["exact", "agrees", "differs"]
-
-TRUSTED_COSINE = 0.999
-"""The lowest cosine at which an embedding still counts as the one that was expected.
-
-It has then turned by 2.6 degrees. A score between it and another embedding moves by 0.045 at the very most, and by
-0.004 where the other lies anywhere among 128 dimensions: less than int8 itself costs. That leaves room for a few sums
-that another processor rounds otherwise, and no more can be promised between processors. Other arithmetic lies below:
-on a PReLU MobileFaceNet torch's archives under a wrong engine gave 0.977 to 0.994, and ONNX run in float 0.992.
-"""
 
 
 @dataclass(frozen=True)
@@ -62,18 +52,6 @@ class CodeDifference:
     codes: int
     differing: int
     largest: int
-
-
-def judge(expected: Floats, got: Floats) -> Closeness:
-    """Return whether embeddings [N, D] are those that were expected, to the bit or closely enough to be used.
-
-    Raises:
-        MeasurementError: if the shapes differ or hold nothing, or an embedding is zero or not finite.
-    """
-    lowest = measure_agreement(expected, got).cosine_min
-    if np.array_equal(expected, got):
-        return "exact"
-    return "agrees" if lowest >= TRUSTED_COSINE else "differs"
 
 
 def compare_members(embeddings: Mapping[str, Floats]) -> tuple[Pair, ...]:

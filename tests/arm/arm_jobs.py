@@ -59,7 +59,7 @@ def write_jobs(folder, demo):
         fast = export_float_fast(canonicalise(network, size), model.spec, {})
         write_job(folder / name, model, images, (fast, run(network, images)))
     result = open_result(demo)
-    golden = {name: array[:IMAGES] for name, array in result.golden().items()}
+    golden = {name: result.golden()[name][:IMAGES] for name in ("inputs", "float")}
     write_job(folder / DEMO, result.model(), golden["inputs"], ((demo / FAST).read_bytes(), golden["float"]))
 
 

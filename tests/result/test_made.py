@@ -58,7 +58,7 @@ def test_a_stopped_job_reads_the_same_back(made, inputs, tmp_path):
         (tmp_path / name).write_bytes(content)
     again = type(made).read(3, lambda name: tmp_path / name, FACTS)
     golden, expected = again.golden(SIMULATION, inputs), made.golden(SIMULATION, inputs)
-    assert golden.keys() == expected.keys() == {SIMULATION.artifact}
+    assert golden.keys() == expected.keys() == {SIMULATION.artifact, f"{SIMULATION.artifact}@about"}
     assert (golden[SIMULATION.artifact] == expected[SIMULATION.artifact]).all()
     assert plain(again.step_files(3)) == plain(made.step_files(3))
     assert (again.chosen, again.choices, again.kept) == (made.chosen, made.choices, made.kept)

@@ -5,33 +5,17 @@ import math
 import numpy as np
 import pytest
 
-from qface_toolkit.errors import MeasurementError
 from qface_toolkit.scoring.parity import (
-    TRUSTED_COSINE,
     CodeDifference,
     compare_codes,
     compare_members,
     compare_tensors,
-    judge,
 )
 
 
 def at_angles(*degrees):
     radians = np.radians(degrees)
     return np.stack([np.cos(radians), np.sin(radians)], axis=1)
-
-
-@pytest.mark.parametrize(("degrees", "verdict"), [(0.0, "exact"), (1e-5, "agrees"), (2.5, "agrees"), (2.6, "differs")])
-def test_verdict_follows_the_worst_image(degrees, verdict):
-    assert judge(at_angles(0, 30, 60), at_angles(0, 30, 60 + degrees)) == verdict
-    assert (math.cos(math.radians(2.5)) > TRUSTED_COSINE) and (math.cos(math.radians(2.6)) < TRUSTED_COSINE)
-
-
-def test_embeddings_that_are_not_finite_get_no_verdict():
-    broken = at_angles(0, 30)
-    broken[1] = np.nan
-    with pytest.raises(MeasurementError, match="1 of 2"):
-        judge(broken, broken)
 
 
 def test_every_pair_is_compared_once():

@@ -1,6 +1,6 @@
 """ONNX with quantize/dequantize pairs, written by ourselves: no stock exporter writes int8 weights and int8 PReLU."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +10,6 @@ import onnx
 
 from qface_toolkit.backends._base import Backend, Facts
 from qface_toolkit.backends._onnx_files import OnnxRuntimeFiles
-from qface_toolkit.backends._onnxruntime import RUNTIME_KEY
 from qface_toolkit.backends._pixels import pixel_facts
 from qface_toolkit.backends.onnx_qdq._builder import SIGNED, UNSIGNED, CodeType
 from qface_toolkit.backends.onnx_qdq._codes import read_onnx_codes
@@ -21,6 +20,7 @@ from qface_toolkit.quantize.forms import ConvShape, FormTimes
 from qface_toolkit.quantize.model import QuantizedModel
 from qface_toolkit.quantize.target import ONNX, ONNX_SIGNED, Target
 from qface_toolkit.scoring.parity import Codes
+from qface_toolkit.verifier import MACHINE_KEY, RUNTIME_KEY
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,8 @@ class OnnxQdq(OnnxRuntimeFiles, Backend):
         program = program_of(model, self.target)
         written = QdqPrinter(program, self.code_type).printed().model
         own = pixel_facts(model.spec) if program.takes_pixels else {}
-        onnx.helper.set_model_props(written, dict(facts) | own | {RUNTIME_KEY: oldest_runtime(program)})
+        own |= {RUNTIME_KEY: oldest_runtime(program), MACHINE_KEY: self.engine}
+        onnx.helper.set_model_props(written, dict(facts) | own)
         formed = self.form(written)
         onnx.checker.check_model(formed)
         content: bytes = formed.SerializeToString(deterministic=True)
@@ -62,6 +63,10 @@ class OnnxQdq(OnnxRuntimeFiles, Backend):
     def codes(self, artifact: Path, model: QuantizedModel, inputs: npt.NDArray[np.float32]) -> dict[str, Codes]:
         """Return the codes that the file itself computes."""
         return read_onnx_codes(artifact, self.printed(model).codes, self.code_type, inputs)
+
+    def code_names(self, model: QuantizedModel) -> Mapping[str, str]:
+        """Return what the file calls them, by a letter or two."""
+        return self.printed(model).codes
 
     def time_forms(self, shapes: Iterable[ConvShape], progress: Callable[[int, int], None]) -> FormTimes:
         """Return how long either form of a PReLU takes in ONNX Runtime."""
