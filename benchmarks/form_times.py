@@ -15,7 +15,7 @@ from qface_toolkit.backends import BACKENDS
 from qface_toolkit.canonical.canonicalise import canonicalise
 from qface_toolkit.environment import record_environment
 from qface_toolkit.models import ARCHITECTURES, ModelSpec
-from qface_toolkit.quantize.forms import TABLE, ConvShape, choices, shape_before
+from qface_toolkit.quantize.forms import TABLES, ConvShape, choices, shape_before
 from qface_toolkit.quantize.model import new_model
 
 
@@ -38,9 +38,9 @@ def main() -> None:
     environment = record_environment(0, 1).model_dump(mode="json")
     rows = ",\n".join(json.dumps(row) for row in times.as_plain())
     columns = json.dumps(["inputs", "outputs", "kernel", "stride", "groups", "height", "width", "twin_us", "scaled_us"])
-    head = f'{{"environment": {json.dumps(environment)},\n"columns": {columns},\n"rows": [\n'
-    TABLE.write_text(f"{head}{rows}\n]}}\n")
-    print(f"\n{len(shapes)} shapes in {TABLE}")
+    head = f'{{"machine": "x86",\n"environment": {json.dumps(environment)},\n"columns": {columns},\n"rows": [\n'
+    TABLES[0].write_text(f"{head}{rows}\n]}}\n")
+    print(f"\n{len(shapes)} shapes in {TABLES[0]}")
 
 
 if __name__ == "__main__":

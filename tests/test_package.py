@@ -17,6 +17,7 @@ MODEL_FILES = {
     f"{PACKAGE}/models/demo.safetensors",
     f"{PACKAGE}/models/demo.md",
     f"{PACKAGE}/py.typed",
+    f"{PACKAGE}/quantize/form_cycles.json",
     f"{PACKAGE}/quantize/form_times.json",
     f"{PACKAGE}/evaluation/published.yaml",
     f"{PACKAGE}/report/templates/report.html",

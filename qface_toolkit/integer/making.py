@@ -96,7 +96,7 @@ def _conv(maker: Maker, node: fx.Node) -> list[ops.Operation]:
 
 def _runs_twice(maker: Maker, conv: fx.Node) -> bool:
     reader = next(iter(conv.users))
-    return operation(reader) == "prelu" and maker.model.plan.forms[reader.name] == "twin"
+    return operation(reader) == "prelu" and maker.model.plan.form(reader.name, maker.target) == "twin"
 
 
 def _linear(maker: Maker, node: fx.Node) -> list[ops.Operation]:
@@ -114,7 +114,7 @@ def _prelu(maker: Maker, node: fx.Node) -> list[ops.Operation]:
     Rounding and saturation are monotonic, so the maximum of codes is the code of the maximum: nothing is rounded twice.
     """
     grid, (before,) = maker.grid(node.name), inputs(node)
-    if maker.model.plan.forms[node.name] == "twin":
+    if maker.model.plan.form(node.name, maker.target) == "twin":
         window, extra = ops.Window.of(module(before)), missing_channels(module(before))
         return [ops.Twin(node.name, sources(before), grid, maker.constants(before), window, extra, _slopes(node))]
     scales, product = weight_scales(_slopes(node).reshape(-1, 1)), f"{node.name}.scaled"

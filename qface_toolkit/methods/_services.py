@@ -6,17 +6,17 @@ from typing import Any, Literal
 
 from qface_toolkit.methods._base import Gift, Inputs
 from qface_toolkit.models import FloatModel
-from qface_toolkit.quantize.forms import FormTimes
+from qface_toolkit.quantize.forms import FormTables
 from qface_toolkit.quantize.model import QuantizedModel
 from qface_toolkit.quantize.plan import Form
 
 
 @dataclass(frozen=True)
 class Forms:
-    """The ONNX form that every PReLU shall have, or "auto" to choose by `times` (None: the package's own)."""
+    """The ONNX form that every PReLU shall have, or "auto" to choose by `tables` (None: the package's own)."""
 
     prelu: Form | Literal["auto"] = "auto"
-    times: FormTimes | None = None
+    tables: FormTables | None = None
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """Set the range of every tensor from what calibration images make it do; nothing is trained."""
 
-from collections.abc import Mapping
 from typing import Literal, cast
 
 import torch
@@ -11,10 +10,10 @@ from qface_toolkit.canonical.edit import ensure_shapes
 from qface_toolkit.methods._base import Context, Method
 from qface_toolkit.methods._observers import OBSERVERS, Observer
 from qface_toolkit.methods._services import Forms
-from qface_toolkit.quantize.forms import FORM_IMAGES, choices, choose_forms, read_form_times
+from qface_toolkit.quantize.forms import FORM_IMAGES, choices, choose_forms, read_form_tables
 from qface_toolkit.quantize.image_input import image_range
 from qface_toolkit.quantize.model import QuantizedModel
-from qface_toolkit.quantize.plan import Form, LoweringPlan
+from qface_toolkit.quantize.plan import Form, FormsOf, LoweringPlan, everywhere
 from qface_toolkit.quantize.scheme import Range
 from qface_toolkit.quantize.simulation import prepare
 from qface_toolkit.quantize.sums import settle_sums
@@ -81,7 +80,7 @@ def _observe(model: QuantizedModel, options: Options, context: Context) -> dict[
     return observers
 
 
-def _forms(model: QuantizedModel, context: Context) -> Mapping[str, Form]:
+def _forms(model: QuantizedModel, context: Context) -> FormsOf:
     """Return the ONNX form of each PReLU: the one asked for, or by what the embedding would feel of it.
 
     No file can hold narrow activations, so no time is saved by a form that rounds twice.
@@ -89,7 +88,7 @@ def _forms(model: QuantizedModel, context: Context) -> Mapping[str, Form]:
     free, asked = choices(model), context.service(Forms) or Forms()
     wanted = "twin" if model.scheme.narrow and asked.prelu == "auto" else asked.prelu
     if wanted != "auto" or not free:
-        return {node.name: cast(Form, wanted) for node in free}
+        return everywhere({node.name: cast(Form, wanted) for node in free})
     tensors = [name for name in model.plan.tensors if model.plan.quantized(name, ONNX)]
     seen = measure_statistics(
         model.network,
@@ -101,7 +100,7 @@ def _forms(model: QuantizedModel, context: Context) -> Mapping[str, Form]:
     )
     ensure_shapes(model.network, model.spec.input_size, model.spec.channels)
     sensitivity = {name: float(square.sum()) for name, square in seen.sensitivity.items()}
-    return choose_forms(model, sensitivity, asked.times or read_form_times())
+    return choose_forms(model, sensitivity, asked.tables or read_form_tables())
 
 
 def _input_owner(model: QuantizedModel) -> str:

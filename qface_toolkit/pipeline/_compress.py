@@ -72,5 +72,5 @@ def run_job(job: Job, out: Path, *, force: bool = False, resume: bool = False, t
 
 def _held_out(job: Job) -> DrawnAhead:
     """Begin to draw what the files will be measured on, if the job may use another core and times nothing before."""
-    apart = job.threads > 1 and job.form_times is not None
+    apart = job.threads > 1 and job.form_tables is not None
     return DrawnAhead(HELD_OUT, images_of(job), job.model.spec.frame, apart=apart)

@@ -14,7 +14,7 @@ from qface_toolkit.environment import usable_cores
 from qface_toolkit.methods import METHODS
 from qface_toolkit.models import FloatModel, from_module, load_model
 from qface_toolkit.pipeline._budget import check_budget, steps_of, with_islands
-from qface_toolkit.pipeline._form_times import find_form_times
+from qface_toolkit.pipeline._form_times import find_form_tables
 from qface_toolkit.pipeline._preparation import judge_preprocessing
 from qface_toolkit.pipeline._refusals import check_scheme, check_simulation
 from qface_toolkit.quantize.image_input import input_convolution
@@ -51,7 +51,7 @@ def plan_job(
         wanted = wanted.model_copy(update={"backends": named})
     check_simulation(wanted)
     check_budget(wanted)
-    images, times = find_set(wanted.calibration.set), find_form_times(wanted.target.lowering)
+    images, tables = find_set(wanted.calibration.set), find_form_tables(wanted.target.lowering)
     loaded = _float_model(source, name, wanted)
     images.open(wanted.calibration.count, seed, loaded)
     canonical = canonicalise(loaded.network, loaded.spec.input_size, loaded.spec.channels)
@@ -76,7 +76,7 @@ def plan_job(
         verify=source == DEMO,
         command=command,
         steps=steps,
-        form_times=times,
+        form_tables=tables,
     )
 
 

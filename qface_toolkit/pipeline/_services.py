@@ -6,7 +6,7 @@ from typing import Any
 
 from qface_toolkit.evidence.allocation import record_file
 from qface_toolkit.methods import METHODS, FileSizes, Forms, Gift, Record, Reference, Source
-from qface_toolkit.pipeline._form_times import Timed, form_times
+from qface_toolkit.pipeline._form_times import Timed, form_tables
 from qface_toolkit.pipeline._packed_size import file_sizes
 from qface_toolkit.quantize.model import QuantizedModel
 from qface_toolkit.recipe import Step
@@ -27,7 +27,7 @@ class Services:
             Record: lambda: Record(self._keep),
         }
         asked = any(Forms in METHODS.get(step.method).asks for step in job.steps)
-        self.times = form_times(job, folder, timed) if asked else None
+        self.tables = form_tables(job, folder, timed) if asked else None
 
     def of(self, step: Step) -> tuple[object, ...]:
         """Return what a step's method asks for, as far as there is any."""
@@ -35,7 +35,7 @@ class Services:
         return tuple(one for one in made if one is not None)
 
     def _forms(self) -> Forms:
-        return Forms(self.job.recipe.target.prelu, self.times)
+        return Forms(self.job.recipe.target.prelu, self.tables)
 
     def _keep(self, gift: Gift, values: Mapping[str, Any]) -> None:
         self.folder.write(record_file(gift), json.dumps(values).encode())

@@ -10,6 +10,7 @@ from qface_toolkit.backends import BACKENDS, Backend
 from qface_toolkit.canonical.graph import operation
 from qface_toolkit.errors import RecipeError
 from qface_toolkit.quantize.model import QuantizedModel
+from qface_toolkit.quantize.plan import everywhere
 from qface_toolkit.quantize.sums import settle_sums
 from qface_toolkit.quantize.target import Deployment
 from qface_toolkit.recipe import Export, Target
@@ -39,7 +40,7 @@ class Settings(BaseModel):
         if self.target.prelu == "auto":
             return model
         prelus = [node.name for node in model.network.graph.nodes if operation(node) == "prelu"]
-        return settle_sums(model.with_forms(dict.fromkeys(prelus, self.target.prelu)))
+        return settle_sums(model.with_forms(everywhere(dict.fromkeys(prelus, self.target.prelu))))
 
     def as_plain(self) -> dict[str, Any]:
         """Return the settings as `--set` names them, for the manifest."""

@@ -1,8 +1,9 @@
 """Choose the ONNX form of each PReLU: the time of a second convolution against the noise of a coarser grid.
 
-The times come from a table that was measured on a processor with VNNI and is part of the package, so that the same
-model gives the same file everywhere; measuring anew is for whoever asks for it. The noise comes from the ranges, and
-what it does to the embedding from analysis.statistics.
+The times come from tables that are part of the package, one for each kind of processor, so that the same model gives
+the same files everywhere. That for x86 was measured on a processor with VNNI; that for ARM is a model: the cycles that
+the executed instructions keep a core busy (see benchmarks/README.md). Measuring anew is for whoever asks for it. The
+noise comes from the ranges, and what it does to the embedding from analysis.statistics.
 """
 
 import json
@@ -18,10 +19,13 @@ from qface_toolkit.canonical.edit import shape_of
 from qface_toolkit.canonical.graph import inputs, module, operation
 from qface_toolkit.errors import ArtifactError
 from qface_toolkit.quantize.model import QuantizedModel
-from qface_toolkit.quantize.plan import Form, has_own_convolution
+from qface_toolkit.quantize.plan import MACHINES, Form, FormsOf, everywhere, has_own_convolution, make_plan
 from qface_toolkit.quantize.scheme import ACTIVATION_MAX, Range, hull
+from qface_toolkit.quantize.target import ONNX
+from qface_toolkit.verifier import Machine
 
-TABLE = Path(__file__).with_name("form_times.json")
+TABLES = tuple(Path(__file__).with_name(name) for name in ("form_times.json", "form_cycles.json"))
+"""The package's own times: microseconds of the files for x86, cycles of those for ARM."""
 
 FORM_IMAGES = 16
 """Images that say how much the embedding feels of each tensor; the sum over a tensor's channels needs no more."""
@@ -56,7 +60,7 @@ class ConvShape:
 
 @dataclass(frozen=True)
 class FormTimes:
-    """Measured microseconds of a convolution with its PReLU, in either form."""
+    """The time of a convolution with its PReLU in either form: microseconds, or cycles of a model."""
 
     rows: Mapping[ConvShape, tuple[float, float]]
 
@@ -65,26 +69,42 @@ class FormTimes:
         return self.rows[min(self.rows, key=shape.distance)]
 
     def as_plain(self) -> list[list[float]]:
-        """Return the rows as JSON holds them: the shape, then the twin's and the scaled form's microseconds."""
+        """Return the rows as JSON holds them: the shape, then the twin's and the scaled form's time."""
         return [[*astuple(shape), *times] for shape, times in self.rows.items()]
 
 
-def read_form_times(file: Path = TABLE) -> FormTimes:
-    """Read a table of times: the package's own, or what a job that measured them wrote.
+FormTables = Mapping[Machine, FormTimes]
+"""The times that decide about the files for each kind of processor."""
+
+
+def read_form_tables(measured: Path | None = None) -> FormTables:
+    """Return the package's own tables, or those with one replaced by what a job measured.
 
     Raises:
-        ArtifactError: if it is not one.
+        ArtifactError: if a file holds none.
     """
+    return dict(map(_read, TABLES if measured is None else (*TABLES, measured)))
+
+
+def as_record(machine: Machine, times: FormTimes) -> dict[str, Any]:
+    """Return a table for files on a kind of processor as plain values, for `read_form_tables`."""
+    return {"machine": machine, "rows": times.as_plain()}
+
+
+def _read(file: Path) -> tuple[Machine, FormTimes]:
     try:
-        rows = json.loads(file.read_text())["rows"]
-        times = {ConvShape(*map(_whole, row[:7])): (float(row[7]), float(row[8])) for row in rows}
+        plain = json.loads(file.read_text())
+        machine = plain.get("machine", "x86")  # the only kind that older records are of
+        if machine not in MACHINES:
+            raise ValueError(f"there is no kind of processor called {machine!r}")
+        times = {ConvShape(*map(_whole, row[:7])): (float(row[7]), float(row[8])) for row in plain["rows"]}
         if not times or min(min(pair) for pair in times.values()) <= 0:
             raise ValueError("times must be above zero")
-    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         raise ArtifactError(
             f"this is no table of times: {error}", where=str(file), fix="measure one: --set target.lowering=measure"
         ) from error
-    return FormTimes(times)
+    return machine, FormTimes(times)
 
 
 def _whole(value: Any) -> int:  # noqa: ANN401 - whatever JSON holds
@@ -107,12 +127,20 @@ def choices(model: QuantizedModel) -> Sequence[fx.Node]:
     return [node for node in nodes if operation(node) == "prelu" and has_own_convolution(node)]
 
 
-def choose_forms(model: QuantizedModel, sensitivity: Mapping[str, float], times: FormTimes) -> dict[str, Form]:
-    """Return the form of each PReLU that has a choice.
+def choose_forms(model: QuantizedModel, sensitivity: Mapping[str, float], tables: FormTables) -> FormsOf:
+    """Return the form of each PReLU that has a choice, for each kind of processor by its own times.
 
     Scaled, where that saves a greater share of their time than it adds to the loss of the whole network, as predicted.
     `sensitivity` holds, for each tensor that ONNX quantizes, the embedding's squared turn for noise of unit variance.
+    Where sums or products depend on it, x86's form is the one for all: one set of ranges makes them exact (see sums).
     """
+    chosen = {machine: _chosen(model, sensitivity, times) for machine, times in tables.items()}
+    settled = _settled(model)
+    first = {name: form for name, form in chosen["x86"].items() if name in settled}
+    return {machine: forms | first for machine, forms in chosen.items()}
+
+
+def _chosen(model: QuantizedModel, sensitivity: Mapping[str, float], times: FormTimes) -> dict[str, Form]:
     free = choices(model)
     twin_times = {node.name: times.of(shape_before(node)) for node in free}
     whole_time = sum(twin for twin, _ in twin_times.values())
@@ -124,6 +152,19 @@ def choose_forms(model: QuantizedModel, sensitivity: Mapping[str, float], times:
         added = sensitivity[node.name] * _added_noise(model, node)
         forms[node.name] = "scaled" if added * whole_time < (twin - scaled) * whole_loss else "twin"
     return forms
+
+
+def _settled(model: QuantizedModel) -> set[str]:
+    """Return the PReLUs whose form may decide on which grid a tensor lies that a sum or product reads or makes."""
+    free = [node.name for node in choices(model)]
+    joined = make_plan(model.network, everywhere(dict.fromkeys(free, "scaled")))
+    tensors: list[str] = []
+    for node in model.network.graph.nodes:
+        if operation(node) in ("add", "mul"):
+            made = node.name if node.name in joined.tensors else next(iter(node.users)).name
+            tensors += [made, *(part.name for part in inputs(node))]
+    owners = {owner for tensor in tensors for owner in joined.spanned(tensor, ONNX)}
+    return {name for name in free if joined.tensors[name].owner in owners}
 
 
 def _added_noise(model: QuantizedModel, node: fx.Node) -> float:

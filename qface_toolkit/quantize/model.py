@@ -17,7 +17,7 @@ from qface_toolkit.canonical.graph import check_operations, from_plain, operatio
 from qface_toolkit.errors import ArtifactError, CheckpointError, UnsupportedModel
 from qface_toolkit.models import ModelSpec
 from qface_toolkit.quantize.compact import on_slope_grid
-from qface_toolkit.quantize.plan import LAYERS, Form, LoweringPlan, make_plan
+from qface_toolkit.quantize.plan import LAYERS, MACHINES, Form, FormsOf, LoweringPlan, everywhere, make_plan
 from qface_toolkit.quantize.scheme import (
     ACTIVATION_MAX,
     EIGHT_BITS,
@@ -33,9 +33,9 @@ from qface_toolkit.untrusted.json import read_json
 from qface_toolkit.untrusted.reading import read_file
 from qface_toolkit.untrusted.weights import tensors_of
 
-FORMAT_VERSION = 3
-READABLE_VERSIONS = (2, FORMAT_VERSION)
-"""Version 2 held the whole plan beside what was chosen of it."""
+FORMAT_VERSION = 4
+READABLE_VERSIONS = (2, 3, FORMAT_VERSION)
+"""Version 3 had one form of each PReLU for every processor; version 2 held the whole plan beside what was chosen."""
 LARGEST_BYTES = 1 << 31
 MOST_NUMBERS = 1 << 26
 """Numbers of a tensor for one image: 256x256 pixels in 1,024 channels."""
@@ -90,7 +90,7 @@ class QuantizedModel:
         others = [one for one in self.scheme.layers if not (one.match in bits and one.activations is None)]
         return self.with_scheme(replace(self.scheme, layers=(*own, *others)))
 
-    def with_forms(self, forms: Mapping[str, Form]) -> "QuantizedModel":
+    def with_forms(self, forms: FormsOf) -> "QuantizedModel":
         """Return the same network with other ONNX forms of its PReLUs; no range changes."""
         return replace(self, plan=make_plan(self.network, forms, self.plan.kept))
 
@@ -147,7 +147,8 @@ def description(model: QuantizedModel) -> dict[str, Any]:
 
 def _plain_choices(plan: LoweringPlan) -> dict[str, Any]:
     """Return what was chosen of a plan; all else follows from the network, and a better planner may change it."""
-    return {"forms": dict(plan.forms)} | ({"kept": list(plan.kept)} if plan.kept else {})
+    forms = {machine: dict(chosen) for machine, chosen in plan.forms.items()}
+    return {"forms": forms} | ({"kept": list(plan.kept)} if plan.kept else {})
 
 
 def load_quantized(description_file: Path, weights_file: Path, *, between_steps: bool = False) -> QuantizedModel:
@@ -185,7 +186,7 @@ def restored(
         model = QuantizedModel(
             network.eval(),
             _spec(plain["spec"]),
-            make_plan(network, _forms(plain["plan"]["forms"]), _kept(plain["plan"], network)),
+            make_plan(network, _forms(plain), _kept(plain["plan"], network)),
             scheme=Scheme.from_plain(plain["scheme"]),
             deployment=Deployment(**plain["deployment"]),
             choices={str(option): int(value) for option, value in plain.get("choices", {}).items()},
@@ -203,10 +204,7 @@ def restored(
     if missing:
         what = f"the saved model has no ranges for {', '.join(missing[:5])}"
         raise ArtifactError(what, where=str(where), fix="compress again")
-    saved = plain["plan"]["forms"]
-    if strange := [
-        name for name in sorted({*saved, *model.plan.forms}) if saved.get(name) != model.plan.forms.get(name)
-    ]:
+    if strange := _strange_forms(_forms(plain), model.plan.forms):
         what = f"the saved forms of PReLU do not fit the saved network: {', '.join(strange[:5])}"
         raise ArtifactError(what, where=str(where), fix="compress again")
     return model.with_ranges(ranges)
@@ -251,13 +249,24 @@ def _spec(plain: dict[str, Any]) -> ModelSpec:
     return ModelSpec(**facts)
 
 
-def _forms(plain: object) -> dict[str, Form]:
-    if not isinstance(plain, dict):
+def _forms(plain: Mapping[str, Any]) -> FormsOf:
+    """Return the forms in a description: by kind of processor, or one for all as older versions had it."""
+    saved, by_machine = plain["plan"]["forms"], plain["version"] == FORMAT_VERSION
+    if by_machine and (not isinstance(saved, dict) or set(saved) != set(MACHINES)):
+        raise ValueError(f"its forms of PReLU are no object of {', '.join(MACHINES)}")
+    forms: FormsOf = saved if by_machine else everywhere(saved)
+    if not all(isinstance(chosen, dict) for chosen in forms.values()):
         raise ValueError("its forms of PReLU are no object")
-    strangers = set(plain.values()) - set(get_args(Form))
+    strangers = {form for chosen in forms.values() for form in chosen.values()} - set(get_args(Form))
     if strangers:
         raise ValueError(f"there is no form of PReLU called {sorted(map(str, strangers))}")
-    return plain
+    return forms
+
+
+def _strange_forms(saved: FormsOf, made: FormsOf) -> list[str]:
+    """Return the PReLUs that only one of two has, or that have another form there."""
+    pairs = {(machine, name) for forms in (saved, made) for machine, of in forms.items() for name in of}
+    return sorted({name for machine, name in pairs if saved[machine].get(name) != made[machine].get(name)})
 
 
 def _kept(plain: dict[str, Any], network: fx.GraphModule) -> list[str]:

@@ -1,7 +1,8 @@
 """Which tensors carry a range, for which target: made once from a canonical network, read by methods and backends.
 
 torch's engines quantize every tensor that passes between two operations. The ONNX form writes each PReLU in one of two
-ways, which differ in what is quantized before it, and leaves the embedding float. OpenVINO runs a convolution and the
+ways, which differ in what is quantized before it, and leaves the embedding float; which way is chosen for each kind of
+processor, as the two cost another time on another. OpenVINO runs a convolution and the
 PReLU behind it as one kernel, with nothing to quantize in between. One plan holds it all; simulation switches what the
 target has not.
 
@@ -17,12 +18,13 @@ in float: integer kernels read codes, and a tensor has one value for all.
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from torch import fx
 
 from qface_toolkit.canonical.graph import inputs, operation
 from qface_toolkit.quantize.target import Activations, Target
+from qface_toolkit.verifier import Machine
 
 LAYERS = ("conv", "linear")
 _ENDS = ("output", "normalize")
@@ -70,6 +72,11 @@ output's, at the price of a second convolution. scaled: z is rounded once, a z i
 convolution; both lie on one grid, which must span z and so is coarser than the output's own.
 """
 
+FormsOf = Mapping[Machine, Mapping[str, Form]]
+"""The form of each PReLU, by its name, in the files for each kind of processor."""
+
+MACHINES: tuple[Machine, ...] = get_args(Machine)
+
 GATE = (0.0, 1.0)
 """What every sigmoid and hard sigmoid spans: its range is known, and the end of it is the hard one's clamp."""
 
@@ -86,8 +93,8 @@ class TensorPlan:
     """One tensor that carries a range.
 
     `owner` names the tensor whose range this one shares (itself, if none). `held` says where it is held as codes, by
-    how activation functions run there (Target.activations). `observed` is False where the values that matter are seen
-    further on, behind a clamp.
+    how activation functions run there (Target.activations), if no twin computes it (CodesPlan). `observed` is False
+    where the values that matter are seen further on, behind a clamp.
     """
 
     owner: str
@@ -96,12 +103,24 @@ class TensorPlan:
 
 
 @dataclass(frozen=True)
+class CodesPlan:
+    """What follows from the forms of PReLUs in the ONNX files for one kind of processor.
+
+    `forms` holds the form of each. `grids` holds the owners whose ranges one grid must span, for those that span more
+    than their own. `passed` names the convolutions that only a twin reads, whose output never exists.
+    """
+
+    forms: Mapping[str, Form]
+    grids: Mapping[str, tuple[str, ...]]
+    passed: frozenset[str]
+
+
+@dataclass(frozen=True)
 class LoweringPlan:
     """Every tensor that carries a range, by the name of the node that makes it, and how targets treat it.
 
     `clamps` are the bounds of shared ranges that nobody reads beyond, `fixed` the ranges that are known without looking
-    at any image, both by owner. `forms` holds the ONNX form of each PReLU.
-    `grids` holds the owners whose ranges one ONNX grid must span, for those that span more than their own. `kept` names
+    at any image, both by owner. `codes` says what ONNX files make of PReLUs. `kept` names
     the layers that ONNX forms keep in float, in the order in which they were chosen, `floats` everything that computes
     in float there because of them (see above), `islands` what computes in float everywhere.
     """
@@ -109,15 +128,25 @@ class LoweringPlan:
     tensors: Mapping[str, TensorPlan]
     clamps: Mapping[str, tuple[float, float]]
     fixed: Mapping[str, tuple[float, float]]
-    forms: Mapping[str, Form]
-    grids: Mapping[str, tuple[str, ...]]
+    codes: Mapping[Machine, CodesPlan]
     kept: tuple[str, ...] = ()
     floats: frozenset[str] = frozenset()
     islands: frozenset[str] = frozenset()
 
+    @property
+    def forms(self) -> FormsOf:
+        """The ONNX form of each PReLU, as `make_plan` takes them."""
+        return {machine: codes.forms for machine, codes in self.codes.items()}
+
+    def form(self, prelu: str, target: Target) -> Form:
+        """Return the form in which a target's file computes a PReLU."""
+        return self._codes(target).forms[prelu]
+
     def quantized(self, tensor: str, target: Target) -> bool:
         """Tell whether a target quantizes a tensor."""
-        return tensor in self.tensors and target.activations in self.tensors[tensor].held
+        if tensor not in self.tensors or target.activations not in self.tensors[tensor].held:
+            return False
+        return not (target.joins_grids and tensor in self._codes(target).passed)
 
     def in_float(self, node: str, target: Target) -> bool:
         """Tell whether a target computes an operation in float: an island, or because layers are kept so."""
@@ -135,12 +164,19 @@ class LoweringPlan:
     def spanned(self, tensor: str, target: Target) -> tuple[str, ...]:
         """Return the owners whose ranges a tensor's grid spans in a target."""
         owner = self.tensors[tensor].owner
-        return self.grids.get(owner, (owner,)) if target.joins_grids else (owner,)
+        return self._codes(target).grids.get(owner, (owner,)) if target.joins_grids else (owner,)
+
+    def _codes(self, target: Target) -> CodesPlan:
+        assert target.machine is not None, f"{target.name} is for no kind of processor"
+        return self.codes[target.machine]
 
 
-def make_plan(
-    network: fx.GraphModule, forms: Mapping[str, Form] | None = None, kept: Sequence[str] = ()
-) -> LoweringPlan:
+def everywhere(forms: Mapping[str, Form]) -> FormsOf:
+    """Return the same forms for every kind of processor."""
+    return dict.fromkeys(MACHINES, forms)
+
+
+def make_plan(network: fx.GraphModule, forms: FormsOf | None = None, kept: Sequence[str] = ()) -> LoweringPlan:
     """Plan the ranges of a canonical network; a PReLU that `forms` does not name is exact where it can be.
 
     `kept` names the layers that ONNX forms keep in float.
@@ -149,24 +185,32 @@ def make_plan(
     alone = islands(network)
     owners = _owners(network, alone)
     clamped = _clamped_owners(network, owners)
-    chosen, floats = _complete(network, forms or {}), nodes_in_float(network, kept)
+    floats = nodes_in_float(network, kept)
     for node in network.graph.nodes:
         unrounded = (node.name in alone or operation(node) == "input") and stays_float(node, alone)
         if operation(node) in _ENDS or _runs_into_relu(node) or unrounded:
             continue
         owner = owners[node.name]
         observed = owner not in clamped or not _reads_only(node, "relu6")
-        tensors[node.name] = TensorPlan(owner, _held(node, chosen, floats, alone), observed)
+        tensors[node.name] = TensorPlan(owner, _held(node, floats), observed)
     clamps = dict.fromkeys(clamped, (0.0, 6.0))
     fixed = {owners[node.name]: GATE for node in network.graph.nodes if operation(node) in ("sigmoid", "hard_sigmoid")}
-    rounded_forms = {name: form for name, form in chosen.items() if name not in floats}
-    grids = _grids(network, owners, rounded_forms)
-    return LoweringPlan(tensors, clamps, fixed, chosen, grids, tuple(kept), floats, alone)
+    codes = {machine: _codes(network, owners, (forms or {}).get(machine, {}), floats) for machine in MACHINES}
+    return LoweringPlan(tensors, clamps, fixed, codes, tuple(kept), floats, alone)
 
 
 def has_own_convolution(prelu: fx.Node) -> bool:
     """Tell whether a PReLU is the only reader of a convolution, which the twin form runs twice."""
     return operation(source := inputs(prelu)[0]) == "conv" and len(source.users) == 1
+
+
+def _codes(
+    network: fx.GraphModule, owners: Mapping[str, str], forms: Mapping[str, Form], floats: frozenset[str]
+) -> CodesPlan:
+    chosen = _complete(network, forms)
+    twins = (inputs(node)[0] for node in network.graph.nodes if chosen.get(node.name) == "twin")
+    rounded_forms = {name: form for name, form in chosen.items() if name not in floats}
+    return CodesPlan(chosen, _grids(network, owners, rounded_forms), frozenset(source.name for source in twins))
 
 
 def _complete(network: fx.GraphModule, forms: Mapping[str, Form]) -> dict[str, Form]:
@@ -212,15 +256,11 @@ def _runs_into_relu(node: fx.Node) -> bool:
     return operation(node) in ("conv", "linear", "add") and _reads_only(node, "relu")
 
 
-def _held(
-    node: fx.Node, forms: Mapping[str, Form], floats: frozenset[str], alone: frozenset[str]
-) -> frozenset[Activations]:
+def _held(node: fx.Node, floats: frozenset[str]) -> frozenset[Activations]:
     """Return where a tensor is held as codes: everywhere that an engine's own kernels pass it on."""
     held: set[Activations] = {"kernels"}
     ends = operation(node) == "linear" and any(_reads_only(node, end) for end in _ENDS)
-    into_prelu = operation(node) == "conv" and _reads_only(node, "prelu")
-    by_prelu = into_prelu and forms[next(iter(node.users)).name] == "twin"
-    if not ends and not by_prelu and not stays_float(node, floats):
+    if not ends and not stays_float(node, floats):
         held.add("codes")
     in_kernel = operation(node) in _KERNELS and any(_reads_only(node, behind) for behind in _ONE_KERNEL)
     if not ends and not in_kernel:

@@ -12,7 +12,7 @@ from qface_toolkit.canonical.graph import to_plain
 from qface_toolkit.framing import STANDARD
 from qface_toolkit.methods import Progress
 from qface_toolkit.models import FloatModel
-from qface_toolkit.quantize.forms import FormTimes
+from qface_toolkit.quantize.forms import FormTables
 from qface_toolkit.quantize.scheme import Scheme
 from qface_toolkit.quantize.target import Deployment
 from qface_toolkit.recipe import Recipe, Step
@@ -34,7 +34,7 @@ class Job:
 
     `canonical` is the model's network in canonical form: weights alone do not say what a module of the user's computes.
     `steps` are the recipe's and what its budget adds.
-    `form_times` decides how each PReLU is written; None: measure it.
+    `form_tables` decide how each PReLU is written; None: measure.
     """
 
     model: FloatModel
@@ -46,7 +46,7 @@ class Job:
     verify: bool
     command: str
     steps: tuple[Step, ...]
-    form_times: FormTimes | None = None
+    form_tables: FormTables | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -60,7 +60,7 @@ class Job:
             calibration=find_set(self.recipe.calibration.set).model_dump(),
             threads=self.threads,
             version=__version__,
-            form_times=self.form_times.as_plain() if self.form_times else None,
+            form_tables={machine: times.as_plain() for machine, times in (self.form_tables or {}).items()},
         )
 
     @property

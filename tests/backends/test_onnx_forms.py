@@ -12,6 +12,7 @@ from torch import nn
 from qface_toolkit.backends import BACKENDS
 from qface_toolkit.canonical.graph import module, operation
 from qface_toolkit.integer.simulate import embed_as_integers
+from qface_toolkit.quantize.plan import everywhere
 from qface_toolkit.quantize.target import ONNX, ONNX_SIGNED, Deployment
 from qface_toolkit.quantize.weights import Width, is_depthwise, largest_codes, layer_grid
 
@@ -27,7 +28,8 @@ def images(model):
 
 
 def scaled(model):
-    return model.with_forms({node.name: "scaled" for node in model.network.graph.nodes if operation(node) == "prelu"})
+    prelus = [node.name for node in model.network.graph.nodes if operation(node) == "prelu"]
+    return model.with_forms(everywhere(dict.fromkeys(prelus, "scaled")))
 
 
 def test_scaled_prelus_run_as_integers_and_give_what_is_simulated(model, images, tmp_path):
@@ -42,11 +44,24 @@ def test_scaled_prelus_run_as_integers_and_give_what_is_simulated(model, images,
 def test_the_two_forms_of_prelu_are_different_roundings_of_one_function(model, images):
     exact, shared = (embed_as_integers(one, ONNX, images) for one in (model, scaled(model)))
     floats = model.embed(images)
-    assert not np.array_equal(exact, shared) or not model.plan.grids
+    assert not np.array_equal(exact, shared) or not model.plan.codes["x86"].grids
     assert cosines(shared, floats).min() > 0.9, f"lowest cosine to float {cosines(shared, floats).min():.4f}"
 
 
+def test_files_may_differ_in_form_and_each_computes_what_is_simulated(model, images, tmp_path):
+    prelus = [node.name for node in model.network.graph.nodes if operation(node) == "prelu"]
+    twin, other = dict.fromkeys(prelus, "twin"), dict.fromkeys(prelus[::2], "scaled")
+    model = model.with_forms({"x86": twin, "arm": twin | other})
+    assert model.plan.codes["x86"] != model.plan.codes["arm"]
+    for backend, target in (("onnx-x86", ONNX), ("onnx-arm", ONNX_SIGNED)):
+        (tmp_path / backend).mkdir()
+        given = opened(backend, model, tmp_path / backend)(images)
+        assert np.array_equal(given, embed_as_integers(model, target.on("x86"), images)), backend
+    assert not np.array_equal(*(embed_as_integers(model, target, images) for target in (ONNX, ONNX_SIGNED)))
+
+
 def test_signed_codes_give_the_embeddings_of_unsigned_ones(model, images, tmp_path):
+    model = model.with_forms(everywhere(model.plan.forms["x86"]))
     unsigned = opened("onnx-x86", model, tmp_path)(images)
     signed = opened("onnx-arm", model, tmp_path)(images)
     agreement = cosines(signed, embed_as_integers(model, ONNX_SIGNED, images))

@@ -11,6 +11,7 @@ from torch import nn
 
 from qface_toolkit.backends import BACKENDS
 from qface_toolkit.canonical.graph import operation
+from qface_toolkit.quantize.plan import everywhere
 
 BACKEND = BACKENDS.get("onnx-x86")
 FLOAT = {
@@ -34,7 +35,7 @@ FLOAT = {
 @pytest.fixture(scope="module")
 def model():
     exact = small_model("mobilefacenet")
-    return exact.with_forms(dict.fromkeys(exact.plan.forms, "twin"))
+    return exact.with_forms(everywhere(dict.fromkeys(exact.plan.forms["x86"], "twin")))
 
 
 @pytest.fixture(scope="module")

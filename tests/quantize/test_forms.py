@@ -13,12 +13,13 @@ from qface_toolkit.backends.onnx_qdq.measure_forms import measure_forms
 from qface_toolkit.canonical.graph import operation
 from qface_toolkit.errors import ArtifactError
 from qface_toolkit.quantize.forms import (
-    TABLE,
+    TABLES,
     ConvShape,
     FormTimes,
+    as_record,
     choices,
     choose_forms,
-    read_form_times,
+    read_form_tables,
     shape_before,
 )
 from qface_toolkit.quantize.scheme import Range
@@ -40,8 +41,8 @@ def sensitivity(model, of_choices):
     return dict.fromkeys(tensors, 1.0) | {node.name: of_choices for node in choices(model)}
 
 
-def times(ratio):
-    return FormTimes({POINTWISE: (ratio, 1.0)})
+def tables(x86, arm):
+    return {"x86": FormTimes({POINTWISE: (x86, 1.0)}), "arm": FormTimes({POINTWISE: (arm, 1.0)})}
 
 
 def ratio(table, shape):
@@ -49,11 +50,18 @@ def ratio(table, shape):
     return twin / scaled
 
 
-def test_the_committed_table_knows_the_shapes_of_known_networks():
-    table = read_form_times()
+@pytest.mark.parametrize("machine", ["x86", "arm"])
+def test_the_committed_tables_know_the_shapes_of_known_networks(machine):
+    table = read_form_tables()[machine]
     assert len(table.rows) > 40
     assert ratio(table, DENSE) > 1.5, "a second dense 3x3 convolution costs much more than a 1x1 depthwise one"
-    assert json.loads(TABLE.read_text())["environment"]["cpu_flags"]
+
+
+def test_the_committed_tables_know_the_same_shapes_and_say_where_they_are_from():
+    x86, arm = read_form_tables().values()
+    assert x86.rows.keys() == arm.rows.keys()
+    assert json.loads(TABLES[0].read_text())["environment"]["cpu_flags"]
+    assert json.loads(TABLES[1].read_text())["core"]
 
 
 def test_an_unknown_shape_is_judged_by_its_nearest_kin():
@@ -70,20 +78,46 @@ def test_an_unknown_shape_is_judged_by_its_nearest_kin():
 def test_loss_is_weighed_against_time(model, of_choices, ratio, form):
     wide = {node.args[0].name: Range(-1e3, 1e3) for node in choices(model)}
     model = model.with_ranges({**model.ranges, **wide})
-    assert set(choose_forms(model, sensitivity(model, of_choices), times(ratio)).values()) == {form}
+    chosen = choose_forms(model, sensitivity(model, of_choices), tables(ratio, ratio))
+    assert {machine: set(forms.values()) for machine, forms in chosen.items()} == {"x86": {form}, "arm": {form}}
 
 
 def test_one_layer_may_differ_from_the_others(model):
     first, *others = [node.name for node in choices(model)]
     ranges = {node.args[0].name: Range(-1e3, 1e3) for node in choices(model) if node.name == first}
-    forms = choose_forms(model.with_ranges({**model.ranges, **ranges}), sensitivity(model, 1.0), times(2.0))
+    forms = choose_forms(model.with_ranges({**model.ranges, **ranges}), sensitivity(model, 1.0), tables(2, 2))["x86"]
     assert forms[first] == "twin"
     assert "scaled" in {forms[name] for name in others}
 
 
+def test_each_processor_has_its_own_times(model):
+    wide = {node.args[0].name: Range(-1e3, 1e3) for node in choices(model)}
+    model = model.with_ranges({**model.ranges, **wide})
+    chosen = choose_forms(model, sensitivity(model, 1e-9), tables(2.0, 0.9))
+    assert set(chosen["x86"].values()) == {"scaled"} and set(chosen["arm"].values()) == {"twin"}
+
+
+def test_where_sums_read_a_prelu_every_processor_has_one_form():
+    class Sum(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.inner, self.outer = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 1)
+            self.prelu, self.within, self.fc = nn.PReLU(4), nn.PReLU(4), nn.Linear(4 * 64, 4)
+
+        def forward(self, x):
+            x = self.prelu(self.conv(x))
+            return self.fc(torch.flatten(x + self.outer(self.within(self.inner(x))), 1))
+
+    torch.manual_seed(0)
+    model = calibrated(Sum().eval(), (8, 8), smooth_images((8, 8)))
+    chosen = choose_forms(model, sensitivity(model, 1e-9), tables(2.0, 0.9))
+    assert chosen["x86"] == {"prelu": "scaled", "within": "scaled"}
+    assert chosen["arm"] == {"prelu": "scaled", "within": "twin"}
+
+
 def test_calibration_chooses_and_the_choice_is_in_the_plan(model):
     own = {node.name for node in choices(model)}
-    assert own and own <= set(model.plan.forms)
+    assert own and own <= set(model.plan.forms["arm"])
     again = calibrated(*small_network("mobilefacenet"))
     assert again.plan.forms == model.plan.forms
 
@@ -102,7 +136,7 @@ def test_a_prelu_on_a_sum_needs_no_convolution():
     model = calibrated(OnASum().eval(), (8, 8), smooth_images((8, 8)))
     operations = [operation(node) for node in model.network.graph.nodes]
     assert operations.count("conv") == 2, "no identity convolution"
-    assert model.plan.forms == {"prelu": "scaled"}
+    assert model.plan.forms == {"x86": {"prelu": "scaled"}, "arm": {"prelu": "scaled"}}
 
 
 def test_measuring_gives_a_table_that_can_be_read_back(tmp_path):
@@ -110,8 +144,10 @@ def test_measuring_gives_a_table_that_can_be_read_back(tmp_path):
     measured = measure_forms([shape], lambda model: BACKENDS.get("onnx-x86").lower(model, {}), rounds=3)
     assert set(measured.rows) == {shape} and min(measured.rows[shape]) > 0
     file = tmp_path / "times.json"
+    file.write_text(json.dumps(as_record("arm", measured)))
+    assert read_form_tables(file) == {"x86": read_form_tables()["x86"], "arm": measured}
     file.write_text(json.dumps({"rows": measured.as_plain()}))
-    assert read_form_times(file) == measured
+    assert read_form_tables(file)["x86"] == measured, "an older record says of no machine that it is its"
 
 
 @pytest.mark.parametrize(
@@ -121,6 +157,7 @@ def test_measuring_gives_a_table_that_can_be_read_back(tmp_path):
         "[]",
         "{}",
         '{"rows": []}',
+        '{"machine": "mips", "rows": [[3, 8, 3, 2, 1, 8, 8, 1, 1]]}',
         '{"rows": [[1, 2, 3]]}',
         '{"rows": [[3, 8, 3, 2, 1, 8, 8, 0, 1]]}',
         '{"rows": [["3", 8, 3, 2, 1, 8, 8, 1, 1]]}',
@@ -131,7 +168,7 @@ def test_a_table_that_is_none_is_refused(tmp_path, text):
     file = tmp_path / "times.json"
     file.write_text(text)
     with pytest.raises(ArtifactError, match="table of times"):
-        read_form_times(file)
+        read_form_tables(file)
 
 
 def test_shapes_are_those_of_the_outputs(model):

@@ -13,7 +13,7 @@ from qface_toolkit.canonical.graph import operation
 from qface_toolkit.errors import ArtifactError
 from qface_toolkit.integer.simulate import embed_as_integers
 from qface_toolkit.quantize.model import description, load_quantized, weights_bytes
-from qface_toolkit.quantize.plan import LAYERS
+from qface_toolkit.quantize.plan import LAYERS, everywhere
 from qface_toolkit.quantize.simulation import prepare
 from qface_toolkit.quantize.target import ONNX, OPENVINO, TORCH_X86
 
@@ -106,6 +106,6 @@ def test_damaged_names_are_refused(kept, tmp_path):
 
 def test_a_float_prelu_needs_no_room_for_its_input():
     """The scaled form joins two ranges; in float there is but one."""
-    model = quantized(lambda s, x: s.a(s.c2(x)), a=nn.PReLU(CHANNELS)).with_forms({"a": "scaled"})
+    model = quantized(lambda s, x: s.a(s.c2(x)), a=nn.PReLU(CHANNELS)).with_forms(everywhere({"a": "scaled"}))
     assert model.plan.spanned("a", ONNX) != ("a",)
     assert model.with_kept(["c2"]).plan.spanned("a", ONNX) == ("a",)

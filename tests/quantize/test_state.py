@@ -13,6 +13,7 @@ from qface_toolkit.backends import BACKENDS
 from qface_toolkit.errors import ArtifactError
 from qface_toolkit.integer.simulate import embed_as_integers
 from qface_toolkit.quantize.model import description, load_quantized, weights_bytes
+from qface_toolkit.quantize.plan import everywhere
 from qface_toolkit.quantize.target import ONNX
 
 
@@ -73,16 +74,37 @@ def test_another_version_is_refused(saved):
 def test_a_plan_that_was_saved_whole_is_read_for_what_was_chosen(saved, model):
     plain = json.loads(saved[0].read_text())
     whole = {"tensors": {"a": {"owner": "a", "families": ["onnx"], "observed": True}}, "clamps": {}, "grids": {}}
-    saved[0].write_text(json.dumps(plain | {"version": 2, "plan": plain["plan"] | whole}))
-    assert load_quantized(*saved).plan == model.plan
+    saved[0].write_text(json.dumps(plain | {"version": 2, "plan": {"forms": plain["plan"]["forms"]["x86"]} | whole}))
+    assert load_quantized(*saved).plan == model.with_forms(everywhere(model.plan.forms["x86"])).plan
+
+
+def test_forms_that_were_saved_once_are_those_of_every_processor(tmp_path):
+    model = small_model("mobilefacenet")
+    chosen = {name: "scaled" if at % 2 else form for at, (name, form) in enumerate(model.plan.forms["x86"].items())}
+    plain = json.loads(json.dumps(description(model)))
+    files = tmp_path / "quantization.json", tmp_path / "model.safetensors"
+    files[0].write_text(json.dumps(plain | {"version": 3, "plan": {"forms": chosen}}))
+    files[1].write_bytes(weights_bytes(model))
+    assert load_quantized(*files).plan.forms == {"x86": chosen, "arm": chosen}
+
+
+def test_each_processor_keeps_its_own_forms(tmp_path):
+    model = small_model("mobilefacenet")
+    model = model.with_forms({"x86": {}, "arm": dict.fromkeys(model.plan.forms["arm"], "scaled")})
+    files = tmp_path / "quantization.json", tmp_path / "model.safetensors"
+    files[0].write_text(json.dumps(description(model)))
+    files[1].write_bytes(weights_bytes(model))
+    assert load_quantized(*files).plan == model.plan
 
 
 @pytest.mark.parametrize(
     ("forms", "said"),
     [
-        ({}, "do not fit the saved network: "),
-        ({"stranger": "twin"}, "do not fit the saved network: .*"),
-        ({"prelu": "neither"}, "no form of PReLU called"),
+        ({"x86": {}, "arm": {}}, "do not fit the saved network: "),
+        ({"x86": {"stranger": "twin"}, "arm": {}}, "do not fit the saved network: .*"),
+        ({"x86": {"prelu": "neither"}, "arm": {}}, "no form of PReLU called"),
+        ({"x86": {}}, "no object of x86, arm"),
+        ({"x86": {}, "arm": []}, "no object"),
         ([], "no object"),
     ],
 )

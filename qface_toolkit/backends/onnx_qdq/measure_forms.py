@@ -12,7 +12,7 @@ from qface_toolkit.canonical.canonicalise import canonicalise
 from qface_toolkit.models import ModelSpec
 from qface_toolkit.quantize.forms import ConvShape, FormTimes, choices
 from qface_toolkit.quantize.model import QuantizedModel, new_model
-from qface_toolkit.quantize.plan import Form
+from qface_toolkit.quantize.plan import Form, everywhere
 from qface_toolkit.quantize.scheme import Range
 from qface_toolkit.runtimes.latency import Latency, measure_latency
 
@@ -75,7 +75,7 @@ def copies_of(shape: ConvShape, form: Form, copies: int) -> QuantizedModel:
     input_size = shape.height * shape.stride, shape.width * shape.stride
     network = canonicalise(_Copies(shape, copies), input_size)
     model = new_model(network, ModelSpec("layer", input_size, copies * shape.outputs))
-    return _with_any_ranges(model.with_forms({node.name: form for node in choices(model)}))
+    return _with_any_ranges(model.with_forms(everywhere({node.name: form for node in choices(model)})))
 
 
 def _call(shape: ConvShape, form: Form, copies: int, lower: Lower) -> Callable[[], object]:
