@@ -37,6 +37,7 @@ FILES = {
     "report.html",
     "model_card.md",
     "manifest.json",
+    "verify.py",
 }
 
 

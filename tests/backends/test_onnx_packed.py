@@ -222,6 +222,6 @@ def test_a_hostile_prelude_is_stopped(tmp_path):
 def test_a_file_says_what_it_needs(model):
     file = onnx.load_from_string(BACKENDS.get("onnx-packed-x86").lower(model, {"qface.model": "small"}))
     told = {entry.key: entry.value for entry in file.metadata_props}
-    assert told.keys() == {"qface.model", "qface.onnxruntime", "qface.needs"}
+    assert told.keys() == {"qface.model", "qface.machine", "qface.onnxruntime", "qface.needs"}
     assert told["qface.needs"].startswith("graph optimizations on")
     assert (file.opset_import[0].version, file.ir_version) == (18, 8)

@@ -93,7 +93,7 @@ def test_names_shapes_and_metadata(written):
     ]
     assert (entering.name, leaving.name) == ("input", "embedding")
     assert shapes == [["batch", 3, 32, 32], ["batch", 16]]
-    assert {entry.key for entry in written.metadata_props} == {"qface.model", "qface.onnxruntime"}
+    assert {entry.key for entry in written.metadata_props} == {"qface.model", "qface.machine", "qface.onnxruntime"}
     assert not {"BatchNormalization", "PRelu"} & {node.op_type for node in written.graph.node}
     onnx.checker.check_model(written, full_check=True)
 
