@@ -238,6 +238,7 @@ def test_read_only_folder(refused, checkpoint, tmp_path):
     assert "may not be written" in refused(checkpoint, out=tmp_path / "folder" / "out")
 
 
+@pytest.mark.slow
 def test_full_disk_loses_nothing(qface, checkpoint, tmp_path, monkeypatch):
     job = ("compress", checkpoint, "--out", tmp_path / "out", *SMALL, "--backend", "onnx-x86")
     with monkeypatch.context() as patch:

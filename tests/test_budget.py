@@ -233,6 +233,7 @@ def test_a_job_stopped_behind_the_allocation_goes_on_to_the_same_files(checkpoin
         assert (tmp_path / "stopped" / name).read_bytes() == (tmp_path / "straight" / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_a_file_that_later_steps_made_too_large_is_refused(checkpoint, tmp_path, monkeypatch):
     monkeypatch.setattr(sys.modules[__name__], "RECIPE", ALLOCATED)
     monkeypatch.setattr(allocate, "MARGIN", -0.1)

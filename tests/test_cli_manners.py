@@ -53,6 +53,7 @@ def test_names_of_commands_are_completed():
     assert found.stdout.split() == ["plain,evaluate"]
 
 
+@pytest.mark.slow
 def test_verbose_says_how_long_each_step_took_and_the_end_where_to_begin(qface, checkpoint, tmp_path, monkeypatch):
     measure_quickly(monkeypatch)
     args = ("compress", checkpoint, "--out", tmp_path / "out", *SMALL, "--backend", "onnx-x86", "--verbose")

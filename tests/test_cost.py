@@ -24,10 +24,12 @@ def job(architecture, *sets):
     return plan_job(network, recipe="int8-fast", sets=sets)
 
 
+@pytest.mark.slow
 def test_multiply_adds_are_those_that_are_published():
     assert estimate_cost(job("iresnet18")).multiply_adds == pytest.approx(2.62e9, rel=0.02)
 
 
+@pytest.mark.slow
 def test_fewer_images_cost_less_and_longer_networks_more():
     small, half = job("mobilefacenet-quantface"), job("mobilefacenet-quantface", "calibration.count=64")
     assert sum(estimate_cost(half).passes.values()) < sum(estimate_cost(small).passes.values())

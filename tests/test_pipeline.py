@@ -358,6 +358,7 @@ def test_every_backend_can_stand_alone(backend, checkpoint, tmp_path):
     assert simulated >= 0.9999, simulated
 
 
+@pytest.mark.slow
 def test_distillation_changes_the_weights(checkpoint, result, tmp_path):
     recipe = tmp_path / "mine.yaml"
     recipe.write_text(

@@ -46,6 +46,7 @@ def people(tmp_path):
     return tmp_path / "people"
 
 
+@pytest.mark.slow
 def test_a_saved_result_is_used_and_exported_again_without_it(result, people):
     report, file = result / "report.json", result / "int8.x86.onnx"
     written = file.read_bytes()
