@@ -45,9 +45,8 @@ def check(folder: Path) -> dict[str, dict[str, Any]]:
 def once(path: Path, golden: Mapping[str, npt.NDArray[Any]]) -> Callable[[], object]:
     """Load a file and return what runs it on the first golden image."""
     session = verifier.open_session(path.read_bytes())
-    name = session.get_inputs()[0].name
-    given = golden[verifier.IMAGE if name == verifier.IMAGE else verifier.INPUTS][:1]
-    return partial(session.run, None, {name: given})
+    ((name, images),) = verifier.images_of(session, golden).items()
+    return partial(session.run, None, {name: images[:1]})
 
 
 def speeds(calls: Mapping[str, Callable[[], object]]) -> dict[str, dict[str, float]]:

@@ -82,6 +82,7 @@ class FileVerdict:
     `verdict` is "exact" (to the bit), "agrees" (but for rounding), "differs", "cannot run", "damaged" (not what the
     manifest says) or "unknown" (nothing says what to expect).
     `cosine_min` is the lowest cosine to the expected embeddings, `float_cosine_mean` the mean one to the float model.
+    `refused` is a file that cannot run though its runtime is there, and new enough.
     """
 
     name: str
@@ -89,6 +90,7 @@ class FileVerdict:
     cosine_min: float | None = None
     float_cosine_mean: float | None = None
     reason: str | None = None
+    refused: bool = False
 
     @property
     def ran(self) -> bool:
@@ -111,8 +113,8 @@ class Verification:
 
     @property
     def trustworthy(self) -> bool:
-        """Tell whether something runs here, all of it as expected, and nothing is damaged."""
-        bad = [file for file in self.files if file.verdict in ("differs", "damaged")]
+        """Tell whether something runs here, all of it as expected, and nothing is damaged or refused."""
+        bad = [file for file in self.files if file.verdict in ("differs", "damaged") or file.refused]
         return not bad and any(file.ran for file in self.files)
 
     @property
@@ -562,13 +564,19 @@ def _field(number: int, content: bytes) -> bytes:
     return bytes([number << 3 | 2]) + length + bytes([size]) + content
 
 
-def run(model: bytes, golden: Mapping[str, npt.NDArray[Any]], names: Sequence[str] = ()) -> list[npt.NDArray[Any]]:
-    """Return the embeddings that a file makes of the golden images, and these tensors inside it."""
-    session = open_session(with_outputs(model, names))
-    (entering,) = session.get_inputs()
-    pixels = entering.name == IMAGE and entering.type == "tensor(uint8)"
-    outputs: list[npt.NDArray[Any]] = session.run(None, {entering.name: golden[IMAGE if pixels else INPUTS]})
-    return outputs
+def images_of(session: Any, golden: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:  # noqa: ANN401
+    """Return the golden images as a loaded file takes them, by the name of its input."""
+    entering = session.get_inputs()[0]
+    pixels = entering.name == IMAGE and entering.type == "tensor(uint8)" and IMAGE in golden
+    return {entering.name: golden[IMAGE if pixels else INPUTS]}
+
+
+def other_images(takes: Sequence[Any], given: Sequence[int]) -> str | None:
+    """Return what images a file takes instead of these; None if it takes them. What is no number may be any."""
+    axes = range(1, len(given))
+    if len(takes) == len(given) and all(takes[axis] == given[axis] for axis in axes if isinstance(takes[axis], int)):
+        return None
+    return f"it takes images {list(takes)[1:5]}, and those of this network are {list(given)[1:]}"
 
 
 def open_session(model: bytes) -> Any:  # noqa: ANN401 - onnxruntime ships no types, and may not be there
@@ -647,24 +655,26 @@ def _verdict(
     if old is not None:
         return FileVerdict(name, "cannot run", reason=old)
 
-    def look(tensors: Sequence[str]) -> list[npt.NDArray[Any]] | None:
-        found = _tried(model, golden, tensors)
-        return None if isinstance(found, str) else found
-
-    found = _tried(model, golden)
-    if isinstance(found, str):
-        return FileVerdict(name, "cannot run", reason=f"{RUNTIME} {_version()} cannot run it: {found}")
-    return judge(name, golden, found[0], on=on, made_for=fact(model, MACHINE_KEY), look=look)
-
-
-def _tried(
-    model: bytes, golden: Mapping[str, npt.NDArray[Any]], names: Sequence[str] = ()
-) -> list[npt.NDArray[Any]] | str:
-    """Run a file, and return what went wrong if something did."""
     try:
-        return run(model, golden, names)
+        session = open_session(model)
+        images = images_of(session, golden)
+        ((_, given),) = images.items()
+        other = other_images(session.get_inputs()[0].shape, given.shape)
+        if other is not None:
+            return FileVerdict(name, "differs", reason=other)
+        got = session.run(None, images)[0]
     except Exception as error:  # noqa: BLE001 - each release has error classes of its own
-        return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+        said = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+        return FileVerdict(name, "cannot run", reason=f"{RUNTIME} {_version()} refuses it: {said}", refused=True)
+
+    def look(tensors: Sequence[str]) -> list[npt.NDArray[Any]] | None:
+        try:
+            outputs: list[npt.NDArray[Any]] = open_session(with_outputs(model, tensors)).run(None, images)
+            return outputs
+        except Exception:  # noqa: BLE001 - as above
+            return None
+
+    return judge(name, golden, got, on=on, made_for=fact(model, MACHINE_KEY), look=look)
 
 
 def _version() -> str:

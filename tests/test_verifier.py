@@ -12,10 +12,12 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from quantized import small_model
 from test_verify import ARCHIVES, BAD, golden_with, write_archive
 from test_verify import replace as replace_file
 
 from qface_toolkit import pipeline, verifier
+from qface_toolkit.backends import BACKENDS
 from qface_toolkit.verifier import About, FileVerdict, Here, Tensor, Verification, judge, sketch
 
 LINUX = Here("Linux", "x86_64", dot_products=True)
@@ -354,7 +356,8 @@ def test_files_that_are_no_models_cannot_run(copy):
     code, out, _ = verify_there(copy)
     rows = {line.split()[0]: line.split()[1:] for line in out.splitlines() if line}
     assert {" ".join(rows[name][:2]) for name in (FILE, "int8.arm.onnx", "float.onnx")} == {"cannot run"}
-    assert (code, rows["float.fast.onnx"][0]) == (0, "agrees")
+    assert (code, rows["float.fast.onnx"][0]) == (1, "agrees")
+    assert not pipeline.verify(copy).trustworthy
 
 
 def test_an_older_runtime_says_what_the_file_needs(copy, monkeypatch, capsys):
@@ -363,6 +366,15 @@ def test_an_older_runtime_says_what_the_file_needs(copy, monkeypatch, capsys):
     files = {file["name"]: file for file in json.loads(capsys.readouterr().out)["files"]}
     assert (code, files[FILE]["verdict"], files["float.onnx"]["verdict"]) == (0, "cannot run", "agrees")
     assert files[FILE]["reason"] == "the file needs onnxruntime 1.24.1 or newer, here is 1.20.1"
+
+
+def test_the_file_of_a_network_with_other_images_differs(copy):
+    replace_file(copy, FILE, BACKENDS.get("onnx-x86").lower(small_model("mobilefacenet"), {}))
+    code, out, _ = verify_there(copy)
+    found = next(file for file in pipeline.verify(copy).files if file.name == FILE)
+    said = "it takes images [3, 32, 32], and those of this network are [3, 112, 96]"
+    assert (code, found.verdict, found.reason) == (1, "differs", said)
+    assert f"{FILE}: {said}" in " ".join(out.split())
 
 
 def test_a_file_that_nobody_knows_is_not_run(copy):

@@ -12,7 +12,7 @@ from typing import Any
 import numpy.typing as npt
 
 from qface_toolkit.backends import PROGRAMS, Content, Runner, runner_of
-from qface_toolkit.errors import ArtifactError, QFaceError
+from qface_toolkit.errors import ArtifactError, BackendUnavailable, QFaceError
 from qface_toolkit.methods import Progress
 from qface_toolkit.result.finished import Result, open_result
 from qface_toolkit.result.job import Tell, silent
@@ -27,6 +27,7 @@ from qface_toolkit.verifier import (
     file_names,
     here,
     judge,
+    other_images,
 )
 
 
@@ -70,9 +71,14 @@ class _Check:
         try:
             runner, file = self._runner(name), self.result.folder / name
             content = runner.read(file)
+            takes = runner.image_input(file, content)
+            other = other_images([None, takes.channels, *takes.size], self.golden[INPUTS].shape)
+            if other is not None:
+                return FileVerdict(name, "differs", reason=other)
             got = runner.try_out(file, self.golden[INPUTS], content)
         except QFaceError as error:
-            return FileVerdict(name, "cannot run", reason=error.what)
+            lacking = isinstance(error, BackendUnavailable)
+            return FileVerdict(name, "cannot run", reason=error.what, refused=not lacking)
 
         def look(tensors: Sequence[str]) -> list[npt.NDArray[Any]] | None:
             return self._looked(runner, name, content, tensors)

@@ -1,4 +1,4 @@
-"""Verify every result in a folder by the `verify.py` that lies in the first; print a JSON object, verdicts by name."""
+"""Verify every result in a folder by the `verify.py` that lies in the first; print a JSON object of each one's file."""
 
 import json
 import sys
