@@ -37,7 +37,7 @@ NEWEST = importlib.metadata.version("onnxruntime")
 OLDEST = "1.24.1"
 
 TORCH = "2.9.1"
-"""The last whose wheel runs on the oldest of the CPUs. Those of 2.10 do not; later ones want CUDA's libraries, too."""
+"""The wheel of 2.10 dies on a Cortex-A72, of a newer instruction; those of later ones want CUDA's libraries."""
 
 TAGS = tuple(f"manylinux_2_{minor}_aarch64" for minor in range(41, 16, -1)) + ("manylinux2014_aarch64",)
 """The wheels that the root's libc can load."""

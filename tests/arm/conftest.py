@@ -8,6 +8,21 @@ import pytest
 from arm_root import CannotBuild, built_root
 
 
+def pytest_collection_modifyitems(items):
+    """Have one worker make the files while the other runs what needs none of them."""
+    rank = {id(item): _needs_files(item) for item in items}
+    group = next((_group(item) for item in items if rank[id(item)]), None)
+    items.sort(key=lambda item: rank[id(item)] and (-1 if _group(item) == group else 1))
+
+
+def _needs_files(item):
+    return item.get_closest_marker("arm") is not None and bool({"jobs", "demo"} & set(item.fixturenames))
+
+
+def _group(item):
+    return item.get_closest_marker("xdist_group")
+
+
 @pytest.fixture(scope="session")
 def arm():
     """Return the module that runs programs on aarch64, its root built."""
