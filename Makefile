@@ -9,7 +9,7 @@ PYTEST := $(VENV)/bin/pytest -q --numprocesses 2 --dist worksteal --durations 10
 # fast ones for them, and every job began to simulate its files on both kinds of processor.
 FAST_CPU_SECONDS := 540
 SLOW_CPU_SECONDS := 2300
-ARM_CPU_SECONDS := $(if $(QFACE_ARM_ALL),3600,600)
+ARM_CPU_SECONDS := $(if $(QFACE_ARM_ALL),4800,800)
 
 .PHONY: demo test lint types fast slow arm bench screenshot clean
 

@@ -42,7 +42,7 @@ NETWORKS = (DEMO, *SMALL_NETWORKS, *ODD)
 FILES = {"int8.arm.onnx": "onnx-arm", "int8.x86.onnx": "onnx-x86", "packed.arm.onnx": "onnx-packed-arm"}
 """The int8 files and the backends that write them."""
 
-LOOKED_INTO = ("int8.arm.onnx", "int8.x86.onnx")
+LOOKED_INTO = ("int8.arm.onnx", "int8.x86.onnx") if ALL else ("int8.arm.onnx",)
 """The files of which a copy returns all its codes, too."""
 
 FAST = "float.fast.onnx"
