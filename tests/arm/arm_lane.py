@@ -16,13 +16,13 @@ class ArmError(AssertionError):
     """A program failed on aarch64; the message carries what it said."""
 
 
-def run(cpu, *args, runtime=NEWEST, check=True, timeout=None):
+def run(cpu, *args, runtime=NEWEST, check=True, cwd=None):
     """Run the root's Python with these arguments on a CPU model; return the completed process, its streams as text.
 
     `qface_toolkit` is the checkout's. With `check`, a program that fails raises ArmError.
     """
     command, environment = command_line(cpu, *args, runtime=runtime)
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=timeout)
+    done = subprocess.run(command, env=environment, cwd=cwd, capture_output=True, text=True, check=False)
     if check and done.returncode:
         said = (done.stdout + done.stderr).strip()[-3000:]
         raise ArmError(f"{' '.join(map(str, args))} on {cpu}: exit code {done.returncode}\n{said}")
