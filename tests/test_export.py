@@ -123,7 +123,7 @@ def test_a_file_that_was_lowered_again_gives_what_golden_npz_says(sets, copy):
     rows = {*artifacts, "again.onnx", "int8.x86.onnx@arm", "int8.arm.onnx@x86", "again.onnx@arm"}
     inside = {f"{row}@codes" for row in rows if ".onnx" in row}
     about = {f"{name}@about" for name in rows if name.count("@") == 0}
-    assert set(golden.files) - {"image"} == {"inputs", "float", *rows, *inside, *about}
+    assert set(golden.files) - {"image"} == {"inputs", "float", "float@double", *rows, *inside, *about}
     assert ("image" in golden.files) == ("export.input=uint8" in sets)
     assert (artifact.read_bytes() == (copy / "int8.x86.onnx").read_bytes()) == (sets in ((), ("target.prelu=auto",)))
 

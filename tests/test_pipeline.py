@@ -283,7 +283,14 @@ def test_golden_vectors_are_what_the_runtime_gives(name, result):
     golden = np.load(result.out / "golden.npz")
     rows = {*ARTIFACTS, "int8.x86.onnx@arm", "int8.arm.onnx@x86"}
     inside = {f"{row}@codes" for row in rows if ".onnx" in row}
-    assert set(golden.files) == {"inputs", "float", *rows, *inside, *(f"{name}@about" for name in ARTIFACTS)}
+    assert set(golden.files) == {
+        "inputs",
+        "float",
+        "float@double",
+        *rows,
+        *inside,
+        *(f"{name}@about" for name in ARTIFACTS),
+    }
     given = onnxruntime.InferenceSession(result.out / name).run(None, {"input": golden["inputs"]})[0]
     cosine = measure_agreement(golden["float" if name in FLOATS else name], given).cosine_min
     assert cosine > 0.9999, cosine

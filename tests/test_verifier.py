@@ -98,6 +98,13 @@ def test_float_files_may_round_and_no_more(off, verdict):
     assert judge("float.fast.onnx", golden(), got, on=LINUX).verdict == verdict
 
 
+@pytest.mark.parametrize(("off", "verdict"), [(0, "exact"), (7e-5, "agrees"), (9e-5, "differs")])
+def test_float_files_may_round_as_single_precision_does(off, verdict):
+    arrays = golden(**{"float@double": at_angles(0, np.degrees(1e-5))})
+    assert judge("float.onnx", arrays, at_angles(0, np.degrees(off)), on=LINUX).verdict == verdict
+    assert judge("float.onnx", arrays, at_angles(0, 0) * np.float32(1 + off), on=LINUX).verdict == verdict
+
+
 @pytest.mark.parametrize("got", [at_angles(10, 10)[:1], at_angles(10, 10) * np.nan, np.zeros((2, 2), np.float32)])
 def test_embeddings_that_cannot_be_compared_differ(got):
     found = judge(FILE, golden(), got, on=LINUX)

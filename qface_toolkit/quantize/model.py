@@ -111,7 +111,7 @@ class QuantizedModel:
         return embed(self.network, inputs, batch_size)
 
 
-def embed(network: torch.nn.Module, inputs: npt.NDArray[np.float32], batch_size: int = 32) -> npt.NDArray[np.float32]:
+def embed(network: torch.nn.Module, inputs: npt.NDArray[Any], batch_size: int = 32) -> npt.NDArray[Any]:
     """Run a torch network over inputs [N, C, height, width] in batches and return its outputs as one array."""
     with torch.no_grad():
         parts = [

@@ -1,5 +1,7 @@
 """Golden vectors: a few images and what each file must make of them, so that any machine can tell whether it does."""
 
+import contextlib
+import copy
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from torch import nn
 
 from qface_toolkit import verifier
 from qface_toolkit.backends import BACKENDS, Backend
@@ -18,7 +21,7 @@ from qface_toolkit.quantize.model import embed
 from qface_toolkit.result.made import Arrays, Floats, Made
 from qface_toolkit.sources import Crop, draw
 from qface_toolkit.untrusted.reading import read_file
-from qface_toolkit.verifier import FLOAT, INPUTS, LARGEST_GOLDEN, read_arrays, row_of
+from qface_toolkit.verifier import DOUBLE, FLOAT, INPUTS, LARGEST_GOLDEN, read_arrays, row_of
 
 HELD_OUT = "drawings-heldout"
 GOLDEN_IMAGES = 8
@@ -35,10 +38,17 @@ def golden_vectors(source: FloatModel, made: Made, backends: Sequence[str]) -> b
     That comes from the simulation of its arithmetic alone, before any runtime runs (see Made.golden for the names).
     """
     inputs = source.spec.preprocess(held_out(GOLDEN_IMAGES, source.spec.frame))
-    arrays: Arrays = {INPUTS: inputs, FLOAT: embed(source.network, inputs)}
+    arrays: Arrays = {INPUTS: inputs, FLOAT: embed(source.network, inputs), **_in_double(source.network, inputs)}
     for name in backends:
         arrays |= made.golden(BACKENDS.get(name), inputs)
     return _npz(arrays)
+
+
+def _in_double(network: nn.Module, inputs: Floats) -> Arrays:
+    """Return what the float model gives in double precision, unless some of it insists on single."""
+    with contextlib.suppress(RuntimeError):
+        return {DOUBLE: embed(copy.deepcopy(network).double(), inputs.astype(np.float64)).astype(np.float32)}
+    return {}
 
 
 def with_artifact(golden: Path, made: Made, artifact: str, backend: Backend) -> bytes:
