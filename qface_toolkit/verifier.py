@@ -473,7 +473,7 @@ def _steps_apart(expected: Floats, found: Floats) -> npt.NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class _Inside:
-    """The tensors inside a file, those of which a wrong one stands first in each image."""
+    """How far each tensor inside a file is from what it must be: `steps` [N, tensors], of so many codes an image."""
 
     tensors: tuple[Tensor, ...]
     steps: npt.NDArray[np.float64]

@@ -211,6 +211,11 @@ VERDICTS = [
 ]
 
 
+def test_a_file_that_its_runtime_refuses_is_not_trusted():
+    sound, refused = FileVerdict("a", "exact"), FileVerdict("b", "cannot run", refused=True)
+    assert not Verification((sound, refused), 8).trustworthy
+
+
 @pytest.mark.parametrize(("verdicts", "trustworthy"), VERDICTS)
 def test_a_result_is_trustworthy_if_all_that_runs_agrees(verdicts, trustworthy):
     files = tuple(FileVerdict(str(place), verdict) for place, verdict in enumerate(verdicts))
