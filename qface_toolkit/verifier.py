@@ -148,14 +148,15 @@ class Tensor:
 class About:
     """How a file computes: in which runtime, for which kind of processor, and what can be followed to the bit.
 
-    `integers`: all of it computes in integers. `vnni`: it needs an x86 processor with 8-bit dot products. `tensors` are
-    those whose codes can be read in the file, in order of execution.
+    `integers`: all of it computes in integers. `vnni`: it needs an x86 processor with 8-bit dot products.
+    `picks_order`: on tiles it rescales as shapes and batch have it. `tensors`: what can be read inside it, in order.
     """
 
     runtime: str
     machine: Machine | None = None
     integers: bool = False
     vnni: bool = False
+    picks_order: bool = False
     tensors: tuple[Tensor, ...] = ()
 
     def stored(self) -> npt.NDArray[np.uint8]:
@@ -170,7 +171,7 @@ class About:
             values = json.loads(stored.tobytes())
             tensors = tuple(Tensor(str(name), str(output), bool(exact)) for name, output, exact in values["tensors"])
             "".join(tensor.output for tensor in tensors).encode()  # which half a character cannot be
-            flags = {name: bool(values[name]) for name in ("integers", "vnni")}
+            flags = {name: bool(values.get(name)) for name in ("integers", "vnni", "picks_order")}
             if values["machine"] not in (None, "x86", "arm"):
                 raise ValueError("there is no such kind of processor")
             return cls(str(values["runtime"]), values["machine"], tensors=tensors, **flags)
@@ -284,12 +285,13 @@ class Here:
     """The machine that this runs on, as far as arithmetic depends on it.
 
     `system` and `processor` are what Python's platform module calls them; `dot_products` says that an x86 processor
-    adds 8-bit products in 32 bits.
+    adds 8-bit products in 32 bits, `tiles` that it multiplies 8-bit matrices by tiles (Intel's AMX).
     """
 
     system: str
     processor: str
     dot_products: bool
+    tiles: bool = False
 
     @property
     def machine(self) -> Machine:
@@ -306,6 +308,8 @@ class Here:
         if known.runtime == RUNTIME and known.vnni and self.machine == "x86" and not self.dot_products:
             fix = "lower the result again with --set target.vnni=false"
             return f"{unknown} without 8-bit dot products, where sums of pairs may overflow; {fix}"
+        if known.picks_order and self.tiles:
+            return f"on a processor with matrix tiles {known.runtime} rescales some layers in another order"
         return None
 
 
@@ -320,7 +324,7 @@ def here() -> Here:
     system = "Android" if hasattr(sys, "getandroidapilevel") else platform.system()
     cpuinfo = Path("/proc/cpuinfo")
     told = set(cpuinfo.read_text("utf-8", "replace").split()) if cpuinfo.exists() else set[str]()
-    return Here(system, platform.machine(), bool(told & {"avx512_vnni", "avx_vnni", "amx_int8"}))
+    return Here(system, platform.machine(), bool(told & {"avx512_vnni", "avx_vnni", "amx_int8"}), "amx_int8" in told)
 
 
 Look = Callable[[Sequence[str]], "list[npt.NDArray[Any]] | None"]

@@ -1,6 +1,7 @@
 """Options of the whole test run, and what tests of every folder share."""
 
 import gc
+import os
 import sys
 
 import pytest
@@ -12,6 +13,9 @@ from qface_toolkit.environment import set_determinism
 # torch and what needs it are imported where they are used: the process that only starts the workers needs none of it.
 
 pytest_plugins = ["cpu_budget"]
+
+# Keeps oneDNN, which reads it once, from matrix tiles: on these nobody knows to the bit what torch computes.
+os.environ["ONEDNN_MAX_CPU_ISA"] = "AVX512_CORE_FP16"
 
 settings.register_profile("repeatable", derandomize=True)
 """One commit has one verdict; `pytest --hypothesis-profile=default` looks for examples that nobody has tried."""

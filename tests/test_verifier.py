@@ -23,6 +23,8 @@ from qface_toolkit.verifier import About, FileVerdict, Here, Tensor, Verificatio
 LINUX = Here("Linux", "x86_64", dot_products=True)
 ARM = Here("Linux", "aarch64", dot_products=False)
 FOLLOWED = About("onnxruntime", "x86", integers=True, vnni=True)
+TILES = replace(LINUX, tiles=True)
+PICKS_ORDER = About("torch", "x86", integers=True, picks_order=True)
 FILE = "int8.x86.onnx"
 
 
@@ -53,6 +55,7 @@ UNFOLLOWED = {
     "another system": (FOLLOWED, replace(LINUX, system="Darwin", processor="arm64"), "Darwin, arm64"),
     "another processor": (FOLLOWED, replace(LINUX, processor="riscv64"), "riscv64"),
     "no dot products": (FOLLOWED, replace(LINUX, dot_products=False), "without 8-bit dot products"),
+    "matrix tiles": (PICKS_ORDER, TILES, "matrix tiles"),
     "another runtime": (About("openvino", "x86", integers=True), LINUX, "how openvino rounds"),
     "islands in torch": (About("torch", "x86"), LINUX, "computes in float in between"),
     "an older result": (None, LINUX, "older version"),
@@ -72,6 +75,8 @@ def test_what_nobody_follows_must_be_as_close_as_promised(known, on, said, degre
 FOLLOWED_TOO = {
     "arm": (FOLLOWED, ARM),
     "an older processor that the file is made for": (replace(FOLLOWED, vnni=False), replace(LINUX, dot_products=False)),
+    "torch on an x86 processor without tiles": (PICKS_ORDER, LINUX),
+    "an engine that has no kernels for tiles": (replace(PICKS_ORDER, picks_order=False), TILES),
     "torch anywhere": (About("torch", "x86", integers=True), replace(LINUX, dot_products=False)),
 }
 

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -55,6 +56,15 @@ def golden_with(folder, **arrays):
     buffer = io.BytesIO()
     np.savez(buffer, **{name: array for name, array in stored.items() if array is not None})
     return buffer.getvalue()
+
+
+@pytest.mark.slow
+def test_everything_is_trusted_on_this_processor_with_all_that_it_can(result):
+    """On matrix tiles, too, which the other tests keep torch from."""
+    env = {name: value for name, value in os.environ.items() if name != "ONEDNN_MAX_CPU_ISA"}
+    command = [sys.executable, "-m", "qface_toolkit", "verify", result]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    assert (done.returncode, "6 of 6 files" in done.stdout) == (0, True), done.stdout + done.stderr
 
 
 def test_everything_is_exact_where_it_was_made(result):

@@ -52,7 +52,11 @@ class _Torch:
 
 
 class OneDnn(_Torch):
-    """Float bias; scales one after the other; the zero point is added before rounding."""
+    """Float bias; scales one after the other; the zero point is added before rounding.
+
+    Most kernels for matrix tiles (Intel's AMX) multiply the two scales first. oneDNN picks by the shapes, the batch
+    among them, whether such a kernel runs, so that nothing here can follow it: one code in a million is another there.
+    """
 
     def rescaled(self, sums: Sums, grid: Steps) -> Tensor:
         """Return round((products x input scale x weight scale + bias) / output scale + zero point).

@@ -59,8 +59,9 @@ class Target:
     `keeps_layers`: single layers may compute in float. `takes_pixels`: the form can be given pixels as they are.
     `rounds_slopes`: PReLU slopes lie on a grid. `needs_vnni`: without 8-bit dot products pairs of products are added in
     16 bits, which saturates. `safe_depthwise`: depthwise convolutions of more groups than this add such pairs on every
-    processor; None if there are none. `clamps_contiguous`: the kernel that clamps misreads the memory of channels-last
-    tensors, which is what convolutions return.
+    processor; None if there are none. `picks_order`: on a processor that multiplies by tiles (Intel's AMX) some layers
+    are rescaled in another order, as the engine picks kernels by shapes and the batch. `clamps_contiguous`: the kernel
+    that clamps misreads the memory of channels-last tensors, which is what convolutions return.
     """
 
     name: str
@@ -75,6 +76,7 @@ class Target:
     rounds_slopes: bool = False
     needs_vnni: bool = False
     safe_depthwise: int | None = None
+    picks_order: bool = False
     clamps_contiguous: bool = False
 
     @property
@@ -115,8 +117,8 @@ def _torch(engine: str, machine: Machine = "x86", **more: Any) -> Target:  # noq
 ONNX = _onnx("onnx", "x86", native="onnxruntime", foreign="onnxruntime-arm")
 ONNX_SIGNED = _onnx("onnx-signed", "arm", native="onnxruntime-arm-signed", foreign="onnxruntime-signed")
 OPENVINO = Target("openvino", "fused", "real", "x86")
-TORCH_X86 = _torch("x86", safe_depthwise=WIDE_GROUPS)
-TORCH_ONEDNN = _torch("onednn")
+TORCH_X86 = _torch("x86", safe_depthwise=WIDE_GROUPS, picks_order=True)
+TORCH_ONEDNN = _torch("onednn", picks_order=True)
 TORCH_QNNPACK = _torch("qnnpack", "arm", clamps_contiguous=True)
 TORCH_FBGEMM = _torch("fbgemm", levels=127, safe_depthwise=0)
 """fbgemm adds pairs of products in 16 bits: with seven-bit activations they cannot overflow."""

@@ -52,6 +52,7 @@ def _about(backend: Backend, model: QuantizedModel) -> About:
         machine=backend.target.machine,
         integers=program.embedding not in inexact_values(program),
         vnni=backend.target.needs_vnni and model.deployment.vnni,
+        picks_order=backend.target.picks_order,
         tensors=tuple(Tensor(tensor, output, tensor not in inexact) for tensor, output in names.items()),
     )
 
