@@ -28,6 +28,7 @@ from qface_toolkit.scoring.agreement import measure_agreement
 from qface_toolkit.sources import load_crops
 from qface_toolkit.sources._base import pixel_sha256
 from qface_toolkit.sources._sets import find_set
+from qface_toolkit.verifier import TRUSTED_COSINE
 
 HERE = str(Path(qf.__file__).parent)
 COUNT = "calibration.count=16"
@@ -362,7 +363,8 @@ def test_every_backend_can_stand_alone(backend, checkpoint, tmp_path):
     (figures,) = (one for one in qf.read_report(tmp_path / "out" / "report.json").artifacts if one.quantized)
     assert figures.name == BACKENDS.get(backend).artifact
     simulated = figures.simulation_agreement.cosine_mean
-    assert simulated >= 0.9999, simulated
+    # OpenVINO is not followed to the bit: in this network a single code that is rounded otherwise turns an embedding.
+    assert simulated >= (TRUSTED_COSINE if backend == "openvino" else 0.9999), simulated
 
 
 @pytest.mark.slow
