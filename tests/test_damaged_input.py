@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from damaged_files import write_all
 from PIL import Image
+from tiers import in_tiers
 
 from qface_toolkit import cli
 from qface_toolkit.evaluation.synthetic import synthetic_people
@@ -181,12 +182,7 @@ def shown(faults):
     return "\n".join(f"{cell}: {what}" for cell, what in faults.items())
 
 
-def rows(*, slow=()):
-    """Return every row of the table; those that take long a cell are marked so."""
-    return [pytest.param(row, marks=pytest.mark.slow if row in slow else ()) for row in COMMANDS]
-
-
-@pytest.mark.parametrize("row", rows(slow=LONG))
+@pytest.mark.parametrize("row", in_tiers(COMMANDS, fast=[row for row in COMMANDS if row not in LONG]))
 def test_what_is_likely_to_be_handed(row, place, run, tmp_path):
     folder, words, names = place
     faults = run_row(row, cells(names, COMMANDS[row][0], likely=True), folder, words, run, tmp_path / "out")

@@ -8,6 +8,7 @@ import pytest
 import torch
 from helpers import measure_quickly, run_here
 from PIL import Image
+from tiers import in_tiers
 from torch import nn
 
 from qface_toolkit import pipeline
@@ -67,7 +68,7 @@ def people(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("case", [pytest.param(case, marks=[pytest.mark.slow] * (case != "gray-32")) for case in CASES])
+@pytest.mark.parametrize("case", in_tiers(CASES, fast=["gray-32"]))
 def test_every_default_file_computes_what_it_should(case, tmp_path, people, monkeypatch, capsys):
     report = compressed(tmp_path, case)
     out, (size, facts, _) = tmp_path / case, CASES[case]

@@ -3,16 +3,15 @@
 import numpy as np
 import pytest
 from quantized import smooth_images
+from tiers import named_in_tiers
 from wrong_files import OF_INTEGERS, WITH_ISLANDS, write_wrong
 
 from qface_toolkit import verifier
 from qface_toolkit.backends import BACKENDS
 
-QUICK = {
+CASES = {
     "a network": (OF_INTEGERS[:1], ("onnx-x86",), 2),
     "islands": (WITH_ISLANDS[:1], ("onnx-arm",), 1),
-}
-MORE = {
     "all networks": (OF_INTEGERS, ("onnx-x86", "onnx-arm"), 2),
     "packed": (OF_INTEGERS[:2], ("onnx-packed-x86",), 2),
     "all islands": (WITH_ISLANDS, ("onnx-x86",), 2),
@@ -21,11 +20,9 @@ UNSEEN = 0.02
 """The share of wrong files with islands in which no more changes than a few roundings of floats could."""
 
 
-@pytest.mark.parametrize(
-    "wanted", [*QUICK.values(), *(pytest.param(one, marks=pytest.mark.slow) for one in MORE.values())], ids=QUICK | MORE
-)
-def test_wrong_files_differ(wanted, tmp_path):
-    write_wrong(tmp_path, *wanted)
+@pytest.mark.parametrize(("networks", "backends", "changes"), named_in_tiers(CASES, fast=("a network", "islands")))
+def test_wrong_files_differ(networks, backends, changes, tmp_path):
+    write_wrong(tmp_path, networks, backends, changes)
     folders = [path for path in sorted(tmp_path.iterdir()) if path.is_dir()]
     assert check_verdicts(tmp_path, {folder.name: vars(verifier.verify(folder).files[0]) for folder in folders}) > 10
 

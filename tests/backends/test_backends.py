@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from quantized import SMALL_NETWORKS, cosines, opened, run, small_model, small_network, smooth_images
+from tiers import in_tiers
 
 from qface_toolkit.backends import BACKENDS, ImageInput, runner_of
 from qface_toolkit.errors import ArtifactError
@@ -16,8 +17,7 @@ from qface_toolkit.integer.simulate import embed_as_integers
 from qface_toolkit.quantize.target import TARGETS
 from qface_toolkit.runtimes import runtime_of
 
-QUICK = ("mobilefacenet", "mobilefacenet-relu6")
-NETWORKS = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in SMALL_NETWORKS]
+NETWORKS = in_tiers(SMALL_NETWORKS, fast=("mobilefacenet", "mobilefacenet-relu6"))
 
 
 @pytest.mark.parametrize("name", NETWORKS)

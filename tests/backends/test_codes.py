@@ -5,6 +5,7 @@ import onnx
 import pytest
 from odd_networks import ISLAND_NETWORKS
 from quantized import SMALL_NETWORKS, calibrated, codes_of, opened, printed, small_model, smooth_images, trained
+from tiers import in_tiers
 from tiny_model import golden_images, golden_model
 from token_networks import TOKEN_NETWORKS
 
@@ -16,13 +17,10 @@ from qface_toolkit.errors import MeasurementError
 from qface_toolkit.quantize.target import ONNX, ONNX_SIGNED, TORCH_QNNPACK, TORCH_X86
 from qface_toolkit.result.lowered import Lowered
 
-QUICK = ("mobilefacenet", "mobilefacenet-relu6")
-NETWORKS = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in SMALL_NETWORKS]
+NETWORKS = in_tiers(SMALL_NETWORKS, fast=("mobilefacenet", "mobilefacenet-relu6"))
 QUICK_BACKENDS = ("onnx-x86", "onnx-arm")
-OTHERS = [name for name in BACKENDS.names() if name not in (*QUICK_BACKENDS, "simulation", "openvino")]
-EVERY_BACKEND = pytest.mark.parametrize(
-    "backend", [*QUICK_BACKENDS, *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)]
-)
+COMPARED = [name for name in BACKENDS.names() if name not in ("simulation", "openvino")]
+EVERY_BACKEND = pytest.mark.parametrize("backend", in_tiers(COMPARED, fast=QUICK_BACKENDS))
 """All but a simulation and OpenVINO, whose codes nobody can tell; the others take seconds to convert."""
 KERNELS = ("QLinearConv", "QLinearAdd", "QLinearConcat", "QGemm", "Max", "Conv", "Gemm", "QuantizeLinear")
 """What must stay the same when codes leave the graph; changes of layout in between may be more."""

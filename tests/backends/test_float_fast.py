@@ -8,6 +8,7 @@ import pytest
 import torch
 from layouts import LAYOUTS
 from quantized import SMALL_NETWORKS, cosines, run, small_network, smooth_images, trained
+from tiers import in_tiers
 from torch import nn
 
 from qface_toolkit.backends._float_files import export_float, export_float_fast, write_float
@@ -22,8 +23,7 @@ from qface_toolkit.models.iresnet import IResNetPlan
 from qface_toolkit.sources import load_crops
 from qface_toolkit.sources._sets import find_set
 
-QUICK = ("mobilefacenet", "mobilefacenet-relu6")
-REGISTERED = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in LAYOUTS]
+REGISTERED = in_tiers(LAYOUTS, fast=("mobilefacenet", "mobilefacenet-relu6"))
 
 
 def written(network, size, folder, facts=None):

@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name everybody knows it by
 from quantized import calibrated, cosines, opened, run, smooth_images, trained
+from tiers import in_tiers
 from torch import nn
 
 from qface_toolkit.backends import BACKENDS
@@ -102,14 +103,12 @@ def built(name):
     return network, images, calibrated(network, SIZE, images)
 
 
-def _cases():
-    """Yield every network with every backend; torch converts slowly, so most of that is for the slow tests."""
-    for name, backend in itertools.product(NETWORKS, BACKENDS.names()):
-        quick = backend.startswith("onnx") or (name, backend) == ("hard swish and excitation", "torch-x86")
-        yield pytest.param(name, backend, marks=[] if quick else pytest.mark.slow)
+CASES = list(itertools.product(NETWORKS, BACKENDS.names()))
+QUICK = [case for case in CASES if case[1].startswith("onnx") or case == ("hard swish and excitation", "torch-x86")]
+"""Torch converts slowly."""
 
 
-@pytest.mark.parametrize(("name", "backend"), list(_cases()))
+@pytest.mark.parametrize(("name", "backend"), in_tiers(CASES, fast=QUICK))
 def test_an_artifact_computes_what_its_ranges_say(name, backend, tmp_path):
     network, images, model = built(name)
     got = opened(backend, model, tmp_path)(images)
@@ -157,7 +156,7 @@ def test_torch_multiplies_codes_and_computes_gates_in_float_islands(name, tmp_pa
 
 @pytest.mark.parametrize(
     ("backend", "islands"),
-    [("onnx-x86", set()), pytest.param("torch-x86", {"aten::sigmoid", "aten::hardsigmoid"}, marks=pytest.mark.slow)],
+    in_tiers([("onnx-x86", set()), ("torch-x86", {"aten::sigmoid", "aten::hardsigmoid"})], fast=[("onnx-x86", set())]),
 )
 def test_inspection_names_the_gates_that_are_float_and_lets_the_tail_be(backend, islands, tmp_path):
     _, _, model = built("hard swish and excitation")

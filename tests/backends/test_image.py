@@ -7,6 +7,7 @@ import onnx
 import onnxruntime
 import pytest
 from quantized import calibrate, cosines, opened, small_network, smooth_images
+from tiers import in_tiers
 
 from qface_toolkit.backends import BACKENDS
 from qface_toolkit.backends._onnxruntime import open_onnx, repeat_onnx
@@ -59,7 +60,7 @@ def test_the_file_gives_what_is_simulated(backend, release, case, tmp_path):
     assert agreement.min() > 0.99, f"lowest cosine to the float network {agreement.min():.5f}"
 
 
-@pytest.mark.parametrize("name", ["iresnet", pytest.param("pocketnet", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", in_tiers(("iresnet", "pocketnet"), fast=["iresnet"]))
 def test_other_layouts_take_pixels_too(name, tmp_path):
     model, images, _ = pixel_model(name)
     agreement = cosines(opened("onnx-x86", model, tmp_path)(images), embed_as_integers(model, _onnx(), images))

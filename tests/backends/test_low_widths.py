@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from quantized import calibrate, cosines, opened, run, small_network, smooth_images
+from tiers import in_tiers
 
 from qface_toolkit.backends import BACKENDS
 from qface_toolkit.canonical.canonicalise import canonicalise
@@ -38,9 +39,7 @@ def integers(name, bits, target):
 
 
 @pytest.mark.parametrize("name", ["mobilefacenet", "mobilefacenet-relu6"])
-@pytest.mark.parametrize(
-    "bits", [2, pytest.param(3, marks=pytest.mark.slow), pytest.param(5, marks=pytest.mark.slow), 6]
-)
+@pytest.mark.parametrize("bits", in_tiers((2, 3, 5, 6), fast=(2, 6)))
 @pytest.mark.parametrize("backend", [name for name in BACKENDS.names() if not BACKENDS.get(name).narrow])
 def test_an_artifact_computes_what_its_codes_say(name, bits, backend, tmp_path):
     model, images = low(name, bits)

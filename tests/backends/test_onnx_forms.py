@@ -7,6 +7,7 @@ import onnx
 import pytest
 import torch
 from quantized import calibrated, cosines, opened, printed, run, small_model, smooth_images
+from tiers import in_tiers
 from torch import nn
 
 from qface_toolkit.backends import BACKENDS
@@ -16,8 +17,10 @@ from qface_toolkit.quantize.plan import everywhere
 from qface_toolkit.quantize.target import ONNX, ONNX_SIGNED, Deployment
 from qface_toolkit.quantize.weights import Width, is_depthwise, largest_codes, layer_grid
 
+NETWORKS = in_tiers(("mobilefacenet", "iresnet", "pocketnet"), fast=("mobilefacenet", "iresnet"))
 
-@pytest.fixture(scope="module", params=["mobilefacenet", "iresnet", pytest.param("pocketnet", marks=pytest.mark.slow)])
+
+@pytest.fixture(scope="module", params=NETWORKS)
 def model(request):
     return small_model(request.param)
 

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 from quantized import calibrated, opened, printed, small_model, small_network, smooth_images
+from tiers import in_tiers
 from torch import nn
 
 from qface_toolkit.backends import BACKENDS
@@ -17,7 +18,10 @@ from qface_toolkit.quantize.scheme import SCALE_TABLE, Scheme, TensorScheme
 from qface_toolkit.runtimes.cost import measure_cost
 
 PAIRS = {"onnx-packed-x86": "onnx-x86", "onnx-packed-arm": "onnx-arm"}
-NETWORKS = ["mobilefacenet", "mobilefacenet-relu6", "iresnet", pytest.param("pocketnet", marks=pytest.mark.slow)]
+NETWORKS = in_tiers(
+    ("mobilefacenet", "mobilefacenet-relu6", "iresnet", "pocketnet"),
+    fast=("mobilefacenet", "mobilefacenet-relu6", "iresnet"),
+)
 GRID = np.float32(1 / 127)
 
 

@@ -6,6 +6,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, numpy_helper
 from quantized import calibrated, opened, small_model, small_network, smooth_images
+from tiers import in_tiers
 from tiny_model import golden_model
 from torch import nn
 
@@ -44,7 +45,11 @@ def written(model):
 
 
 @pytest.mark.parametrize(
-    "name", ["mobilefacenet", "mobilefacenet-relu6", "iresnet", pytest.param("pocketnet", marks=pytest.mark.slow)]
+    "name",
+    in_tiers(
+        ("mobilefacenet", "mobilefacenet-relu6", "iresnet", "pocketnet"),
+        fast=("mobilefacenet", "mobilefacenet-relu6", "iresnet"),
+    ),
 )
 def test_everything_runs_as_integers(name, tmp_path):
     network, size = small_network(name)

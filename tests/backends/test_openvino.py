@@ -8,6 +8,7 @@ import pytest
 import torch
 from onnx import TensorProto
 from quantized import calibrate, calibrated, cosines, opened, run, small_model, small_network, smooth_images, trained
+from tiers import in_tiers
 from torch import nn
 
 from qface_toolkit.backends import BACKENDS, _openvino, _openvino_profile
@@ -64,11 +65,7 @@ def test_names_shapes_and_metadata(written):
 
 
 @pytest.mark.parametrize(
-    "name",
-    [
-        name if name == "mobilefacenet" else pytest.param(name, marks=pytest.mark.slow)
-        for name in ("mobilefacenet", "mobilefacenet-relu6", "iresnet", "pocketnet")
-    ],
+    "name", in_tiers(("mobilefacenet", "mobilefacenet-relu6", "iresnet", "pocketnet"), fast=["mobilefacenet"])
 )
 def test_every_layer_runs_on_integers(name, tmp_path):
     network, size = small_network(name)

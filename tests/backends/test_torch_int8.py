@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 from quantized import opened, small_model, smooth_images
+from tiers import in_tiers
 
 from qface_toolkit.backends import BACKENDS
 from qface_toolkit.backends.torch_int8 import EXTRA_FILE
 from qface_toolkit.errors import BackendUnavailable
 
-QUICK, SLOW = ("x86", "qnnpack"), ("onednn", "fbgemm")
-ENGINES = QUICK + SLOW
+ENGINES = ("x86", "qnnpack", "onednn", "fbgemm")
 
 STRANGER = """
 import json, sys, warnings
@@ -48,7 +48,7 @@ def small():
     return model, smooth_images(model.spec.input_size)
 
 
-@pytest.mark.parametrize("engine", [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)])
+@pytest.mark.parametrize("engine", in_tiers(ENGINES, fast=("x86", "qnnpack")))
 def test_a_process_without_the_package_gets_identical_embeddings(engine, small, tmp_path):
     model, images = small
     expected = opened(f"torch-{engine}", model, tmp_path)(images)

@@ -1,6 +1,5 @@
 """Gates, unit-length embeddings and folded constants in every integer form: each computes what is planned."""
 
-import itertools
 import json
 
 import numpy as np
@@ -10,6 +9,7 @@ from constant_networks import CONSTANT_NETWORKS, PADDED_NETWORKS
 from gated_networks import GATED_NETWORKS, NORMALISED_NETWORKS
 from odd_networks import Net
 from quantized import calibrated, cosines, opened, run, smooth_images, trained
+from tiers import in_tiers
 from torch import nn
 
 from qface_toolkit.backends import BACKENDS
@@ -41,16 +41,11 @@ QUICK = (
     "scaled residual",
     "uneven pad before an average",
 )
+"""These show in ONNX what breaks; the others, and other backends, are for the slow tests."""
 
 
-def _cases():
-    """Yield every network with every backend; a few in ONNX show what breaks, the others are for the slow tests."""
-    for name, backend in itertools.product(NETWORKS, BACKENDS.names()):
-        quick = name in QUICK and backend == "onnx-x86"
-        yield pytest.param(name, backend, marks=[] if quick else pytest.mark.slow)
-
-
-@pytest.mark.parametrize(("name", "backend"), list(_cases()))
+@pytest.mark.parametrize("backend", in_tiers(BACKENDS.names(), fast=["onnx-x86"]))
+@pytest.mark.parametrize("name", in_tiers(NETWORKS, fast=QUICK))
 def test_every_spelling_is_exact(name, backend, tmp_path):
     images = smooth_images(SIZE)
     model = calibrated(trained(NETWORKS[name]), SIZE, images)

@@ -8,6 +8,7 @@ import torch
 from odd_networks import ISLAND_NETWORKS, ODD_NETWORKS
 from quantized import calibrated, cosines, opened, run, smooth_images, trained
 from spelled_networks import SPELLED_NETWORKS
+from tiers import in_tiers
 from token_networks import TOKEN_NETWORKS
 from torch import nn
 from torch.ao.quantization import get_default_qconfig_mapping
@@ -20,9 +21,7 @@ from qface_toolkit.quantize.simulation import convert, prepare
 from qface_toolkit.quantize.target import ONNX, TORCH_QNNPACK, TORCH_X86
 
 SIZE = (16, 16)
-EVERY_BACKEND = pytest.mark.parametrize(
-    "backend", [name if name == "onnx-x86" else pytest.param(name, marks=pytest.mark.slow) for name in BACKENDS.names()]
-)
+EVERY_BACKEND = pytest.mark.parametrize("backend", in_tiers(BACKENDS.names(), fast=["onnx-x86"]))
 """Those that torch must convert run with the slow tests; the small layouts, which have such slopes too, always do."""
 
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 from layouts import LAYOUTS
 from state_dicts import FACTS, random_state, read_fact
+from tiers import in_tiers
 from torch import fx, nn
 
 from qface_toolkit.canonical.canonicalise import canonicalise
@@ -55,9 +56,7 @@ QUICK = ("edgeface-xxs", "iresnet18", "mobilefacenet", "mobilefacenet-relu6", "p
 """One of a kind; the others of each take a second and more."""
 
 
-@pytest.mark.parametrize(
-    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in LAYOUTS]
-)
+@pytest.mark.parametrize("name", in_tiers(LAYOUTS, fast=QUICK))
 def test_traced_and_canonical_networks_compute_the_same(name):
     plan = ARCHITECTURES.get(name).published
     network = plan.build().eval()

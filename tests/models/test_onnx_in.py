@@ -12,6 +12,7 @@ from layouts import LAYOUTS
 from onnx import numpy_helper
 from onnx_files import GIVEN, RELATIVE, assert_same, build, export, functions, node, original, pictures, write
 from state_dicts import random_state
+from tiers import in_tiers, named_in_tiers
 from torch import nn
 
 from qface_toolkit.backends._float_files import export_float
@@ -22,16 +23,14 @@ from qface_toolkit.models._match import needed_shapes
 from qface_toolkit.models.iresnet import IResNetPlan
 
 SHARED = Path(__file__).parents[3] / "shared"
-FAST = ("mobilefacenet",)
 ONLY_BY_KEYS = ("adaface", "edgeface", "ghost", "inception", "ir5", "ir1", "irse", "magface", "mobilefacenet-evolve")
 """Their graphs are other networks' too, or are not told from graphs: whoever has such a file gives the facts."""
 OPSETS = (9, 11, 13, 17)
-EXPORTS = [
-    pytest.param(opset, folded, id=f"{opset} {'folded' if folded else 'as traced'}", marks=[pytest.mark.slow] * slow)
-    for place, opset in enumerate(OPSETS)
-    for folded, slow in ((bool(place % 2), False), (not place % 2, True))
-]
-"""Opset, and whether the exporter computes constants ahead; half of the pairs are left to the slow tier."""
+EXPORTS = named_in_tiers(
+    {f"{opset} {way}": (opset, way == "folded") for opset in OPSETS for way in ("folded", "as traced")},
+    fast=("9 as traced", "11 folded", "13 as traced", "17 folded"),
+)
+"""Opset, and whether the exporter computes constants ahead."""
 
 
 def randomised(network):
@@ -146,9 +145,7 @@ def test_gates_and_swishes_compute_the_same(opset, folded, tmp_path):
     assert any("subtracts and multiplies constants first: it may expect plain pixels" in note for note in model.notes)
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name not in FAST)) for name in LAYOUTS]
-)
+@pytest.mark.parametrize("name", in_tiers(LAYOUTS, fast=["mobilefacenet"]))
 def test_our_own_exports_come_back(name, tmp_path):
     plan = ARCHITECTURES.get(name).published
     network = plan.build().eval()

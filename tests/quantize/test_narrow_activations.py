@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from quantized import both_sides, calibrate, codes_of, cosines, run, small_network, smooth_images
+from tiers import in_tiers
 
 from qface_toolkit.canonical.canonicalise import canonicalise
 from qface_toolkit.integer.simulate import embed_as_integers
@@ -15,7 +16,10 @@ from qface_toolkit.quantize.scheme import LayerScheme, Scheme, TensorScheme
 from qface_toolkit.quantize.simulation import prepare
 from qface_toolkit.quantize.target import ONNX
 
-NETWORKS = ["mobilefacenet", "mobilefacenet-relu6", "iresnet", pytest.param("pocketnet", marks=pytest.mark.slow)]
+NETWORKS = in_tiers(
+    ("mobilefacenet", "mobilefacenet-relu6", "iresnet", "pocketnet"),
+    fast=("mobilefacenet", "mobilefacenet-relu6", "iresnet"),
+)
 
 
 def narrow(name, bits, *layers):

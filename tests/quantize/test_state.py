@@ -7,6 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from odd_networks import ODD_NETWORKS
 from quantized import calibrated, opened, small_model, small_network, smooth_images, trained
+from tiers import in_tiers
 from token_networks import TOKEN_NETWORKS
 
 from qface_toolkit.backends import BACKENDS
@@ -31,7 +32,9 @@ def saved(model, tmp_path):
     return files
 
 
-@pytest.mark.parametrize("name", ["mobilefacenet-relu6", "iresnet", pytest.param("pocketnet", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "name", in_tiers(("mobilefacenet-relu6", "iresnet", "pocketnet"), fast=("mobilefacenet-relu6", "iresnet"))
+)
 def test_a_saved_model_computes_the_same(name, tmp_path):
     network, size = small_network(name)
     model = calibrated(network, size, smooth_images(size, count=2))

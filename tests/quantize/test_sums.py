@@ -3,6 +3,7 @@
 import pytest
 import torch
 from quantized import SMALL_NETWORKS, small_model
+from tiers import in_tiers
 
 from qface_toolkit.canonical.graph import inputs, operation
 from qface_toolkit.integer.arithmetic import ARITHMETIC, Steps
@@ -11,10 +12,7 @@ from qface_toolkit.quantize.sums import DENOMINATOR, settle_sums
 from qface_toolkit.quantize.target import ONNX
 
 KERNELS = ("onnxruntime", "onnxruntime-signed", "onnxruntime-arm", "onnxruntime-arm-signed")
-QUICK = ("mobilefacenet", "irse")
-every_network = pytest.mark.parametrize(
-    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in SMALL_NETWORKS]
-)
+every_network = pytest.mark.parametrize("name", in_tiers(SMALL_NETWORKS, fast=("mobilefacenet", "irse")))
 CODES = torch.arange(256.0)
 PAIRS = CODES.repeat_interleave(256), CODES.repeat(256)
 
