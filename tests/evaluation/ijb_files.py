@@ -1,6 +1,8 @@
 """A made-up protocol in the layout of IJB-B and IJB-C: drawn faces, placed in bigger pictures by known transforms."""
 
-from dataclasses import dataclass
+import functools
+import io
+from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image
@@ -39,6 +41,23 @@ def placed(crop, matrix, size=(300, 280)):
     return Image.fromarray(crop).transform(size, Image.Transform.AFFINE, data, Image.Resampling.BICUBIC)
 
 
+@functools.cache
+def drawn():
+    """Return the lines, the crops, and the pictures as files, drawn once for all the protocols that are written."""
+    rng, drawings = np.random.default_rng(0), find_set("drawings-heldout").open()
+    lines, crops, pictures = [], [], []
+    for row in range(TEMPLATES * MEDIA):
+        template = row // MEDIA
+        crop, matrix = drawings.crop(8 * (template % PEOPLE) + row % 8), similarity_of(rng)
+        placed(crop, matrix).save(picture := io.BytesIO(), "PNG")
+        points = TEMPLATE @ matrix[:, :2].T + matrix[:, 2]
+        # Two frames of one film, and a picture.
+        lines.append(Line(f"{row + 1}.png", 10 * template + 1, 500 + row // 2, points, rng.uniform(0.5, 1)))
+        crops.append(crop)
+        pictures.append(picture.getvalue())
+    return lines, crops, pictures
+
+
 def write_protocol(folder, name="ijbc", change=lambda lines, pairs: None):
     """Write a protocol of drawn people; return its lines and the crops that its pictures were made of.
 
@@ -46,21 +65,15 @@ def write_protocol(folder, name="ijbc", change=lambda lines, pairs: None):
     """
     (folder / "meta").mkdir(parents=True)
     (folder / "loose_crop").mkdir()
-    rng, drawings = np.random.default_rng(0), find_set("drawings-heldout").open()
-    lines, crops = [], []
-    for row in range(TEMPLATES * MEDIA):
-        template = row // MEDIA
-        crop, matrix = drawings.crop(8 * (template % PEOPLE) + row % 8), similarity_of(rng)
-        placed(crop, matrix).save(folder / "loose_crop" / f"{row + 1}.png")
-        points = TEMPLATE @ matrix[:, :2].T + matrix[:, 2]
-        # Two frames of one film, and a picture.
-        lines.append(Line(f"{row + 1}.png", 10 * template + 1, 500 + row // 2, points, rng.uniform(0.5, 1)))
-        crops.append(crop)
+    known, crops, pictures = drawn()
+    lines = [replace(line, landmarks=line.landmarks.copy()) for line in known]
+    for line, picture in zip(lines, pictures, strict=True):
+        (folder / "loose_crop" / line.name).write_bytes(picture)
     numbers = sorted({line.template for line in lines})
     pairs = [(a, b, int(a // 10 % PEOPLE == b // 10 % PEOPLE)) for a in numbers for b in numbers if a < b]
     change(lines, pairs)
     write_lines(folder, name, lines, pairs)
-    return lines, crops
+    return lines, crops.copy()
 
 
 def write_lines(folder, name, lines, pairs):
