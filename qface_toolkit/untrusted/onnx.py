@@ -70,8 +70,10 @@ def read_content(stream: BinaryIO, folder: Path) -> OnnxContent:
     Raises:
         CheckpointError: if the file is too large, damaged, or wants data from outside the folder.
     """
-    data = stream.read(LARGEST_BYTES + 1)
-    if len(data) > LARGEST_BYTES:
+    large = stream.seek(0, io.SEEK_END) > LARGEST_BYTES
+    stream.seek(0)
+    data = b"" if large else stream.read(LARGEST_BYTES + 1)
+    if large or len(data) > LARGEST_BYTES:
         what = f"the ONNX file has more than {LARGEST_BYTES} bytes, {_MANY}"
         raise CheckpointError(what, fix="give the float network alone")
     model = _decode(data)
