@@ -4,7 +4,7 @@ import functools
 
 import pytest
 import torch
-from quantized import SMALL_NETWORKS, calibrated, small_network, smooth_images
+from quantized import SMALL_NETWORKS, small_model, smooth_images
 
 from qface_toolkit.analysis.blocks import cut_blocks
 from qface_toolkit.canonical.graph import operation
@@ -15,9 +15,8 @@ from qface_toolkit.quantize.target import ONNX
 
 @functools.cache
 def simulated(name):
-    network, size = small_network(name)
-    model = calibrated(network, size)
-    return model, prepare(model, ONNX).prepared, torch.from_numpy(smooth_images(size, 2))
+    model = small_model(name)
+    return model, prepare(model, ONNX).prepared, torch.from_numpy(smooth_images(model.spec.input_size, 2))
 
 
 def cut(name, fewest_layers):

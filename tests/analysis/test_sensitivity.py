@@ -130,10 +130,9 @@ def test_a_form_that_takes_pixels_is_measured_as_it_runs():
 
 
 def test_the_model_is_left_alone():
-    network, size = small_network("mobilefacenet")
-    model = calibrated(network, size)
+    model = small_model("mobilefacenet")
     before = {key: tensor.clone() for key, tensor in model.network.state_dict().items()}
-    measure_sensitivity(model, TORCH_X86, smooth_images(size, count=1))
+    measure_sensitivity(model, TORCH_X86, smooth_images(model.spec.input_size, count=1))
     assert all(torch.equal(tensor, before[key]) for key, tensor in model.network.state_dict().items())
     assert not any(hasattr(module, "weight_fake_quant") for module in model.network.modules())
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
-from quantized import calibrated, opened, printed, small_model, small_network, smooth_images
+from quantized import opened, printed, small_model, smooth_images
 from tiers import in_tiers
 from torch import nn
 
@@ -57,8 +57,7 @@ def run_file(model, images, *, optimized=True):
 
 @pytest.fixture(scope="module", params=NETWORKS)
 def model(request):
-    network, size = small_network(request.param)
-    return calibrated(network, size, smooth_images(size, count=1))
+    return small_model(request.param)
 
 
 @pytest.fixture(scope="module")

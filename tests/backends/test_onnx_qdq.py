@@ -5,7 +5,7 @@ import onnx
 import onnxruntime
 import pytest
 from onnx import TensorProto, numpy_helper
-from quantized import calibrated, opened, small_model, small_network, smooth_images
+from quantized import opened, small_model, smooth_images
 from tiers import in_tiers
 from tiny_model import golden_model
 from torch import nn
@@ -52,8 +52,7 @@ def written(model):
     ),
 )
 def test_everything_runs_as_integers(name, tmp_path):
-    network, size = small_network(name)
-    model = calibrated(network, size, smooth_images(size, count=1))
+    model = small_model(name)
     opened("onnx-x86", model, tmp_path)
     operators = BACKEND.inspect(tmp_path / BACKEND.artifact).counts
     assert not FLOAT & set(operators), f"float operators are left: {dict(operators)}"

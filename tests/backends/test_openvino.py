@@ -68,8 +68,7 @@ def test_names_shapes_and_metadata(written):
     "name", in_tiers(("mobilefacenet", "mobilefacenet-relu6", "iresnet", "pocketnet"), fast=["mobilefacenet"])
 )
 def test_every_layer_runs_on_integers(name, tmp_path):
-    network, size = small_network(name)
-    opened("openvino", calibrated(network, size, smooth_images(size, count=1)), tmp_path)
+    opened("openvino", small_model(name), tmp_path)
     fusion = BACKEND.inspect(tmp_path / BACKEND.artifact)
     layers = fusion.convolutions + fusion.linear_layers
     assert len(fusion.convolutions) > 5
@@ -129,9 +128,8 @@ def test_the_file_computes_what_the_program_says(seed, tmp_path):
 
 
 def test_padding_codes_apart_changes_no_more_than_a_bias_in_another_form(monkeypatch, tmp_path):
-    network, size = small_network("iresnet")
-    images = smooth_images(size)
-    model = calibrated(network, size, images)
+    model = small_model("iresnet")
+    images = smooth_images(model.spec.input_size)
     apart = embed_as_integers(model, OPENVINO, images)
     pads = [node.op_type for node in onnx.load_from_string(BACKEND.lower(model, {})).graph.node].count("Pad")
     monkeypatch.setattr(_fused, "LARGEST_PADDED", 0)

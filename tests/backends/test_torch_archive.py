@@ -6,7 +6,7 @@ import zipfile
 
 import pytest
 import torch
-from quantized import calibrated, opened, small_network, smooth_images
+from quantized import opened, small_model
 from torch import nn
 
 from qface_toolkit.backends import BACKENDS
@@ -43,9 +43,8 @@ OPTIONS = {
 
 @pytest.fixture(scope="module")
 def ours(tmp_path_factory):
-    network, size = small_network("mobilefacenet")
     folder = tmp_path_factory.mktemp("archive")
-    opened("torch-x86", calibrated(network, size, smooth_images(size, count=1)), folder)
+    opened("torch-x86", small_model("mobilefacenet"), folder)
     return folder / BACKEND.artifact
 
 

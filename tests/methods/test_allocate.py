@@ -1,5 +1,6 @@
 """Widths: the file is within its budget, no uniform width is better, and what cannot be had is said with what can."""
 
+import functools
 from dataclasses import replace
 
 import numpy as np
@@ -59,6 +60,12 @@ def shares(model):
     }
 
 
+@pytest.fixture(scope="module")
+def at(model, images):
+    """Give what a share of the float file leads to, worked out once; nobody changes a model."""
+    return functools.cache(lambda share: allocated(model, images, bytes=share))
+
+
 def mean_cosine(model, images):
     return cosines(embed(prepare(model, ONNX), images), model.embed(images)).mean()
 
@@ -87,14 +94,14 @@ def test_no_uniform_width_of_the_same_bytes_is_as_good(model, images, shares, wi
 
 
 @pytest.mark.parametrize("share", [0.09, 0.1, 0.11])
-def test_the_file_is_within_the_budget_and_close_to_it(model, images, share):
-    size = file_bytes(allocated(model, images, bytes=share))
+def test_the_file_is_within_the_budget_and_close_to_it(at, share):
+    size = file_bytes(at(share))
     assert size <= share * FLOAT_BYTES * (1 - allocate.MARGIN)
     assert size > share * FLOAT_BYTES * 0.98
 
 
-def test_more_bytes_lose_less(model, images):
-    losses = [1 - mean_cosine(allocated(model, images, bytes=share), images) for share in (0.08, 0.1, 0.13)]
+def test_more_bytes_lose_less(at, images):
+    losses = [1 - mean_cosine(at(share), images) for share in (0.08, 0.1, 0.13)]
     assert losses == sorted(losses, reverse=True)
 
 
@@ -158,20 +165,20 @@ def test_a_cosine_that_is_out_of_reach_is_refused_with_what_is_within(model, ima
         allocated(model, images, cosine_mean=0.9999999)
 
 
-def test_losses_are_predicted_where_measuring_takes_too_long(model, images, monkeypatch):
+def test_losses_are_predicted_where_measuring_takes_too_long(model, images, at, monkeypatch):
     told = {}
     monkeypatch.setattr(allocate, "MEASURING_BUDGET", 1)
     predicted = allocated(model, images, told, bytes=0.1)
     assert told["widths"]["losses"] == "predicted" and told["widths"]["images"] == 64
     monkeypatch.undo()
-    measured = allocated(model, images, bytes=0.1)
+    measured = at(0.1)
     assert widths_of(predicted) == widths_of(allocated(model, images, bytes=0.1, losses="predicted"))
     ratio = (1 - mean_cosine(predicted, images)) / (1 - mean_cosine(measured, images))
     assert 0.5 < ratio < 2
 
 
-def test_the_same_job_gives_the_same_widths(model, images):
-    assert allocated(model, images, bytes=0.1).scheme == allocated(model, images, bytes=0.1).scheme
+def test_the_same_job_gives_the_same_widths(model, images, at):
+    assert allocated(model, images, bytes=0.1).scheme == at(0.1).scheme
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from quantized import calibrated, cosines, run, small_network, smooth_images, trained
+from quantized import calibrated, cosines, run, small_model, small_network, smooth_images, trained
 from torch import fx, nn
 
 from qface_toolkit.canonical.graph import operation
@@ -72,9 +72,8 @@ def test_a_layer_with_its_relu_is_compared_behind_it():
 
 
 def test_only_biases_move_and_the_model_given_stays():
-    network, size = small_network("mobilefacenet")
-    images = smooth_images(size)
-    model = calibrated(network, size, images)
+    model = small_model("mobilefacenet")
+    images = smooth_images(model.spec.input_size)
     before = {name: tensor.clone() for name, tensor in model.network.state_dict().items()}
     after = corrected(model, images)
     assert after.ranges == model.ranges

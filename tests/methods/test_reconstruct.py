@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from quantized import SMALL_NETWORKS, calibrated, cosines, opened, run, small_network, smooth_images
+from quantized import SMALL_NETWORKS, calibrated, cosines, opened, run, small_model, smooth_images
 from torch import nn
 
 from qface_toolkit.canonical.graph import inputs, module, operation
@@ -96,9 +96,8 @@ def test_the_file_computes_what_was_learned(model, images, tmp_path):
 
 @pytest.mark.parametrize("name", SMALL_NETWORKS)
 def test_layouts_are_reconstructed(name):
-    network, size = small_network(name)
-    model = calibrated(network, size)
-    images = smooth_images(size, 4)
+    model = small_model(name)
+    images = smooth_images(model.spec.input_size, 4)
     after = reconstructed(model, images, iterations=2, ranges_rate=0.01)
     assert set(after.ranges) == set(model.ranges)
     assert np.isfinite(embed_as_integers(after, ONNX, images)).all()
@@ -116,9 +115,8 @@ def test_ranges_stay_unless_they_are_learned(model, images):
 
 
 def test_clamps_and_known_ranges_stay():
-    network, size = small_network("mobilefacenet-relu6")
-    model = calibrated(network, size)
-    after = reconstructed(model, smooth_images(size, 8), iterations=20, ranges_rate=0.1)
+    model = small_model("mobilefacenet-relu6")
+    after = reconstructed(model, smooth_images(model.spec.input_size, 8), iterations=20, ranges_rate=0.1)
     assert model.plan.clamps
     assert all(after.ranges[owner].high <= 6 and after.ranges[owner].low == 0 for owner in model.plan.clamps)
 

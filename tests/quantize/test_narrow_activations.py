@@ -1,5 +1,6 @@
 """Activations below eight bits: the integer arithmetic has no more codes than the training simulation."""
 
+import functools
 from functools import partial
 
 import numpy as np
@@ -22,6 +23,7 @@ NETWORKS = in_tiers(
 )
 
 
+@functools.cache
 def narrow(name, bits, *layers):
     """Return a calibrated small network whose activations have so many bits, and images."""
     network, size = small_network(name)

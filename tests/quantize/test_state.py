@@ -1,5 +1,6 @@
 """A quantized model saved and read back lowers to the same bytes; damage is told, never lowered."""
 
+import functools
 import json
 
 import pytest
@@ -49,10 +50,16 @@ def test_a_saved_model_computes_the_same(name, tmp_path):
     assert (embed_as_integers(loaded, ONNX, images) == embed_as_integers(model, ONNX, images)).all()
 
 
+@functools.cache
+def read_often():
+    """Return the model of an odd network, calibrated once for all backends."""
+    return calibrated(trained(ODD_NETWORKS["a conv read often"]), (16, 16))
+
+
 @pytest.mark.parametrize("backend", BACKENDS.names())
 def test_a_saved_model_lowers_to_the_same(backend, tmp_path):
     """To the same bytes, except that TorchScript numbers the classes of a process, so there to the same embeddings."""
-    images, model = smooth_images((16, 16)), calibrated(trained(ODD_NETWORKS["a conv read often"]), (16, 16))
+    images, model = smooth_images((16, 16)), read_often()
     (tmp_path / "q.json").write_text(json.dumps(description(model)))
     (tmp_path / "m.safetensors").write_bytes(weights_bytes(model))
     loaded = load_quantized(tmp_path / "q.json", tmp_path / "m.safetensors")
