@@ -38,8 +38,9 @@ def test_fewer_images_cost_less_and_longer_networks_more():
     assert 0 < few.measuring_s == many.measuring_s < large.measuring_s
 
 
-def test_what_is_measured_costs():
-    small, quick = job("mobilefacenet-quantface"), job("mobilefacenet-quantface", "backends=[onnx-x86]")
+def test_what_is_measured_costs(checkpoint):
+    small = plan_job(checkpoint, recipe="int8-fast")
+    quick = plan_job(checkpoint, recipe="int8-fast", backends=["onnx-x86"])
     assert estimate_cost(quick).measuring_s < estimate_cost(small).measuring_s
     verified = dataclasses.replace(small, verify=True)
     assert estimate_cost(verified).measuring_s > estimate_cost(small).measuring_s
