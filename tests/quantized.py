@@ -43,6 +43,8 @@ SMALL_NETWORKS = {
     "pocketnet": (lambda: PocketNetPlan(4, 4, 16, head=16).build(), (112, 112)),
 }
 """Name -> what builds a small network of the layout, and its input size."""
+QUICK_NETWORKS = ("mobilefacenet", "mobilefacenet-relu6", "quantface", "mbf", "iresnet")
+"""Those that take half a second to calibrate; the others have more layers."""
 
 
 def trained(network):

@@ -17,11 +17,16 @@ from qface_toolkit.integer.simulate import embed_as_integers
 from qface_toolkit.quantize.target import TARGETS
 from qface_toolkit.runtimes import runtime_of
 
-NETWORKS = in_tiers(SMALL_NETWORKS, fast=("mobilefacenet", "mobilefacenet-relu6"))
+ALIKE = ("torch-onednn", "torch-qnnpack", "torch-fbgemm")
+EVERY_BACKEND = pytest.mark.parametrize(
+    "backend", in_tiers(BACKENDS.names(), fast=[name for name in BACKENDS.names() if name not in ALIKE])
+)
+"""Of the four engines of torch, for which one converter writes slowly, one runs always."""
+NETWORKS = in_tiers(SMALL_NETWORKS, fast=["mobilefacenet"])
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-@pytest.mark.parametrize("backend", BACKENDS.names())
+@EVERY_BACKEND
 def test_an_artifact_computes_what_its_ranges_say(name, backend, tmp_path):
     network, model = small_network(name)[0], small_model(name)
     images = smooth_images(model.spec.input_size)
@@ -40,7 +45,7 @@ def small():
     return model, smooth_images(model.spec.input_size, count=5)
 
 
-@pytest.mark.parametrize("backend", BACKENDS.names())
+@EVERY_BACKEND
 def test_every_backend_conforms(backend, small, tmp_path):
     model, images = small
     entry = BACKENDS.get(backend)
@@ -54,7 +59,7 @@ def test_every_backend_conforms(backend, small, tmp_path):
     assert sum(entry.inspect(tmp_path / entry.artifact).counts.values()) > 0
 
 
-@pytest.mark.parametrize("backend", BACKENDS.names())
+@EVERY_BACKEND
 def test_a_file_is_read_before_it_runs_and_says_what_it_takes(backend, small, tmp_path):
     model, images = small
     entry, file = BACKENDS.get(backend), tmp_path / BACKENDS.get(backend).artifact
@@ -70,7 +75,7 @@ def test_a_file_is_read_before_it_runs_and_says_what_it_takes(backend, small, tm
     entry.repeat(file, images, 1, content)()
 
 
-@pytest.mark.parametrize("backend", BACKENDS.names())
+@EVERY_BACKEND
 def test_a_file_is_run_by_its_backend_under_its_name_and_by_its_kind_under_another(backend, small, tmp_path):
     entry = BACKENDS.get(backend)
     opened(backend, small[0], tmp_path)
@@ -106,6 +111,7 @@ def test_a_damaged_artifact_is_refused(backend, content, tmp_path):
         BACKENDS.get(backend).open(file, threads=1)
 
 
+@pytest.mark.slow
 def test_importing_the_registry_of_backends_loads_no_runtime():
     """What is asked for its names loads ONNX Runtime, which is always there, and never OpenVINO, an extra."""
     code = (

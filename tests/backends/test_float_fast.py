@@ -7,7 +7,7 @@ import onnx
 import pytest
 import torch
 from layouts import LAYOUTS
-from quantized import SMALL_NETWORKS, cosines, run, small_network, smooth_images, trained
+from quantized import QUICK_NETWORKS, SMALL_NETWORKS, cosines, run, small_network, smooth_images, trained
 from tiers import in_tiers
 from torch import nn
 
@@ -23,7 +23,7 @@ from qface_toolkit.models.iresnet import IResNetPlan
 from qface_toolkit.sources import load_crops
 from qface_toolkit.sources._sets import find_set
 
-REGISTERED = in_tiers(LAYOUTS, fast=("mobilefacenet", "mobilefacenet-relu6"))
+REGISTERED = in_tiers(LAYOUTS, fast=["mobilefacenet"])
 
 
 def written(network, size, folder, facts=None):
@@ -41,7 +41,7 @@ def check_same(network, size, folder):
     assert error < 1e-5, f"off by {error:.2e} of the largest number"
 
 
-@pytest.mark.parametrize("name", SMALL_NETWORKS)
+@pytest.mark.parametrize("name", in_tiers(SMALL_NETWORKS, fast=QUICK_NETWORKS))
 def test_every_layout_computes_the_same(name, tmp_path):
     check_same(*small_network(name), tmp_path)
 

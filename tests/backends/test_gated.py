@@ -104,8 +104,8 @@ def built(name):
 
 
 CASES = list(itertools.product(NETWORKS, BACKENDS.names()))
-QUICK = [case for case in CASES if case[1].startswith("onnx") or case == ("hard swish and excitation", "torch-x86")]
-"""Torch converts slowly."""
+QUICK = [(name, backend) for name, backend in CASES if backend == "onnx-x86"] + [("silu", "onnx-packed-arm")]
+"""What other backends make of gates, and torch, which converts slowly, is for the slow tests."""
 
 
 @pytest.mark.parametrize(("name", "backend"), in_tiers(CASES, fast=QUICK))

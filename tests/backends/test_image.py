@@ -38,7 +38,7 @@ def pixel_model(name, **facts):
     return calibrate(new_model(canonicalise(network, size), spec, Deployment(image="uint8")), images), images, drawn
 
 
-@pytest.fixture(scope="module", params=SPECS)
+@pytest.fixture(scope="module", params=in_tiers(SPECS, fast=("128", "bgr")))
 def case(request):
     return pixel_model("mobilefacenet", **SPECS[request.param])
 

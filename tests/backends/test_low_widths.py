@@ -18,6 +18,8 @@ from qface_toolkit.quantize.scheme import LayerScheme, Scheme, TensorScheme
 from qface_toolkit.quantize.simulation import prepare
 from qface_toolkit.quantize.target import ONNX, Deployment
 
+PLAIN = [name for name in BACKENDS.names() if not BACKENDS.get(name).narrow]
+
 
 @functools.cache
 def low(name, bits, image="float"):
@@ -38,9 +40,9 @@ def integers(name, bits, target):
     return embed_as_integers(model, target, images)
 
 
-@pytest.mark.parametrize("name", ["mobilefacenet", "mobilefacenet-relu6"])
+@pytest.mark.parametrize("name", in_tiers(("mobilefacenet", "mobilefacenet-relu6"), fast=["mobilefacenet"]))
 @pytest.mark.parametrize("bits", in_tiers((2, 3, 5, 6), fast=(2, 6)))
-@pytest.mark.parametrize("backend", [name for name in BACKENDS.names() if not BACKENDS.get(name).narrow])
+@pytest.mark.parametrize("backend", in_tiers(PLAIN, fast=("onnx-x86", "torch-x86")))
 def test_an_artifact_computes_what_its_codes_say(name, bits, backend, tmp_path):
     model, images = low(name, bits)
     got = opened(backend, model, tmp_path)(images)
@@ -48,7 +50,7 @@ def test_an_artifact_computes_what_its_codes_say(name, bits, backend, tmp_path):
     assert agreement.mean() > 0.9999, f"mean cosine {agreement.mean():.6f} to the integer arithmetic"
 
 
-@pytest.mark.parametrize("bits", [3, 5])
+@pytest.mark.parametrize("bits", in_tiers((3, 5), fast=[3]))
 def test_the_simulation_rounds_the_same_weights(bits):
     model, images = low("mobilefacenet", bits)
     simulated = prepare(model, ONNX)

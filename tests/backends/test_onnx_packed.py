@@ -20,7 +20,7 @@ from qface_toolkit.runtimes.cost import measure_cost
 PAIRS = {"onnx-packed-x86": "onnx-x86", "onnx-packed-arm": "onnx-arm"}
 NETWORKS = in_tiers(
     ("mobilefacenet", "mobilefacenet-relu6", "iresnet", "pocketnet"),
-    fast=("mobilefacenet", "mobilefacenet-relu6", "iresnet"),
+    fast=("mobilefacenet", "iresnet"),
 )
 GRID = np.float32(1 / 127)
 

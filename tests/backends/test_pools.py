@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from quantized import calibrated, opened, smooth_images
+from tiers import in_tiers
 from torch import nn
 
 from qface_toolkit.backends import BACKENDS
@@ -12,7 +13,10 @@ from qface_toolkit.result.lowered import Lowered
 POOLS = {"windows": nn.AvgPool2d(2), "padded windows": nn.AvgPool2d(3, 2, 1), "global": nn.AdaptiveAvgPool2d(1)}
 
 
-@pytest.mark.parametrize("backend", ["onnx-x86", "onnx-arm", "torch-x86", "torch-onednn", "torch-qnnpack"])
+SIMULATED = ("onnx-x86", "onnx-arm", "torch-x86", "torch-onednn", "torch-qnnpack")
+
+
+@pytest.mark.parametrize("backend", in_tiers(SIMULATED, fast=("onnx-x86", "torch-x86")))
 @pytest.mark.parametrize("pool", POOLS)
 def test_averages_are_as_simulated(pool, backend, tmp_path):
     """Images of few grey levels make many averages ties."""

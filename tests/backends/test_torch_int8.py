@@ -48,7 +48,7 @@ def small():
     return model, smooth_images(model.spec.input_size)
 
 
-@pytest.mark.parametrize("engine", in_tiers(ENGINES, fast=("x86", "qnnpack")))
+@pytest.mark.parametrize("engine", in_tiers(ENGINES, fast=["x86"]))
 def test_a_process_without_the_package_gets_identical_embeddings(engine, small, tmp_path):
     model, images = small
     expected = opened(f"torch-{engine}", model, tmp_path)(images)
@@ -56,6 +56,7 @@ def test_a_process_without_the_package_gets_identical_embeddings(engine, small, 
     assert (got == expected).all(), f"off by {abs(got - expected).max():.2e}"
 
 
+@pytest.mark.slow
 def test_under_another_engine_the_numbers_differ(small, tmp_path):
     model, images = small
     expected = opened("torch-qnnpack", model, tmp_path)(images)
@@ -63,7 +64,7 @@ def test_under_another_engine_the_numbers_differ(small, tmp_path):
     assert (got != expected).any(), "the engine makes no difference: the documentation may drop its warning"
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", in_tiers(ENGINES, fast=["qnnpack"]))
 def test_the_archive_says_its_engine_and_facts(engine, small, tmp_path):
     opened(f"torch-{engine}", small[0], tmp_path, {"qface.model": "small"})
     extra = {EXTRA_FILE: ""}

@@ -5,8 +5,9 @@ import torch
 from constant_networks import CONSTANT_NETWORKS, PADDED_NETWORKS, PERMUTED_NETWORKS
 from gated_networks import GATED_NETWORKS, NORMALISED_NETWORKS
 from odd_networks import ISLAND_NETWORKS, ODD_NETWORKS, REFUSED_NETWORKS, after_conv
-from quantized import SMALL_NETWORKS, run, small_network, smooth_images, trained
+from quantized import QUICK_NETWORKS, SMALL_NETWORKS, run, small_network, smooth_images, trained
 from spelled_networks import SPELLED_NETWORKS
+from tiers import in_tiers
 from token_networks import TOKEN_NETWORKS
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -25,7 +26,7 @@ def check_same(network, input_size):
     return canonical
 
 
-@pytest.mark.parametrize("name", SMALL_NETWORKS)
+@pytest.mark.parametrize("name", in_tiers(SMALL_NETWORKS, fast=QUICK_NETWORKS))
 def test_every_layout_computes_the_same(name):
     check_canonical(check_same(*small_network(name)))
 
@@ -41,10 +42,26 @@ SPELLINGS = (
     | SPELLED_NETWORKS
     | TOKEN_NETWORKS
 )
+LONG = (
+    "a number minus",
+    "attention between channels",
+    "attention over channels and pixels",
+    "encoder with normalisation first",
+    "encoder with normalisation last",
+    "excitation twice",
+    "excitation with norm",
+    "mean and deviation",
+    "rarer activations",
+    "selective kernels",
+    "transformer",
+    "windows",
+    "windows counted in Python",
+)
+"""Each takes as long as ten others, of whose parts it is made."""
 
 
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel:UserWarning")
-@pytest.mark.parametrize("name", SPELLINGS)
+@pytest.mark.parametrize("name", in_tiers(SPELLINGS, fast=SPELLINGS.keys() - set(LONG)))
 def test_every_spelling_computes_the_same(name):
     check_canonical(check_same(trained(SPELLINGS[name]), (16, 16)))
 

@@ -94,7 +94,7 @@ def with_tiny_channels(factor):
     return network, images, calibrated(network, SIZE, images)
 
 
-@pytest.mark.parametrize("backend", BACKENDS.names())
+@EVERY_BACKEND
 @pytest.mark.parametrize("factor", [1e-7, 0.0])
 def test_biases_of_tiny_channels_do_not_overflow(factor, backend, tmp_path):
     network, images, model = with_tiny_channels(factor)
@@ -115,6 +115,33 @@ LOWERED = (
 
 SPELLINGS = ODD_NETWORKS | ISLAND_NETWORKS | TOKEN_NETWORKS | {name: SPELLED_NETWORKS[name] for name in LOWERED}
 
+QUICK = (
+    "a conv read often",
+    "add and prelu",
+    "attention by a function",
+    "channels picked",
+    "clamp",
+    "concat of relu6 and conv",
+    "concat with itself",
+    "constant product",
+    "depthwise with many groups",
+    "functional prelu",
+    "islands",
+    "map of attention",
+    "mixer",
+    "norm before a padded conv",
+    "pad of ones",
+    "prelu twice",
+    "quotient",
+    "relu6 behind average",
+    "shared modules",
+    "shuffle by views",
+    "steep slopes into two",
+    "uncounted border",
+    "uneven pad with dilation",
+)
+"""A few of each kind; that the others compute the same in floats, the tests of `canonical` see in every run."""
+
 
 @functools.cache
 def with_spelling(name):
@@ -123,7 +150,7 @@ def with_spelling(name):
     return images, calibrated(trained(SPELLINGS[name]), SIZE, images)
 
 
-@pytest.mark.parametrize("name", SPELLINGS)
+@pytest.mark.parametrize("name", in_tiers(SPELLINGS, fast=QUICK))
 @EVERY_BACKEND
 def test_every_spelling_is_exact(name, backend, tmp_path):
     images, model = with_spelling(name)

@@ -5,7 +5,8 @@ import functools
 
 import pytest
 from odd_networks import ODD_NETWORKS
-from quantized import SMALL_NETWORKS, calibrated, small_model, smooth_images, trained
+from quantized import QUICK_NETWORKS, SMALL_NETWORKS, calibrated, small_model, smooth_images, trained
+from tiers import in_tiers
 from tiny_model import golden_model
 
 from qface_toolkit.backends.onnx_qdq.printer import PRINTERS
@@ -40,7 +41,7 @@ def test_golden_programs(golden):
 
 
 @pytest.mark.parametrize("target", KINDS, ids=lambda target: target.name)
-@pytest.mark.parametrize("name", [*SMALL_NETWORKS, *ODD])
+@pytest.mark.parametrize("name", in_tiers([*SMALL_NETWORKS, *ODD], fast=[*QUICK_NETWORKS, *ODD[::2]]))
 def test_every_value_is_made_once_and_before_it_is_read(name, target):
     program, made = program_of(model_of(name), target), set()
     for one in program.operations:

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the name everybody knows it by
 from odd_networks import CHANNELS, conv, two_convs
 from quantized import calibrated, small_model, smooth_images
+from tiers import in_tiers
 from torch import nn
 
 from qface_toolkit.canonical.graph import operation
@@ -61,7 +62,7 @@ def test_a_shared_module_is_kept_as_one():
     assert {node.name for node in model.network.graph.nodes if str(node.target) == "c2"} <= floats
 
 
-@pytest.mark.parametrize("name", ["mobilefacenet", "mobilefacenet-relu6", "iresnet"])
+@pytest.mark.parametrize("name", in_tiers(("mobilefacenet", "mobilefacenet-relu6", "iresnet"), fast=["iresnet"]))
 def test_all_layers_in_float_are_the_float_network(name):
     model = small_model(name)
     kept = model.with_kept([node.name for node in model.network.graph.nodes if operation(node) in LAYERS])

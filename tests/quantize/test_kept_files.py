@@ -8,6 +8,7 @@ import pytest
 import torch
 from odd_networks import CHANNELS, ODD_NETWORKS, conv, two_convs
 from quantized import calibrated, cosines, opened, small_model, smooth_images
+from tiers import in_tiers
 from torch import nn
 
 from qface_toolkit.backends import BACKENDS
@@ -19,6 +20,7 @@ from qface_toolkit.quantize.target import ONNX, Deployment
 from qface_toolkit.runtimes.fusion import KEPT
 
 BACKEND_NAMES = ["onnx-x86", "onnx-arm"]
+NETWORKS = in_tiers(("mobilefacenet", "mobilefacenet-relu6", "quantface", "iresnet"), fast=("mobilefacenet", "iresnet"))
 
 
 def layers(model):
@@ -36,14 +38,17 @@ def check_simulated(model, backend, folder):
     assert cosines(simulated, trained_on).min() > 0.9995, f"lowest {cosines(simulated, trained_on).min():.6f}"
 
 
-@pytest.fixture(scope="module", params=["mobilefacenet", "mobilefacenet-relu6", "quantface", "iresnet"])
+@pytest.fixture(scope="module", params=NETWORKS)
 def model(request):
     found = small_model(request.param)
     return found.with_forms(everywhere(found.plan.forms["x86"]))  # one program for both files, whose forms may differ
 
 
+PLACES = (slice(0, 3), slice(3, None, 2), slice(5, 9), slice(-3, None))
+
+
 @pytest.mark.parametrize("backend", BACKEND_NAMES)
-@pytest.mark.parametrize("places", [slice(0, 3), slice(3, None, 2), slice(5, 9), slice(-3, None)], ids=str)
+@pytest.mark.parametrize("places", in_tiers(PLACES, fast=PLACES[:2]), ids=str)
 def test_files_give_what_is_simulated(model, backend, places, tmp_path):
     check_simulated(model.with_kept(layers(model)[places]), backend, tmp_path)
 
@@ -71,7 +76,7 @@ ODD = [
 ]
 
 
-@pytest.mark.parametrize("name", ODD)
+@pytest.mark.parametrize("name", in_tiers(ODD, fast=("prelu twice", "embedding from a sum", "prelu of a concat")))
 def test_odd_networks_give_what_is_simulated_whichever_layer_is_kept(name, tmp_path):
     torch.manual_seed(0)
     model = calibrated(ODD_NETWORKS[name].eval(), (16, 16))

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from quantized import calibrated, small_model, small_network, smooth_images
+from tiers import in_tiers
 
 from qface_toolkit.analysis import widths
 from qface_toolkit.analysis.widths import (
@@ -19,7 +20,7 @@ from qface_toolkit.quantize.simulation import prepare
 from qface_toolkit.quantize.target import ONNX, TORCH_X86
 
 
-@pytest.fixture(scope="module", params=["mobilefacenet", "iresnet"])
+@pytest.fixture(scope="module", params=in_tiers(("mobilefacenet", "iresnet"), fast=["mobilefacenet"]))
 def model(request):
     return small_model(request.param)
 
@@ -41,7 +42,7 @@ def alone(model, target, layer, width, images):
     return 1 - cosine.mean()
 
 
-@pytest.mark.parametrize("target", [ONNX, TORCH_X86], ids=lambda target: target.name)
+@pytest.mark.parametrize("target", in_tiers((ONNX, TORCH_X86), fast=[ONNX]), ids=lambda target: target.name)
 def test_every_loss_is_that_of_a_whole_pass(model, target, monkeypatch):
     images = smooth_images(model.spec.input_size, 4, seed=1)
     monkeypatch.setattr(widths, "BATCH", 3)

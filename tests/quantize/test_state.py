@@ -34,7 +34,7 @@ def saved(model, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", in_tiers(("mobilefacenet-relu6", "iresnet", "pocketnet"), fast=("mobilefacenet-relu6", "iresnet"))
+    "name", in_tiers(("mobilefacenet-relu6", "iresnet", "pocketnet"), fast=["mobilefacenet-relu6"])
 )
 def test_a_saved_model_computes_the_same(name, tmp_path):
     network, size = small_network(name)
@@ -56,7 +56,7 @@ def read_often():
     return calibrated(trained(ODD_NETWORKS["a conv read often"]), (16, 16))
 
 
-@pytest.mark.parametrize("backend", BACKENDS.names())
+@pytest.mark.parametrize("backend", in_tiers(BACKENDS.names(), fast=("onnx-x86", "onnx-packed-arm", "torch-x86")))
 def test_a_saved_model_lowers_to_the_same(backend, tmp_path):
     """To the same bytes, except that TorchScript numbers the classes of a process, so there to the same embeddings."""
     images, model = smooth_images((16, 16)), read_often()

@@ -12,7 +12,7 @@ from qface_toolkit.quantize.sums import DENOMINATOR, settle_sums
 from qface_toolkit.quantize.target import ONNX
 
 KERNELS = ("onnxruntime", "onnxruntime-signed", "onnxruntime-arm", "onnxruntime-arm-signed")
-every_network = pytest.mark.parametrize("name", in_tiers(SMALL_NETWORKS, fast=("mobilefacenet", "irse")))
+every_network = pytest.mark.parametrize("name", in_tiers(SMALL_NETWORKS, fast=["irse"]))
 CODES = torch.arange(256.0)
 PAIRS = CODES.repeat_interleave(256), CODES.repeat(256)
 
