@@ -3,6 +3,7 @@
 import pytest
 import torch
 from quantized import SMALL_NETWORKS, run, small_network, smooth_images, trained
+from tiers import in_tiers
 from torch import nn
 
 from qface_toolkit.analysis.channels import channel_classes, scaled
@@ -15,7 +16,10 @@ def random_factors(classes, seed=0, least=0.3):
     return classes.bounded(torch.rand(len(classes.lowest), generator=draw) * 2 * least - least)
 
 
-@pytest.mark.parametrize("name", [name for name in SMALL_NETWORKS if name != "mobilefacenet-relu6"])
+SCALED = [name for name in SMALL_NETWORKS if name != "mobilefacenet-relu6"]
+
+
+@pytest.mark.parametrize("name", in_tiers(SCALED, fast=("mobilefacenet", "quantface", "iresnet")))
 def test_scaling_changes_nothing(name):
     network, size = small_network(name)
     canonical, images = canonicalise(network, size), smooth_images(size, 2)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from gated_networks import GATED_NETWORKS
 from quantized import calibrated, small_model, small_network, smooth_images, trained
+from tiers import in_tiers
 
 from qface_toolkit.analysis import sensitivity
 from qface_toolkit.analysis.sensitivity import affordable_images, effort, measure_sensitivity
@@ -66,20 +67,26 @@ def check_against_whole_passes(model, target, images):
     assert len({effect.loss_alone for effect in found.quantizers}) > len(found.quantizers) / 2, "all off?"
 
 
-@pytest.mark.parametrize("target", [ONNX, TORCH_FBGEMM, OPENVINO], ids=lambda target: target.name)
+@pytest.mark.parametrize(
+    "target", in_tiers((ONNX, TORCH_FBGEMM, OPENVINO), fast=[ONNX]), ids=lambda target: target.name
+)
 def test_every_effect_is_that_of_a_whole_pass(target):
     model = small_model("mobilefacenet")
     check_against_whole_passes(model, target, smooth_images(model.spec.input_size, seed=1))
 
 
-@pytest.mark.parametrize("name", ["residual of gates", "concat of gates", "excitation by views"])
+@pytest.mark.parametrize(
+    "name", in_tiers(("residual of gates", "concat of gates", "excitation by views"), fast=["residual of gates"])
+)
 def test_every_effect_is_that_of_a_whole_pass_in_networks_with_branches(name):
     model = calibrated(trained(GATED_NETWORKS[name]), (16, 16))
     check_against_whole_passes(model, ONNX, smooth_images((16, 16), seed=1))
 
 
 @pytest.mark.parametrize("target", [ONNX, TORCH_X86], ids=lambda target: target.name)
-@pytest.mark.parametrize("name", ["mobilefacenet", "mobilefacenet-relu6", "iresnet", "quantface"])
+@pytest.mark.parametrize(
+    "name", in_tiers(("mobilefacenet", "mobilefacenet-relu6", "iresnet", "quantface"), fast=["mobilefacenet"])
+)
 def test_every_quantizer_is_there_once(name, target):
     model = small_model(name)
     found = measure_sensitivity(model, target, smooth_images(model.spec.input_size, count=1)).quantizers
@@ -108,6 +115,7 @@ def test_a_broken_range_is_found():
     assert worst.gain_left_out > found.loss / 2, f"leaving it out gains {worst.gain_left_out} of {found.loss}"
 
 
+@pytest.mark.slow
 def test_batches_do_not_matter_and_the_same_comes_out_twice(monkeypatch):
     model = small_model("iresnet")
     images = smooth_images(model.spec.input_size, count=5)

@@ -5,6 +5,7 @@ import pytest
 import torch
 from odd_networks import after_conv
 from quantized import small_network, smooth_images, trained
+from tiers import in_tiers
 from torch import fx
 
 from qface_toolkit.analysis.statistics import LEVELS, measure_statistics, quantile_shares
@@ -50,7 +51,9 @@ def turn(network, runner, images, times=20):
     return float(torch.stack(turns).pow(2).sum(2).mean()) / ERROR**2
 
 
-@pytest.mark.parametrize(("tensor", "channel"), [("conv1_prelu", 2), ("add", 5), ("conv2_conv", 0)])
+@pytest.mark.parametrize(
+    ("tensor", "channel"), in_tiers([("conv1_prelu", 2), ("add", 5), ("conv2_conv", 0)], fast=[("add", 5)])
+)
 def test_sensitivity_predicts_the_turn_of_the_embedding(network, tensor, channel):
     canonical, images = network
     seen = [measured(canonical, images, seed).sensitivity[tensor][channel] for seed in range(24)]
@@ -59,6 +62,7 @@ def test_sensitivity_predicts_the_turn_of_the_embedding(network, tensor, channel
     assert float(torch.stack(seen).mean()) == pytest.approx(found, rel=0.3)
 
 
+@pytest.mark.slow
 def test_the_sensitivity_of_weights_predicts_it_too(network):
     canonical, images = network
     node = next(node for node in canonical.graph.nodes if node.name == "blocks_0_conv_6")

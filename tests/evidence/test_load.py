@@ -22,6 +22,7 @@ def write_network(path, elements):
     return path
 
 
+@pytest.mark.slow
 def test_a_large_file_takes_more_memory_by_its_size(tmp_path):
     small, large = write_network(tmp_path / "small.onnx", 10), write_network(tmp_path / "large.onnx", 10_000_000)
     found = measure_loads({small: {}, large: {}}, rounds=2)

@@ -25,6 +25,7 @@ def test_too_few_rounds_or_other_ones_have_no_ratio(mine, other):
     assert time_ratio([1.0] * mine, [1.0] * other) is None
 
 
+@pytest.mark.slow
 def test_interval_holds_the_true_ratio_nearly_always():
     found = [ratio(seed, rounds=160).interval for seed in range(200)]
     missed = sum(not one.low <= 2.0 / 2.7 <= one.high for one in found)

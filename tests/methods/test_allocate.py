@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 from quantized import cosines, small_model, smooth_images
+from tiers import in_tiers
 
 from qface_toolkit.analysis.widths import rounded_layers
 from qface_toolkit.canonical.graph import module
@@ -78,7 +79,7 @@ def uniform(model, width):
     return model.with_weight_bits({node.name: width for node in rounded_layers(model)})
 
 
-@pytest.mark.parametrize("width", [3, 5])
+@pytest.mark.parametrize("width", in_tiers((3, 5), fast=[3]))
 def test_no_uniform_width_of_the_same_bytes_is_as_good(model, images, shares, width):
     told = {}
     found = allocated(model, images, told, bytes=round(shares[width] / (1 - allocate.MARGIN), 4) + 1e-4)
@@ -93,18 +94,20 @@ def test_no_uniform_width_of_the_same_bytes_is_as_good(model, images, shares, wi
     assert record["size_bytes"] == file_bytes(found)
 
 
-@pytest.mark.parametrize("share", [0.09, 0.1, 0.11])
+@pytest.mark.parametrize("share", in_tiers((0.09, 0.1, 0.11), fast=[0.1]))
 def test_the_file_is_within_the_budget_and_close_to_it(at, share):
     size = file_bytes(at(share))
     assert size <= share * FLOAT_BYTES * (1 - allocate.MARGIN)
     assert size > share * FLOAT_BYTES * 0.98
 
 
+@pytest.mark.slow
 def test_more_bytes_lose_less(at, images):
     losses = [1 - mean_cosine(at(share), images) for share in (0.08, 0.1, 0.13)]
     assert losses == sorted(losses, reverse=True)
 
 
+@pytest.mark.slow
 def test_a_budget_that_holds_everything_leaves_nearly_everything_in_eight_bits(model, images):
     assert np.mean(widths_of(allocated(model, images, bytes=0.9))) > 7.5
 
@@ -121,11 +124,13 @@ def test_layers_that_the_scheme_names_keep_their_width(model, images):
     assert max(widths_of(found)[1:]) > 4
 
 
+@pytest.mark.slow
 def test_a_form_that_takes_pixels_has_a_first_layer_of_eight_bits(model, images):
     pixels = replace(model, deployment=Deployment(image="uint8"))
     assert widths_of(allocated(pixels, images, bytes=0.09))[0] == 8
 
 
+@pytest.mark.slow
 def test_bytes_that_are_out_of_reach_are_refused_with_what_is_within(model, images, shares):
     with pytest.raises(RecipeError, match=r"smallest is 0\.\d+ \(\d,\d+ bytes\).*mean cosine") as raised:
         allocated(model, images, bytes=round(shares[2] - 0.002, 4))
@@ -143,6 +148,7 @@ def test_the_smallest_file_is_taken_where_the_estimate_says_too_much(model, imag
     assert np.median(widths_of(found)) == 2 and file_bytes(found) <= wanted * FLOAT_BYTES
 
 
+@pytest.mark.slow
 def test_a_cosine_is_reached_with_few_bytes(model, images):
     told, wanted = {}, 0.97
     found = allocated(model, images, told, cosine_mean=wanted)
@@ -165,6 +171,7 @@ def test_a_cosine_that_is_out_of_reach_is_refused_with_what_is_within(model, ima
         allocated(model, images, cosine_mean=0.9999999)
 
 
+@pytest.mark.slow
 def test_losses_are_predicted_where_measuring_takes_too_long(model, images, at, monkeypatch):
     told = {}
     monkeypatch.setattr(allocate, "MEASURING_BUDGET", 1)

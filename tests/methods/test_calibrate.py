@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from quantized import calibrate, calibrated, cosines, run, small_network, smooth_images
+from tiers import in_tiers
 from torch import nn
 
 from qface_toolkit.canonical.canonicalise import canonicalise
@@ -72,7 +73,7 @@ def test_an_overflow_inside_the_network_is_refused():
         calibrated(network, (8, 8), np.ones((1, 3, 8, 8), np.float32))
 
 
-@pytest.mark.parametrize("observer", ["minmax", "mse"])
+@pytest.mark.parametrize("observer", in_tiers(("minmax", "mse"), fast=["minmax"]))
 def test_both_observers_give_a_usable_model(observer):
     network, size = small_network("mobilefacenet")
     images = smooth_images(size, count=8)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from quantized import calibrated, cosines, run, small_model, small_network, smooth_images, trained
+from tiers import in_tiers
 from torch import fx, nn
 
 from qface_toolkit.canonical.graph import operation
@@ -38,7 +39,7 @@ def means(network, images):
     return watched.found
 
 
-@pytest.mark.parametrize("name", ["mobilefacenet", "mobilefacenet-relu6", "iresnet"])
+@pytest.mark.parametrize("name", in_tiers(("mobilefacenet", "mobilefacenet-relu6", "iresnet"), fast=["iresnet"]))
 def test_means_are_those_of_the_float_network(name):
     network, size = small_network(name)
     images = smooth_images(size, 8)

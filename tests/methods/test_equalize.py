@@ -52,6 +52,7 @@ def test_the_float_function_stays(unequal):
     assert np.abs(after.embed(images) - expected).max() < 1e-4 * np.abs(expected).max()
 
 
+@pytest.mark.slow
 def test_quantizing_costs_less(unequal):
     network, size, images = unequal
     model = model_of(network, size, images)
@@ -62,6 +63,7 @@ def test_quantizing_costs_less(unequal):
     assert after < 0.8 * before, (before, after)
 
 
+@pytest.mark.slow
 def test_channels_behind_relu6_stay_below_its_clamp():
     network, size = small_network("mobilefacenet-relu6")
     images = smooth_images(size, 16)
@@ -83,6 +85,7 @@ def test_same_seed_gives_the_same_weights(unequal):
     assert any(not torch.equal(first[name], third[name]) for name in first)
 
 
+@pytest.mark.slow
 def test_every_layout_can_be_equalized():
     for name in ("iresnet", "pocketnet", "quantface"):
         network, size = small_network(name)

@@ -59,12 +59,14 @@ def test_no_layer_is_kept_without_need(model, images):
     assert mixed(model.with_kept(layers(model)), images, 0.5).plan.kept == ()
 
 
+@pytest.mark.slow
 def test_a_higher_target_keeps_more(model, images):
     loss = 1 - mean_cosine(model, images[-4:])
     counts = [len(mixed(model, images, 1 - loss / factor).plan.kept) for factor in (1.5, 4, 50)]
     assert counts == sorted(counts) and counts[0] < counts[-1]
 
 
+@pytest.mark.slow
 def test_a_target_out_of_reach_gives_the_closest(model, images):
     """The reference is another model's, as after training that lost something for good."""
 

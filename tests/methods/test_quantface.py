@@ -273,6 +273,7 @@ def test_without_steps_there_is_only_calibration(source, images):
     assert len(model.trace) == 1 and "no training" in model.chosen[0]
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bytes(made, source, images):
     again, _ = simulated(source, images)
     assert simulation_bytes(again, {}) == simulation_bytes(made[0], {})

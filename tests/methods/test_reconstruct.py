@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from quantized import SMALL_NETWORKS, calibrated, cosines, opened, run, small_model, smooth_images
+from tiers import in_tiers
 from torch import nn
 
 from qface_toolkit.canonical.graph import inputs, module, operation
@@ -94,7 +95,7 @@ def test_the_file_computes_what_was_learned(model, images, tmp_path):
     assert cosines(written, simulated).min() > 0.999
 
 
-@pytest.mark.parametrize("name", SMALL_NETWORKS)
+@pytest.mark.parametrize("name", in_tiers(SMALL_NETWORKS, fast=("mobilefacenet", "iresnet")))
 def test_layouts_are_reconstructed(name):
     model = small_model(name)
     images = smooth_images(model.spec.input_size, 4)

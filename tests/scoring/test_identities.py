@@ -89,6 +89,7 @@ def test_noise_is_not_told_apart():
     assert figures.tar["1e-3"] < 0.05
 
 
+@pytest.mark.slow
 @given(st.floats(0.01, 100), st.integers(0, 5))
 @settings(deadline=None, max_examples=20)
 def test_length_of_embeddings_does_not_matter(factor, seed):

@@ -196,6 +196,7 @@ def test_synth_takes_a_model_and_warns(tmp_path, monkeypatch, capsys):
     assert json.loads(out) == json.loads((tmp_path / "set" / "manifest.json").read_text())
 
 
+@pytest.mark.slow
 def test_a_job_reports_that_there_was_nothing_to_match(tmp_path, monkeypatch, capsys):
     measure_quickly(monkeypatch)
     job = pipeline.plan_job(folded(), recipe="int8-fast", sets=SMALL_MATCHED, backends=["onnx-x86"])

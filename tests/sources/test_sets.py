@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
+from tiers import in_tiers
 
 from qface_toolkit.errors import ArtifactError, CalibrationError, RecipeError, UnknownName
 from qface_toolkit.sources import contact_sheet, find_set, load_crops, pixel_sha256, set_names, write_set
@@ -18,7 +19,7 @@ def pixels(file):
         return np.array(image)
 
 
-@pytest.mark.parametrize("name", set_names())
+@pytest.mark.parametrize("name", in_tiers(set_names(), fast=[name for name in set_names() if name != "matched"]))
 def test_the_sets_that_come_along_open(name, tiny_float):
     named = find_set(name)
     assert named.licence == "Apache-2.0"

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tiers import in_tiers
 from torch import nn
 
 from qface_toolkit.models import from_module, load_model
@@ -42,7 +43,7 @@ def stop(epoch, _):
     raise Interrupted
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", in_tiers(NAMES, fast=["iresnet18-16"]))
 def test_a_resumed_run_writes_the_same_bytes_and_a_checkpoint_that_is_recognised(script, data, tmp_path, name):
     shape = replace(script.SHAPES[name], epochs=2, batch_size=IDENTITIES * IMAGES)
     whole, parts = tmp_path / "whole", tmp_path / "parts"
