@@ -223,6 +223,7 @@ def test_of_a_report_alone_the_recipe_says_that_no_file_is_looked_at(work):
     assert done.stdout.startswith("PASSED, BUT ")
 
 
+@pytest.mark.slow
 def test_a_whole_job_verifies_evaluates_and_compares(work):
     """Nothing here is a stand-in but the faces, which are four drawings."""
     done = recipe(work, "out", "baseline.json", "--budgets", "budgets.yaml", "--strict", QFACE_FACES="people")

@@ -32,6 +32,7 @@ def test_every_public_name_is_there_and_explained():
         _ = qf.verfy
 
 
+@pytest.mark.slow
 def test_a_verb_stays_a_verb_when_its_rooms_are_imported():
     program = (
         "import sys, qface_toolkit as qf; assert 'torch' not in sys.modules\n"

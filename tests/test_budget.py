@@ -109,6 +109,7 @@ def test_a_result_is_exported_as_it_was_written(result):
     assert found[arm.name] in ("exact", "agrees")
 
 
+@pytest.mark.slow
 def test_a_budget_that_int8_meets_keeps_nothing(checkpoint, tmp_path):
     found = compressed(checkpoint, tmp_path, "budget.cosine_mean=0.5")
     assert (found.report.budget.kept, len(found.report.budget.points)) == ((), 1)

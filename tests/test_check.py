@@ -303,6 +303,7 @@ def quickly(monkeypatch):
     monkeypatch.setattr(_check, "LONGEST_S", 1.0)
 
 
+@pytest.mark.slow
 def test_a_baseline_that_was_measured_among_other_files_is_not_compared(qface, result, baseline, quickly):
     code, out, err = qface("check", result, "--baseline", baseline, "--measure", "--json")
     (found,) = [one for one in json.loads(out)["findings"] if one["figure"] == "latency_ratio"]
@@ -310,6 +311,7 @@ def test_a_baseline_that_was_measured_among_other_files_is_not_compared(qface, r
     assert "make the baseline anew with --update --measure" in found["said"]
 
 
+@pytest.mark.slow
 def test_measure_compares_the_files_beside_the_report(qface, result, baseline, quickly):
     code, out, _ = qface("check", result, "--baseline", baseline, "--measure", "--update")
     assert (code, out.splitlines()[-1]) == (0, f"qface check {result} --baseline {baseline} --measure")
@@ -323,6 +325,7 @@ def test_measure_compares_the_files_beside_the_report(qface, result, baseline, q
     assert len({len(one.samples_ms) for one in recorded.files.values()}) == 1
 
 
+@pytest.mark.slow
 def test_update_with_measure_keeps_the_new_latencies(qface, result, tmp_path, quickly):
     assert qface("check", result, "--baseline", tmp_path / "b.json", "--update", "--measure")[0] == 0
     found, before = read_report(tmp_path / "b.json"), read_report(result / "report.json")
@@ -340,6 +343,7 @@ def test_measure_runs_no_file_that_the_report_does_not_speak_of(qface, result, b
     assert (code, "the file is not the one that the report speaks of" in " ".join(out.split())) == (1, True)
 
 
+@pytest.mark.slow
 def test_measure_without_a_file_compares_the_rest(qface, result, baseline, tmp_path, quickly):
     copy = shutil.copytree(result, tmp_path / "copy")
     (copy / INT8).unlink()

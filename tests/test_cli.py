@@ -13,6 +13,7 @@ from helpers import SMALL, contents, measure_quickly, run_here
 from PIL import Image
 from qdq_files import between, prelu, write
 from rich.progress import Progress
+from tiers import in_tiers
 
 from qface_toolkit import __version__, pipeline, read_report
 from qface_toolkit.cli._voice import progress
@@ -117,7 +118,7 @@ def test_wrong_usage(args, qface):
     assert "Usage: qface" in err
 
 
-@pytest.mark.parametrize("kind", EXPECTED)
+@pytest.mark.parametrize("kind", in_tiers(EXPECTED, fast=EXPECTED.keys() - {"models"}))
 def test_list(kind, qface):
     code, out, err = qface("list", kind)
     assert (code, err) == (0, "")
@@ -187,6 +188,7 @@ def test_json_is_the_report_and_nothing_else(qface, job, finished, result):
     assert read_report(result.out / "report.json") == result.report
 
 
+@pytest.mark.slow
 def test_whole_command_writes_json_alone(qface, checkpoint, monkeypatch, tmp_path):
     measure_quickly(monkeypatch)
     code, out, _ = qface("compress", checkpoint, "--out", tmp_path / "out", *SMALL, "--backend", "onnx-x86", "--json")

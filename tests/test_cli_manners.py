@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from helpers import SMALL, measure_quickly, run_apart, run_here
+from tiers import in_tiers
 
 from qface_toolkit.cli import qface as root
 
@@ -67,7 +68,7 @@ def test_verbose_says_how_long_each_step_took_and_the_end_where_to_begin(qface, 
     assert Path(told.rpartition("start with ")[2]).is_file()
 
 
-@pytest.mark.parametrize("env", [{}, {"NO_COLOR": "1", "FORCE_COLOR": ""}])
+@pytest.mark.parametrize("env", in_tiers(({}, {"NO_COLOR": "1", "FORCE_COLOR": ""}), fast=[{}]))
 def test_a_pipe_gets_no_escape_codes(finished_onnx, env):
     code, out, err = run_apart("inspect", finished_onnx / "out", env=os.environ | env)
     assert code == 0

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from helpers import SMALL, run_here
 from PIL import Image
+from tiers import in_tiers
 
 from qface_toolkit import pipeline, read_report
 from qface_toolkit.cli import qface as root
@@ -182,14 +183,18 @@ def test_every_command_is_called():
     assert {name.partition(" --")[0] for name in CALLS} == set(SPEAKING)
 
 
-@pytest.mark.parametrize("name", CALLS)
+LONG = {"compress", "inspect --sensitivity"}
+"""Calls that compute for half a second."""
+
+
+@pytest.mark.parametrize("name", in_tiers(CALLS, fast=CALLS.keys() - {"inspect --sensitivity"}))
 def test_json_is_one_object_and_nothing_else(name, call):
     done = call(name, "--json", "-q")
     assert (done.code, done.err) == (0, "")
     assert json.loads(done.out).keys() >= KEYS.get(name, {"model", "artifacts"})
 
 
-@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize("name", in_tiers(CALLS, fast=CALLS.keys() - LONG))
 def test_progress_goes_to_stderr_and_quiet_silences_it(name, call):
     told, quiet = call(name), call(name, "-q")
     assert (told.code, quiet.code, quiet.err) == (0, 0, "")

@@ -273,6 +273,7 @@ json.dump([run(command) for command in commands], sys.stdout)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 def test_what_may_not_be_read_or_written(finished, place):
     """All in one process of a user who may read nothing: a closed file, and files in a closed folder."""

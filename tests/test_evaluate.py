@@ -270,6 +270,7 @@ def test_one_identity_is_not_enough(qface, result, faces, tmp_path):
     assert "fewer than two people" in err or "people" in err
 
 
+@pytest.mark.slow
 def test_a_result_that_is_judged_tells_of_it(qface, result, faces, tmp_path):
     copy = shutil.copytree(result, tmp_path / "out")
     before = (copy / "report.html").read_text()

@@ -12,6 +12,7 @@ import torch
 from finished_folders import intact
 from helpers import EMBEDDING, contents, fill_disk, run_apart, run_here
 from quantized import cosines
+from tiers import in_tiers
 from torch import nn
 
 import qface_toolkit as qf
@@ -52,6 +53,7 @@ def metadata(file):
     return {entry.key: entry.value for entry in onnx.load(file).metadata_props}
 
 
+@pytest.mark.slow
 def test_the_recipe_reaches_the_files(elsewhere):
     out, report = elsewhere
     model = load_quantized(out / "quantization.json", out / "model.safetensors")
@@ -63,6 +65,7 @@ def test_the_recipe_reaches_the_files(elsewhere):
     assert report.recipe.values["target"]["onnxruntime"] == "1.18"
 
 
+@pytest.mark.slow
 def test_every_file_of_a_result_that_takes_pixels_gives_what_its_ranges_say(elsewhere):
     _, report = elsewhere
     quantized = [figures for figures in report.artifacts if figures.quantized]
@@ -72,6 +75,7 @@ def test_every_file_of_a_result_that_takes_pixels_gives_what_its_ranges_say(else
         assert cosine >= 0.9999, f"{figures.name} gives {cosine} of its simulation"
 
 
+@pytest.mark.slow
 def test_golden_vectors_hold_the_pixels(elsewhere):
     out, _ = elsewhere
     golden = np.load(out / "golden.npz")
@@ -82,6 +86,7 @@ def test_golden_vectors_hold_the_pixels(elsewhere):
     assert cosines(given, golden["int8.x86.onnx"]).min() > 0.9999
 
 
+@pytest.mark.slow
 def test_float_files_and_archives_still_take_floats(elsewhere):
     out, _ = elsewhere
     for name in ("float.onnx", "float.fast.onnx"):
@@ -110,8 +115,9 @@ SETTINGS = {
 }
 
 
-@pytest.mark.parametrize("sets", SETTINGS.values(), ids=SETTINGS)
-def test_a_file_that_was_lowered_again_gives_what_golden_npz_says(sets, copy):
+@pytest.mark.parametrize("name", in_tiers(SETTINGS, fast=("as it is", "pixels", "all")))
+def test_a_file_that_was_lowered_again_gives_what_golden_npz_says(name, copy):
+    sets = SETTINGS[name]
     artifact = qf.export(copy, "onnx-x86", sets=sets, name="again.onnx")
     assert artifact == copy / "again.onnx"
     golden = np.load(copy / "golden.npz")
@@ -128,6 +134,7 @@ def test_a_file_that_was_lowered_again_gives_what_golden_npz_says(sets, copy):
     assert (artifact.read_bytes() == (copy / "int8.x86.onnx").read_bytes()) == (sets in ((), ("target.prelu=auto",)))
 
 
+@pytest.mark.slow
 def test_without_settings_a_result_is_lowered_as_it_was(elsewhere, tmp_path):
     again = shutil.copytree(elsewhere[0], tmp_path / "copy")
     artifact = qf.export(again, "onnx-x86", name="again.onnx")
@@ -305,7 +312,9 @@ def test_a_name_that_stands_for_several_writes_all_their_files(copy, monkeypatch
     assert np.array_equal(golden["packed.x86.onnx"], golden["int8.x86.onnx"])
 
 
-@pytest.mark.parametrize("key", ["target.prelu=twin", "target.lowering=measure", "export.input=uint8"])
+@pytest.mark.parametrize(
+    "key", in_tiers(("target.prelu=twin", "target.lowering=measure", "export.input=uint8"), fast=["target.prelu=twin"])
+)
 def test_every_key_is_in_the_fingerprint(key, checkpoint):
     plain, changed = (pipeline.plan_job(checkpoint, recipe="int8-fast", sets=sets) for sets in ([], [key]))
     assert plain.fingerprint != changed.fingerprint

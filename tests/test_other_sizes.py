@@ -8,7 +8,6 @@ import pytest
 import torch
 from helpers import measure_quickly, run_here
 from PIL import Image
-from tiers import in_tiers
 from torch import nn
 
 from qface_toolkit import pipeline
@@ -68,7 +67,8 @@ def people(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("case", in_tiers(CASES, fast=["gray-32"]))
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES)
 def test_every_default_file_computes_what_it_should(case, tmp_path, people, monkeypatch, capsys):
     report = compressed(tmp_path, case)
     out, (size, facts, _) = tmp_path / case, CASES[case]
@@ -113,6 +113,7 @@ def test_images_are_drawn_in_the_models_frame(tmp_path):
     assert np.array_equal(golden, model_of("dlib").spec.preprocess(drawn))
 
 
+@pytest.mark.slow
 def test_who_did_not_name_the_crop_is_told_where_it_matters():
     network = small_network(3)
 

@@ -17,6 +17,7 @@ from finished_folders import intact
 from helpers import EMBEDDING, contents, fill_disk
 from onnx import TensorProto
 from safetensors.numpy import load_file
+from tiers import in_tiers
 
 import qface_toolkit as qf
 from qface_toolkit import pipeline
@@ -304,15 +305,18 @@ def again(checkpoint, tmp_path_factory):
     return SimpleNamespace(report=report, read=qf.read_report(out / "report.json"), contents=contents(out))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(FILES - TIMED))
 def test_same_job_gives_the_same_bytes(name, result, again):
     assert contents(result.out)[name] == again.contents[name]
 
 
+@pytest.mark.slow
 def test_what_is_returned_is_what_was_written(again):
     assert again.read == again.report
 
 
+@pytest.mark.slow
 def test_same_job_tells_the_same_of_itself(result, again):
     first, second = json.loads((result.out / "manifest.json").read_text()), json.loads(again.contents["manifest.json"])
     assert first.pop("files").keys() == second.pop("files").keys()
@@ -326,7 +330,7 @@ def test_archive_names_no_path_of_this_machine(name, result):
     assert not telling
 
 
-@pytest.mark.parametrize("backend", DEFAULT_BACKENDS)
+@pytest.mark.parametrize("backend", in_tiers(DEFAULT_BACKENDS, fast=("onnx-arm", "torch-x86")))
 def test_result_can_be_lowered_again(backend, result, copy):
     artifact = copy / BACKENDS.get(backend).artifact
     artifact.unlink()

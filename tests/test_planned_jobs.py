@@ -27,6 +27,7 @@ class Small(nn.Module):
         return self.embed(functional.relu(self.second(x)).mean(dim=(2, 3)))
 
 
+@pytest.mark.slow
 def test_any_network_can_be_compressed(tmp_path):
     torch.manual_seed(1)
     network = Small()

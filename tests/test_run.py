@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from made_once import MadeOnce
+from tiers import in_tiers
 
 BURN = "import time\nwhile time.process_time() < 0.3: pass\n"
 WORK = f"""
@@ -18,7 +19,7 @@ def test_work():
 """
 
 
-@pytest.mark.parametrize(("budget", "code"), [(60, 0), (0.2, 1)])
+@pytest.mark.parametrize(("budget", "code"), in_tiers([(60, 0), (0.2, 1)], fast=[(0.2, 1)]))
 def test_a_run_over_its_budget_fails_whichever_process_spent_it(budget, code, tmp_path):
     (tmp_path / "test_work.py").write_text(WORK)
     options = ("-q", "-p", "xdist", "-n", "1", "-p", "cpu_budget", f"--cpu-budget={budget}", f"--rootdir={tmp_path}")

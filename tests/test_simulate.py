@@ -137,6 +137,7 @@ def test_golden_vectors_are_those_of_the_file(result):
     assert {file.name: file.verdict for file in found.files}["simulation.safetensors"] == "exact"
 
 
+@pytest.mark.slow
 def test_a_stopped_job_goes_on_to_the_same_files(result, checkpoint, tmp_path, monkeypatch):
     def stop(*_, **__):
         raise KeyboardInterrupt
@@ -150,6 +151,7 @@ def test_a_stopped_job_goes_on_to_the_same_files(result, checkpoint, tmp_path, m
         assert (tmp_path / "out" / name).read_bytes() == (result / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_the_file_alone_can_be_evaluated(result, monkeypatch, capsys, tmp_path):
     run = open_embedder(result / "simulation.safetensors", Wanted({}))
     golden = np.load(result / "golden.npz")
@@ -162,6 +164,7 @@ def test_the_file_alone_can_be_evaluated(result, monkeypatch, capsys, tmp_path):
     assert code == 0 and "simulation.safetensors" in out
 
 
+@pytest.mark.slow
 def test_ours_has_a_simulation_beside_its_files(beside):
     figures, report = figures_of(beside), qf.read_report(beside / "report.json")
     assert figures.simulation_agreement.cosine_min > 0.999999

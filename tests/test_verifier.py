@@ -15,6 +15,7 @@ import pytest
 from quantized import small_model
 from test_verify import ARCHIVES, BAD, golden_with, write_archive
 from test_verify import replace as replace_file
+from tiers import in_tiers, named_in_tiers
 
 from qface_toolkit import pipeline, verifier
 from qface_toolkit.backends import BACKENDS
@@ -314,7 +315,7 @@ def test_a_wrong_file_is_told_by_both(copy):
 
 
 @pytest.mark.parametrize("name", [FILE, "report.md", "verify.py"])
-@pytest.mark.parametrize("damage", ["changed", "missing", "a folder"])
+@pytest.mark.parametrize("damage", in_tiers(("changed", "missing", "a folder"), fast=["changed"]))
 def test_damage_is_found_and_the_rest_is_run(name, damage, copy, finished):
     content = (copy / name).read_bytes()
     (copy / name).unlink()
@@ -340,7 +341,7 @@ MANIFESTS = {
 }
 
 
-@pytest.mark.parametrize("content", MANIFESTS.values(), ids=MANIFESTS)
+@pytest.mark.parametrize("content", named_in_tiers(MANIFESTS, fast=("no json", "deep", "a path", "endless")))
 def test_a_damaged_manifest_is_told_in_a_line(content, copy):
     (copy / "manifest.json").write_bytes(content)
     code, out, err = verify_there(copy)
@@ -352,16 +353,16 @@ def test_a_folder_of_something_else(finished, tmp_path):
     assert (code, "no such file" in err) == (1, True)
 
 
-@pytest.mark.parametrize("arrays", BAD.values(), ids=BAD)
+@pytest.mark.parametrize("arrays", named_in_tiers(BAD, fast=("an object", "nan", "no float", "flat inputs")))
 def test_golden_vectors_that_make_no_sense(arrays, copy):
     replace_file(copy, "golden.npz", golden_with(copy, **arrays))
     code, out, err = verify_there(copy)
     assert (code, out, "golden vectors cannot be used" in err) == (1, "", True)
 
 
-@pytest.mark.parametrize("content", ARCHIVES.values(), ids=ARCHIVES)
-def test_hostile_golden_vectors(content, copy, tmp_path):
-    write_archive(tmp_path / "hostile.npz", content)
+@pytest.mark.parametrize("kind", in_tiers(ARCHIVES, fast=("no zip", "a bomb", "code")))
+def test_hostile_golden_vectors(kind, copy, tmp_path):
+    write_archive(tmp_path / "hostile.npz", ARCHIVES[kind])
     replace_file(copy, "golden.npz", (tmp_path / "hostile.npz").read_bytes())
     code, out, err = verify_there(copy)
     assert (code, out, "golden vectors cannot be used" in err) == (1, "", True)

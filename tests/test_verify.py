@@ -16,6 +16,7 @@ import onnxruntime
 import pytest
 import torch
 from helpers import run_here
+from tiers import in_tiers
 
 from qface_toolkit import pipeline
 from qface_toolkit.backends import BACKENDS
@@ -97,7 +98,7 @@ def test_json_says_the_same(result, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("name", ["int8.x86.onnx", "int8.x86.ts", "report.md"])
-@pytest.mark.parametrize("damage", ["changed", "missing"])
+@pytest.mark.parametrize("damage", in_tiers(("changed", "missing"), fast=["missing"]))
 def test_damage_is_found_and_the_rest_is_run(name, damage, copy, monkeypatch, capsys):
     if damage == "missing":
         (copy / name).unlink()

@@ -49,6 +49,7 @@ def stored(file):
     return {onnx.numpy_helper.to_array(one).tobytes() for one in tensors}
 
 
+@pytest.mark.slow
 def test_the_files_hold_codes_of_the_widths(out):
     model = load_quantized(out / "quantization.json", out / "model.safetensors")
     for name, codes in layers_of(model).items():
@@ -58,6 +59,7 @@ def test_the_files_hold_codes_of_the_widths(out):
             assert codes.clip(-most, most).astype(np.int8).tobytes() in stored(out / "int8.x86.onnx"), name
 
 
+@pytest.mark.slow
 def test_a_result_remembers_its_widths_and_can_be_lowered_again(out):
     model = load_quantized(out / "quantization.json", out / "model.safetensors")
     assert json.loads((out / "quantization.json").read_text())["scheme"]["layers"][0] == {

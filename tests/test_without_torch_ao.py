@@ -62,6 +62,7 @@ def test_a_saved_result_is_used_and_exported_again_without_it(result, people):
     assert file.read_bytes() == written
 
 
+@pytest.mark.slow
 def test_inserting_observers_needs_it(result):
     done = run(("inspect", result, "--sensitivity"))
     assert done.returncode != 0

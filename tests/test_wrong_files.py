@@ -20,7 +20,7 @@ UNSEEN = 0.02
 """The share of wrong files with islands in which no more changes than a few roundings of floats could."""
 
 
-@pytest.mark.parametrize(("networks", "backends", "changes"), named_in_tiers(CASES, fast=("a network", "islands")))
+@pytest.mark.parametrize(("networks", "backends", "changes"), named_in_tiers(CASES, fast=["a network"]))
 def test_wrong_files_differ(networks, backends, changes, tmp_path):
     write_wrong(tmp_path, networks, backends, changes)
     folders = [path for path in sorted(tmp_path.iterdir()) if path.is_dir()]

@@ -13,6 +13,7 @@ from fakes import FakeModel
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from tiers import in_tiers
 
 from qface_toolkit.errors import MeasurementError
 from qface_toolkit.evaluation import embed_images, read_pairs
@@ -193,7 +194,7 @@ HUGE = {
 }
 
 
-@pytest.mark.parametrize("kind", HUGE)
+@pytest.mark.parametrize("kind", in_tiers(HUGE, fast=("class", "deep nesting", "announced size")))
 def test_a_hostile_pickle_is_refused_in_little_memory(tmp_path, kind):
     path = tmp_path / "lfw.bin"
     path.write_bytes(HUGE[kind])

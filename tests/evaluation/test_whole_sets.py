@@ -49,6 +49,7 @@ def test_templates_are_judged_beside_the_float_model(qface, sets, finished_onnx)
     assert "FAR 1e-6, 1e-5, 1e-4, 1e-3, 1e-2: less than one impostor pair" in " ".join(out.split())
 
 
+@pytest.mark.slow
 def test_a_suite_stands_beside_the_published_rows(qface, sets, tmp_path):
     args = ("--suite", "quantface", sets, "--folds", "5", "--draws", "20", "--out", tmp_path / "found")
     code, out, _ = qface("evaluate", "demo", *args)
@@ -75,6 +76,7 @@ def test_a_suite_of_nothing_is_said(qface, tmp_path):
     assert "lfw.bin" in err
 
 
+@pytest.mark.slow
 def test_a_damaged_set_costs_no_other_ones_figures(qface, sets, tmp_path):
     (tmp_path / "lfw.bin").write_bytes((sets / "lfw.bin").read_bytes())
     (tmp_path / "calfw.bin").write_bytes(b"damaged")

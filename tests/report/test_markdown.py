@@ -168,6 +168,7 @@ def test_hostile_names_stay_text(values, make):
     assert not re.search(r"(?<!\\)`", outside_code)
 
 
+@pytest.mark.slow
 @given(st.text())
 def test_escaped_text_is_one_line_without_bare_markup(text):
     escaped = escape(text)

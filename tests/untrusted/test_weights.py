@@ -220,6 +220,7 @@ def test_long_and_many_keys_keep_the_message_short(tmp_path):
     assert len(refuse(tmp_path / "w.pth", "and 88 more")) < 6000
 
 
+@pytest.mark.slow
 def test_bombs_do_not_fill_the_memory(tmp_path):
     """Measured in a process of its own: what refusing them costs at its peak."""
     state = {"w": torch.zeros(1).expand(TERABYTE), "v": torch.zeros(1 << 20)}
