@@ -13,6 +13,20 @@ from qface_toolkit.models._match import match, needed_shapes
 
 LISTS = {file.stem: read_fact(file.stem) for file in sorted(FACTS.glob("*.tsv"))}
 names = pytest.mark.parametrize("name", ARCHITECTURES.names())
+ONE_OF_A_KIND = (
+    "adaface-ir18",
+    "edgeface-xxs",
+    "iresnet18",
+    "magface-iresnet18",
+    "mobilefacenet",
+    "mobilefacenet-evolve",
+    "mobilefacenet-mbf",
+    "mobilefacenet-quantface",
+    "mobilefacenet-relu6",
+    "pocketnet-m-128",
+    "sface",
+)
+"""The others of each kind have more layers of the same."""
 
 
 def test_every_list_is_that_of_an_architecture():
@@ -20,7 +34,7 @@ def test_every_list_is_that_of_an_architecture():
     assert LISTS.keys() <= set(ARCHITECTURES.names())
 
 
-@pytest.mark.parametrize("listed", LISTS)
+@pytest.mark.parametrize("listed", in_tiers(LISTS, fast=LISTS.keys() & {*ONE_OF_A_KIND}))
 def test_recognised_from_keys_and_shapes(listed):
     fact = LISTS[listed]
     found = match(fact.shapes)
@@ -41,7 +55,7 @@ def test_registered_under_the_name_of_its_plan(name):
     assert architecture.read(needed_shapes(architecture.published)) == architecture.published
 
 
-@names
+@pytest.mark.parametrize("name", in_tiers(ARCHITECTURES.names(), fast=ONE_OF_A_KIND))
 def test_traceable_by_fx_and_free_of_batch_size(name):
     with torch.device("meta"):
         network = ARCHITECTURES.get(name).published.build().eval()
@@ -52,11 +66,7 @@ def test_traceable_by_fx_and_free_of_batch_size(name):
             assert tuple(embeddings.shape) == (batch, plan.embedding_size)
 
 
-QUICK = ("edgeface-xxs", "iresnet18", "mobilefacenet", "mobilefacenet-relu6", "pocketnet-m-128")
-"""One of a kind; the others of each take a second and more."""
-
-
-@pytest.mark.parametrize("name", in_tiers(LAYOUTS, fast=QUICK))
+@pytest.mark.parametrize("name", in_tiers(LAYOUTS, fast=["mobilefacenet"]))
 def test_traced_and_canonical_networks_compute_the_same(name):
     plan = ARCHITECTURES.get(name).published
     network = plan.build().eval()
@@ -81,7 +91,10 @@ def test_facts_are_those_of_a_model(name):
     assert spec.preprocessing == {key: getattr(architecture, key) for key in ("mean", "std", "color", "crop")}
 
 
-@pytest.mark.parametrize("name", [name for name, fact in LISTS.items() if fact.million_multiplications])
+COUNTED = [name for name, fact in LISTS.items() if fact.million_multiplications]
+
+
+@pytest.mark.parametrize("name", in_tiers(COUNTED, fast=COUNTED[:1]))
 def test_multiplications_are_those_of_the_paper(name):
     with torch.device("meta"):
         network = ARCHITECTURES.get(name).published.build().eval()

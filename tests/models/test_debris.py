@@ -3,6 +3,7 @@
 import pytest
 import torch
 from state_dicts import random_state, read_fact
+from tiers import in_tiers
 
 from qface_toolkit.errors import CheckpointError
 from qface_toolkit.models import load_model
@@ -48,7 +49,7 @@ def same_weights(model, state):
 WORDS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_forward_module", "_checkpoint_wrapped_module")
 
 
-@pytest.mark.parametrize("word", WORDS)
+@pytest.mark.parametrize("word", in_tiers(WORDS, fast=("module", "_orig_mod")))
 def test_words_of_wrappers_are_taken_out_wherever_they_stand(word, state, load):
     for wrapped in (prefixed(f"{word}.", state), within(word, state), prefixed("model.", within(word, state))):
         model = load({"state_dict": wrapped})
@@ -125,7 +126,7 @@ HEADS = {
 }
 
 
-@pytest.mark.parametrize("prefix", HEADS)
+@pytest.mark.parametrize("prefix", in_tiers(HEADS, fast=["features.module."]))
 def test_magface_is_told_by_its_keys(prefix, iresnet, load):
     content = {**prefixed(prefix, iresnet), HEADS[prefix]: torch.zeros(512, 200)}
     model = load({"epoch": 25, "arch": "iresnet18", "state_dict": content, "optimizer": {"state": {}}})
@@ -156,7 +157,7 @@ SPELLINGS = {
 }
 
 
-@pytest.mark.parametrize("case", SPELLINGS)
+@pytest.mark.parametrize("case", in_tiers(SPELLINGS, fast=["two words"]))
 def test_other_words_in_the_keys_are_said_once(case, iresnet, load):
     (ours, theirs), lines = SPELLINGS[case]
     strange = {key.replace(ours, theirs): tensor for key, tensor in iresnet.items()}
@@ -203,6 +204,7 @@ def test_a_maze_of_mappings_ends_soon(load):
         load(maze)
 
 
+@pytest.mark.slow
 def test_facenet_with_its_classifier_is_recognised(load):
     shapes = read_fact("inception-resnet-v1").shapes
     state = {key: torch.ones(shape) for key, shape in shapes.items() if not key.endswith("tracked")}

@@ -89,6 +89,7 @@ SMALL_PLAN = MobileFaceNetPlan(
 )
 
 
+@pytest.mark.slow
 def test_a_narrower_relative_is_not_taken_for_the_published_one(tmp_path):
     path = write(tmp_path / "net.onnx", export(SMALL_PLAN.build(), (112, 112)))
     with pytest.raises(CheckpointError, match="missing: mean, std, color"):
@@ -122,6 +123,7 @@ def test_two_architectures_that_differ_in_preprocessing_alone_are_asked_about(tm
     assert load_model(path).spec.name == "other"
 
 
+@pytest.mark.slow
 def test_no_runtime_loads_the_file(tmp_path):
     program = (
         "import sys\nfrom qface_toolkit.models import load_model\nload_model(sys.argv[1])\n"

@@ -4,6 +4,7 @@ import random
 
 import numpy as np
 import onnx
+import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -176,6 +177,7 @@ def mutate(model, draws):
         one.output[0] = draws.choice(names)
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 2**32), changes=st.integers(1, 4), of=st.sampled_from([SOUND, TRANSFORMER]))
 def test_other_structures_never_cause_another_error(seed, changes, of, tmp_path):

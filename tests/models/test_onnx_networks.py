@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from onnx_files import GIVEN, assert_same, export, write
+from tiers import in_tiers
 from torch import nn
 
 from qface_toolkit.models import load_model
@@ -240,7 +241,7 @@ WAYS = {
 }
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", in_tiers(WAYS, fast=["opset 17"]))
 @pytest.mark.parametrize("name", NETWORKS)
 def test_computes_what_onnx_runtime_does(name, way, tmp_path):
     torch.manual_seed(0)

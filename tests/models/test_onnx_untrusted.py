@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnx_files import FLAT, GIVEN, RELU, build, draw, ints, node, refuse, write
+from tiers import in_tiers
 
 from qface_toolkit.errors import CheckpointError
 from qface_toolkit.models import load_model
@@ -202,7 +203,7 @@ BOMBS = {
 """What a bomb repeats, and how often; each is made where it is thrown."""
 
 
-@pytest.mark.parametrize("kind", BOMBS)
+@pytest.mark.parametrize("kind", in_tiers(BOMBS, fast=("nodes", "dimensions")))
 def test_small_fields_that_would_fill_the_memory(kind, tmp_path):
     refuse(tmp_path, bomb(*BOMBS[kind]), "more than 500000 fields")
 
@@ -228,6 +229,7 @@ def test_a_tensor_that_doubles(tmp_path):
     refuse(tmp_path, build([*nodes, node("Flatten", "c60", "y")]), "grows beyond any face network")
 
 
+@pytest.mark.slow
 def test_memory_and_time_stay_bounded(tmp_path):
     write(tmp_path / "a.onnx", bomb(*BOMBS["nodes"]))
     write(tmp_path / "b.onnx", conv(dims=(50_000, 50_000, 1, 1)))

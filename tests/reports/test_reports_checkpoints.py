@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import run_here, write_tiny
+from tiers import in_tiers
 from torch import nn
 
 from qface_toolkit.errors import CheckpointError
@@ -66,7 +67,7 @@ def test_a_head_in_the_backbones_place(head, tmp_path):
     assert "backbone's own file" in refused(tmp_path / "Head_ArcFace.pth", "no convolution.*classifier")
 
 
-@pytest.mark.parametrize("size", [(3, 7), (3, 512, 3, 3), (4096, 4200)])
+@pytest.mark.parametrize("size", [(3, 7), (3, 512, 3, 3), pytest.param((4096, 4200), marks=pytest.mark.slow)])
 @pytest.mark.parametrize("within", ["state_dict", None])
 def test_arrays_in_the_tensors_place(size, within, tmp_path):
     arrays = {"conv.weight": np.zeros(size, np.float32)}
@@ -129,7 +130,7 @@ def modules_of_theirs(monkeypatch):
         setattr(sys.modules[kind.__module__], kind.__name__, kind)
 
 
-@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("zipped", in_tiers((True, False), fast=[True]))
 @pytest.mark.parametrize("name", BESIDE)
 def test_plain_values_beside_the_weights(name, zipped, modules_of_theirs, tmp_path):
     path = write_tiny(tmp_path / "tiny.pth")
