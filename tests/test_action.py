@@ -243,6 +243,7 @@ def test_an_evaluation_that_fell_fails_the_job(work):
     assert (done.returncode, "FAILED: int8.x86.onnx: rank1 " in done.stdout) == (1, True), done.stdout
 
 
+@pytest.mark.slow
 def test_a_damaged_file_fails_the_job_and_its_verification(work):
     with (work / "out" / "int8.x86.onnx").open("ab") as file:
         file.write(b"\0")

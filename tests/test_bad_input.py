@@ -14,7 +14,6 @@ import pytest
 import torch
 from finished_folders import intact
 from helpers import SMALL, contents, fill_disk, measure_quickly, run_apart, run_here, start, wait_for, write_tiny
-from tiers import in_tiers
 
 MESSAGE = re.compile(r"error: \S.*\n(.*\n)*  where: \S.*\n  to do: \S.*\n", re.MULTILINE)
 STEPS = (
@@ -263,7 +262,8 @@ def steps_from(step):
     return tuple(itertools.dropwhile(lambda one: one != step, (one for one in STEPS if not one.endswith(".ts"))))
 
 
-@pytest.mark.parametrize("step", in_tiers(("draw calibration images", "1. equalize"), fast=["1. equalize"]))
+@pytest.mark.slow
+@pytest.mark.parametrize("step", ["draw calibration images", "1. equalize"])
 def test_ctrl_c_leaves_no_half_written_folder(step, checkpoint, tmp_path):
     with start("compress", checkpoint, "--out", tmp_path / "out", *SMALL) as process:
         wait_for(process, step)

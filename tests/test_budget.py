@@ -70,6 +70,7 @@ def test_layers_are_chosen_once(planned):
         planned(RECIPE.replace("[calibrate]", "[calibrate, mixed]"), "budget.cosine_mean=0.99")
 
 
+@pytest.mark.slow
 def test_the_report_says_what_the_cosine_costs(result):
     block, [artifact] = result.report.budget, [one for one in result.report.artifacts if one.backend == "onnx-x86"]
     assert 0 < len(block.kept) <= block.layers
@@ -84,6 +85,7 @@ def test_the_report_says_what_the_cosine_costs(result):
     assert "## Pareto: cosine against latency and bytes" in to_markdown(result.report)
 
 
+@pytest.mark.slow
 def test_files_say_what_was_simulated(result):
     [artifact] = [one for one in result.report.artifacts if one.backend == "onnx-x86"]
     assert artifact.simulation_agreement.cosine_min > 0.9999
@@ -98,6 +100,7 @@ def test_other_backends_are_what_they_are_without_a_budget(result, checkpoint, t
     assert "kept" not in json.loads((without.out / "quantization.json").read_text())["plan"]
 
 
+@pytest.mark.slow
 def test_a_result_is_exported_as_it_was_written(result):
     again = pipeline.export(result.out, "onnx-x86", name="again.onnx")
     assert again.read_bytes() == (result.out / "int8.x86.onnx").read_bytes()

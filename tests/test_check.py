@@ -334,6 +334,7 @@ def test_update_with_measure_keeps_the_new_latencies(qface, result, tmp_path, qu
     assert len(found.float_latency["onnxruntime"].samples_ms) == len(found.artifacts[2].latency.samples_ms)
 
 
+@pytest.mark.slow
 def test_measure_runs_no_file_that_the_report_does_not_speak_of(qface, result, baseline, tmp_path, quickly):
     copy = shutil.copytree(result, tmp_path / "copy")
     model = onnx.load(copy / INT8)

@@ -79,6 +79,8 @@ RUNS = {
 """Row -> the files that it runs on: what is whole can be looked into and timed, whatever it is for."""
 LONG = ("compress --out X",)
 """Rows whose cells plan a whole job before they look at X; only likely files are tried, in the slow tier."""
+HALF_A_SECOND = ("compress X", "evaluate --reference X", "evaluate --ijb X", "evaluate --cache X")
+"""Rows that load a model or crops for each cell, as others do that are tried always."""
 BELOW = ("folder", "missing")
 WRITES = {
     "evaluate --out X": BELOW,
@@ -182,7 +184,9 @@ def shown(faults):
     return "\n".join(f"{cell}: {what}" for cell, what in faults.items())
 
 
-@pytest.mark.parametrize("row", in_tiers(COMMANDS, fast=[row for row in COMMANDS if row not in LONG]))
+@pytest.mark.parametrize(
+    "row", in_tiers(COMMANDS, fast=[row for row in COMMANDS if row not in (*LONG, *HALF_A_SECOND)])
+)
 def test_what_is_likely_to_be_handed(row, place, run, tmp_path):
     folder, words, names = place
     faults = run_row(row, cells(names, COMMANDS[row][0], likely=True), folder, words, run, tmp_path / "out")

@@ -104,6 +104,7 @@ def test_determinism_repeats_torch_and_python():
         torch.set_num_threads(threads)
 
 
+@pytest.mark.slow
 def test_peak_memory_is_that_of_the_process_alone():
     """A child of a large process is not itself large."""
     held = bytearray(600_000_000)

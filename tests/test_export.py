@@ -295,6 +295,7 @@ def test_the_old_name_of_name_still_works_with_a_warning(copy, monkeypatch, caps
     assert "--out" not in run_here(monkeypatch, capsys, "export", "--help")[1]
 
 
+@pytest.mark.slow
 def test_a_name_that_stands_for_several_writes_all_their_files(copy, monkeypatch, capsys):
     files = [str(copy / name) for name in ("packed.x86.onnx", "packed.arm.onnx")]
     with pytest.raises(ArtifactError, match="cannot have one name"):

@@ -4,7 +4,7 @@ import functools
 
 import pytest
 import torch
-from quantized import QUICK_NETWORKS, SMALL_NETWORKS, small_model, smooth_images
+from quantized import SMALL_NETWORKS, small_model, smooth_images
 from tiers import in_tiers
 
 from qface_toolkit.analysis.blocks import cut_blocks
@@ -26,7 +26,7 @@ def cut(name, fewest_layers):
 
 
 @pytest.mark.parametrize("fewest_layers", [1, 3])
-@pytest.mark.parametrize("name", in_tiers(SMALL_NETWORKS, fast=QUICK_NETWORKS))
+@pytest.mark.parametrize("name", in_tiers(SMALL_NETWORKS, fast=("mobilefacenet", "iresnet")))
 def test_blocks_one_after_the_other_compute_what_the_network_does(name, fewest_layers):
     model, prepared, blocks, images = cut(name, fewest_layers)
     exact = rounded = images
@@ -37,7 +37,7 @@ def test_blocks_one_after_the_other_compute_what_the_network_does(name, fewest_l
         assert torch.equal(rounded, prepared(images))
 
 
-@pytest.mark.parametrize("name", in_tiers(SMALL_NETWORKS, fast=QUICK_NETWORKS))
+@pytest.mark.parametrize("name", in_tiers(SMALL_NETWORKS, fast=("mobilefacenet", "iresnet")))
 def test_every_layer_and_every_tensor_is_in_one_block(name):
     model, _, blocks, _ = cut(name, 3)
     layers = [str(node.target) for node in model.network.graph.nodes if operation(node) in LAYERS]

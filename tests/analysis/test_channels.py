@@ -69,6 +69,7 @@ def test_gates_and_both_ends_keep_their_scale():
             assert (classes.highest[classes.of[node.name]] == 0).all(), node.name
 
 
+@pytest.mark.slow
 def test_a_sum_ties_its_terms_and_a_concatenation_does_not():
     network, size = small_network("pocketnet")
     canonical = canonicalise(network, size)

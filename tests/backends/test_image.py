@@ -139,6 +139,7 @@ def test_a_file_that_does_not_say_what_it_absorbed_is_refused(facts, usual, tmp_
         open_onnx(tmp_path / "file.onnx", threads=1)
 
 
+@pytest.mark.slow
 def test_torch_archives_stay_float(usual, tmp_path):
     model, images, _ = usual
     alike = replace(model, deployment=Deployment())

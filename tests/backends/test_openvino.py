@@ -182,6 +182,7 @@ def test_a_run_that_takes_too_long_ends(monkeypatch, model, tmp_path):
         BACKEND.inspect(tmp_path / BACKEND.artifact)
 
 
+@pytest.mark.slow
 def test_only_the_last_batch_sizes_are_kept(monkeypatch, model, tmp_path):
     embed, compiled = opened("openvino", model, tmp_path), []
     original = _openvino.compiled

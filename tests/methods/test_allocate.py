@@ -161,6 +161,7 @@ def test_a_cosine_is_reached_with_few_bytes(model, images):
     assert mean_cosine(same, held_out) < 1 - (1 - wanted) / 3
 
 
+@pytest.mark.slow
 def test_a_cosine_needs_nobody_who_writes_files(model, images):
     plain = allocated(model, images, cosine_mean=0.97, sizes=None)
     assert 2 < np.mean(widths_of(plain)) < 8

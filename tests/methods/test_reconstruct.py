@@ -164,6 +164,7 @@ def test_needs_images_for_a_step(model, images):
         reconstructed(model, images[:3])
 
 
+@pytest.mark.slow
 def test_a_time_becomes_iterations_that_can_be_repeated(model, images, tmp_path):
     timed = reconstructed(model, images, seconds=0.5)
     iterations = timed.choices["reconstruct.iterations"]

@@ -153,6 +153,7 @@ class Small(nn.Module):
 GIVEN = {"mean": 127.5, "std": 127.5, "color": "rgb"}
 
 
+@pytest.mark.slow
 def test_what_a_torchscript_program_is_told_to_do_works(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     network = Small().eval()

@@ -34,7 +34,7 @@ def narrow(name, bits, *layers):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-@pytest.mark.parametrize("bits", [4, 6])
+@pytest.mark.parametrize("bits", in_tiers((4, 6), fast=[4]))
 def test_codes_fit_their_width_and_the_image_has_eight_bits(name, bits):
     model, images = narrow(name, bits)
     codes = codes_of(model, ONNX, images)

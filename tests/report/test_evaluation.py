@@ -263,6 +263,7 @@ def test_hostile_names_stay_text():
     assert b"<script>" not in evaluation_plot(found)
 
 
+@pytest.mark.slow
 def test_the_plot_is_the_same_bytes_twice():
     found = evaluation({"tar_lost@1e-3": Figure(value=0.0)})
     assert evaluation_plot(found) == evaluation_plot(found)

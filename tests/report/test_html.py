@@ -175,6 +175,7 @@ def test_layers_are_listed_in_order_with_all_they_cost(page):
     assert [cell for cell in row if cell] == ["conv_1", "2 QLinearConv", "1.0", "0.500", "0.99500", "0.00500"]
 
 
+@pytest.mark.slow
 def test_same_report_gives_the_same_bytes(whole, make, judged, text, monkeypatch):
     for name, draw in PICTURES.items():
         monkeypatch.setattr(plots, name, draw)

@@ -98,6 +98,7 @@ def test_length_of_embeddings_does_not_matter(factor, seed):
     assert scaled == verify_identities(embeddings, labels, per_fold=20, folds=5)
 
 
+@pytest.mark.slow
 @given(st.integers(0, 50))
 @settings(deadline=None, max_examples=20)
 def test_tar_is_that_of_sorted_scores(seed):
