@@ -336,9 +336,18 @@ def test_interrupt(qface, job, monkeypatch):
     assert "--resume" in err
 
 
+MODELS = pytest.param(("list", "models"), marks=pytest.mark.slow)
+"""Each of them is made, to count its parameters."""
+
+
 @pytest.mark.parametrize(
     "args",
-    [("--help",), *((*leaf.split(), "--help") for leaf in LEAVES), *(("list", kind) for kind in EXPECTED)],
+    [
+        ("--help",),
+        *((*leaf.split(), "--help") for leaf in LEAVES),
+        *(("list", kind) for kind in EXPECTED if kind != "models"),
+        MODELS,
+    ],
     ids=" ".join,
 )
 def test_output_fits_the_terminal(args, qface):

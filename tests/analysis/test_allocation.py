@@ -55,6 +55,7 @@ def test_the_least_loss_is_that_of_trying_everything(layers, limit):
     assert all(choice in choices for choice, choices in zip(found.choices, layers, strict=True))
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(LAYERS, st.floats(0, 3))
 def test_the_fewest_bytes_are_those_of_trying_everything(layers, limit):

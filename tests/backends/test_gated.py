@@ -104,7 +104,11 @@ def built(name):
 
 
 CASES = list(itertools.product(NETWORKS, BACKENDS.names()))
-QUICK = [(name, backend) for name, backend in CASES if backend == "onnx-x86"] + [("silu", "onnx-packed-arm")]
+QUICK = [
+    ("hard swish and excitation", "onnx-x86"),
+    ("prelu and excitation", "onnx-x86"),
+    ("constants and unit length", "onnx-packed-arm"),
+]
 """What other backends make of gates, and torch, which converts slowly, is for the slow tests."""
 
 
@@ -119,7 +123,7 @@ def test_an_artifact_computes_what_its_ranges_say(name, backend, tmp_path):
     assert agreement.mean() > 0.97, f"mean cosine {agreement.mean():.5f} to the float network"
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", in_tiers(NETWORKS, fast={name for name, _ in QUICK}))
 def test_onnx_runtime_runs_all_of_it_as_integers(name, tmp_path):
     _, _, model = built(name)
     opened("onnx-x86", model, tmp_path)
