@@ -57,6 +57,7 @@ def test_an_island_is_one(scripts, result, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_no_false_alarm_and_no_true_one_missed(scripts, result, tmp_path):
     false_alarms, _ = scripts
     found = false_alarms.statistics(result, tmp_path, RUNS, LONGEST_S)
