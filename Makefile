@@ -36,7 +36,7 @@ slow: $(INSTALLED)  ## the tests that take long or need ../shared
 
 arm: $(INSTALLED)  ## the files for ARM on aarch64, under an emulator, in a root that is built in the user's cache folder
 	$(VENV)/bin/python tests/arm/arm_root.py
-	$(PYTEST) --dist loadgroup --cpu-budget $(ARM_CPU_SECONDS) -m arm tests/arm
+	$(PYTEST) --cpu-budget $(ARM_CPU_SECONDS) -m arm tests/arm
 
 bench: $(PEERS)  ## compare with what else there is; BENCH=--quick for the demo model in minutes
 	OMP_WAIT_POLICY=PASSIVE $(VENV)/bin/python benchmarks/head_to_head.py $(BENCH)

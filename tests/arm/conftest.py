@@ -8,19 +8,17 @@ import pytest
 from arm_root import CannotBuild, built_root
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items):
-    """Have one worker make the files while the other runs what needs none of them."""
-    rank = {id(item): _needs_files(item) for item in items}
-    group = next((_group(item) for item in items if rank[id(item)]), None)
-    items.sort(key=lambda item: rank[id(item)] and (-1 if _group(item) == group else 1))
+    """Have one worker make the files while the other, which begins in the middle, runs what needs none of them.
 
-
-def _needs_files(item):
-    return item.get_closest_marker("arm") is not None and bool({"jobs", "demo"} & set(item.fixturenames))
-
-
-def _group(item):
-    return item.get_closest_marker("xdist_group")
+    What runs in one runtime on one CPU stays together: whichever worker comes first runs all of its networks at once.
+    """
+    if all(item.get_closest_marker("arm") for item in items):
+        needing = [item for item in items if {"jobs", "demo"} & set(item.fixturenames)]
+        others = [item for item in items if item not in needing]
+        half = len(items) // 2
+        items[:] = [*needing[:half], *others, *needing[half:]]
 
 
 @pytest.fixture(scope="session")

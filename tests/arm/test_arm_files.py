@@ -12,11 +12,7 @@ pytestmark = pytest.mark.arm
 
 INT8 = (*FILES, *(f"codes.{file}" for file in LOOKED_INTO))
 
-MACHINES = [
-    pytest.param(cpu, runtime, marks=pytest.mark.xdist_group(f"{cpu} {runtime}"))
-    for runtime in arm_lane.RUNTIMES
-    for cpu in arm_lane.CPUS
-]
+MACHINES = [(cpu, runtime) for runtime in arm_lane.RUNTIMES for cpu in arm_lane.CPUS]
 """All networks of one of these are run at once, by whichever worker needs the first of them."""
 
 
