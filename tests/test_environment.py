@@ -159,6 +159,25 @@ print(first, second)
     assert first > 10 * max(second, 1)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator")
+def test_freed_memory_is_given_back_between_steps():
+    program = """
+from qface_toolkit._process import settle_process
+settle_process()
+from qface_toolkit.untrusted.limits import give_back_memory
+def held():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096 >> 20
+blocks = [bytearray(1 << 20) for _ in range(200)]
+last = bytearray(1 << 20)
+del blocks
+before = held()
+give_back_memory()
+print(before - held())
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert int(done.stdout) > 150
+
+
 @pytest.mark.parametrize(("spinning", "told"), [(False, "0"), (True, None)])
 def test_threads_of_onnxruntime_spin_where_they_are_timed_alone(spinning, told):
     options = session_options(2, spinning=spinning)

@@ -26,6 +26,7 @@ from qface_toolkit.result.names import GOLDEN, REPORT, SHEET, VERIFIER
 from qface_toolkit.result.pages import report_pages
 from qface_toolkit.result.simulated import Simulated
 from qface_toolkit.sources import Crop, DrawnAhead, Manifest, contact_sheet, find_set, pixel_sha256
+from qface_toolkit.untrusted.limits import give_back_memory
 
 
 class Run:
@@ -45,6 +46,7 @@ class Run:
         started = time.perf_counter()
         notes: dict[str, Any] = {}
         yield self.tell(name)
+        give_back_memory()
         notes["seconds"] = time.perf_counter() - started
         self.folder.mark(name, notes)
 
