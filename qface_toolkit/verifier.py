@@ -168,10 +168,10 @@ class About:
     def read(cls, stored: npt.NDArray[np.uint8]) -> About:
         """Return what was stored; raise ValueError if it makes no sense."""
         try:
-            values = json.loads(stored.tobytes())
+            values = {"picks_order": False} | json.loads(stored.tobytes())  # which older results do not say
             tensors = tuple(Tensor(str(name), str(output), bool(exact)) for name, output, exact in values["tensors"])
             "".join(tensor.output for tensor in tensors).encode()  # which half a character cannot be
-            flags = {name: bool(values.get(name)) for name in ("integers", "vnni", "picks_order")}
+            flags = {name: bool(values[name]) for name in ("integers", "vnni", "picks_order")}
             if values["machine"] not in (None, "x86", "arm"):
                 raise ValueError("there is no such kind of processor")
             return cls(str(values["runtime"]), values["machine"], tensors=tensors, **flags)

@@ -160,7 +160,7 @@ print(first, second)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator")
-def test_freed_memory_is_given_back_between_steps():
+def test_freed_memory_is_given_back():
     program = """
 from qface_toolkit._process import settle_process
 settle_process()

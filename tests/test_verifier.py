@@ -184,6 +184,18 @@ def test_how_a_file_computes_is_read_as_it_was_stored():
     assert About.read(known.stored()) == known
 
 
+@pytest.mark.parametrize("left_out", ["integers", "vnni", "tensors", "picks_order"])
+def test_only_what_older_results_do_not_say_may_be_missing(left_out):
+    values = json.loads(PICKS_ORDER.stored().tobytes())
+    del values[left_out]
+    stored = np.frombuffer(json.dumps(values).encode(), np.uint8)
+    if left_out == "picks_order":
+        assert About.read(stored) == replace(PICKS_ORDER, picks_order=False)
+    else:
+        with pytest.raises(ValueError, match="does not say how"):
+            About.read(stored)
+
+
 @pytest.mark.parametrize("name", [FILE, "float.onnx"])
 def test_facts_are_found_without_a_library(name, finished):
     content = (finished / "out" / name).read_bytes()

@@ -114,10 +114,10 @@ def _matches(
     # Following a network layer by layer takes ten times as long as making it, so most are told by their kernels, and
     # those of other depths by how many there are: of published sizes a process makes each once.
     kernels = Counter(tuple(one.weight.shape) for one in network.modules() if isinstance(one, nn.Conv2d))
-    deep = [
+    as_deep = [
         one for one in entries.values() if not one.told_by_keys and _kernels(one.published).total() == kernels.total()
     ]
-    plans = [(entry, plan) for entry in deep if (plan := _at_size(entry.published, input_size, size))]
+    plans = [(entry, plan) for entry in as_deep if (plan := _at_size(entry.published, input_size, size))]
     alike = [(entry, plan) for entry, plan in plans if _kernels(plan) == kernels]
     signature = _signature(network) if alike else ()
     return [(entry, plan) for entry, plan in alike if _plan_signature(plan) == signature]
