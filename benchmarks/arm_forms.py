@@ -8,21 +8,29 @@ of the package's table are counted, which takes hours. What the figures mean and
 """
 
 import argparse
+import copy
 import json
 import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, fields
 from pathlib import Path
 from typing import Any
 
+import torch
 from arm_blocks import Analyser, Block, Core, Runs, count, kinds
+from torch import nn
 
 from qface_toolkit.backends import BACKENDS
-from qface_toolkit.backends.onnx_qdq.measure_forms import copies_of
-from qface_toolkit.quantize.forms import TABLES, ConvShape, read_form_tables
-from qface_toolkit.quantize.plan import Form
+from qface_toolkit.canonical.canonicalise import canonicalise
+from qface_toolkit.models import ModelSpec
+from qface_toolkit.quantize.forms import CYCLES, FormCycles, choices, read_form_tables
+from qface_toolkit.quantize.model import QuantizedModel, new_model
+from qface_toolkit.quantize.plan import Form, everywhere
+from qface_toolkit.quantize.scheme import Range
+from qface_toolkit.times import ConvShape
 
+COLUMNS = ("inputs", "outputs", "kernel", "stride", "groups", "height", "width")
+"""Sizes of a square convolution."""
 FORMS: tuple[Form, Form] = ("twin", "scaled")
 COPIES = (1, 2)
 """Copies of the layer in the two networks whose difference is counted."""
@@ -32,6 +40,48 @@ CORES = {
     "Neoverse N1": Core("neoverse-n1", "neoverse-n1", 4),
 }
 """One without dot products of 8-bit numbers and one with them."""
+
+
+class Copies(nn.Module):
+    """Several copies of one layer side by side, each pooled so that its output costs little to keep."""
+
+    def __init__(self, shape: ConvShape, copies: int) -> None:
+        super().__init__()
+        self.stem = nn.Identity() if shape.inputs == 3 else nn.Conv2d(3, shape.inputs, 1)
+        layer = nn.Sequential(
+            nn.Conv2d(shape.inputs, shape.outputs, shape.kernel, shape.stride, shape.kernel // 2, groups=shape.groups),
+            nn.PReLU(shape.outputs),
+        )
+        self.layers = nn.ModuleList(copy.deepcopy(layer) for _ in range(copies))
+        self.pool = nn.AdaptiveAvgPool2d(1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(x)
+        return torch.flatten(torch.cat([self.pool(layer(x)) for layer in self.layers], 1), 1)
+
+
+def copies_of(shape: ConvShape, form: Form, copies: int) -> QuantizedModel:
+    """Return a model of several copies of a convolution and its PReLU in one form, with any ranges.
+
+    What it takes more than the same with fewer copies, the layers take.
+    """
+    torch.manual_seed(0)
+    input_size = shape.height * shape.stride, shape.width * shape.stride
+    network = canonicalise(Copies(shape, copies), input_size)
+    model = new_model(network, ModelSpec("layer", input_size, copies * shape.outputs))
+    return model.with_forms(everywhere({node.name: form for node in choices(model)})).with_ranges(
+        {owner: Range(-3.0, 3.0) for owner in model.plan.owners()}
+    )
+
+
+def sizes_of(shape: ConvShape) -> list[int]:
+    """Return the sizes of a square convolution, in the order of COLUMNS."""
+    return [getattr(shape, name) for name in COLUMNS]
+
+
+def shape_of_sizes(sizes: Sequence[int]) -> ConvShape:
+    """Return a square convolution from its sizes, in the order of COLUMNS."""
+    return ConvShape(*sizes[:3], *sizes[2:])
 
 
 def write_files(shapes: Sequence[ConvShape], folder: Path) -> None:
@@ -63,7 +113,7 @@ def counted_rows(shapes: Sequence[ConvShape], root: Path, core: Core, analyser: 
     texts, cycles = analyser.texts(runs), analyser.cycles(runs, core)
     rows = []
     for number, shape in enumerate(shapes):
-        row: dict[str, Any] = {"shape": astuple(shape)}
+        row: dict[str, Any] = {"shape": sizes_of(shape)}
         for form in FORMS:
             blocks = one_more(runs, number, form)
             modelled = sum(times * cycles[block] for block, times in blocks.items())
@@ -74,10 +124,10 @@ def counted_rows(shapes: Sequence[ConvShape], root: Path, core: Core, analyser: 
 
 def write_table(core: str, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write the package's table for ARM: the cycles of both forms on one core."""
-    columns = [field.name for field in fields(ConvShape)] + [f"{form}_cycles" for form in FORMS]
+    columns = [*COLUMNS, *(f"{form}_cycles" for form in FORMS)]
     head = f'{{"machine": "arm", "core": {json.dumps(core)},\n"columns": {json.dumps(columns)},\n"rows": [\n'
     lines = (json.dumps([*row["shape"], *(row[form]["cycles"] for form in FORMS)]) for row in rows)
-    TABLES[1].write_text(head + ",\n".join(lines) + "\n]}\n")
+    CYCLES.write_text(head + ",\n".join(lines) + "\n]}\n")
 
 
 def main() -> None:
@@ -90,9 +140,9 @@ def main() -> None:
     parser.add_argument("--save", type=Path, required=True)
     parser.add_argument("--table", action="store_true", help="make the last core's the table of the package")
     options = parser.parse_args()
-    shapes = [ConvShape(*map(int, text.split(","))) for text in options.shape or ()] or list(
-        read_form_tables()["x86"].rows
-    )
+    counted = read_form_tables()["arm"]
+    assert isinstance(counted, FormCycles), "the package's own"
+    shapes = [shape_of_sizes(list(map(int, text.split(",")))) for text in options.shape or ()] or list(counted.rows)
     found = json.loads(options.save.read_text()) if options.save.exists() else {}
     for name in options.core:
         found[name] = counted_rows(shapes, options.root.resolve(), CORES[name], Analyser(options.llvm))

@@ -116,14 +116,16 @@ class Export(_Block):
 
 
 class Budget(_Block):
-    """What steers the run: how close the embedding must come to the float model's, or how small the packed file.
+    """What a run must reach: a closeness of the embedding to the float model's, a size of the packed file, a speed.
 
     `cosine_mean`: keep the fewest layers in float that reach it; where widths are allocated, the fewest bytes. `bytes`:
-    the share of float.onnx that the packed file may take; widths are allocated for the least loss.
+    the share of float.onnx that the packed file may take; widths are allocated for the least loss. `times_faster`: how
+    many times as fast as float.fast.onnx the first file must be, measured; it steers nothing.
     """
 
     cosine_mean: Annotated[float, Field(strict=True, gt=0, lt=1)] | None = None
     bytes: Annotated[float, Field(strict=True, gt=0, lt=1)] | None = None
+    times_faster: Annotated[float, Field(strict=True, gt=0, le=100)] | None = None
 
 
 class Step(_Block):

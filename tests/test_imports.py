@@ -28,7 +28,7 @@ LAYERS = (
     {"canonical"},
     {"models"},
     {"recipe", "environment", "runtimes"},
-    {"_process", "framing", "registry", "scale"},
+    {"_process", "framing", "registry", "scale", "times"},
     {"untrusted"},
     {"errors", "verifier"},
     {"__init__"},

@@ -18,7 +18,7 @@ MODEL_FILES = {
     f"{PACKAGE}/models/demo.md",
     f"{PACKAGE}/py.typed",
     f"{PACKAGE}/quantize/form_cycles.json",
-    f"{PACKAGE}/quantize/form_times.json",
+    f"{PACKAGE}/times/x86.json",
     f"{PACKAGE}/evaluation/published.yaml",
     f"{PACKAGE}/report/templates/report.html",
     f"{PACKAGE}/report/templates/report.css",

@@ -158,7 +158,7 @@ def test_report_says_where_bytes_and_milliseconds_are(result):
             assert figures.cost is None
             continue
         layers = {layer.name: layer for layer in figures.cost.layers}
-        assert sum(layer.size_bytes for layer in layers.values()) > 0.6 * figures.size_bytes, name
+        assert sum(layer.size_bytes for layer in layers.values()) > 0.5 * figures.size_bytes, name
         # A file for ARM is timed on no other machine.
         assert (figures.cost.time_ms is None) == (figures.latency is None), name
         if figures.quantized:

@@ -13,7 +13,6 @@ from torch import fx
 from qface_toolkit.environment import machine_here
 from qface_toolkit.errors import ArtifactError, RecipeError
 from qface_toolkit.models import FloatModel, ModelSpec
-from qface_toolkit.quantize.forms import ConvShape, FormTimes
 from qface_toolkit.quantize.model import QuantizedModel
 from qface_toolkit.quantize.plan import make_plan
 from qface_toolkit.quantize.scheme import EIGHT_BITS, Scheme
@@ -21,6 +20,7 @@ from qface_toolkit.quantize.target import Target
 from qface_toolkit.runtimes import Runtime
 from qface_toolkit.runtimes.fusion import Fusion
 from qface_toolkit.scoring.parity import Codes
+from qface_toolkit.times import Row, TimeTable
 from qface_toolkit.verifier import Machine
 
 
@@ -183,6 +183,14 @@ class FloatFile(Runner):
     def write(self, model: FloatModel, canonical: fx.GraphModule, facts: Facts) -> bytes:
         """Return the file of a model, of which `canonical` is the network in canonical form."""
 
+    def layer_names(self, canonical: fx.GraphModule) -> Mapping[str, str] | None:
+        """Return which tensor of the file ends which layer; None where its cost has no such parts."""
+        return None
+
+    def predict(self, canonical: fx.GraphModule, spec: ModelSpec, times: TimeTable) -> Mapping[str, float] | None:
+        """Return the microseconds that each layer should take, in order of execution; None where nobody knows."""
+        return None
+
 
 class Backend(Runner):
     """One form for one runtime: what a file of this folder puts into `ENTRIES`."""
@@ -233,8 +241,16 @@ class Backend(Runner):
             MeasurementError: if the codes cannot be had.
         """
 
-    def time_forms(self, shapes: Iterable[ConvShape], progress: Callable[[int, int], None]) -> FormTimes | None:
-        """Return how long each form of a PReLU takes on this machine, by shape; None where there is one form."""
+    def time_operators(self, rows: Iterable[Row], progress: Callable[[int, int], None]) -> Mapping[Row, float] | None:
+        """Return how many microseconds convolutions take on this machine; None where times choose nothing."""
+        return None
+
+    def predict(self, model: QuantizedModel, times: TimeTable) -> Mapping[str, float] | None:
+        """Return the microseconds that each layer of a file should take, in order; None where nobody knows."""
+        return None
+
+    def foresee(self, canonical: fx.GraphModule, spec: ModelSpec, times: TimeTable) -> Mapping[str, float] | None:
+        """Return the same for a network of which nothing but its shapes is known, in the fastest forms that it has."""
         return None
 
     def layer_names(self, model: QuantizedModel) -> Mapping[str, str] | None:

@@ -10,7 +10,7 @@ import io
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -21,33 +21,71 @@ from torch import fx, nn
 from qface_toolkit.backends._base import Facts, FloatFile
 from qface_toolkit.backends._onnx_files import OnnxRuntimeFiles
 from qface_toolkit.backends._onnxruntime import ERRORS, open_onnx
-from qface_toolkit.backends.onnx_qdq._builder import INPUT, float_value
+from qface_toolkit.backends.onnx_qdq._builder import INPUT, OUTPUT, float_value
 from qface_toolkit.backends.onnx_qdq._floats import Activation, FloatPrinter, own_operator, scaled_sum
+from qface_toolkit.backends.onnx_qdq.predict import predict_float
+from qface_toolkit.canonical.edit import ensure_shapes
 from qface_toolkit.canonical.graph import inputs
 from qface_toolkit.errors import QFaceError, UnsupportedModel
 from qface_toolkit.integer.making import float_program
 from qface_toolkit.models import FloatModel, ModelSpec
+from qface_toolkit.quantize.groups import GroupForm, fastest_float_form, has_groups
 from qface_toolkit.runtimes import FAST_ARTIFACT, FLOAT_ARTIFACT
+from qface_toolkit.times import TimeTable, read_table
 
 
-def export_float_fast(network: fx.GraphModule, spec: ModelSpec, facts: Facts, prelu: Activation = scaled_sum) -> bytes:
+def export_float_fast(network: fx.GraphModule, spec: ModelSpec, facts: Facts) -> bytes:
+    """Return the ONNX file of a canonical network that runs fastest, each layer in its fastest form."""
+    ensure_shapes(network, spec.input_size, spec.channels)
+    times = read_table()
+    groups = {node.name: fastest_float_form(node, times) for node in network.graph.nodes if has_groups(node)}
+    return export_plain(network, spec, facts, scaled_sum, groups)
+
+
+def export_plain(
+    network: fx.GraphModule,
+    spec: ModelSpec,
+    facts: Facts,
+    prelu: Activation = own_operator,
+    groups: Mapping[str, GroupForm] | None = None,
+) -> bytes:
     """Return the ONNX file of a canonical network: "input" [N, C, height, width] to "embedding" [N, D], any N."""
-    written = write_float(network, spec, prelu)
+    written = write_float(network, spec, prelu, groups)
     onnx.checker.check_model(written)
     onnx.helper.set_model_props(written, dict(facts))
     content: bytes = written.SerializeToString(deterministic=True)
     return content
 
 
-def write_float(network: fx.GraphModule, spec: ModelSpec, prelu: Activation = scaled_sum) -> onnx.ModelProto:
-    """Return the plain ONNX form of a canonical network, each PReLU printed by `prelu`."""
-    printer = FloatPrinter(prelu)
+def write_float(
+    network: fx.GraphModule,
+    spec: ModelSpec,
+    prelu: Activation = scaled_sum,
+    groups: Mapping[str, GroupForm] | None = None,
+) -> onnx.ModelProto:
+    """Return the ONNX form of a canonical network, each PReLU printed by `prelu`, its convolutions of groups so."""
+    printer = FloatPrinter(prelu, groups=groups)
     entering, *_, last = network.graph.nodes
     printer.values[entering.name] = INPUT
     for one in float_program(network):
         printer.print(one)
     embedding = printer.values[inputs(last)[0].name]
-    return printer.graph.model(embedding, float_value(spec), spec.embedding_size)
+    model = printer.graph.model(embedding, float_value(spec), spec.embedding_size)
+    _name_layers(model.graph, {short: layer for layer, short in printer.values.items() if layer != entering.name})
+    return model
+
+
+def _name_layers(graph: onnx.GraphProto, layers: Mapping[str, str]) -> None:
+    """Call the tensors that end layers as the layers are called, so that a file's times can be told by layer."""
+    taken = {*layers.values(), INPUT, OUTPUT}
+    made = {name for node in graph.node for name in node.output} | {tensor.name for tensor in graph.initializer}
+    names = {name: layers.get(name, f"{name}_" if name in taken else name) for name in made}
+    names |= {layer: layer for layer in (INPUT, OUTPUT)}
+    for node in graph.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
+        node.output[:] = [names.get(name, name) for name in node.output]
+    for tensor in graph.initializer:
+        tensor.name = names[tensor.name]
 
 
 _OPSET = 17
@@ -136,7 +174,7 @@ class _Exported(OnnxRuntimeFiles, FloatFile):
             content = export_float(model.network, model.spec, facts)
             if _takes_any_number(content, model.spec):
                 return content
-        return export_float_fast(canonical, model.spec, facts, own_operator)
+        return export_plain(canonical, model.spec, facts)
 
 
 class _Fast(OnnxRuntimeFiles, FloatFile):
@@ -147,6 +185,15 @@ class _Fast(OnnxRuntimeFiles, FloatFile):
     def write(self, model: FloatModel, canonical: fx.GraphModule, facts: Facts) -> bytes:
         """Return our own form of the canonical network."""
         return export_float_fast(canonical, model.spec, facts)
+
+    def layer_names(self, canonical: fx.GraphModule) -> Mapping[str, str]:
+        """Return the names of the layers: the tensors that end them are called so."""
+        *_, last = canonical.graph.nodes
+        return {node.name: node.name for node in canonical.graph.nodes} | {OUTPUT: inputs(last)[0].name}
+
+    def predict(self, canonical: fx.GraphModule, spec: ModelSpec, times: TimeTable) -> Mapping[str, float]:
+        """Return what the table of operator times gives."""
+        return predict_float(canonical, spec, times).layers
 
 
 FLOAT_FILES: tuple[FloatFile, ...] = (_Exported(), _Fast())

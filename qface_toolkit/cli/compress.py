@@ -24,7 +24,7 @@ from qface_toolkit.cli._options import (
 from qface_toolkit.cli._voice import progress, say_row, show, voice_options, warn, warn_of_images
 
 if TYPE_CHECKING:
-    from qface_toolkit.pipeline import Job
+    from qface_toolkit.pipeline import Expected, Job
 
 
 @click.command(
@@ -76,7 +76,7 @@ def compress(
     as_json: bool,
     quiet: bool,
     **options: Any,  # noqa: ANN401
-) -> None:
+) -> int:
     """Compress a float model to int8, and report what that gained and what it cost.
 
     CHECKPOINT is a file (.pth, .ckpt, .pt, .safetensors, .onnx) or the word demo, which is a small model inside the
@@ -89,16 +89,18 @@ def compress(
     look_at(checkpoint, scripts=False)
     look_at_facts(options["sets"])
     from qface_toolkit.pipeline import plan_job, run_job
+    from qface_toolkit.report import misses_speed
 
     job = plan_job(checkpoint, **options)
     job = replace(job, command=_command(job, options["threads"]))
     warn(job.model.warnings, quiet)
     if dry_run:
         _say_plan(job, out, as_json)
-        return
+        return 0
     with progress(quiet or as_json) as tell:
         report = run_job(job, out, force=force, resume=resume, tell=tell)
     _say_report(report, out, as_json, quiet)
+    return 1 if misses_speed(report) else 0
 
 
 def _command(job: "Job", threads: int | None) -> str:
@@ -109,9 +111,9 @@ def _command(job: "Job", threads: int | None) -> str:
 
 def _say_plan(job: "Job", out: Path, as_json: bool) -> None:
     from qface_toolkit.backends import BACKENDS
-    from qface_toolkit.pipeline import estimate_cost
+    from qface_toolkit.pipeline import estimate_cost, expect
 
-    cost = estimate_cost(job)
+    cost, speed = estimate_cost(job), expect(job)
     plan = {
         "model": job.model.spec.name,
         "input_size": list(job.model.spec.input_size),
@@ -127,6 +129,13 @@ def _say_plan(job: "Job", out: Path, as_json: bool) -> None:
             "all": round(cost.seconds),
         },
         "trained_for": job.recipe.backends[0],
+        "predicted": speed
+        and {
+            "ms": round(speed.integer_ms, 3),
+            "float_fast_ms": round(speed.float_ms, 3),
+            "times_faster": round(speed.times_faster, 2),
+            "slower_layers": speed.short_of(1.0),
+        },
         "calibration": job.recipe.calibration.model_dump(),
         "artifacts": ["float.onnx", "float.fast.onnx", *(BACKENDS.get(name).artifact for name in job.recipe.backends)],
         "out": str(out),
@@ -138,10 +147,20 @@ def _say_plan(job: "Job", out: Path, as_json: bool) -> None:
         "multiply_adds": f"{cost.multiply_adds / 1e9:.2f} billion an image",
         "seconds": f"about {cost.seconds:.0f} on two cores: {cost.steps_s:.0f} for the steps, {cost.measuring_s:.0f} "
         "for measuring",
+        "predicted": _prediction(speed),
     }
     for key, value in plan.items():
         values = [f"{name} {one}" for name, one in value.items()] if isinstance(value, dict) else value
         say_row(f"{key:13} ", ", ".join(map(str, values)) if isinstance(values, list) else str(values))
+
+
+def _prediction(speed: "Expected | None") -> str:
+    """Return in words what the first file should take, on the processor that the table was measured on."""
+    if speed is None:
+        return "nothing: only ONNX files for x86 have a table of operator times"
+    slower = speed.short_of(1.0)
+    told = f"{speed.artifact} {speed.integer_ms:.2f} ms, {speed.times_faster:.2f} times as fast as float.fast.onnx"
+    return f"{told}; slower than in float: {', '.join(slower[:6])}" if slower else told
 
 
 def _say_report(report: Any, out: Path, as_json: bool, quiet: bool) -> None:  # noqa: ANN401 - its type would import pydantic here

@@ -11,6 +11,7 @@ from qface_toolkit.backends import BACKENDS, Backend, Embed, FloatFile, Runner, 
 from qface_toolkit.environment import machine_here, record_environment
 from qface_toolkit.evidence.allocation import allocation_block
 from qface_toolkit.evidence.counted_sizes import counted_sizes
+from qface_toolkit.evidence.described import recipe_used, source_of
 from qface_toolkit.evidence.embedding import embed_crops, embed_file
 from qface_toolkit.evidence.kept import Bench, budget_block
 from qface_toolkit.evidence.layers import cost_of
@@ -20,10 +21,11 @@ from qface_toolkit.evidence.sensitivity import job_sensitivity
 from qface_toolkit.evidence.sizes import weigh
 from qface_toolkit.evidence.speed import float_names, speeds, take_turns
 from qface_toolkit.methods import Progress
-from qface_toolkit.models import FloatModel
+from qface_toolkit.quantize.forms import operator_table, read_form_tables
 from qface_toolkit.quantize.model import embed
 from qface_toolkit.quantize.target import Target
 from qface_toolkit.report import Report
+from qface_toolkit.report.cost import Beside
 from qface_toolkit.report.inspection import fusion_figures
 from qface_toolkit.report.parity import SIMULATED, at_home_name
 from qface_toolkit.report.schema import (
@@ -34,10 +36,7 @@ from qface_toolkit.report.schema import (
     CostFigures,
     LatencyFigures,
     ParityBlock,
-    RecipeUsed,
     SensitivityBlock,
-    SourceModel,
-    SpecFacts,
     StepTime,
     VerificationBlock,
     VerificationFigures,
@@ -46,7 +45,7 @@ from qface_toolkit.result.golden import HELD_OUT, golden_of, read_golden
 from qface_toolkit.result.job import Job
 from qface_toolkit.result.made import Made
 from qface_toolkit.result.manifest import record_of
-from qface_toolkit.result.names import GOLDEN
+from qface_toolkit.result.names import GOLDEN, TIMES
 from qface_toolkit.runtimes import FLOAT_ARTIFACT
 from qface_toolkit.runtimes.fusion import Fusion
 from qface_toolkit.runtimes.latency import Latency
@@ -94,8 +93,8 @@ def collect_evidence(
     verification = files.verification() if job.verify else None
     progress(5, 5)
     return Report(
-        source=_source(job.model),
-        recipe=_recipe(job, made),
+        source=source_of(job.model),
+        recipe=recipe_used(job, made),
         seed=job.seed,
         environment=record_environment(job.seed, job.threads),
         calibration=CalibrationUsed(set=job.recipe.calibration.set, **manifest.as_json()),
@@ -116,32 +115,6 @@ def collect_evidence(
     )
 
 
-def _recipe(job: Job, made: Made) -> RecipeUsed:
-    values, choices = job.recipe.as_plain(), dict(made.choices)
-    return RecipeUsed(name=job.recipe_name, values=values, choices=choices, chosen=made.chosen)
-
-
-def _source(model: FloatModel) -> SourceModel:
-    spec = model.spec
-    return SourceModel(
-        name=spec.name,
-        architecture=spec.name,
-        sha256=model.source_sha256,
-        spec=SpecFacts(
-            input_size=spec.input_size,
-            embedding_size=spec.embedding_size,
-            mean=spec.mean,
-            std=spec.std,
-            color=spec.color,
-            license=spec.license,
-            origin=spec.origin,
-            crop=spec.crop,
-        ),
-        parameters=sum(parameter.numel() for parameter in model.network.parameters()),
-        notes=model.notes,
-    )
-
-
 class _Files:
     """The float model and its artifacts, opened for running, and the images to run them on."""
 
@@ -152,6 +125,9 @@ class _Files:
         self.embeddings: dict[str, npt.NDArray[np.float32]] = {}
         self.golden = read_golden(path(GOLDEN))
         self.loads = loads(path, job.recipe.backends)
+        self.float_us: Mapping[str, float] = {}
+        tables = job.form_tables or read_form_tables(path(TIMES))
+        self.times = operator_table(tables)
 
     def _float_network(self, inputs: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         return embed(self.job.model.network, inputs)
@@ -175,6 +151,7 @@ class _Files:
         """Return the figures of a backend's artifact."""
         backend = BACKENDS.get(name)
         file, latency = self.path(backend.artifact), latencies.get(backend.artifact)
+        predicted = self.made.predicted(backend, self.times) if latency else None
         embeddings, fusion = self._of_file(file, backend), inspect_here(backend, file)
         self.embeddings[backend.artifact] = embeddings
         return ArtifactFigures(
@@ -188,17 +165,22 @@ class _Files:
             sha256=record_of(file).sha256,
             latency=LatencyFigures.of(latency, threads=1, batch=1) if latency else None,
             latency_missing=None if latency else foreign(backend),
+            predicted_ms=_whole_ms(predicted),
             **speeds(backend.runtime, latency, latencies),
             agreement=self._agreement(embeddings),
             simulation_agreement=self._simulation_agreement(backend, embeddings),
             **({} if backend.runtime.simulates else fusion_figures(fusion)),
-            cost=self._cost(backend, file, fusion, timed=latency is not None),
+            cost=self._cost(backend, file, fusion, predicted, timed=latency is not None),
         )
 
     def float_file(self, one: FloatFile, latencies: Mapping[str, Latency]) -> ArtifactFigures:
         """Return the figures of a float file."""
-        file, latency = self.path(one.artifact), latencies[one.artifact]
-        embeddings = self._of_file(file, one)
+        file, latency, job = self.path(one.artifact), latencies[one.artifact], self.job
+        embeddings, names = self._of_file(file, one), one.layer_names(job.canonical)
+        predicted = one.predict(job.canonical, job.model.spec, self.times)
+        cost = cost_of(file, one.inspect(file), names, beside=Beside(predicted or {}))
+        if names is not None:
+            self.float_us = {layer.name: 1000 * (layer.time_ms or 0.0) for layer in cost.layers}
         self.members[one.artifact] = embeddings[:SIMULATION_IMAGES]
         return ArtifactFigures(
             name=one.artifact,
@@ -209,9 +191,10 @@ class _Files:
             **self.loads[one.artifact],
             sha256=record_of(file).sha256,
             latency=LatencyFigures.of(latency, threads=1, batch=1),
+            predicted_ms=_whole_ms(predicted),
             **speeds(one.runtime, latency, latencies),
             agreement=self._agreement(embeddings),
-            cost=cost_of(file, one.inspect(file)),
+            cost=cost,
         )
 
     def _agreement(self, embeddings: npt.NDArray[np.float32]) -> AgreementFigures:
@@ -225,9 +208,12 @@ class _Files:
         weighed = weigh(file, self.path(FLOAT_ARTIFACT))
         return weighed | counted_sizes(self.made, target, simulated=simulated)
 
-    def _cost(self, backend: Backend, file: Path, fusion: Fusion, *, timed: bool) -> CostFigures | None:
+    def _cost(
+        self, backend: Backend, file: Path, fusion: Fusion, predicted: Mapping[str, float] | None, *, timed: bool
+    ) -> CostFigures | None:
         names = self.made.layer_names(backend)
-        return None if names is None else cost_of(file, fusion, names, timed=timed)
+        beside = Beside(predicted or {}, self.float_us if backend.runtime.fast_name else {})
+        return None if names is None else cost_of(file, fusion, names, timed=timed, beside=beside)
 
     def _simulation_agreement(self, backend: Backend, embeddings: npt.NDArray[np.float32]) -> AgreementFigures | None:
         name, target, got = backend.artifact, backend.target, embeddings[:SIMULATION_IMAGES]
@@ -285,6 +271,10 @@ class _Files:
                 for name, embeddings in self.embeddings.items()
             },
         )
+
+
+def _whole_ms(layers_us: Mapping[str, float] | None) -> float | None:
+    return None if layers_us is None else sum(layers_us.values()) / 1000
 
 
 def _agreement(reference: npt.NDArray[np.float32], other: npt.NDArray[np.float32], what: str) -> AgreementFigures:

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from qface_toolkit.gate.accuracy import accuracy_findings
 from qface_toolkit.gate.baseline import OpenedReport, check_same_model, file_findings
 from qface_toolkit.gate.budgets import Budgets
-from qface_toolkit.gate.latency import Timing, latency_finding, never_timed, recorded
+from qface_toolkit.gate.latency import Timing, latency_finding, never_timed, recorded, speed_finding
 from qface_toolkit.gate.verdict import LEAST, Finding, Outcome, Unchecked, Verdict, fallen
+from qface_toolkit.report.artifacts import main_artifact
 from qface_toolkit.report.figures import clean
 from qface_toolkit.report.schema import ArtifactFigures
+from qface_toolkit.report.summary import speed_wanted
 
 KINDS_NAMED = 4
 LONGEST_KIND = 40
@@ -67,6 +69,9 @@ class _Comparison:
                 yield Finding(name, "artifact", "not comparable", "it is quantized, and was not in the baseline")
         for name in (name for name in there if name not in known):
             yield Finding(name, "artifact", "not comparable", "the baseline does not know this file; --update adds it")
+        wanted, first = speed_wanted(self.report.report), main_artifact(self.report.report)
+        if wanted is not None and first is not None:
+            yield speed_finding(first, self.now, wanted)
         yield from accuracy_findings(self.report, self.baseline, self.budgets.accuracy_fall)
 
     def _of_artifact(self, now: ArtifactFigures, before: ArtifactFigures) -> Iterator[Finding]:

@@ -115,6 +115,23 @@ def latency_finding(artifact: ArtifactFigures, now: Timing, before: Timing, budg
     return _judged(name, reference or f"the float model in {artifact.runtime}", here, there, budget)
 
 
+def speed_finding(artifact: ArtifactFigures, now: Timing, wanted: float) -> Finding:
+    """Return whether an artifact is so many times as fast as float.fast.onnx as its recipe wants it to be."""
+    name, figure = artifact.name, "times_faster"
+    if name not in now.files or FAST_ARTIFACT not in now.files:
+        why = now.missing.get(name) or now.missing.get(FAST_ARTIFACT) or NOT_MEASURED
+        return Finding(name, figure, "not looked at", f"speed: {why}")
+    ratio = time_ratio(now.files[FAST_ARTIFACT].samples_ms, now.files[name].samples_ms)
+    if ratio is None:
+        return Finding(name, figure, "inconclusive", "speed: the samples are too few; measure with --measure")
+    found = ratio.interval
+    outcome: Outcome = "passed" if found.low >= wanted else "failed" if found.high < wanted else "inconclusive"
+    said = f"{found.value:.2f} times as fast as {FAST_ARTIFACT} (99 % interval {found.low:.2f} to {found.high:.2f})"
+    more = ". The machine was too busy to tell: measure again with --measure" if outcome == "inconclusive" else ""
+    told = f"{said}; budget.times_faster wants {wanted:g}{more}"
+    return Finding(name, figure, outcome, told, found.value, None, wanted)
+
+
 def never_timed(now: Timing, before: Timing, names: Iterable[str]) -> Iterator[Unchecked]:
     """Return the files of these names whose latency neither report has, those of one reason together."""
     reasons: dict[str, list[str]] = {}

@@ -116,7 +116,8 @@ def _prelu(maker: Maker, node: fx.Node) -> list[ops.Operation]:
     grid, (before,) = maker.grid(node.name), inputs(node)
     if maker.model.plan.form(node.name, maker.target) == "twin":
         window, extra = ops.Window.of(module(before)), missing_channels(module(before))
-        return [ops.Twin(node.name, sources(before), grid, maker.constants(before), window, extra, _slopes(node))]
+        constants, slopes = maker.constants(before), _slopes(node)
+        return [ops.Twin(node.name, sources(before), grid, before.name, constants, window, extra, slopes)]
     scales, product = weight_scales(_slopes(node).reshape(-1, 1)), f"{node.name}.scaled"
     codes = weight_codes(_slopes(node).reshape(-1, 1), scales).reshape(-1)
     return [ops.Scale(product, (before.name,), grid, codes, scales), ops.Max(node.name, (before.name, product), grid)]

@@ -4,9 +4,8 @@ A simulator interprets it in an engine's arithmetic, a backend prints it in a ru
 inspection walk it. What an operation computes in integers (the forms of PReLU, where a ReLU6 ends, a gate as a
 convolution, an image as codes) is decided where the program is made (see integer.making) and nowhere else.
 
-Every operation makes one value. A value that is a tensor of the canonical network has that tensor's name; what only
-lies between two of them has a name with a dot in it, or that of a tensor which the plan leaves out. A value with a grid
-is held as codes, all others are float.
+Every operation makes one value. One that is a tensor of the canonical network has its name; what only lies between two
+has a name with a dot, or that of a tensor which the plan leaves out. A value with a grid is held as codes, others not.
 """
 
 from collections.abc import Mapping
@@ -43,12 +42,13 @@ class Constants:
 
 @dataclass(frozen=True)
 class Window:
-    """The geometry of a convolution."""
+    """The geometry of a convolution; `together` is how many of its groups are written as one, with zeros between."""
 
     stride: Pair = (1, 1)
     padding: Pair = (0, 0)
     dilation: Pair = (1, 1)
     groups: int = 1
+    together: int = 1
 
     @classmethod
     def of(cls, conv: nn.Conv2d) -> "Window":
@@ -101,10 +101,9 @@ class Pixels(Operation):
 
 @dataclass(frozen=True)
 class Conv(Operation):
-    """A convolution.
+    """A convolution; `extra_inputs` counts channels of zeros that ONNX Runtime's fast kernels want beyond its own.
 
-    `extra_inputs` is how many input channels of zeros ONNX Runtime's fast kernels want beyond the layer's own. Where
-    codes are to be read as if their zero point were 0, `bias_from_zero` makes up for that.
+    Where codes are to be read as if their zero point were 0, `bias_from_zero` makes up for that.
     """
 
     constants: Constants
@@ -122,8 +121,9 @@ class Linear(Operation):
 
 @dataclass(frozen=True)
 class Twin(Operation):
-    """max(conv(x; W), conv(x; a W)), each straight onto the output's grid: a convolution and the PReLU behind it."""
+    """max(conv(x; W), conv(x; a W)), straight onto the output's grid: the convolution `layer` and a PReLU behind it."""
 
+    layer: str
     constants: Constants
     window: Window
     extra_inputs: int
@@ -277,8 +277,8 @@ class Float(Operation):
 class Program:
     """All operations in order of execution, and what they were made for.
 
-    `tensors` are the tensors of the canonical network that the target holds as codes, `shapes` the shapes of all its
-    tensors for a batch of two, `embedding` the value that is returned.
+    `tensors` are those of the canonical network that the target holds as codes, `shapes` the shapes of all its tensors
+    for a batch of two, `embedding` the value that is returned.
     """
 
     operations: tuple[Operation, ...]

@@ -1,5 +1,9 @@
-"""Set the range of every tensor from what calibration images make it do; nothing is trained."""
+"""Set the range of every tensor from what calibration images make it do; nothing is trained.
 
+The input of a PReLU is held as far below zero as the output feels it, whatever the observer (see _felt).
+"""
+
+from collections.abc import Mapping
 from typing import Literal, cast
 
 import torch
@@ -8,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from qface_toolkit.analysis.statistics import STATISTICS_PASSES, measure_statistics
 from qface_toolkit.canonical.edit import ensure_shapes
 from qface_toolkit.methods._base import Context, Method
+from qface_toolkit.methods._felt import FELT_IMAGES, felt_inputs
 from qface_toolkit.methods._observers import OBSERVERS, Observer
 from qface_toolkit.methods._services import Forms
 from qface_toolkit.quantize.forms import FORM_IMAGES, choices, choose_forms, read_form_tables
@@ -51,11 +56,15 @@ class Calibrate(Method):
         observers = _observe(model, options, context)
         ranges = {owner: _clamped(owner, seen.range(), model.plan) for owner, seen in observers.items()}
         model = model.with_ranges(ranges | {_input_owner(model): image_range(model)})
-        return settle_sums(model.with_forms(_forms(model, context)))
+        felt = {} if model.scheme.narrow else felt_inputs(model, context.inputs[:FELT_IMAGES], context.batch_size)
+        model = model.with_ranges({**model.ranges, **{one.owner: one.range for one in felt.values()}})
+        clipped = {prelu: one.clipped for prelu, one in felt.items()}
+        return settle_sums(model.with_forms(_forms(model, context, clipped)))
 
     def passes(self, options: Options, images: int) -> float:
         """Return the passes of the observer, and those behind the choice of forms."""
-        return OBSERVERS[options.observer].passes * images + STATISTICS_PASSES * min(FORM_IMAGES, images)
+        observed = OBSERVERS[options.observer].passes * images + min(FELT_IMAGES, images)
+        return observed + STATISTICS_PASSES * min(FORM_IMAGES, images)
 
 
 def _observe(model: QuantizedModel, options: Options, context: Context) -> dict[str, Observer]:
@@ -80,7 +89,7 @@ def _observe(model: QuantizedModel, options: Options, context: Context) -> dict[
     return observers
 
 
-def _forms(model: QuantizedModel, context: Context) -> FormsOf:
+def _forms(model: QuantizedModel, context: Context, clipped: Mapping[str, float]) -> FormsOf:
     """Return the ONNX form of each PReLU: the one asked for, or by what the embedding would feel of it.
 
     No file can hold narrow activations, so no time is saved by a form that rounds twice.
@@ -100,7 +109,7 @@ def _forms(model: QuantizedModel, context: Context) -> FormsOf:
     )
     ensure_shapes(model.network, model.spec.input_size, model.spec.channels)
     sensitivity = {name: float(square.sum()) for name, square in seen.sensitivity.items()}
-    return choose_forms(model, sensitivity, asked.tables or read_form_tables())
+    return choose_forms(model, sensitivity, asked.tables or read_form_tables(), clipped)
 
 
 def _input_owner(model: QuantizedModel) -> str:

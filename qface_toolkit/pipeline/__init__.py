@@ -6,9 +6,10 @@ from qface_toolkit.pipeline._compress import compress, run_job
 from qface_toolkit.pipeline._estimate import estimate_cost
 from qface_toolkit.pipeline._evaluate import EvaluationSet, evaluate, write_evaluation
 from qface_toolkit.pipeline._export import export, export_all, exported_values
-from qface_toolkit.pipeline._inspect import inspect
+from qface_toolkit.pipeline._inspect import inspect, layers_beside_float
 from qface_toolkit.pipeline._planning import plan_job, read_full_recipe
 from qface_toolkit.pipeline._sensitivity import sensitivity
+from qface_toolkit.pipeline._speed import Expected, expect
 from qface_toolkit.pipeline._suite import evaluate_suite, write_suite
 from qface_toolkit.pipeline._verify import verify
 from qface_toolkit.result.job import Job, Tell, silent
@@ -17,6 +18,7 @@ __all__ = [
     "Benchmark",
     "Job",
     "EvaluationSet",
+    "Expected",
     "Tell",
     "Timed",
     "benchmark",
@@ -25,10 +27,12 @@ __all__ = [
     "estimate_cost",
     "evaluate",
     "evaluate_suite",
+    "expect",
     "export",
     "export_all",
     "exported_values",
     "inspect",
+    "layers_beside_float",
     "measure_beside",
     "plan_job",
     "read_full_recipe",

@@ -55,7 +55,7 @@ def with_islands(recipe: Recipe, canonical: fx.GraphModule) -> Recipe:
     steered = any(gives(step, gift) for _, step in _placed_steps(recipe) for gift in ("widths", "kept", "simulation"))
     if not inner or not mixes or steered:
         return recipe
-    return recipe.model_copy(update={"budget": Budget(cosine_mean=AMONG_ISLANDS)})
+    return recipe.model_copy(update={"budget": recipe.budget.model_copy(update={"cosine_mean": AMONG_ISLANDS})})
 
 
 def _steered(step: Step, budget: Budget) -> Step:

@@ -14,9 +14,10 @@ from qface_toolkit.environment import usable_cores
 from qface_toolkit.methods import METHODS
 from qface_toolkit.models import FloatModel, from_module, load_model
 from qface_toolkit.pipeline._budget import check_budget, steps_of, with_islands
-from qface_toolkit.pipeline._form_times import find_form_tables
 from qface_toolkit.pipeline._preparation import judge_preprocessing
 from qface_toolkit.pipeline._refusals import check_scheme, check_simulation
+from qface_toolkit.pipeline._speed import check_speed
+from qface_toolkit.pipeline._times import find_form_tables
 from qface_toolkit.quantize.image_input import input_convolution
 from qface_toolkit.quantize.scheme import Scheme
 from qface_toolkit.recipe import Recipe, load_recipe
@@ -65,6 +66,7 @@ def plan_job(
         BACKENDS.get(name).check(name, scheme, canonical)
     if wanted.export.input == "uint8":
         input_convolution(canonical)
+    check_speed(wanted, canonical, loaded.spec)
     loaded = judge_preprocessing(loaded, faces, wanted.model, known=isinstance(source, str | Path))
     return Job(
         loaded,

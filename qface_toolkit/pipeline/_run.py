@@ -10,11 +10,15 @@ import numpy as np
 from PIL import Image
 
 from qface_toolkit.backends import BACKENDS, float_files
+from qface_toolkit.canonical.edit import ensure_shapes
 from qface_toolkit.evidence.collect import collect_evidence
 from qface_toolkit.methods import Context, Progress, apply_method, gives
 from qface_toolkit.pipeline._packed_size import check_sizes
 from qface_toolkit.pipeline._services import Services
-from qface_toolkit.quantize.model import new_model
+from qface_toolkit.pipeline._times import form_tables
+from qface_toolkit.quantize.forms import FormTables, operator_table
+from qface_toolkit.quantize.groups import choose_groups
+from qface_toolkit.quantize.model import QuantizedModel, new_model
 from qface_toolkit.report import Report, report_bytes
 from qface_toolkit.report.schema import StepTime
 from qface_toolkit.result.folder import OutputFolder
@@ -71,10 +75,11 @@ class Run:
     def made(self, crops: Crop) -> Made:
         """Return what all steps of the recipe make, each of which is kept."""
         recipe, facts = self.job.recipe, self.job.facts()
-        original = new_model(self.job.canonical, self.job.model.spec, self.job.deployment)
+        tables = form_tables(self.job, self.folder, self.step)
+        original = self._original(tables)
         made: Made = Lowered(original.with_scheme(self.job.scheme), facts)
         inputs, batch = self.job.model.spec.preprocess(crops), recipe.calibration.batch_size
-        target, services = BACKENDS.get(recipe.backends[0]).target, Services(self.job, original, self.folder, self.step)
+        target, services = BACKENDS.get(recipe.backends[0]).target, Services(self.job, original, self.folder, tables)
         for number, step in enumerate(self.job.steps):
             kind: type[Made] = Simulated if gives(step, "simulation") else Lowered
             with self.step(f"{number + 1}. {step.method}") as progress:
@@ -85,6 +90,13 @@ class Run:
             if progress is None:
                 made = kind.read(number, self.folder.path, facts)
         return made
+
+    def _original(self, tables: FormTables) -> QuantizedModel:
+        """Return the model before any step, its convolutions of groups in their fastest forms."""
+        canonical, spec = self.job.canonical, self.job.model.spec
+        ensure_shapes(canonical, spec.input_size, spec.channels)
+        model = new_model(canonical, spec, self.job.deployment)
+        return model.with_groups(choose_groups(canonical, operator_table(tables), self.job.deployment))
 
     def _write(self, files: Files) -> None:
         for name, content in files.items():

@@ -6,8 +6,8 @@ from typing import Any
 
 from qface_toolkit.evidence.allocation import record_file
 from qface_toolkit.methods import METHODS, FileSizes, Forms, Gift, Record, Reference, Source
-from qface_toolkit.pipeline._form_times import Timed, form_tables
 from qface_toolkit.pipeline._packed_size import file_sizes
+from qface_toolkit.quantize.forms import FormTables
 from qface_toolkit.quantize.model import QuantizedModel
 from qface_toolkit.recipe import Step
 from qface_toolkit.result.folder import OutputFolder
@@ -15,10 +15,10 @@ from qface_toolkit.result.job import Job
 
 
 class Services:
-    """The services of one run; times of forms are measured first of all, if a step wants them."""
+    """The services of one run."""
 
-    def __init__(self, job: Job, original: QuantizedModel, folder: OutputFolder, timed: Timed) -> None:
-        self.job, self.original, self.folder = job, original, folder
+    def __init__(self, job: Job, original: QuantizedModel, folder: OutputFolder, tables: FormTables) -> None:
+        self.job, self.original, self.folder, self.tables = job, original, folder, tables
         self.offers: Mapping[type[object], Callable[[], object]] = {
             Forms: self._forms,
             Reference: lambda: Reference(original.embed),
@@ -26,8 +26,6 @@ class Services:
             FileSizes: lambda: file_sizes(job),
             Record: lambda: Record(self._keep),
         }
-        asked = any(Forms in METHODS.get(step.method).asks for step in job.steps)
-        self.tables = form_tables(job, folder, timed) if asked else None
 
     def of(self, step: Step) -> tuple[object, ...]:
         """Return what a step's method asks for, as far as there is any."""

@@ -17,6 +17,7 @@ from qface_toolkit.canonical.graph import check_operations, from_plain, operatio
 from qface_toolkit.errors import ArtifactError, CheckpointError, UnsupportedModel
 from qface_toolkit.models import ModelSpec
 from qface_toolkit.quantize.compact import on_slope_grid
+from qface_toolkit.quantize.groups import GroupForm, group_forms
 from qface_toolkit.quantize.plan import LAYERS, MACHINES, Form, FormsOf, LoweringPlan, everywhere, make_plan
 from qface_toolkit.quantize.scheme import (
     ACTIVATION_MAX,
@@ -49,6 +50,7 @@ class QuantizedModel:
 
     `ranges` maps a range's owner (LoweringPlan.owners) to its interval. `deployment` says where the result will run.
     `choices` holds the options that a clock decided, as `method.option`: giving them by hand gives the same model.
+    `groups` says how the ONNX files write convolutions of groups, by name, where that is not as they are.
     """
 
     network: fx.GraphModule
@@ -58,6 +60,7 @@ class QuantizedModel:
     scheme: Scheme = Scheme()
     deployment: Deployment = Deployment()
     choices: Mapping[str, int] = field(default_factory=dict)
+    groups: Mapping[str, GroupForm] = field(default_factory=dict)
 
     def range_of(self, tensor: str, target: Target) -> Range:
         """Return the interval that a tensor's codes span in a target."""
@@ -93,6 +96,10 @@ class QuantizedModel:
     def with_forms(self, forms: FormsOf) -> "QuantizedModel":
         """Return the same network with other ONNX forms of its PReLUs; no range changes."""
         return replace(self, plan=make_plan(self.network, forms, self.plan.kept))
+
+    def with_groups(self, groups: Mapping[str, GroupForm]) -> "QuantizedModel":
+        """Return the same network with other ONNX forms of its convolutions of groups; no range changes."""
+        return replace(self, groups=dict(groups))
 
     def with_kept(self, layers: Sequence[str]) -> "QuantizedModel":
         """Return the same network with these layers kept in float in its ONNX forms; no range changes."""
@@ -134,15 +141,20 @@ def weights_bytes(model: QuantizedModel) -> bytes:
 def description(model: QuantizedModel) -> dict[str, Any]:
     """Return everything about a model except its weights, as plain values for quantization.json."""
     choices = {"choices": dict(model.choices)} if model.choices else {}
-    return choices | {
-        "version": FORMAT_VERSION,
-        "spec": model.spec.as_plain(),
-        "scheme": model.scheme.as_plain(),
-        "network": to_plain(model.network),
-        "plan": _plain_choices(model.plan),
-        "deployment": asdict(model.deployment),
-        "ranges": {owner: [interval.low, interval.high] for owner, interval in model.ranges.items()},
-    }
+    groups = {"groups": {name: form.as_plain() for name, form in model.groups.items()}} if model.groups else {}
+    return (
+        choices
+        | groups
+        | {
+            "version": FORMAT_VERSION,
+            "spec": model.spec.as_plain(),
+            "scheme": model.scheme.as_plain(),
+            "network": to_plain(model.network),
+            "plan": _plain_choices(model.plan),
+            "deployment": asdict(model.deployment),
+            "ranges": {owner: [interval.low, interval.high] for owner, interval in model.ranges.items()},
+        }
+    )
 
 
 def _plain_choices(plan: LoweringPlan) -> dict[str, Any]:
@@ -190,6 +202,7 @@ def restored(
             scheme=Scheme.from_plain(plain["scheme"]),
             deployment=Deployment(**plain["deployment"]),
             choices={str(option): int(value) for option, value in plain.get("choices", {}).items()},
+            groups=group_forms(plain.get("groups", {}), network),
         )
         if len(model.scheme.layers) > MOST_WIDTHS:
             raise ValueError(f"the scheme has {len(model.scheme.layers)} entries")

@@ -143,6 +143,11 @@ def hull(intervals: Iterable[Range]) -> Range:
     return Range(min(interval.low for interval in found), max(interval.high for interval in found))
 
 
+def rounding_noise(interval: Range) -> float:
+    """Return the power of the rounding noise of 8 bits over an interval."""
+    return float(((interval.high - interval.low) / ACTIVATION_MAX) ** 2 / 12)
+
+
 @dataclass(frozen=True)
 class Levels:
     """How many steps a tensor's codes span over its range, and where they saturate: further on, if there is room."""

@@ -9,6 +9,7 @@ from qface_toolkit.report.evaluation import Evaluation, read_evaluation
 from qface_toolkit.report.inspection import inspection_values, render_inspection
 from qface_toolkit.report.markdown import to_markdown
 from qface_toolkit.report.schema import Report, read_report, report_bytes, write_report
+from qface_toolkit.report.summary import misses_speed
 from qface_toolkit.report.terminal import alarms, render, render_evaluation, render_sensitivity, render_suite
 from qface_toolkit.report.verify import render_verdicts, verdict_values
 
@@ -17,6 +18,7 @@ __all__ = [
     "Report",
     "alarms",
     "inspection_values",
+    "misses_speed",
     "read_evaluation",
     "read_report",
     "render",

@@ -9,13 +9,14 @@ from rich.padding import Padding
 from rich.text import Text
 
 from qface_toolkit.report.artifacts import island_said
-from qface_toolkit.report.cost import kind_figures, kinds_table, milliseconds_of
-from qface_toolkit.report.figures import clean, layers_said, milliseconds
-from qface_toolkit.report.schema import IslandFigures
+from qface_toolkit.report.cost import kind_figures, kinds_table, lost_said, milliseconds_of
+from qface_toolkit.report.figures import NOTHING, clean, layers_said, milliseconds
+from qface_toolkit.report.schema import CostFigures, IslandFigures
 from qface_toolkit.report.terminal import console_table
 from qface_toolkit.runtimes.fusion import FLOAT_MODEL, Fusion, Island, Layer, integer_count, kept_count
 
 NAMES_SHOWN = 5
+LONGEST_LAYER = 40
 
 
 def fusion_figures(fusion: Fusion) -> dict[str, Any]:
@@ -62,9 +63,19 @@ def _layer_counts(fusion: Fusion) -> dict[str, int]:
     }
 
 
-def inspection_values(files: Mapping[str, Fusion]) -> dict[str, Any]:
+Costs = Mapping[str, CostFigures]
+"""The layers of files beside float, by file."""
+
+
+def inspection_values(files: Mapping[str, Fusion], costs: Costs | None = None) -> dict[str, Any]:
     """Return the inspection of several files as plain values: names, shares in 0..1, times in milliseconds."""
-    return {"files": [{"name": name, **_values(fusion)} for name, fusion in files.items()]}
+    beside = {name: _layer_values(cost) for name, cost in (costs or {}).items()}
+    return {"files": [{"name": name, **_values(fusion), **beside.get(name, {})} for name, fusion in files.items()]}
+
+
+def _layer_values(cost: CostFigures) -> dict[str, Any]:
+    layers = [{"name": one.name, "time_ms": one.time_ms, "float_ms": one.float_ms} for one in cost.layers]
+    return {"layers": layers, "slower_layers": [one.name for one in cost.losers]}
 
 
 def _values(fusion: Fusion) -> dict[str, Any]:
@@ -93,14 +104,27 @@ def _float(fusion: Fusion) -> list[Layer]:
     return [layer for layer in (*fusion.convolutions, *fusion.linear_layers) if layer.reason is not None]
 
 
-def render_inspection(files: Mapping[str, Fusion]) -> RenderableType:
+def render_inspection(files: Mapping[str, Fusion], costs: Costs | None = None) -> RenderableType:
     """Return the inspection of several files for a rich console of 80 columns or more."""
     parts: list[RenderableType] = []
     for name, fusion in files.items():
         kinds = kinds_table("", kind_figures(fusion))
         shown = console_table(kinds.headings, kinds.words(), texts=kinds.texts)
         parts += [Text(""), _title(name, fusion), shown, *_said(fusion)]
+        parts += _beside_float(costs[name]) if costs and name in costs else []
     return Group(*parts[1:])
+
+
+def _beside_float(cost: CostFigures) -> list[RenderableType]:
+    """Return the time of each layer beside the one that it takes in float.fast.onnx, and which layers lost."""
+    rows = []
+    for layer in cost.layers:
+        both = layer.beside_float
+        if both is not None:
+            faster = NOTHING if both[0] == 0 else f"{both[1] / both[0]:.2f}x"
+            rows.append([clean(layer.name, LONGEST_LAYER), f"{both[0]:.3f}", f"{both[1]:.3f}", faster])
+    headings = ("layer", "ms", "in float", "times faster")
+    return [Text(""), console_table(headings, rows), Text(lost_said(cost), style="bold" if cost.losers else "")]
 
 
 def _title(name: str, fusion: Fusion) -> Text:

@@ -16,6 +16,7 @@ from qface_toolkit.report.agreement import AgreementFigures, CosineHistogram, Ve
 from qface_toolkit.report.budget import AllocationBlock, BudgetBlock, LayerWidth, ParetoPoint
 from qface_toolkit.report.cost import CostFigures
 from qface_toolkit.report.figures import Block, Count, Positive, Rate, Sha256
+from qface_toolkit.report.latency import LatencyFigures
 from qface_toolkit.report.parity import CodeFigures, LayerFigures, ParityBlock
 from qface_toolkit.report.sensitivity import SensitivityBlock
 from qface_toolkit.runtimes import runtime_of
@@ -47,7 +48,6 @@ __all__ = [
     "report_bytes",
     "write_report",
 ]
-from qface_toolkit.runtimes.latency import Latency
 from qface_toolkit.untrusted.json import json_bytes, read_json
 from qface_toolkit.untrusted.writing import write_inside
 
@@ -106,31 +106,6 @@ class CalibrationUsed(Block):
     warnings: tuple[str, ...] = ()
 
 
-class LatencyFigures(Block):
-    """The time of one call on a batch of `batch` images; samples of the same index come from the same round.
-
-    `among` names all that took turns in these rounds.
-    """
-
-    p50_ms: Positive
-    p90_ms: Positive
-    samples_ms: tuple[Positive, ...]
-    among: tuple[str, ...] = ()
-    threads: Annotated[int, Field(gt=0)]
-    batch: Annotated[int, Field(gt=0)]
-
-    @classmethod
-    def of(cls, latency: Latency, *, threads: int, batch: int) -> "LatencyFigures":
-        """Return what was measured, with the conditions it was measured under."""
-        figures = {
-            "p50_ms": latency.p50_ms,
-            "p90_ms": latency.p90_ms,
-            "samples_ms": latency.samples_ms,
-            "among": latency.among,
-        }
-        return cls.model_validate({**figures, "threads": threads, "batch": batch})
-
-
 class IslandFigures(Block):
     """Groups of float operators that look alike: `count` groups of these `operators` each, `share` of the time in all.
 
@@ -148,8 +123,9 @@ class ArtifactFigures(Block):
 
     `size_ratio` is taken to float.onnx. `times_faster` compares with the float model in the same runtime, and
     `times_faster_than_fast` with the fastest float file for it, float.fast.onnx; where there is no latency,
-    `latency_missing` says why. `operators` counts those of the file. `integer_share` is the share of them that does not
-    compute on float numbers, `float_islands` names the others that should, and `islands` says what they cost and why.
+    `latency_missing` says why; `predicted_ms` is what the table of operator times gives. `operators` counts those of
+    the file. `integer_share` is the share of them that does not compute on float numbers, `float_islands` names the
+    others that should, and `islands` says what they cost and why.
     `convolutions` and `linear_layers` are those of the file, of which so many run on integers, and so many are kept in
     float by the budget; `placement` says where that was seen. `cost` is there for ONNX files.
 
@@ -175,6 +151,7 @@ class ArtifactFigures(Block):
     load_missing: str | None = None
     latency: LatencyFigures | None = None
     latency_missing: str | None = None
+    predicted_ms: Positive | None = None
     times_faster: Positive | None = None
     times_faster_than_fast: Positive | None = None
     agreement: AgreementFigures | None = None

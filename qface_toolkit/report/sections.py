@@ -64,4 +64,4 @@ def _cost(report: Report, artifact: ArtifactFigures, cost: CostFigures) -> Secti
     timed = {one.name: one.cost for one in report.artifacts if one.cost is not None and one.cost.time_ms is not None}
     median_ms = artifact.latency.p50_ms if artifact.latency else None
     compared = report.parity.layers if report.parity else None
-    return cost_section(artifact.name, cost, median_ms, compared, timed)
+    return cost_section(artifact.name, cost, median_ms, artifact.predicted_ms, compared, timed)

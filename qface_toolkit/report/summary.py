@@ -43,6 +43,10 @@ class Speed:
         """Whether the file is slower for certain."""
         return self.settled and self.ratio < 1
 
+    def surely_below(self, wanted: float) -> bool:
+        """Tell whether the file is not so many times as fast, as far as the rounds were alike."""
+        return self.ratio < wanted and (self.interval is None or self.interval.high < wanted)
+
 
 def verdict(report: Report, evaluation: Evaluation | None = None) -> tuple[Said, ...]:
     """Return what a reader must know of a result and of how one of its files was judged, alarms first."""
@@ -53,8 +57,59 @@ def verdict(report: Report, evaluation: Evaluation | None = None) -> tuple[Said,
     accuracy = evaluation_verdict(judged) if judged else tuple(_drawn_said(report, artifact))
     faceless = judged is None or judged.data.kind == "drawings"
     unknown = (Said(NOT_MEASURED),) if faceless else ()
+    first = speed_alarm(report)
     found = (_size_said(artifact), _speed_said(report, artifact), *_agreement_said(artifact), *accuracy, *unknown)
-    return tuple(sorted(found, key=lambda said: not said.alarm))
+    alarms = sorted((said for said in found if said != first), key=lambda said: not said.alarm)
+    return (*([first] if first else ()), *alarms)
+
+
+def speed_alarm(report: Report) -> Said | None:
+    """Return what must be read before all else: that int8 does not pay here, or not as much as was asked for."""
+    artifact = main_artifact(report)
+    if artifact is None or (speed := speed_of(report, artifact)) is None:
+        return None
+    missed = _missed_said(report, artifact, speed)
+    if missed is not None:
+        return missed
+    said = _speed_said(report, artifact)
+    return said if said.alarm else None
+
+
+def speed_wanted(report: Report) -> float | None:
+    """Return how many times as fast as float.fast.onnx the recipe wants the first file to be."""
+    budget = report.recipe.values.get("budget")
+    wanted = budget.get("times_faster") if isinstance(budget, dict) else None
+    return float(wanted) if isinstance(wanted, int | float) else None
+
+
+def misses_speed(report: Report) -> bool:
+    """Tell whether the first file is for certain not as fast as the recipe wants it."""
+    artifact, wanted = main_artifact(report), speed_wanted(report)
+    speed = speed_of(report, artifact) if artifact is not None else None
+    return wanted is not None and (speed is None or speed.surely_below(wanted))
+
+
+def _missed_said(report: Report, artifact: ArtifactFigures, speed: Speed) -> Said | None:
+    wanted = speed_wanted(report)
+    if wanted is None or not speed.surely_below(wanted):
+        return None
+    kept = len(report.budget.kept) if report.budget else 0
+    why = (
+        f" budget.cosine_mean keeps {kept} layers in float, which takes time: one of the two must give." if kept else ""
+    )
+    ship = f" {_ship(report, artifact)}" if speed.slower else ""
+    told = f"budget.times_faster wants {wanted:g} times the speed of {speed.other}, and {clean(artifact.name)}"
+    return Said(f"Missed: {told} {pace(speed.ratio)}.{why}{ship}", alarm=True)
+
+
+def _ship(report: Report, artifact: ArtifactFigures) -> str:
+    """Return which float file is the one to ship here, the faster of the two."""
+    files = (artifact_of(report, name) for name in (FAST, FLOAT))
+    timed = [one for one in files if one is not None and one.latency is not None and one.runtime == artifact.runtime]
+    if not timed:
+        return "Ship the float model on processors like this one."
+    best = min(timed, key=lambda one: one.latency.p50_ms if one.latency else 0.0)
+    return f"Ship {clean(best.name)} on processors like this one."
 
 
 def ledger_line(report: Report) -> tuple[bool, str] | None:
@@ -120,7 +175,7 @@ def _speed_said(report: Report, artifact: ArtifactFigures) -> Said:
         )
     other = f"{FAST}, the float model written for speed" if speed.other == FAST else speed.other
     if speed.slower:
-        told = f"{clean(artifact.name)} is slower than {other}: it {pace(speed.ratio)}"
+        told = f"{_ship(report, artifact)} {clean(artifact.name)} is slower than {other}: it {pace(speed.ratio)}"
     elif speed.settled:
         told = f"It {pace(speed.ratio)} as {other}"
     else:

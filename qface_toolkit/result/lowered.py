@@ -25,6 +25,7 @@ from qface_toolkit.result.made import FLOAT_BITS, Arrays, Coded, Files, Floats, 
 from qface_toolkit.result.names import DESCRIPTION, WEIGHTS
 from qface_toolkit.scoring.parity import CodeDifference, TensorAgreement, compare_codes, compare_tensors
 from qface_toolkit.sources import Crop
+from qface_toolkit.times import TimeTable
 from qface_toolkit.verifier import IMAGE
 
 
@@ -119,6 +120,10 @@ class Lowered(Made):
     def layer_names(self, backend: Backend) -> Mapping[str, str] | None:
         """Return those that the backend gives."""
         return backend.layer_names(self.model)
+
+    def predicted(self, backend: Backend, times: TimeTable) -> Mapping[str, float] | None:
+        """Return what the backend expects."""
+        return backend.predict(self.model, times)
 
     def tensors(self, target: Target, inputs: Floats) -> tuple[TensorAgreement, ...]:
         """Compare what codes stand for with what the float network makes."""

@@ -19,6 +19,7 @@ from qface_toolkit.backends import Backend
 from qface_toolkit.quantize.target import Target
 from qface_toolkit.scoring.parity import CodeDifference, TensorAgreement
 from qface_toolkit.sources import Crop
+from qface_toolkit.times import TimeTable
 
 Floats = npt.NDArray[np.float32]
 Arrays = dict[str, npt.NDArray[np.generic]]
@@ -108,6 +109,10 @@ class Made(ABC):
     @abstractmethod
     def layer_names(self, backend: Backend) -> Mapping[str, str] | None:
         """Return which tensor of a backend's file ends which layer; None where its cost has no such parts."""
+
+    def predicted(self, backend: Backend, times: TimeTable) -> Mapping[str, float] | None:
+        """Return the microseconds that each layer of a backend's file should take; None where nobody knows."""
+        return None
 
     @abstractmethod
     def tensors(self, target: Target, inputs: Floats) -> tuple[TensorAgreement, ...]:

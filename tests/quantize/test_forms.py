@@ -9,25 +9,28 @@ from quantized import calibrated, small_model, small_network, smooth_images
 from torch import nn
 
 from qface_toolkit.backends import BACKENDS
-from qface_toolkit.backends.onnx_qdq.measure_forms import measure_forms
 from qface_toolkit.canonical.graph import operation
 from qface_toolkit.errors import ArtifactError
 from qface_toolkit.quantize.forms import (
-    TABLES,
-    ConvShape,
-    FormTimes,
+    CYCLES,
+    FormCycles,
+    OperatorTimes,
     as_record,
     choices,
     choose_forms,
+    fastest_forms,
+    operator_table,
     read_form_tables,
     shape_before,
 )
+from qface_toolkit.quantize.groups import GroupForm
 from qface_toolkit.quantize.scheme import Range
 from qface_toolkit.quantize.target import ONNX
+from qface_toolkit.times import ConvShape, read_table
 
-POINTWISE = ConvShape(64, 128, 1, 1, 1, 28, 28)
-DEPTHWISE = ConvShape(64, 64, 3, 1, 64, 28, 28)
-DENSE = ConvShape(64, 64, 3, 1, 1, 28, 28)
+POINTWISE = ConvShape(64, 128, 1, 1, 1, 1, 28, 28)
+DEPTHWISE = ConvShape(64, 64, 3, 3, 1, 64, 28, 28)
+DENSE = ConvShape(64, 64, 3, 3, 1, 1, 28, 28)
 
 
 @pytest.fixture(scope="module")
@@ -42,30 +45,40 @@ def sensitivity(model, of_choices):
 
 
 def tables(x86, arm):
-    return {"x86": FormTimes({POINTWISE: (x86, 1.0)}), "arm": FormTimes({POINTWISE: (arm, 1.0)})}
+    return {"x86": FormCycles({POINTWISE: (x86, 1.0)}), "arm": FormCycles({POINTWISE: (arm, 1.0)})}
 
 
 def ratio(table, shape):
-    twin, scaled = table.of(shape)
+    twin, scaled = table.of(shape, GroupForm())
     return twin / scaled
 
 
 @pytest.mark.parametrize("machine", ["x86", "arm"])
 def test_the_committed_tables_know_the_shapes_of_known_networks(machine):
     table = read_form_tables()[machine]
-    assert len(table.rows) > 40
+    assert len(table.as_plain()) > 40
     assert ratio(table, DENSE) > 1.5, "a second dense 3x3 convolution costs much more than a 1x1 depthwise one"
 
 
-def test_the_committed_tables_know_the_same_shapes_and_say_where_they_are_from():
-    x86, arm = read_form_tables().values()
-    assert x86.rows.keys() == arm.rows.keys()
-    assert json.loads(TABLES[0].read_text())["environment"]["cpu_flags"]
-    assert json.loads(TABLES[1].read_text())["core"]
+def test_the_cycles_of_arm_say_whose_they_are():
+    assert json.loads(CYCLES.read_text())["core"]
+
+
+def test_forms_take_what_their_operators_take():
+    table = read_table()
+    twin, scaled = OperatorTimes(table).of(DENSE, GroupForm())
+    convolution, largest = table.convolution(DENSE, "integer"), table.other("Max", DENSE.numbers)
+    assert twin == 2 * convolution + largest
+    assert scaled == convolution + table.convolution(ConvShape(64, 64, 1, 1, 1, 64, 28, 28), "integer") + largest
+
+
+def test_the_faster_forms_are_those_of_less_time(model):
+    assert set(fastest_forms(model, FormCycles({POINTWISE: (2.0, 1.0)})).values()) == {"scaled"}
+    assert set(fastest_forms(model, FormCycles({POINTWISE: (0.9, 1.0)})).values()) == {"twin"}
 
 
 def test_an_unknown_shape_is_judged_by_its_nearest_kin():
-    table = FormTimes({POINTWISE: (2.0, 1.0), DEPTHWISE: (3.0, 1.0), DENSE: (9.0, 1.0)})
+    table = FormCycles({POINTWISE: (2.0, 1.0), DEPTHWISE: (3.0, 1.0), DENSE: (9.0, 1.0)})
     assert ratio(table, replace(DEPTHWISE, inputs=96, outputs=96, groups=96)) == 3.0
     assert ratio(table, replace(DENSE, height=30, width=30)) == 9.0
     assert ratio(table, replace(POINTWISE, outputs=100)) == 2.0
@@ -140,14 +153,17 @@ def test_a_prelu_on_a_sum_needs_no_convolution():
 
 
 def test_measuring_gives_a_table_that_can_be_read_back(tmp_path):
-    shape = ConvShape(3, 8, 3, 2, 1, 8, 8)
-    measured = measure_forms([shape], lambda model: BACKENDS.get("onnx-x86").lower(model, {}), rounds=3)
-    assert set(measured.rows) == {shape} and min(measured.rows[shape]) > 0
+    rows = [("integer", ConvShape(4, 8, 3, 3, 2, 1, 8, 8)), ("float", ConvShape(3, 8, 3, 3, 2, 1, 8, 8))]
+    rows += [("integer", ConvShape(8, 8, 3, 3, 1, 8, 8, 8, fold=2)), ("integer", ConvShape(8, 6, 1, 1, 1, 2, 5, 4))]
+    measured = BACKENDS.get("onnx-x86").time_operators(rows, lambda done, total: None)
+    assert set(measured) == set(rows) and min(measured.values()) > 0
     file = tmp_path / "times.json"
-    file.write_text(json.dumps(as_record("arm", measured)))
-    assert read_form_tables(file) == {"x86": read_form_tables()["x86"], "arm": measured}
-    file.write_text(json.dumps({"rows": measured.as_plain()}))
-    assert read_form_tables(file)["x86"] == measured, "an older record says of no machine that it is its"
+    for machine in ("x86", "arm"):
+        file.write_text(json.dumps(as_record(machine, measured)))
+        found = read_form_tables(file)
+        assert {row: operator_table(found).rows[row] for row in rows} == measured
+        other = "arm" if machine == "x86" else "x86"
+        assert found[other] == read_form_tables()[other], "the other kind of processor keeps the package's times"
 
 
 @pytest.mark.parametrize(
@@ -157,11 +173,11 @@ def test_measuring_gives_a_table_that_can_be_read_back(tmp_path):
         "[]",
         "{}",
         '{"rows": []}',
-        '{"machine": "mips", "rows": [[3, 8, 3, 2, 1, 8, 8, 1, 1]]}',
-        '{"rows": [[1, 2, 3]]}',
-        '{"rows": [[3, 8, 3, 2, 1, 8, 8, 0, 1]]}',
-        '{"rows": [["3", 8, 3, 2, 1, 8, 8, 1, 1]]}',
-        '{"rows": [[3, 8, 3, 2, 1, 8, 8, "nan", "x"]]}',
+        '{"machine": "mips", "rows": [["integer", 3, 8, 3, 3, 2, 1, 8, 8, 1, 1.0]]}',
+        '{"machine": "x86", "rows": [[1, 2, 3]]}',
+        '{"machine": "x86", "rows": [["integer", 3, 8, 3, 3, 2, 1, 8, 8, 1, 0]]}',
+        '{"machine": "x86", "rows": [["integer", "3", 8, 3, 3, 2, 1, 8, 8, 1, 1]]}',
+        '{"machine": "x86", "rows": [["integer", 3, 8, 3, 3, 2, 1, 8, 8, 1, "nan"]]}',
     ],
 )
 def test_a_table_that_is_none_is_refused(tmp_path, text):
@@ -173,4 +189,4 @@ def test_a_table_that_is_none_is_refused(tmp_path, text):
 
 def test_shapes_are_those_of_the_outputs(model):
     first = choices(model)[0]
-    assert shape_before(first) == ConvShape(3, 8, 3, 2, 1, 16, 16)
+    assert shape_before(first) == ConvShape(3, 8, 3, 3, 2, 1, 16, 16)

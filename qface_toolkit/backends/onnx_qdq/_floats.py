@@ -7,6 +7,7 @@ benchmarks/float_forms.py compares this spelling with others.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,9 @@ from onnx import TensorProto
 
 from qface_toolkit.backends.onnx_qdq._builder import GraphBuilder, convolution_attributes, pool_attributes
 from qface_toolkit.backends.onnx_qdq._islands import ISLANDS, MOVES, Printing
+from qface_toolkit.backends.onnx_qdq._layer import spread
 from qface_toolkit.integer.program import Float, PoolWindow, Window
+from qface_toolkit.quantize.groups import GroupForm
 from qface_toolkit.quantize.weights import is_affine
 
 Floats = npt.NDArray[np.float64]
@@ -24,10 +27,15 @@ Activation = Callable[["FloatPrinter", Float], str]
 
 
 class FloatPrinter:
-    """Prints operations of the float network; `values` maps each value to its name, `made` to what made it."""
+    """Prints operations of the float network; `values` maps each value to its name, `made` to what made it.
 
-    def __init__(self, prelu: Activation, graph: GraphBuilder | None = None) -> None:
-        self.prelu = prelu
+    `groups` says how convolutions of groups are written.
+    """
+
+    def __init__(
+        self, prelu: Activation, graph: GraphBuilder | None = None, groups: Mapping[str, GroupForm] | None = None
+    ) -> None:
+        self.prelu, self.groups = prelu, groups or {}
         self.graph = graph or GraphBuilder()
         self.values: dict[str, str] = {}
         self.made: dict[str, Float] = {}
@@ -56,9 +64,11 @@ class FloatPrinter:
     def convolution(self, one: Float, factors: Floats | float = 1.0) -> str:
         """Print a convolution, each output channel multiplied by its factor."""
         conv = _module(one)
+        window = replace(Window.of(conv), together=self.groups.get(one.output, GroupForm()).together)
         weight = self.weight(one, np.reshape(factors, (-1, 1, 1, 1)))
+        weight = spread(self.graph, weight, window, conv.weight.shape, TensorProto.FLOAT, TensorProto.FLOAT)
         bias = self.graph.constant(_array(conv.bias) * factors, np.float32)
-        return self.graph.node("Conv", [self.read(one), weight, bias], **convolution_attributes(Window.of(conv)))
+        return self.graph.node("Conv", [self.read(one), weight, bias], **convolution_attributes(window))
 
     def weight(self, one: Float, factors: Floats | float = 1.0) -> str:
         """Store the weight of a layer times factors, as codes if it has some: the runtime makes floats of them once."""

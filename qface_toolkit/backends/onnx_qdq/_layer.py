@@ -7,7 +7,7 @@ import numpy.typing as npt
 from onnx import TensorProto
 
 from qface_toolkit.backends.onnx_qdq._builder import GraphBuilder
-from qface_toolkit.integer.program import Constants
+from qface_toolkit.integer.program import Constants, Window
 from qface_toolkit.quantize.scheme import SMALLEST_SCALE
 
 
@@ -28,12 +28,13 @@ class StoredLayer:
     matrix: bool = False
 
 
-def stored(graph: GraphBuilder, layer: Constants, extra_inputs: int = 0) -> StoredLayer:
+def stored(graph: GraphBuilder, layer: Constants, extra_inputs: int = 0, window: Window = Window()) -> StoredLayer:  # noqa: B008 - a value
     """Store a layer's constants. The bias scale is made in the graph: the runtime folds the product at load."""
     scales = graph.constant(layer.scales, np.float32)
     wider = ((0, 0), (0, extra_inputs)) + ((0, 0),) * (layer.codes.ndim - 2)
+    codes = graph.constant(np.pad(layer.codes, wider), np.int8)
     return StoredLayer(
-        weight_codes=graph.constant(np.pad(layer.codes, wider), np.int8),
+        weight_codes=spread(graph, codes, window, layer.codes.shape, TensorProto.INT32, TensorProto.INT8),
         weight_scales=scales,
         bias_codes=graph.constant(layer.bias_codes, np.int32),
         bias_scales=_times_input_scale(graph, scales, layer.input_scale),
@@ -41,6 +42,27 @@ def stored(graph: GraphBuilder, layer: Constants, extra_inputs: int = 0) -> Stor
         extra_inputs=extra_inputs,
         matrix=layer.codes.ndim == 2,
     )
+
+
+def spread(graph: GraphBuilder, weight: str, window: Window, shape: tuple[int, ...], wide: int, dtype: int) -> str:
+    """Return a weight whose groups are written together: zeros for the other groups' channels, made in the graph.
+
+    `wide` is the type that is multiplied in, `dtype` the weight's. The file grows by a few numbers, and the runtime
+    folds it all at load.
+    """
+    if window.together == 1:
+        return weight
+    outputs, inputs = shape[:2]
+    own = np.arange(outputs) // (outputs // window.groups) % window.together
+    places = np.arange(window.together * inputs) // inputs
+    tiled = graph.node("Tile", [weight, graph.constant([1, window.together, 1, 1], np.int64)])
+    mine = graph.node(
+        "Equal",
+        [graph.constant(own.reshape(-1, 1, 1, 1), np.int32), graph.constant(places.reshape(1, -1, 1, 1), np.int32)],
+    )
+    numbers = tiled if wide == dtype else graph.node("Cast", [tiled], to=wide)
+    product = graph.node("Mul", [numbers, graph.node("Cast", [mine], to=wide)])
+    return product if wide == dtype else graph.node("Cast", [product], to=dtype)
 
 
 def scaled(

@@ -5,34 +5,32 @@ each operation is printed with the pattern in mind. Another runtime's patterns r
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import onnx
 
 from qface_toolkit.backends.onnx_qdq._builder import (
     INPUT,
-    OUTPUT,
     UNSIGNED,
     CodeType,
     GraphBuilder,
     convolution_attributes,
     float_value,
     image_value,
+    more_planes,
     planes,
     pool_attributes,
 )
 from qface_toolkit.backends.onnx_qdq._floats import FloatPrinter, scaled_sum
+from qface_toolkit.backends.onnx_qdq._groups import Fold, Join, print_fold, print_join
 from qface_toolkit.backends.onnx_qdq._islands import print_move
 from qface_toolkit.backends.onnx_qdq._layer import StoredLayer, dequantized, diagonal, scaled, stored
+from qface_toolkit.backends.onnx_qdq._printed import Printed
 from qface_toolkit.canonical.islands import Island, Move
 from qface_toolkit.integer import program as ops
+from qface_toolkit.quantize.forms import FEW_CHANNELS
 from qface_toolkit.quantize.scheme import ACTIVATION_MAX, Grid
 from qface_toolkit.runtimes.fusion import KEPT, NO_INTEGERS
-
-FEW_CHANNELS = 32
-"""Up to so many channels ONNX Runtime runs a full 1x1 convolution in half the time of a depthwise one."""
 
 MAX_ON_CODES = "1.24.1"
 """The first ONNX Runtime that takes the maximum of 8-bit tensors."""
@@ -41,26 +39,6 @@ OLDEST = "1.18.0"
 
 TABLES = {"sigmoid": "Sigmoid"}
 """Functions on codes, by the operator that computes them."""
-
-
-@dataclass(frozen=True)
-class Printed:
-    """A graph, and the names that the values of its program have in it: of their codes, and of their floats."""
-
-    program: ops.Program
-    model: onnx.ModelProto
-    codes: Mapping[str, str]
-    values: Mapping[str, str]
-
-    def layer_names(self) -> dict[str, str]:
-        """Return which tensor of the graph, which calls everything by a letter or two, ends which layer."""
-        names = {OUTPUT: self.program.embedding}
-        for tensor, name in self.codes.items():
-            names.setdefault(name, tensor)
-        for one in self.program.operations:
-            if isinstance(one, ops.Float):
-                names.setdefault(self.values[one.output], one.output)
-        return names
 
 
 def oldest_runtime(program: ops.Program) -> str:
@@ -76,8 +54,10 @@ class QdqPrinter:
     lies between two of them when somebody needs it.
     """
 
-    def __init__(self, program: ops.Program, code_type: CodeType = UNSIGNED) -> None:
-        self.program, self.code_type = program, code_type
+    def __init__(
+        self, program: ops.Program, code_type: CodeType = UNSIGNED, turned: frozenset[str] = frozenset()
+    ) -> None:
+        self.program, self.code_type, self.turned = program, code_type, turned
         self.graph = GraphBuilder()
         self.values: dict[str, str] = {}
         self.codes: dict[str, str] = {}
@@ -86,6 +66,7 @@ class QdqPrinter:
         self._floats = FloatPrinter(scaled_sum, self.graph)
         self._blocked: dict[str, str] = {}
         self._tensors = frozenset(program.tensors)
+        self._images = {one.output for one in program.operations if isinstance(one, ops.Image)}
 
     def printed(self) -> Printed:
         """Print the whole program: embeddings [N, D] float32 of what its deployment feeds it."""
@@ -95,7 +76,7 @@ class QdqPrinter:
         entering = image_value(spec) if self.program.takes_pixels else float_value(spec)
         model = self.graph.model(self.values[self.program.embedding], entering, spec.embedding_size)
         held = {tensor: self.codes[tensor] for tensor in self.program.tensors if tensor in self.codes}
-        return Printed(self.program, model, held, dict(self.values))
+        return Printed(self.program, model, held, dict(self.values), self.turned)
 
     def code(self, value: int) -> str:
         """Store an unsigned code the way this file's codes are stored."""
@@ -139,8 +120,13 @@ class QdqPrinter:
     def _in_blocks(self, source: str, extra: int) -> str:
         """Return a tensor with zero channels added; the weights that meet them are zero too."""
         if source not in self._blocked:
-            grid, pads = self.grids[source], self.graph.constant([0, 0, 0, 0, 0, extra, 0, 0], np.int64)
-            codes = self.graph.node("Pad", [self.codes[source], pads, self.code(grid.zero_point)])
+            grid, graph, spec = self.grids[source], self.graph, self.program.spec
+            codes, zero = self.codes[source], self.code(self.grids[source].zero_point)
+            if source in self._images:
+                shape = graph.constant([0, spec.channels, spec.input_size[0] * spec.input_size[1]], np.int64)
+                codes = more_planes(graph, graph.node("Reshape", [codes, shape]), spec, extra, zero)
+            else:
+                codes = graph.node("Pad", [codes, graph.constant([0, 0, 0, 0, 0, extra, 0, 0], np.int64), zero])
             self._blocked[source] = self.restored(codes, grid)
         return self._blocked[source]
 
@@ -174,11 +160,11 @@ def _pixels(printer: QdqPrinter, one: ops.Pixels) -> None:
 
 
 def _conv(printer: QdqPrinter, one: ops.Conv) -> None:
-    printer.rounded(one, printer.convolution(one, stored(printer.graph, one.constants, one.extra_inputs)))
+    printer.rounded(one, printer.convolution(one, stored(printer.graph, one.constants, one.extra_inputs, one.window)))
 
 
 def _twin(printer: QdqPrinter, one: ops.Twin) -> None:
-    plain = stored(printer.graph, one.constants, one.extra_inputs)
+    plain = stored(printer.graph, one.constants, one.extra_inputs, one.window)
     layers = (plain, scaled(printer.graph, plain, one.slopes, one.constants.input_scale))
     branches = [printer.quantized(printer.convolution(one, layer), grid_of(one)) for layer in layers]
     printer.keep(one, printer.maximum(one, branches))
@@ -294,4 +280,6 @@ PRINTERS: Mapping[type[ops.Operation], Print] = {
     ops.Same: _same,
     ops.Normalize: _normalize,
     ops.Float: _kept,
+    Fold: print_fold,
+    Join: print_join,
 }
