@@ -2,7 +2,7 @@
 
 Slopes are small as a rule, so the far end of what a convolution makes below zero is hardly felt behind the PReLU, and a
 grid that ends before it is finer for everything else. The end is that of the least squared error of the output, of
-rounding and of clipping together.
+rounding and of clipping together, where clipping counts more.
 """
 
 from collections.abc import Mapping
@@ -19,6 +19,8 @@ from qface_toolkit.quantize.scheme import Range, hull, rounding_noise
 
 FELT_IMAGES = 64
 """Images that say what lies below zero; every one has thousands of numbers a channel."""
+CAUTION = 4.0
+"""What clipping counts beside rounding: it falls on few images, and others may reach further than these."""
 BINS = 512
 ENDS = 81
 """Ends that are tried, from the lowest number to the lowest of the output."""
@@ -97,7 +99,7 @@ class _Below(fx.Interpreter):
         best: tuple[float, float, float] | None = None
         for low in np.linspace(before.low, own.low, ENDS):
             clipped = float((counts * np.maximum(low - centres, 0) ** 2).sum())
-            error = rounding_noise(Range(float(low), whole.high)) + clipped
+            error = rounding_noise(Range(float(low), whole.high)) + CAUTION * clipped
             best = min(best or (error, float(low), clipped), (error, float(low), clipped))
         assert best is not None, "one end at least was tried"
         return Felt(self._owner(inputs(prelu)[0]), replace(before, low=best[1]), best[2])
