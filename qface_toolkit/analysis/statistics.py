@@ -6,6 +6,7 @@ needs only the sum of squares of J's columns, which random projections of the em
 passes. The same passes say it of the weights.
 """
 
+import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
@@ -16,6 +17,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the name everybody knows it by
 from torch import fx, nn
 
+from qface_toolkit.canonical.edit import ensure_shapes, shape_of
 from qface_toolkit.canonical.graph import module, operation
 from qface_toolkit.quantize.plan import LAYERS
 
@@ -25,6 +27,8 @@ STATISTICS_PASSES = 1 + 2 * PROJECTIONS
 """Passes through the network that an image costs; a backward pass counts as two."""
 PIXELS = 16
 """Values of a channel that are kept of an image."""
+MOST_NUMBERS = 220_000_000
+"""Numbers of all tensors that a pass makes at once; with its way back it takes twelve bytes for each."""
 _STEEP = ("sqrt", "power")
 """Islands whose slope is infinite where a number is zero, as behind a ReLU or of pixels that are all alike."""
 _TAIL = torch.linspace(0, 0.02, 17)
@@ -62,11 +66,19 @@ def measure_statistics(
     progress: Callable[[int, int], None],
 ) -> Statistics:
     """Measure some of a canonical network's tensors and all its weights on images [N, C, height, width]."""
+    batch_size = min(batch_size, _images_at_once(network, images))
     watcher = _Watcher(network, frozenset(tensors), seed)
     for start in range(0, len(images), batch_size):
         watcher.see(torch.from_numpy(images[start : start + batch_size]))
         progress(min(start + batch_size, len(images)), len(images))
     return watcher.statistics(len(images))
+
+
+def _images_at_once(network: fx.GraphModule, images: npt.NDArray[np.float32]) -> int:
+    """Return how many images a pass and its way back have room for: both hold every number of the network."""
+    ensure_shapes(network, (images.shape[2], images.shape[3]), images.shape[1])
+    nodes = (node for node in network.graph.nodes if operation(node) != "output")
+    return max(1, MOST_NUMBERS // sum(math.prod(shape_of(node)[1:]) for node in nodes))
 
 
 def _finite(slopes: torch.Tensor) -> torch.Tensor:

@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 import pytest
 from gated_networks import GATED_NETWORKS, NORMALISED_NETWORKS
+from grouped_networks import IN_THE_LANE, lane_model
 from helpers import SMALL, measure_quickly
 from odd_networks import ISLAND_NETWORKS, ODD_NETWORKS
 from quantized import SMALL_NETWORKS, calibrated, run, small_model, small_network, smooth_images, trained
@@ -37,7 +38,7 @@ ODD = ISLANDS | (GATED_NETWORKS | NORMALISED_NETWORKS | ODD_NETWORKS if ALL else
 
 DEMO = "demo"
 
-NETWORKS = (DEMO, *SMALL_NETWORKS, *ODD)
+NETWORKS = (DEMO, *SMALL_NETWORKS, *ODD, *IN_THE_LANE)
 
 FILES = {"int8.arm.onnx": "onnx-arm", "int8.x86.onnx": "onnx-x86", "packed.arm.onnx": "onnx-packed-arm"}
 """The int8 files and the backends that write them."""
@@ -53,8 +54,12 @@ IN_FLOAT = "in-float"
 def write_jobs(folder, demo):
     """Write a job for each of NETWORKS, one of them the result of compressing the demo model."""
     for name in NETWORKS[1:]:
-        network, size = small_network(name) if name in SMALL_NETWORKS else (trained(ODD[name]), (16, 16))
-        model = small_model(name) if name in SMALL_NETWORKS else calibrated(network, size)
+        network, size = small_network(name) if name in SMALL_NETWORKS else (None, (16, 16))
+        if name in IN_THE_LANE:
+            model, network = lane_model(name)
+        else:
+            network = network or trained(ODD[name])
+            model = small_model(name) if name in SMALL_NETWORKS else calibrated(network, size)
         images = smooth_images(size, IMAGES, seed=1)
         fast = export_float_fast(canonicalise(network, size), model.spec, {})
         write_job(folder / name, model, images, (fast, run(network, images)))

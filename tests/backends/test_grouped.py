@@ -2,59 +2,15 @@
 
 import numpy as np
 import pytest
-import torch
-from quantized import calibrated, opened, smooth_images, trained
+from grouped_networks import SIZE, forms_of, model_of
+from quantized import opened, smooth_images
 from torch import nn
 
 from qface_toolkit.backends import BACKENDS
-from qface_toolkit.canonical.graph import module
 from qface_toolkit.integer.simulate import embed_as_integers
-from qface_toolkit.quantize.groups import GroupForm, group_forms_of, has_groups
+from qface_toolkit.quantize.groups import GroupForm
 from qface_toolkit.quantize.plan import everywhere
 from qface_toolkit.quantize.target import ONNX, ONNX_SIGNED, Deployment
-
-SIZE = (16, 16)
-
-
-class Grouped(nn.Module):
-    """A convolution of groups between two others, with activations and whatever reads the same tensors."""
-
-    def __init__(self, inputs, outputs, groups, kernel=3, stride=1, activation=nn.PReLU, around="dense"):
-        super().__init__()
-        act = {nn.PReLU: nn.PReLU, nn.ReLU6: lambda _: nn.ReLU6(), nn.Sigmoid: lambda _: nn.Sigmoid()}[activation]
-        self.around, wide = around, outputs
-        self.first, self.before = nn.Conv2d(3, inputs, 3, 1, 1), act(inputs)
-        self.middle = nn.Conv2d(inputs, inputs, 3, 1, 1, groups=inputs)
-        self.grouped = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False)
-        self.norm, self.behind = nn.BatchNorm2d(outputs), act(outputs)
-        self.last = nn.Conv2d(wide, 8, 1)
-        self.beside = nn.Conv2d(inputs, outputs, 1, stride)
-        self.again = nn.Conv2d(outputs, outputs, 3, 1, 1, groups=groups)
-        self.fc = nn.Linear(8 * (SIZE[0] // stride) ** 2, 12)
-
-    def forward(self, x):
-        x = self.before(self.first(x))
-        if self.around == "depthwise":
-            x = self.middle(x)
-        y = self.behind(self.norm(self.grouped(x)))
-        if self.around == "sum":
-            y = y + self.beside(x)
-        if self.around == "chain":
-            y = self.again(y)
-        return self.fc(torch.flatten(self.last(y), 1))
-
-
-def model_of(**wanted):
-    torch.manual_seed(0)
-    return calibrated(trained(Grouped(**wanted)), SIZE, smooth_images(SIZE))
-
-
-def forms_of(model):
-    """Return every form of the convolutions of groups of a model, the same for all of them."""
-    layers = {node.name: module(node) for node in model.network.graph.nodes if has_groups(node)}
-    assert layers
-    every = dict.fromkeys(form for layer in layers.values() for form in group_forms_of(layer))
-    return [{name: form for name, layer in layers.items() if form.fits(layer)} for form in every]
 
 
 def check(model, folder, backend="onnx-x86", target=ONNX):
