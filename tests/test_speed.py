@@ -3,11 +3,15 @@
 import pytest
 from helpers import measure_quickly
 from test_budget import RECIPE
+from torch import nn
 
 from qface_toolkit import pipeline
 from qface_toolkit.canonical.edit import ensure_shapes
 from qface_toolkit.errors import RecipeError
 from qface_toolkit.pipeline._speed import DOUBT
+
+
+SETS = ("model.input_size=[32, 32]", "model.mean=127.5", "model.std=127.5", "model.color=rgb")
 
 
 @pytest.fixture
@@ -73,3 +77,18 @@ def test_the_report_puts_the_prediction_beside_the_measurement(planned, tmp_path
     assert set(found) == {"int8.x86.onnx"}
     assert [one.name for one in found["int8.x86.onnx"].layers] == [one.name for one in layers]
     assert pipeline.layers_beside_float(tmp_path / "out" / "int8.x86.onnx", {}) == {}
+
+
+def test_odd_geometries_have_a_time(checkpoint):
+    network = nn.Sequential(
+        nn.Conv2d(3, 12, (1, 1), (1, 2)),
+        nn.PReLU(12),
+        nn.Conv2d(12, 12, (1, 5), (2, 1), (0, 2), groups=12),
+        nn.PReLU(12),
+        nn.Conv2d(12, 8, 3, padding=2, dilation=2, groups=4),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(8 * 256, 16),
+    )
+    found = pipeline.expect(pipeline.plan_job(network.eval(), backends=["onnx-x86"], sets=SETS))
+    assert 0 < found.integer_ms < 10 and 0 < found.float_ms < 10

@@ -19,6 +19,8 @@ from qface_toolkit.times import TimeTable, read_table
 DOUBT = 1.15
 """How far a prediction may be off: what it puts out of reach by more than that is refused before any work."""
 NAMED = 5
+NOTHING_US = 3.0
+"""Microseconds of a layer that a prediction cannot tell from nothing."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class Expected:
     def short_of(self, wanted: float) -> list[str]:
         """Return the layers that are not so many times as fast as in float, those that miss it by most first."""
         lacking = {name: wanted * time - self.float_us.get(name, 0.0) for name, time in self.integer_us.items()}
-        return [name for name in sorted(lacking, key=lambda name: -lacking[name]) if lacking[name] > 0]
+        return [name for name in sorted(lacking, key=lambda name: -lacking[name]) if lacking[name] > NOTHING_US]
 
 
 def expect(job: Job) -> Expected | None:

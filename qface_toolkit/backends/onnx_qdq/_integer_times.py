@@ -22,16 +22,17 @@ class Operators:
         self.sources = {one.output: one.sources for one in program.operations}
         self.grids = program.grids
         self.padded: set[str] = set()
+        folded = (one for one in program.operations if isinstance(one, Fold))
+        self.folds = {one.output: one.shape[0] // one.groups for one in folded}
 
     def operators(self) -> Iterator[tuple[str, float]]:
         """Yield the layer and the microseconds of each operator."""
-        held = {one.output: one for one in self.program.operations}
         for one in self.program.operations:
             layer = self._layer(one.output)
             for time in _INTEGER.get(type(one), Operators._moved)(self, one):
                 yield layer, time
             for source in one.sources:
-                if isinstance(one, ops.Float) and isinstance(held.get(source), ops.Operation) and source in self.grids:
+                if isinstance(one, ops.Float) and source in self.grids:
                     yield layer, self.times.other("DequantizeLinear", self.numbers(source))
         if self.program.embedding in self.grids:
             yield self.program.embedding, self.times.other("DequantizeLinear", self.program.spec.embedding_size)
@@ -68,9 +69,9 @@ class Operators:
         height, width = self.shape(one.output)[2:]
         groups = window.groups // window.together
         reads = codes.shape[1] * window.groups + one.extra_inputs
-        fold = max(1, window.stride[1] // window.stride[0])
-        rows, columns = codes.shape[2], codes.shape[3] // fold
-        return ConvShape(reads, len(codes), rows, columns, window.stride[0], groups, height, width, fold)
+        rows, columns, fold = codes.shape[2], codes.shape[3], self.folds.get(one.source, 1)
+        stride = max(window.stride[0], window.stride[1] // fold)
+        return ConvShape(reads, len(codes), rows, columns // fold, stride, groups, height, width, fold)
 
     def _linear(self, one: ops.Linear) -> Iterator[float]:
         outputs, reads = one.constants.codes.shape
