@@ -21,6 +21,8 @@ FELT_IMAGES = 64
 """Images that say what lies below zero; every one has thousands of numbers a channel."""
 CAUTION = 4.0
 """What clipping counts beside rounding: it falls on few images, and others may reach further than these."""
+AT_ONCE = 8
+"""Images of a pass: counting takes several times the memory of a tensor."""
 BINS = 512
 ENDS = 81
 """Ends that are tried, from the lowest number to the lowest of the output."""
@@ -38,15 +40,15 @@ class Felt:
     clipped: float
 
 
-def felt_inputs(model: QuantizedModel, images: npt.NDArray[np.float32], batch_size: int) -> dict[str, Felt]:
+def felt_inputs(model: QuantizedModel, images: npt.NDArray[np.float32]) -> dict[str, Felt]:
     """Return the range of the input of each PReLU that alone reads it, by its name, where that can be smaller."""
     prelus = [node for node in model.network.graph.nodes if operation(node) == "prelu" and _may_end(model, node)]
     if not prelus:
         return {}
     recorder = _Below(model, prelus)
     with torch.no_grad():
-        for start in range(0, len(images), batch_size):
-            recorder.run(torch.from_numpy(images[start : start + batch_size]))
+        for start in range(0, len(images), AT_ONCE):
+            recorder.run(torch.from_numpy(images[start : start + AT_ONCE]))
     return {node.name: recorder.felt(node) for node in prelus}
 
 

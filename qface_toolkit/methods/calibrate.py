@@ -56,7 +56,7 @@ class Calibrate(Method):
         observers = _observe(model, options, context)
         ranges = {owner: _clamped(owner, seen.range(), model.plan) for owner, seen in observers.items()}
         model = model.with_ranges(ranges | {_input_owner(model): image_range(model)})
-        felt = {} if model.scheme.narrow else felt_inputs(model, context.inputs[:FELT_IMAGES], context.batch_size)
+        felt = {} if model.scheme.narrow else felt_inputs(model, context.inputs[:FELT_IMAGES])
         model = model.with_ranges({**model.ranges, **{one.owner: one.range for one in felt.values()}})
         clipped = {prelu: one.clipped for prelu, one in felt.items()}
         return settle_sums(model.with_forms(_forms(model, context, clipped)))
