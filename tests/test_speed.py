@@ -10,7 +10,6 @@ from qface_toolkit.canonical.edit import ensure_shapes
 from qface_toolkit.errors import RecipeError
 from qface_toolkit.pipeline._speed import DOUBT
 
-
 SETS = ("model.input_size=[32, 32]", "model.mean=127.5", "model.std=127.5", "model.color=rgb")
 
 
