@@ -33,6 +33,10 @@ Floats = npt.NDArray[np.float32]
 _EXACT_IN_FLOAT32 = 2**24
 
 
+MOST_NUMBERS = 70_000_000
+"""Numbers of all tensors that a batch holds, in four bytes each."""
+
+
 def embed_as_integers(model: QuantizedModel, target: Target, inputs: Floats, batch_size: int = 8) -> Floats:
     """Return what a target computes, float32 [N, embedding], of preprocessed images [N, C, height, width]."""
     return Simulator(program_of(model, target)).embed(inputs, batch_size)
@@ -63,7 +67,12 @@ class Simulator:
         return self.steps[value].restored(held) if value in self.steps else held
 
     def runs(self, inputs: Floats, batch_size: int) -> Iterator[dict[str, Tensor]]:
-        """Yield for each batch of images what is held of every value: codes, or floats where there is no grid."""
+        """Yield for each batch of images what is held of every value: codes, or floats where there is no grid.
+
+        Batches of large networks are smaller, as every value of a batch is held at once.
+        """
+        numbers = sum(math.prod(shape[1:]) for shape in self.program.shapes.values())
+        batch_size = max(1, min(batch_size, MOST_NUMBERS // numbers))
         for start in range(0, len(inputs), batch_size):
             values: dict[str, Tensor] = {}
             with torch.no_grad():

@@ -40,8 +40,11 @@ def side_by_side(
     simulator, names = Simulator(program_of(model, target)), comparable(model, target)
     embedding = simulator.program.embedding
     last = [] if embedding in simulator.program.tensors else [embedding]
-    for place, values in enumerate(simulator.runs(inputs, batch_size)):
-        real = _float_tensors(model, inputs[place * batch_size : (place + 1) * batch_size], {*names, embedding})
+    start = 0
+    for values in simulator.runs(inputs, batch_size):
+        count = len(values[embedding])
+        real = _float_tensors(model, inputs[start : start + count], {*names, embedding})
+        start += count
         for name in [one for one in names if one in values] + last:
             restored = simulator.restored(name, values[name]).numpy()
             if restored.shape == real[name].shape:  # pixels are no preprocessed image
