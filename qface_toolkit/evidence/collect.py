@@ -52,7 +52,7 @@ from qface_toolkit.runtimes.latency import Latency
 from qface_toolkit.scoring.agreement import measure_agreement, row_cosines
 from qface_toolkit.scoring.identities import verify_identities
 from qface_toolkit.sources import Crop, Manifest, find_set
-from qface_toolkit.untrusted.limits import peak_memory_bytes
+from qface_toolkit.untrusted.limits import give_back_memory, peak_memory_bytes
 
 AGREEMENT_IMAGES = 256
 FEWER_IMAGES = 64
@@ -82,8 +82,9 @@ def collect_evidence(
     files = _Files(job, path, made, crops)
     latencies = take_turns(job, path, files.crops[:1])
     progress(1, 5)
-    floats = [files.float_file(one, latencies) for one in float_files()]
-    artifacts = (*floats, *(files.artifact(name, latencies) for name in job.recipe.backends))
+    give_back_memory()
+    floats = [_then_free(files.float_file(one, latencies)) for one in float_files()]
+    artifacts = (*floats, *(_then_free(files.artifact(name, latencies)) for name in job.recipe.backends))
     progress(2, 5)
     parity = files.parity()
     progress(3, 5)
@@ -271,6 +272,12 @@ class _Files:
                 for name, embeddings in self.embeddings.items()
             },
         )
+
+
+def _then_free(figures: ArtifactFigures) -> ArtifactFigures:
+    """Return a file's figures once the memory that taking them left free is the system's again."""
+    give_back_memory()
+    return figures
 
 
 def _whole_ms(layers_us: Mapping[str, float] | None) -> float | None:

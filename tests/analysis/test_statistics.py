@@ -8,6 +8,7 @@ from quantized import small_network, smooth_images, trained
 from tiers import in_tiers
 from torch import fx
 
+from qface_toolkit.analysis import statistics
 from qface_toolkit.analysis.statistics import LEVELS, measure_statistics, quantile_shares
 from qface_toolkit.canonical.canonicalise import canonicalise
 from qface_toolkit.canonical.graph import module, operation
@@ -114,3 +115,11 @@ def test_roots_of_zeros_have_no_infinite_slopes():
     images = smooth_images((16, 16), 4)
     seen = measure_statistics(canonical, names, images, seed=0, batch_size=2, progress=lambda *_: None)
     assert all(bool(torch.isfinite(square).all()) for square in seen.sensitivity.values())
+
+
+def test_a_large_network_sees_fewer_images_at_once(network, monkeypatch):
+    canonical, images = network
+    steps = []
+    monkeypatch.setattr(statistics, "MOST_NUMBERS", 1)
+    measure_statistics(canonical, [], images, seed=0, batch_size=32, progress=lambda done, total: steps.append(done))
+    assert steps == list(range(1, len(images) + 1))

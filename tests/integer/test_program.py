@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 
+import numpy as np
 import pytest
 from odd_networks import ODD_NETWORKS
 from quantized import QUICK_NETWORKS, SMALL_NETWORKS, calibrated, small_model, smooth_images, trained
@@ -12,6 +13,7 @@ from tiny_model import golden_model
 from qface_toolkit.backends.onnx_qdq._groups import Fold, Join
 from qface_toolkit.backends.onnx_qdq.printer import PRINTERS
 from qface_toolkit.integer import program as ops
+from qface_toolkit.integer import simulate
 from qface_toolkit.integer.making import program_of
 from qface_toolkit.integer.simulate import Simulator
 from qface_toolkit.quantize.target import ONNX, OPENVINO, TORCH_X86, Deployment
@@ -75,3 +77,12 @@ def test_making_a_program_leaves_the_model_alone():
     assert next(iter(Simulator(program).codes(smooth_images(model.spec.input_size, count=2)))).keys() == set(
         program.tensors
     )
+
+
+def test_smaller_batches_give_the_same_codes(monkeypatch):
+    model, images = small_model("mobilefacenet"), smooth_images((32, 32), count=3)
+    together = next(Simulator(program_of(model, ONNX)).codes(images))
+    monkeypatch.setattr(simulate, "MOST_NUMBERS", 1)
+    alone = list(Simulator(program_of(model, ONNX)).codes(images))
+    assert len(alone) == 3
+    assert all((np.concatenate([one[name] for one in alone]) == codes).all() for name, codes in together.items())
