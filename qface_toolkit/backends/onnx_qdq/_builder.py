@@ -171,24 +171,16 @@ def image_value(spec: ModelSpec) -> onnx.ValueInfoProto:
 def planes(graph: GraphBuilder, spec: ModelSpec, last: int, code: Callable[[int], str], *, signed: bool) -> str:
     """Put the channels first and add a last one of this unsigned code; `code` stores codes as the graph holds them.
 
-    The pixels stand in one row meanwhile; see `more_planes`.
+    The pixels stand in one row meanwhile. In the image's own shape the runtime would move the padding to where channels
+    are last, because its convolutions want them there, and write a byte behind every three: that takes four times as
+    long as padding a plane and turning the result.
     """
     height, width = spec.input_size
     codes = _shifted(graph, code) if signed else IMAGE
     row = graph.node("Reshape", [codes, graph.constant([0, height * width, spec.channels], np.int64)])
     turned = graph.node("Transpose", [row], perm=[0, 2, 1])
-    return more_planes(graph, turned, spec, 1, code(last))
-
-
-def more_planes(graph: GraphBuilder, rows: str, spec: ModelSpec, extra: int, code: str) -> str:
-    """Return an image [N, C, height, width] with channels of one code behind its own, from its planes in a row each.
-
-    In the image's own shape the runtime would move the padding to where channels are last, because its convolutions
-    want them there, and write a byte behind every three: that takes four times as long as padding planes and turning
-    the result.
-    """
-    more = graph.node("Pad", [rows, graph.constant([0, 0, 0, 0, extra, 0], np.int64), code])
-    return graph.node("Reshape", [more, graph.constant([0, spec.channels + extra, *spec.input_size], np.int64)])
+    more = graph.node("Pad", [turned, graph.constant([0, 0, 0, 0, 1, 0], np.int64), code(last)])
+    return graph.node("Reshape", [more, graph.constant([0, spec.channels + 1, height, width], np.int64)])
 
 
 def _shifted(graph: GraphBuilder, code: Callable[[int], str]) -> str:

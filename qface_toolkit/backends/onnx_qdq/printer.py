@@ -17,7 +17,6 @@ from qface_toolkit.backends.onnx_qdq._builder import (
     convolution_attributes,
     float_value,
     image_value,
-    more_planes,
     planes,
     pool_attributes,
 )
@@ -66,7 +65,6 @@ class QdqPrinter:
         self._floats = FloatPrinter(scaled_sum, self.graph)
         self._blocked: dict[str, str] = {}
         self._tensors = frozenset(program.tensors)
-        self._images = {one.output for one in program.operations if isinstance(one, ops.Image)}
 
     def printed(self) -> Printed:
         """Print the whole program: embeddings [N, D] float32 of what its deployment feeds it."""
@@ -120,13 +118,8 @@ class QdqPrinter:
     def _in_blocks(self, source: str, extra: int) -> str:
         """Return a tensor with zero channels added; the weights that meet them are zero too."""
         if source not in self._blocked:
-            grid, graph, spec = self.grids[source], self.graph, self.program.spec
-            codes, zero = self.codes[source], self.code(self.grids[source].zero_point)
-            if source in self._images:
-                shape = graph.constant([0, spec.channels, spec.input_size[0] * spec.input_size[1]], np.int64)
-                codes = more_planes(graph, graph.node("Reshape", [codes, shape]), spec, extra, zero)
-            else:
-                codes = graph.node("Pad", [codes, graph.constant([0, 0, 0, 0, 0, extra, 0, 0], np.int64), zero])
+            grid, pads = self.grids[source], self.graph.constant([0, 0, 0, 0, 0, extra, 0, 0], np.int64)
+            codes = self.graph.node("Pad", [self.codes[source], pads, self.code(grid.zero_point)])
             self._blocked[source] = self.restored(codes, grid)
         return self._blocked[source]
 
