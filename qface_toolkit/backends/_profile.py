@@ -44,6 +44,8 @@ BUDGET_S = 5.0
 IMAGE_SIDE = 112
 """What stands for a height or width that the file leaves open."""
 LARGEST_INPUT = 1 << 24
+LARGEST_LOOKED_AT = 1 << 18
+"""Bytes of a constant up to which its numbers are kept: a scale for each of 65,536 channels."""
 
 _TAG = re.compile(r"^(?:fused )?@(\d+)@")
 _NCHWC = re.compile(r"_nchwc(?:_token_\d+)?$")
@@ -99,6 +101,7 @@ def inspect_onnx(artifact: Path, *, signed_allowed: bool = False) -> Fusion:
         try:
             with tempfile.TemporaryDirectory() as folder:
                 runtime = _Runtime(artifact, model.SerializeToString(), Path(folder), signed_allowed)
+                model.Clear()  # a large network's is held once and not twice
                 folded, optimized = runtime.folded(), runtime.profiled()
         except (*ERRORS, ValueError) as error:
             said = re.sub(r"@\d+@", lambda tag: names.get(tag[0], tag[0]), str(error).partition("\n")[0])[:300]
@@ -161,7 +164,15 @@ class _Runtime:
     def _load(self, saved: Path) -> onnx.ModelProto:
         if saved.stat().st_size > LARGEST_BYTES:
             raise ArtifactError("its constants take more memory than any face network's", where=str(self.artifact))
-        return onnx.load(saved)
+        return _without_weights(onnx.load(saved))
+
+
+def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Take the numbers of large constants out of a graph that is only looked at: its scales are small ones."""
+    for tensor in model.graph.initializer:
+        if len(tensor.raw_data) > LARGEST_LOOKED_AT:
+            tensor.ClearField("raw_data")
+    return model
 
 
 def _random_input(session: onnxruntime.InferenceSession, artifact: Path) -> dict[str, np.ndarray[Any, Any]]:
