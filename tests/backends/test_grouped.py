@@ -1,5 +1,7 @@
 """Convolutions of groups in every form that a file may write them in: the same codes, whatever lies around them."""
 
+import json
+
 import numpy as np
 import pytest
 from grouped_networks import SIZE, forms_of, model_of
@@ -7,8 +9,10 @@ from quantized import opened, smooth_images
 from torch import nn
 
 from qface_toolkit.backends import BACKENDS
+from qface_toolkit.errors import ArtifactError
 from qface_toolkit.integer.simulate import embed_as_integers
 from qface_toolkit.quantize.groups import GroupForm
+from qface_toolkit.quantize.model import description, load_quantized, weights_bytes
 from qface_toolkit.quantize.plan import everywhere
 from qface_toolkit.quantize.target import ONNX, ONNX_SIGNED, Deployment
 
@@ -101,3 +105,18 @@ def test_without_vnni_no_pair_of_products_changes():
     assert any(form.together > 1 for form in _exact(even, Deployment(vnni=False)))
     assert not any(form.together > 1 for form in _exact(odd, Deployment(vnni=False)))
     assert any(form.together > 1 for form in _exact(odd, Deployment()))
+
+
+@pytest.mark.parametrize(
+    "damaged", [{"grouped": 7}, {"nobody": "interleaved"}, [1], {"grouped": {"a": 1}}, 7, {"grouped": 0}, {"first": 2}]
+)
+def test_damaged_forms_are_refused(damaged, tmp_path):
+    model = model_of(inputs=16, outputs=16, groups=8)
+    model = model.with_groups({"grouped": GroupForm(interleaved=True)})
+    weights, plain = tmp_path / "model.safetensors", tmp_path / "quantization.json"
+    weights.write_bytes(weights_bytes(model))
+    plain.write_text(json.dumps(description(model)))
+    assert load_quantized(plain, weights).groups == model.groups
+    plain.write_text(json.dumps(description(model) | {"groups": damaged}))
+    with pytest.raises(ArtifactError, match="damaged"):
+        load_quantized(plain, weights)
