@@ -1,6 +1,7 @@
 """Set the range of every tensor from what calibration images make it do; nothing is trained.
 
-The input of a PReLU is held as far below zero as the output feels it, whatever the observer (see _felt).
+The input of a PReLU is held as far below zero as the output feels it, whatever the observer (see _felt), and a tensor
+of few pixels further than was seen (see _reach).
 """
 
 from collections.abc import Mapping
@@ -9,13 +10,14 @@ from typing import Literal, cast
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
-from qface_toolkit.analysis.statistics import STATISTICS_PASSES, measure_statistics
+from qface_toolkit.analysis.statistics import STATISTICS_PASSES, Statistics, measure_statistics
 from qface_toolkit.canonical.edit import ensure_shapes
 from qface_toolkit.methods._base import Context, Method
 from qface_toolkit.methods._felt import FELT_IMAGES, felt_inputs
 from qface_toolkit.methods._observers import OBSERVERS, Observer
+from qface_toolkit.methods._reach import reaching
 from qface_toolkit.methods._services import Forms
-from qface_toolkit.quantize.forms import FORM_IMAGES, choices, choose_forms, read_form_tables
+from qface_toolkit.quantize.forms import choices, choose_forms, read_form_tables
 from qface_toolkit.quantize.image_input import image_range
 from qface_toolkit.quantize.model import QuantizedModel
 from qface_toolkit.quantize.plan import Form, FormsOf, LoweringPlan, everywhere
@@ -23,6 +25,9 @@ from qface_toolkit.quantize.scheme import Range
 from qface_toolkit.quantize.simulation import prepare
 from qface_toolkit.quantize.sums import settle_sums
 from qface_toolkit.quantize.target import ONNX
+
+SEEN_IMAGES = 64
+"""Images that say how far channels reach, and how much the embedding feels of them."""
 
 
 class Options(BaseModel):
@@ -56,15 +61,17 @@ class Calibrate(Method):
         observers = _observe(model, options, context)
         ranges = {owner: _clamped(owner, seen.range(), model.plan) for owner, seen in observers.items()}
         model = model.with_ranges(ranges | {_input_owner(model): image_range(model)})
+        seen = _statistics(model, context)
+        model = model.with_ranges(reaching(model, seen, context.target))
         felt = {} if model.scheme.narrow else felt_inputs(model, context.inputs[:FELT_IMAGES])
         model = model.with_ranges({**model.ranges, **{one.owner: one.range for one in felt.values()}})
         clipped = {prelu: one.clipped for prelu, one in felt.items()}
-        return settle_sums(model.with_forms(_forms(model, context, clipped)))
+        return settle_sums(model.with_forms(_forms(model, context, seen, clipped)))
 
     def passes(self, options: Options, images: int) -> float:
-        """Return the passes of the observer, and those behind the choice of forms."""
+        """Return the passes of the observer, and those behind the ends of ranges and the choice of forms."""
         observed = OBSERVERS[options.observer].passes * images + min(FELT_IMAGES, images)
-        return observed + STATISTICS_PASSES * min(FORM_IMAGES, images)
+        return observed + STATISTICS_PASSES * min(SEEN_IMAGES, images)
 
 
 def _observe(model: QuantizedModel, options: Options, context: Context) -> dict[str, Observer]:
@@ -89,7 +96,20 @@ def _observe(model: QuantizedModel, options: Options, context: Context) -> dict[
     return observers
 
 
-def _forms(model: QuantizedModel, context: Context, clipped: Mapping[str, float]) -> FormsOf:
+def _statistics(model: QuantizedModel, context: Context) -> Statistics:
+    """Return what there is to know of each tensor that ONNX files quantize, and note the network's shapes."""
+    ensure_shapes(model.network, model.spec.input_size, model.spec.channels)
+    return measure_statistics(
+        model.network,
+        [name for name in model.plan.tensors if model.plan.quantized(name, ONNX)],
+        context.inputs[:SEEN_IMAGES],
+        seed=context.seed,
+        batch_size=context.batch_size,
+        progress=lambda done, total: None,
+    )
+
+
+def _forms(model: QuantizedModel, context: Context, seen: Statistics, clipped: Mapping[str, float]) -> FormsOf:
     """Return the ONNX form of each PReLU: the one asked for, or by what the embedding would feel of it.
 
     No file can hold narrow activations, so no time is saved by a form that rounds twice.
@@ -98,16 +118,6 @@ def _forms(model: QuantizedModel, context: Context, clipped: Mapping[str, float]
     wanted = "twin" if model.scheme.narrow and asked.prelu == "auto" else asked.prelu
     if wanted != "auto" or not free:
         return everywhere({node.name: cast(Form, wanted) for node in free})
-    tensors = [name for name in model.plan.tensors if model.plan.quantized(name, ONNX)]
-    seen = measure_statistics(
-        model.network,
-        tensors,
-        context.inputs[:FORM_IMAGES],
-        seed=context.seed,
-        batch_size=context.batch_size,
-        progress=lambda done, total: None,
-    )
-    ensure_shapes(model.network, model.spec.input_size, model.spec.channels)
     sensitivity = {name: float(square.sum()) for name, square in seen.sensitivity.items()}
     return choose_forms(model, sensitivity, asked.tables or read_form_tables(), clipped)
 

@@ -4,7 +4,8 @@ Per-tensor codes are wasted on channels that are much smaller than the largest. 
 and down where it is read costs nothing there (weights have a scale for each output channel), but widens the range that
 the readers' weights share. Cross-layer equalization (arXiv 1906.04721, section 4.1) balances the two by the ranges of
 weights alone. Here all factors and ranges of a network are chosen together, by gradient descent on what they are
-predicted to cost the embedding: see analysis.statistics.
+predicted to cost the embedding: see analysis.statistics. Where the descent begins does not depend on how the network is
+written: see _balanced.
 """
 
 import math
@@ -21,6 +22,7 @@ from qface_toolkit.analysis.statistics import STATISTICS_PASSES, Statistics, mea
 from qface_toolkit.canonical.edit import by_input
 from qface_toolkit.canonical.graph import inputs, module, operation
 from qface_toolkit.errors import CalibrationError
+from qface_toolkit.methods._balanced import balanced_start
 from qface_toolkit.methods._base import Context, Method
 from qface_toolkit.quantize.model import QuantizedModel
 from qface_toolkit.quantize.plan import LAYERS
@@ -28,7 +30,7 @@ from qface_toolkit.quantize.target import Target
 from qface_toolkit.quantize.weights import Width
 
 PULL = 1e-6
-"""Loss for a squared log factor, which keeps channels that say nothing where they are."""
+"""Loss for a squared move of a log factor, which keeps channels that say nothing where they start."""
 
 
 class Options(BaseModel):
@@ -81,7 +83,7 @@ class Equalize(Method):
 
 def _descend(prediction: "_Prediction", options: Options) -> torch.Tensor:
     """Return the log factor of each class with the least predicted loss."""
-    unbound = torch.zeros(len(prediction.classes.lowest), requires_grad=True)
+    unbound = prediction.start.clone().requires_grad_(True)
     optimizer = torch.optim.Adam([unbound, prediction.log_ends], lr=options.learning_rate)
     for step in range(options.iterations):
         for group in optimizer.param_groups:
@@ -117,6 +119,7 @@ class _Weights:
 class _Prediction:
     """The loss in cosine that a choice of factors and ranges is predicted to cost.
 
+    `start` [classes] are the log factors to begin with, `ends` [owners, 2] the ends of what they make of the values,
     `log_ends` [owners, 2] are the logarithms of how far each range reaches towards its unscaled ends.
     """
 
@@ -124,7 +127,8 @@ class _Prediction:
         self.classes, self.shares = classes, quantile_shares()
         self.tensors = _tensors(model, target, classes, seen)
         self.weights = _layers(model, classes, seen)
-        self.ends = _ends(self.tensors, len(model.plan.owners()))
+        self.start = _start(classes, self.tensors, self.weights)
+        self.ends = _ends(self.tensors, self.start.exp(), len(model.plan.owners()))
         self.log_ends = torch.zeros_like(self.ends, requires_grad=True)
         limits = [model.plan.clamps.get(owner, (-math.inf, math.inf)) for owner in model.plan.owners()]
         self.limits = torch.tensor(limits)
@@ -137,7 +141,7 @@ class _Prediction:
         ranges = torch.maximum(torch.minimum(ranges, self.limits[:, 1:]), self.limits[:, :1])
         activations = [self._activations(one, factors[one.classes], ranges[one.owner]) for one in self.tensors]
         weights = [_rounded_weights(layer, factors[layer.classes]) for layer in self.weights]
-        return torch.stack(activations + weights).sum() + PULL * unbound.pow(2).sum()
+        return torch.stack(activations + weights).sum() + PULL * (unbound - self.start).pow(2).sum()
 
     def _activations(self, tensor: _Tensor, factors: torch.Tensor, interval: torch.Tensor) -> torch.Tensor:
         """Return the loss by rounding and clipping one tensor."""
@@ -184,11 +188,23 @@ def _layers(model: QuantizedModel, classes: ChannelClasses, seen: Statistics) ->
     return found
 
 
-def _ends(tensors: list[_Tensor], owners: int) -> torch.Tensor:
-    """Return the least and greatest value that is quantized with each range, and zero."""
+def _start(classes: ChannelClasses, tensors: list[_Tensor], weights: list[_Weights]) -> torch.Tensor:
+    """Return the log factors [classes] to begin with; those that are bound by what stands around begin at one."""
+    reach = torch.zeros(len(classes.lowest))
+    for tensor in tensors:
+        largest = torch.maximum(tensor.values[:, 0].abs(), tensor.values[:, -1].abs())
+        reach = reach.scatter_reduce(0, tensor.classes, largest, "amax")
+    readers = [(one.magnitudes, by_input(one.layer, one.classes)) for one in weights if one.magnitudes.shape[1] > 1]
+    free = torch.isneginf(classes.lowest) & torch.isposinf(classes.highest)
+    return balanced_start(reach, [(one, of.reshape(-1, one.shape[1]).expand_as(one)) for one, of in readers], free)
+
+
+def _ends(tensors: list[_Tensor], factors: torch.Tensor, owners: int) -> torch.Tensor:
+    """Return the least and greatest value that is quantized with each range after scaling, and zero."""
     ends = torch.zeros(owners, 2)
     for tensor in tensors:
-        low, high = tensor.values.min(), tensor.values.max()
+        scaled_values = tensor.values * factors[tensor.classes][:, None]
+        low, high = scaled_values.min(), scaled_values.max()
         ends[tensor.owner, 0] = torch.minimum(ends[tensor.owner, 0], low)
         ends[tensor.owner, 1] = torch.maximum(ends[tensor.owner, 1], high)
     return ends

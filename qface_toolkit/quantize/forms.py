@@ -27,9 +27,6 @@ from qface_toolkit.verifier import Machine
 CYCLES = Path(__file__).with_name("form_cycles.json")
 """The package's own cycles of both forms on ARM."""
 
-FORM_IMAGES = 16
-"""Images that say how much the embedding feels of each tensor; the sum over a tensor's channels needs no more."""
-
 FEW_CHANNELS = 32
 """Up to so many channels ONNX Runtime runs a full 1x1 convolution in half the time of a depthwise one."""
 

@@ -32,7 +32,7 @@ def model():
         nn.init.uniform_(prelu.weight, -0.9, 0.9)
     model = calibrated(network, SIZE, smooth_images(SIZE, 16))
     # Ranges that clip much leave something to learn.
-    clipping = {owner: Range(interval.low / 3, interval.high / 3) for owner, interval in model.ranges.items()}
+    clipping = {owner: Range(interval.low / 4, interval.high / 4) for owner, interval in model.ranges.items()}
     return model.with_ranges(clipping)
 
 
@@ -113,7 +113,7 @@ def test_a_network_with_gates_and_a_unit_length_embedding_is_distilled(images):
     network = trained(Gated())
     model = calibrated(network, SIZE, images)
     clipping = {
-        owner: interval if owner in model.plan.fixed else Range(interval.low / 3, interval.high / 3)
+        owner: interval if owner in model.plan.fixed else Range(interval.low / 4, interval.high / 4)
         for owner, interval in model.ranges.items()
     }
     model = model.with_ranges(clipping)

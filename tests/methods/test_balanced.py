@@ -1,0 +1,88 @@
+"""Where equalization begins, and that its result does not depend on how a function is written."""
+
+import pytest
+import torch
+from quantized import run, small_network, smooth_images
+from rewritten_networks import REWRITES, killed, rewritten
+
+from qface_toolkit.integer.simulate import embed_as_integers
+from qface_toolkit.methods import METHODS, Context
+from qface_toolkit.methods._balanced import FARTHEST, balanced_start
+from qface_toolkit.models import ModelSpec
+from qface_toolkit.quantize.model import new_model
+from qface_toolkit.quantize.target import ONNX
+from qface_toolkit.scoring.agreement import row_cosines
+
+
+def start(reach, weights, free=None):
+    reach, weights = torch.tensor(reach), torch.tensor(weights)
+    classes = torch.arange(weights.shape[1]).expand_as(weights)
+    return balanced_start(
+        reach, [(weights, classes)], torch.ones(len(reach), dtype=torch.bool) if free is None else free
+    )
+
+
+def test_equal_channels_stay_as_they_are():
+    assert start([2.0, 2.0, 2.0], [[0.5, 0.5, 0.5]]).tolist() == [0.0, 0.0, 0.0]
+
+
+def test_a_factor_is_undone_wherever_it_stands():
+    reach, weights = torch.tensor([1.0, 3.0, 0.5]), torch.tensor([[0.2, 0.1, 0.4], [0.3, 0.2, 0.1]])
+    factors, rows = torch.tensor([1e4, 1.0, 1e-4]), torch.tensor([[1e3], [1e-2]])
+    before = start(reach.tolist(), weights.tolist())
+    after = start((reach * factors).tolist(), (weights / factors * rows).tolist())
+    made, now = before + reach.log(), after + (reach * factors).log()
+    assert torch.allclose(made - made.mean(), now - now.mean(), atol=1e-4)
+
+
+def test_channels_that_nobody_reads_together_all_reach_as_far():
+    reach = torch.tensor([1.0, 30.0, 0.01])
+    found = balanced_start(reach, [], torch.ones(3, dtype=torch.bool)) + reach.log()
+    assert torch.allclose(found, found[:1].expand(3), atol=1e-5)
+
+
+def test_a_dead_channel_is_read_no_louder_than_others():
+    weights = [[0.5, 0.4, 5e3], [0.2, 0.5, 1e3]]
+    found = start([1.0, 1.0, 0.0], weights).exp()
+    assert (torch.tensor(weights) / found).abs().amax(0)[2] < 2.0
+
+
+def test_bound_classes_stay_and_all_are_finite():
+    free = torch.tensor([True, False, True, True])
+    found = start([1e-38, 1.0, 0.0, 1e30], [[1e-30, 1.0, 0.0, 0.0]], free)
+    assert found[1] == 0.0 and torch.isfinite(found).all() and found.abs().max() <= FARTHEST
+
+
+def test_nothing_to_scale_is_nothing_scaled():
+    assert start([0.0, 0.0], [[0.0, 0.0]]).tolist() == [0.0, 0.0]
+
+
+def made(network, size, seen):
+    """Return what int8-fast makes of a canonical network."""
+    model = new_model(network, ModelSpec("test", size, 16))
+    context = Context(seen, ONNX, 0, 16, lambda done, total: None)
+    for step, options in (("equalize", {}), ("calibrate", {"observer": "minmax"}), ("correct_bias", {})):
+        method = METHODS.get(step)
+        model = method.run(model, method.options(**options), context)
+    return model
+
+
+def lost(network, size, seen, unseen, expected):
+    """Return the mean loss in cosine of what int8-fast makes of a canonical network."""
+    return 1 - float(row_cosines(embed_as_integers(made(network, size, seen), ONNX, unseen), expected).mean())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layout", ["mobilefacenet", "mbf", "iresnet", "mobilefacenet-relu6"])
+def test_the_result_does_not_depend_on_how_the_function_is_written(layout):
+    network, size = small_network(layout)
+    seen, unseen = smooth_images(size, 64), smooth_images(size, 128, seed=5)
+    plain = lost(killed(network, size, 0), size, seen, unseen, run(network, unseen))
+    found = []
+    for number in range(1, REWRITES + 1):
+        same, other = killed(network, size, number), rewritten(network, size, number)
+        expected = run(same, unseen)
+        assert row_cosines(run(other, unseen), expected).min() > 1 - 1e-5
+        before = plain if number % 3 else lost(same, size, seen, unseen, expected)
+        found.append(lost(other, size, seen, unseen, expected) - before)
+    assert max(map(abs, found)) < 0.001, found
