@@ -120,12 +120,14 @@ class Budget(_Block):
 
     `cosine_mean`: keep the fewest layers in float that reach it; where widths are allocated, the fewest bytes. `bytes`:
     the share of float.onnx that the packed file may take; widths are allocated for the least loss. `times_faster`: how
-    many times as fast as float.fast.onnx the first file must be, measured; it steers nothing.
+    many times as fast as float.fast.onnx the first file must be, measured; it steers nothing. `floor_cosine`: the mean
+    cosine below which a file is damaged; a first file that is gets mended where it can be, and damage is an error.
     """
 
     cosine_mean: Annotated[float, Field(strict=True, gt=0, lt=1)] | None = None
     bytes: Annotated[float, Field(strict=True, gt=0, lt=1)] | None = None
     times_faster: Annotated[float, Field(strict=True, gt=0, le=100)] | None = None
+    floor_cosine: Annotated[float, Field(strict=True, gt=0, lt=1)] | None = None
 
 
 class Step(_Block):

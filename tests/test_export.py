@@ -10,7 +10,7 @@ import onnxruntime
 import pytest
 import torch
 from finished_folders import intact
-from helpers import EMBEDDING, contents, fill_disk, run_apart, run_here
+from helpers import EMBEDDING, SMALL_SETS, contents, fill_disk, run_apart, run_here
 from quantized import cosines
 from tiers import in_tiers
 from torch import nn
@@ -23,7 +23,6 @@ from qface_toolkit.errors import ArtifactError, RecipeError, UnsupportedModel
 from qface_toolkit.quantize.model import load_quantized
 from qface_toolkit.result.manifest import read_manifest
 
-COUNT = "calibration.count=16"
 ELSEWHERE = ("target.onnxruntime=1.18", "target.vnni=false", "export.input=uint8")
 
 
@@ -41,7 +40,7 @@ def elsewhere(checkpoint, tmp_path_factory):
     """A result for an old runtime on an old machine, and the report; its files take pixels."""
     out = tmp_path_factory.mktemp("elsewhere") / "out"
     backends = ["onnx-x86", "onnx-arm", "torch-onednn"]
-    return out, qf.compress(checkpoint, out=out, recipe="int8-fast", sets=[COUNT, *ELSEWHERE], backends=backends)
+    return out, qf.compress(checkpoint, out=out, recipe="int8-fast", sets=[*SMALL_SETS, *ELSEWHERE], backends=backends)
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import onnx
 import pytest
-from helpers import SMALL, measure_quickly, write_tiny
+from helpers import SMALL_SETS, measure_quickly, write_tiny
 
 from qface_toolkit import pipeline
 from qface_toolkit.canonical.graph import inputs, module, operation
@@ -26,7 +26,7 @@ def out(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         measure_quickly(patch)
         checkpoint = write_tiny(folder / "tiny.pth")
-        job = pipeline.plan_job(checkpoint, recipe="int8-fast", sets=[SMALL[-1], *WIDTHS], backends=["onnx-x86"])
+        job = pipeline.plan_job(checkpoint, recipe="int8-fast", sets=[*SMALL_SETS, *WIDTHS], backends=["onnx-x86"])
         pipeline.run_job(job, folder / "out")
     return folder / "out"
 

@@ -89,7 +89,7 @@ def compress(
     look_at(checkpoint, scripts=False)
     look_at_facts(options["sets"])
     from qface_toolkit.pipeline import plan_job, run_job
-    from qface_toolkit.report import misses_speed
+    from qface_toolkit.report import misses_floor, misses_speed
 
     job = plan_job(checkpoint, **options)
     job = replace(job, command=_command(job, options["threads"]))
@@ -100,7 +100,7 @@ def compress(
     with progress(quiet or as_json) as tell:
         report = run_job(job, out, force=force, resume=resume, tell=tell)
     _say_report(report, out, as_json, quiet)
-    return 1 if misses_speed(report) else 0
+    return 1 if misses_speed(report) or misses_floor(report) else 0
 
 
 def _command(job: "Job", threads: int | None) -> str:

@@ -42,6 +42,8 @@ def budget_block(job: Job, made: Made, bench: Bench) -> BudgetBlock | None:
     Files with fewer of them are written for a while, run and timed in turns.
     """
     wanted = wanted_of(job.steps, "kept", "cosine_mean")
+    if wanted is None and made.kept:
+        wanted = wanted_of(job.steps, "mended", "cosine_mean")
     if wanted is None:
         return None
     counts = pareto_counts(len(made.kept))

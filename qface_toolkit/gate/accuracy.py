@@ -1,11 +1,12 @@
-"""Accuracy against the baseline's: the verification in both reports, and the evaluations that lie beside both."""
+"""Accuracy: against a recipe's floor, and against the baseline's in both reports and in the evaluations beside them."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from qface_toolkit.gate.baseline import OpenedReport, how_to_evaluate
 from qface_toolkit.gate.verdict import Finding, Outcome, fallen
-from qface_toolkit.report import Evaluation
+from qface_toolkit.report import Evaluation, Report
+from qface_toolkit.report.floor import damaged, floor_of
 from qface_toolkit.report.schema import VerificationFigures
 
 EVALUATED, VERIFIED = "evaluation", "verification"
@@ -16,6 +17,16 @@ def accuracy_findings(report: OpenedReport, baseline: OpenedReport, budget: floa
     if budget is not None:
         yield from _verified(report, baseline, budget)
         yield from _evaluations(report, baseline, budget)
+
+
+def floor_findings(report: Report) -> Iterator[Finding]:
+    """Return whether each file is as close to the float model as the recipe wants every file to be, if it does."""
+    floor, below = floor_of(report), damaged(report)
+    for one in report.artifacts:
+        if floor is not None and one.quantized and one.agreement is not None:
+            found = one.agreement.cosine_mean
+            said = f"cosine_mean {found:.5f} on drawings; budget.floor_cosine wants {floor:g}"
+            yield Finding(one.name, "floor", "failed" if one in below else "passed", said, found, None, floor)
 
 
 def _verified(report: OpenedReport, baseline: OpenedReport, budget: float) -> Iterator[Finding]:

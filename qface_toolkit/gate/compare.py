@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from qface_toolkit.gate.accuracy import accuracy_findings
+from qface_toolkit.gate.accuracy import accuracy_findings, floor_findings
 from qface_toolkit.gate.baseline import OpenedReport, check_same_model, file_findings
 from qface_toolkit.gate.budgets import Budgets
 from qface_toolkit.gate.latency import Timing, latency_finding, never_timed, recorded, speed_finding
@@ -72,6 +72,7 @@ class _Comparison:
         wanted, first = speed_wanted(self.report.report), main_artifact(self.report.report)
         if wanted is not None and first is not None:
             yield speed_finding(first, self.now, wanted)
+        yield from floor_findings(self.report.report)
         yield from accuracy_findings(self.report, self.baseline, self.budgets.accuracy_fall)
 
     def _of_artifact(self, now: ArtifactFigures, before: ArtifactFigures) -> Iterator[Finding]:

@@ -25,11 +25,12 @@ Need = Literal["images", "ranges", "mixing", "packing", "budget", "source"]
 float; one that packs weights below eight bits; a budget, which no step finds without being told one; and the float
 model as it came, BatchNorm and all."""
 
-Gift = Literal["ranges", "widths", "kept", "simulation"]
-"""What a step adds to a model: ranges, widths of its own for each layer, layers that are kept in float; or a simulation
-in its place, which no backend lowers.
+Gift = Literal["ranges", "widths", "kept", "mended", "simulation"]
+"""What a step adds to a model: ranges, widths of its own for each layer, layers that are kept in float, as few of them
+as a damaged model needs; or a simulation in its place, which no backend lowers.
 
-A recipe's budget sets the options `bytes` and `cosine_mean` of what gives widths, the latter of what keeps layers."""
+A recipe's budget sets the options `bytes` and `cosine_mean` of what gives widths, the latter of what
+keeps layers, and its floor that of what mends."""
 
 Model = QuantizedModel | SimulatedModel
 """What a step leaves: a model for the next one and for backends, or a simulation."""

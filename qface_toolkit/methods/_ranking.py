@@ -42,6 +42,14 @@ def ranked_layers(model: QuantizedModel, found: Sensitivity) -> Iterator[tuple[s
         groups = [group for group in groups if not set(group) <= kept.keys()]
 
 
+def multiplied_shares(model: QuantizedModel) -> dict[str, float]:
+    """Return the share of the network's multiplications that each layer takes."""
+    ensure_shapes(model.network, model.spec.input_size, model.spec.channels)
+    layers = [node for node in model.network.graph.nodes if operation(node) in LAYERS]
+    counts = {node.name: math.prod(shape_of(node)[1:]) * module(node).weight[0].numel() for node in layers}
+    return {name: count / sum(counts.values()) for name, count in counts.items()}
+
+
 def _groups(nodes: Mapping[str, fx.Node], losses: Losses) -> list[tuple[str, ...]]:
     """Return the candidates: each layer, and for each rounded tensor a layer that makes it with all that read it."""
     layers = [(name,) for name, node in nodes.items() if operation(node) in LAYERS]

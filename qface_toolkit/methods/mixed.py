@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from qface_toolkit.analysis.sensitivity import affordable_images, measure_sensitivity
 from qface_toolkit.methods._base import Context, Method
 from qface_toolkit.methods._held_out import HeldOut, held_out_count
-from qface_toolkit.methods._ranking import ranked_layers
+from qface_toolkit.methods._ranking import multiplied_shares, ranked_layers
 from qface_toolkit.methods._services import Reference
 from qface_toolkit.quantize.model import QuantizedModel
 
@@ -33,6 +33,8 @@ class Options(BaseModel):
 
     Measured on the last eighth of the images, 64 at most, less its standard error: others shall mostly reach it too.
     """
+    float_share: float = Field(1.0, gt=0, le=1)
+    """Share of the multiplications that layers in float may take, at most."""
 
 
 class Mixed(Method):
@@ -45,7 +47,7 @@ class Mixed(Method):
 
     def run(self, model: QuantizedModel, options: Options, context: Context) -> QuantizedModel:
         """Return the model with the layers that it keeps in float; if the target is out of reach, the best there is."""
-        return _Search(model.with_kept(()), options.cosine_mean, context).best()
+        return _Search(model.with_kept(()), options, context).best()
 
     def passes(self, options: Options, images: int) -> float:
         """Return a rough figure: how many sets of layers are tried depends on what is found."""
@@ -56,8 +58,9 @@ class Mixed(Method):
 class _Search:
     """Models with more and more layers kept, each measured once."""
 
-    def __init__(self, model: QuantizedModel, wanted: float, context: Context) -> None:
-        self.model, self.wanted, self.context = model, wanted, context
+    def __init__(self, model: QuantizedModel, options: Options, context: Context) -> None:
+        self.model, self.wanted, self.context = model, options.cosine_mean, context
+        self.float_share = options.float_share
         self.held_out = HeldOut(model, context)
         self.kept: list[tuple[str, ...]] = [()]
         self.found: dict[int, float] = {}
@@ -78,10 +81,16 @@ class _Search:
         return self.model.with_kept(chosen)
 
     def _layers(self) -> Iterator[tuple[str, ...]]:
-        """Yield the groups of layers to keep, in order."""
+        """Yield the groups of layers to keep, in order, as long as they take no greater share than they may."""
         target, model = self.context.target, self.model
         count = max(affordable_images(model, target, RANKING_IMAGES, RANKING_BUDGET), FEWEST_IMAGES)
-        yield from ranked_layers(model, measure_sensitivity(model, target, self.held_out.images[:count]))
+        shares, taken = multiplied_shares(model), 0.0
+        for group in ranked_layers(model, measure_sensitivity(model, target, self.held_out.images[:count])):
+            taken += sum(shares[name] for name in group)
+            if taken <= self.float_share:
+                yield group
+            else:
+                taken -= sum(shares[name] for name in group)
 
     def _has(self, number: int, layers: Iterator[tuple[str, ...]]) -> bool:
         """Tell whether there are so many groups of layers, after adding them to `kept`."""

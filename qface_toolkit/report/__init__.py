@@ -6,6 +6,7 @@ each make one kind of page of the sections; and in a subject's own file what mak
 """
 
 from qface_toolkit.report.evaluation import Evaluation, read_evaluation
+from qface_toolkit.report.floor import misses_floor
 from qface_toolkit.report.inspection import inspection_values, render_inspection
 from qface_toolkit.report.markdown import to_markdown
 from qface_toolkit.report.schema import Report, read_report, report_bytes, write_report
@@ -18,6 +19,7 @@ __all__ = [
     "Report",
     "alarms",
     "inspection_values",
+    "misses_floor",
     "misses_speed",
     "read_evaluation",
     "read_report",

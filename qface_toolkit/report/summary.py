@@ -7,6 +7,7 @@ from qface_toolkit.report.artifacts import artifact_of, main_artifact
 from qface_toolkit.report.evaluation import Evaluation
 from qface_toolkit.report.evaluation_verdict import evaluation_verdict
 from qface_toolkit.report.figures import clean, cosine, megabytes, percent, runtime_name, threads
+from qface_toolkit.report.floor import floor_alarm
 from qface_toolkit.report.page import Said
 from qface_toolkit.report.parity import parity_line
 from qface_toolkit.report.schema import ArtifactFigures, LatencyFigures, Report
@@ -57,14 +58,18 @@ def verdict(report: Report, evaluation: Evaluation | None = None) -> tuple[Said,
     accuracy = evaluation_verdict(judged) if judged else tuple(_drawn_said(report, artifact))
     faceless = judged is None or judged.data.kind == "drawings"
     unknown = (Said(NOT_MEASURED),) if faceless else ()
-    first = speed_alarm(report)
+    first = first_alarms(report)
     found = (_size_said(artifact), _speed_said(report, artifact), *_agreement_said(artifact), *accuracy, *unknown)
-    alarms = sorted((said for said in found if said != first), key=lambda said: not said.alarm)
-    return (*([first] if first else ()), *alarms)
+    return (*first, *sorted((said for said in found if said not in first), key=lambda said: not said.alarm))
+
+
+def first_alarms(report: Report) -> tuple[Said, ...]:
+    """Return what must be read before all else: that a file is damaged, and that int8 does not pay."""
+    return tuple(said for said in (floor_alarm(report), speed_alarm(report)) if said is not None)
 
 
 def speed_alarm(report: Report) -> Said | None:
-    """Return what must be read before all else: that int8 does not pay here, or not as much as was asked for."""
+    """Return that int8 does not pay here, or not as much as was asked for."""
     artifact = main_artifact(report)
     if artifact is None or (speed := speed_of(report, artifact)) is None:
         return None

@@ -32,7 +32,7 @@ from qface_toolkit.report.page import Said, Section, Table
 from qface_toolkit.report.schema import Report, VerificationBlock
 from qface_toolkit.report.sensitivity import HEADINGS, SensitivityBlock, sensitivity_said, worst_quantizers
 from qface_toolkit.report.suite import Suite, suite_sections
-from qface_toolkit.report.summary import ledger_line, speed_alarm, verdict
+from qface_toolkit.report.summary import first_alarms, ledger_line, verdict
 
 LONGEST_NAME = 22
 QUANTIZERS_SHOWN = 40
@@ -50,9 +50,9 @@ _COLUMNS = {
 
 
 def render(report: Report) -> RenderableType:
-    """Return the tables of a report and the verdict; before them, if int8 does not pay here, that it does not."""
-    first = speed_alarm(report)
-    parts: list[RenderableType] = [*told([first]), Text("")] if first else []
+    """Return the tables of a report and the verdict; before them, if a file is damaged or does not pay, that it is."""
+    first = first_alarms(report)
+    parts: list[RenderableType] = [*told(first), Text("")] if first else []
     parts += [_figures(report), *(Text(line, style="dim") for line in not_timed(report))]
     parts += _sizes(report) if has_sizes(report) else []
     parts += [*_integers(report), *_parity(report), *_budgets(report)]

@@ -12,7 +12,7 @@ import onnx
 import pytest
 from gated_networks import GATED_NETWORKS, NORMALISED_NETWORKS
 from grouped_networks import IN_THE_LANE, lane_model
-from helpers import SMALL, measure_quickly
+from helpers import SMALL_SETS, measure_quickly
 from odd_networks import ISLAND_NETWORKS, ODD_NETWORKS
 from quantized import SMALL_NETWORKS, calibrated, run, small_model, small_network, smooth_images, trained
 from token_networks import TOKEN_NETWORKS
@@ -73,7 +73,7 @@ def compress_demo(folder):
     with pytest.MonkeyPatch.context() as patch:
         measure_quickly(patch)
         job = pipeline.plan_job(
-            "demo", recipe="int8-fast", sets=[SMALL[-1]], backends=(*FILES.values(), "torch-qnnpack")
+            "demo", recipe="int8-fast", sets=SMALL_SETS, backends=(*FILES.values(), "torch-qnnpack")
         )
         # It is about numbers, and not about how many people they tell apart.
         pipeline.run_job(replace(job, verify=False), folder / "out")

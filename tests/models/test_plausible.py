@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from helpers import SMALL, run_here, write_tiny
+from helpers import SMALL_SETS, run_here, write_tiny
 from onnx import numpy_helper
 from onnx_files import export, write
 from torch import nn
@@ -157,8 +157,8 @@ def test_a_known_network_is_not_fed_values_of_another_size(tmp_path, mean, std):
 def test_every_door_refuses_the_same(tmp_path):
     path, facts = write_tiny(tmp_path / "w.pth"), ["model.mean=0.5", "model.std=0.5"]
     for door in (
-        lambda: qf.compress(path, out=tmp_path / "out", sets=[SMALL[-1], *facts]),
-        lambda: qf.compress(load_model(path), out=tmp_path / "out", sets=[SMALL[-1], *facts]),
+        lambda: qf.compress(path, out=tmp_path / "out", sets=[*SMALL_SETS, *facts]),
+        lambda: qf.compress(load_model(path), out=tmp_path / "out", sets=[*SMALL_SETS, *facts]),
         lambda: qf.evaluate(path, qf.EvaluationSet(synthetic=True), sets=facts),
         lambda: qf.evaluate(load_model(path), qf.EvaluationSet(synthetic=True), sets=facts),
     ):

@@ -34,7 +34,8 @@ def check_simulated(model, backend, folder):
     with torch.no_grad():
         trained_on = prepare(model, ONNX)(torch.from_numpy(images)).numpy()
     agreement = cosines(got, simulated)
-    assert agreement.min() > 0.9999, f"lowest cosine to its simulation {agreement.min():.6f}"
+    # Float sums may move a code by one; the ranges of tensors of few pixels, as all are here, make that a large step.
+    assert agreement.min() > 0.9998, f"lowest cosine to its simulation {agreement.min():.6f}"
     assert cosines(simulated, trained_on).min() > 0.9995, f"lowest {cosines(simulated, trained_on).min():.6f}"
 
 
