@@ -1,4 +1,4 @@
-"""A floor, from the recipe to the exit code: what it adds to a job, what mends a network, what a damaged one ends as."""
+"""A floor, from the recipe to the exit code: what it adds to a job, what it mends, what a damaged file ends as."""
 
 import pytest
 from helpers import measure_quickly, run_here
