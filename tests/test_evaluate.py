@@ -17,6 +17,7 @@ from qface_toolkit.pipeline import EvaluationSet, _evaluate, evaluate
 from qface_toolkit.report import read_evaluation
 from qface_toolkit.report.evaluation_verdict import evaluation_verdict
 from qface_toolkit.result.manifest import read_manifest
+from qface_toolkit.scoring.skin_tone import TONES
 
 PEOPLE, EACH = 12, 3
 QUICK = ("--draws", "20", "--quiet")
@@ -102,6 +103,28 @@ def test_groups_have_losses_of_their_own(qface, result, faces):
     assert json.loads(out)["groups"].keys() == {"even", "odd"}
 
 
+def test_faces_are_judged_by_skin_tone_without_being_asked(qface, result, faces):
+    found = json.loads(qface("evaluate", result, "--faces", faces / "people", *QUICK, "--json")[1])
+    assert found["groups"].keys() <= {tone.name for tone in TONES} and len(found["groups"]) > 1
+    asked = json.loads(qface("evaluate", result, "--faces", faces / "people", "--groups", "ita", *QUICK, "--json")[1])
+    assert asked["groups"] == found["groups"]
+    alone = json.loads(qface("evaluate", result / "float.onnx", "--faces", faces / "people", *QUICK, "--json")[1])
+    assert alone["groups"] == {}
+
+
+def test_crops_that_show_no_cheeks_have_no_groups_by_skin_tone(qface, result, faces, tmp_path):
+    for file in (faces / "people").rglob("*.png"):
+        grey = tmp_path / "grey" / file.parent.name / file.name
+        grey.parent.mkdir(parents=True, exist_ok=True)
+        Image.open(file).convert("L").convert("RGB").save(grey)
+    sets = ("evaluate", result, "--faces", tmp_path / "grey", *QUICK)
+    found = json.loads(qface(*sets, "--json")[1])
+    assert found["groups"] == {}
+    assert any(note.startswith("no groups by skin tone: where the cheeks stand") for note in found["notes"])
+    code, out, err = qface(*sets, "--groups", "ita")
+    assert (code, out) == (1, "") and "have no colour of skin" in err and "aligned" in err
+
+
 def test_pairs_are_judged_by_folds_with_the_mirrored_image(qface, result, faces):
     code, out, _ = qface("evaluate", result, "--pairs", faces / "pairs.bin", "--folds", "5", *QUICK, "--json")
     assert code == 0
@@ -174,6 +197,8 @@ def test_what_cannot_be_written_is_said_before_the_work(qface, faces, tmp_path, 
         (("--suite", "quantface", "sets", "--faces", "people"), "not --faces and --suite"),
         (("--synthetic", "--per-identity", "2"), "--per-identity is for --faces"),
         (("--suite", "quantface", "sets", "--groups", "groups.csv"), "--groups is for --faces"),
+        (("--synthetic", "--groups", "groups.csv"), "--groups is for --faces"),
+        (("--pairs", "a.bin", "--groups", "ita"), "--groups is for --faces"),
     ],
 )
 def test_options_that_would_be_ignored_are_refused(qface, args, what):
@@ -187,6 +212,21 @@ def test_groups_need_a_float_model(qface, result, faces):
     code, _, err = qface("evaluate", result / "float.onnx", *sets, *QUICK)
     assert code == 1
     assert "--reference" in err
+
+
+def test_only_people_have_groups():
+    with pytest.raises(MeasurementError, match="only people have groups"):
+        EvaluationSet(pairs="a.bin", groups="ita")
+    with pytest.raises(MeasurementError, match="only people have groups"):
+        EvaluationSet(synthetic=True, groups="table.csv")
+    assert EvaluationSet(synthetic=True, groups="ita")
+
+
+@pytest.mark.slow
+def test_drawn_people_have_groups_by_the_skin_they_were_drawn_with(qface, result):
+    found = json.loads(qface("evaluate", result, "--synthetic", "--groups", "ita", *QUICK, "--json")[1])
+    assert list(found["groups"]) == [tone.name for tone in TONES]
+    assert sum(one["people"] for one in found["groups"].values()) == 200
 
 
 @pytest.mark.parametrize("sets", [{}, {"synthetic": True, "faces": "people"}])

@@ -56,9 +56,8 @@ def _set_options(command: Any) -> Any:  # noqa: ANN401 - a decorator of whatever
             number_option("--per-identity", "Only the first N images of each person, for --faces.", least=2),
             click.option(
                 "--groups",
-                type=PATH,
-                metavar="CSV",
-                help="Lines of image,group: the loss within each group, for --faces.",
+                metavar="CSV|ita",
+                help="The loss within each group: lines of image,group, for --faces, or ita, by skin tone.",
             ),
         )
     ):
@@ -148,7 +147,8 @@ def _check_sets(suite: object, options: dict[str, Any]) -> None:
         wanted = ", ".join(f"--{name}" for name in _SETS)
         raise click.UsageError(f"Give one of {wanted} and --suite, not {' and '.join(given) or 'none of them'}.")
     for name in ("groups", "per_identity"):
-        if options[name] and not options["faces"]:
+        drawn = options["synthetic"] and options[name] == "ita"
+        if options[name] and not options["faces"] and not drawn:
             raise click.UsageError(f"--{name.replace('_', '-')} is for --faces, not for {given[0]}.")
 
 

@@ -19,6 +19,7 @@ from qface_toolkit.evidence.load import loads
 from qface_toolkit.evidence.parity import LAYER_IMAGES, parity_ledger
 from qface_toolkit.evidence.sensitivity import job_sensitivity
 from qface_toolkit.evidence.sizes import weigh
+from qface_toolkit.evidence.skin import tone_losses
 from qface_toolkit.evidence.speed import float_names, speeds, take_turns
 from qface_toolkit.methods import Progress
 from qface_toolkit.quantize.forms import operator_table, read_form_tables
@@ -201,7 +202,7 @@ class _Files:
     def _agreement(self, embeddings: npt.NDArray[np.float32]) -> AgreementFigures:
         what = f"with the float network in torch, on {HELD_OUT}"
         compared = embeddings[:AGREEMENT_IMAGES]
-        return _agreement(self.float_embeddings[: len(compared)], compared, what)
+        return _agreement(self.float_embeddings[: len(compared)], compared, what, drawn_tones=True)
 
     def _sizes(self, file: Path, backend: Backend | None = None) -> dict[str, Any]:
         """Return the bytes of a file, and what its numbers would take at their width."""
@@ -284,6 +285,9 @@ def _whole_ms(layers_us: Mapping[str, float] | None) -> float | None:
     return None if layers_us is None else sum(layers_us.values()) / 1000
 
 
-def _agreement(reference: npt.NDArray[np.float32], other: npt.NDArray[np.float32], what: str) -> AgreementFigures:
+def _agreement(
+    reference: npt.NDArray[np.float32], other: npt.NDArray[np.float32], what: str, *, drawn_tones: bool = False
+) -> AgreementFigures:
     cosines = row_cosines(reference, other)
-    return AgreementFigures.of(measure_agreement(reference, other), what=what, cosines=cosines)
+    tones = tone_losses(cosines) if drawn_tones else ()
+    return AgreementFigures.of(measure_agreement(reference, other), what=what, cosines=cosines, tones=tones)

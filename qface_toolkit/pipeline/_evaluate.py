@@ -7,19 +7,26 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from qface_toolkit.environment import record_environment, set_determinism, usable_cores
 from qface_toolkit.errors import MeasurementError
 from qface_toolkit.evaluation import (
+    BY_TONE,
     Embedder,
     FaceImages,
+    Groups,
+    PeopleSet,
     Rows,
     check_kinds,
+    drawn_tones,
     embed_images,
     read_groups,
     read_ijb,
     read_pairs,
     read_people,
     synthetic_people,
+    tones_of_photographs,
 )
 from qface_toolkit.methods import Progress
 from qface_toolkit.models import FloatModel
@@ -45,8 +52,9 @@ class EvaluationSet:
     """What to evaluate on, exactly one of the first four, and how; None is the protocol's own habit.
 
     `flip` adds the mirrored image's embedding: by default for pairs and ijb, as their protocols do, and not elsewhere.
-    `per_identity` caps the images of a person, `groups` is a CSV of image and group, `draws` is how often people are
-    drawn anew for an interval.
+    `per_identity` caps the images of a person. `groups` is a CSV of image and group, or "ita": groups by skin tone, as
+    faces have without being asked wherever there is a float model and the crops are aligned. `draws` is how often
+    people are drawn anew for an interval.
     """
 
     pairs: str | Path | None = None
@@ -63,9 +71,9 @@ class EvaluationSet:
         chosen = sum(bool(one) for one in (self.pairs, self.faces, self.ijb, self.synthetic))
         if chosen != 1:
             raise MeasurementError(f"{chosen} sets of images were given, not one", fix=f"give one of {_SETS}")
-        if self.groups and not self.faces:
-            fix = "give the groups of a folder of people's images"
-            raise MeasurementError("only a folder of people has groups", where=str(self.groups), fix=fix)
+        if self.groups and not (self.faces or (self.synthetic and self.groups == BY_TONE)):
+            fix = f"give the groups of a folder of people's images; drawings have groups by skin tone: {BY_TONE}"
+            raise MeasurementError("only people have groups", where=str(self.groups), fix=fix)
 
 
 def evaluate(
@@ -173,11 +181,27 @@ class _Work:
         wanted, flip = self.evaluation_set, self._flip(False)
         with self.step("read", "read the images' names"):
             people = read_people(Path(wanted.faces), wanted.per_identity) if wanted.faces else synthetic_people()
-            groups = read_groups(Path(wanted.groups), people) if wanted.groups else None
+            groups = self._groups(people)
         rows, reference = self._embedded(people.images, flip)
         with self.step("compare", "compare every two images") as progress:
             judged = judge_people(people, rows, reference, groups, wanted.draws, self.seed, progress)
         return people.description, flip, judged
+
+    def _groups(self, people: PeopleSet) -> Groups | None:
+        """Return the groups that were asked for, or those by skin tone where these can be told."""
+        wanted = self.evaluation_set
+        if self.reference is None:
+            return None
+        if wanted.groups and wanted.groups != BY_TONE:
+            return read_groups(Path(wanted.groups), people)
+        if wanted.synthetic:
+            return drawn_tones(people) if wanted.groups else None
+        try:
+            return tones_of_photographs(people)
+        except MeasurementError as error:
+            if wanted.groups:
+                raise
+            return Groups((), np.full(len(people.paths), -1), (f"no groups by skin tone: {error.what}",))
 
     def _pairs(self, path: Path) -> tuple[dict[str, Any], bool, Judged]:
         flip = self._flip(True)

@@ -71,7 +71,10 @@ def judge_people(
     found: dict[str, GroupFigures] = {}
     if groups is not None:
         names = [groups.names[group] if group >= 0 else "" for group in groups.of_image]
-        found = {name: _block(GroupFigures, one) for name, one in measure_groups(comparison, names).items()}
+        found = {
+            name: _block(GroupFigures, one)
+            for name, one in measure_groups(comparison, names, names=groups.names).items()
+        }
     ties = (*_ties("this model", after), *_ties("the float model", before))
     notes = (*people.notes, *ties, *(groups.notes if groups else ()), *_too_large(comparison.too_large))
     side_by_side = _side_by_side(measure_paired(comparison), people.images)

@@ -1,5 +1,6 @@
 """How close a file is to the float model: cosines between embeddings, and how well both tell drawn people apart."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Annotated
 
@@ -11,6 +12,7 @@ from qface_toolkit.report import plots
 from qface_toolkit.report.figures import NOTHING, Block, Cosine, Count, Rate, clean, percent
 from qface_toolkit.report.page import Plot, Section, Table
 from qface_toolkit.scoring.agreement import Agreement
+from qface_toolkit.scoring.groups import GroupLoss
 from qface_toolkit.scoring.identities import Verification
 
 HISTOGRAM_BINS = 40
@@ -38,8 +40,25 @@ class CosineHistogram(Block):
         return cls(edges=tuple(map(float, edges)), counts=tuple(map(int, counts)))
 
 
+class ToneLoss(Block):
+    """What drawn people of one broad skin tone lose: their mean cosine, and their loss against everybody's.
+
+    `low` and `high` are the ends of the ratio's 95 % interval, people drawn anew.
+    """
+
+    tone: str
+    people: Count
+    cosine_mean: Cosine
+    loss_ratio: Annotated[float, Field(ge=0)]
+    low: Annotated[float, Field(ge=0)]
+    high: Annotated[float, Field(ge=0)]
+
+
 class AgreementFigures(Block):
-    """Cosines between two models' embeddings of the same images; `what` says which images and which models."""
+    """Cosines between two models' embeddings of the same images; `what` says which images and which models.
+
+    `tones` is there for files that were measured on enough drawn people.
+    """
 
     cosine_mean: Cosine
     cosine_p1: Cosine
@@ -47,6 +66,7 @@ class AgreementFigures(Block):
     images: Annotated[int, Field(gt=0)]
     what: str
     histogram: CosineHistogram | None = None
+    tones: tuple[ToneLoss, ...] = ()
 
     @model_validator(mode="after")
     def _every_image_counted(self) -> "AgreementFigures":
@@ -56,7 +76,12 @@ class AgreementFigures(Block):
 
     @classmethod
     def of(
-        cls, agreement: Agreement, *, what: str, cosines: npt.NDArray[np.float64] | None = None
+        cls,
+        agreement: Agreement,
+        *,
+        what: str,
+        cosines: npt.NDArray[np.float64] | None = None,
+        tones: Sequence[GroupLoss] = (),
     ) -> "AgreementFigures":
         """Return what was measured, with the images and models it was measured on."""
         return cls(
@@ -66,6 +91,17 @@ class AgreementFigures(Block):
             images=agreement.count,
             what=what,
             histogram=None if cosines is None else CosineHistogram.of(cosines),
+            tones=tuple(
+                ToneLoss(
+                    tone=one.name,
+                    people=one.people,
+                    cosine_mean=one.cosine_mean,
+                    loss_ratio=one.loss_ratio.value,
+                    low=one.loss_ratio.low,
+                    high=one.loss_ratio.high,
+                )
+                for one in tones
+            ),
         )
 
 

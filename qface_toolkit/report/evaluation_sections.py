@@ -1,6 +1,6 @@
 """What an evaluation has to tell, as sections: the terminal, evaluation.md and report.html show the same."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from qface_toolkit.report import plots
@@ -12,7 +12,8 @@ from qface_toolkit.report.evaluation import (
     ModelFigures,
     PairedFigures,
 )
-from qface_toolkit.report.evaluation_verdict import LONGEST_NAME, data_said, evaluation_verdict, points
+from qface_toolkit.report.evaluation_groups import groups_sections
+from qface_toolkit.report.evaluation_verdict import LONGEST_NAME, data_said, evaluation_verdict, interval, points
 from qface_toolkit.report.figures import NOTHING, clean, cosine
 from qface_toolkit.report.page import Plot, Section, Table
 
@@ -32,7 +33,7 @@ def evaluation_sections(found: Evaluation) -> list[Section]:
     sections = [replace(accuracy, blocks=(*accuracy.blocks, *_plots(found)))]
     if paired is not None:
         sections += [_losses(paired), *_operating(paired), *_drift(paired), *_changed(paired)]
-    return [*sections, *_groups(found), _conditions(found)]
+    return [*sections, *groups_sections(found), _conditions(found)]
 
 
 def evaluation_section(found: Evaluation, *, own: bool) -> Section:
@@ -133,6 +134,14 @@ _LOSSES = {
 }
 
 
+_COSINES = {
+    "cosine_mean": "mean",
+    "cosine_p1": "1st percentile",
+    "cosine_min": "lowest",
+    "cosine_worst_person": "mean of worst person",
+}
+
+
 def _losses(paired: PairedFigures) -> Section:
     rows = []
     for name, figure in paired.figures.items():
@@ -143,11 +152,11 @@ def _losses(paired: PairedFigures) -> Section:
             before = paired.figures.get(f"float_{base.removeprefix('mixed_')}{with_far}")
             after = paired.figures.get(f"{base}{with_far}")
             values = [_percent(one.value if one else None) for one in (before, after)]
-            rows.append((f"{_LOSSES.get(base, base)}{with_far}", *values, points(figure), _interval(figure, 100, 2)))
-    for name, words in (("cosine_mean", "mean"), ("cosine_p1", "1st percentile"), ("cosine_min", "lowest")):
+            rows.append((f"{_LOSSES.get(base, base)}{with_far}", *values, points(figure), interval(figure, 100, 2)))
+    for name, words in _COSINES.items():
         if name in paired.figures:
             one = paired.figures[name]
-            rows.append((f"cosine, {words}", "", cosine(one.value), "", _interval(one, 1, 4)))
+            rows.append((f"cosine, {words}", "", cosine(one.value), "", interval(one, 1, 4)))
     said = (
         "Rates in percent, losses in points, with 95 % intervals (people drawn anew, thresholds found anew).",
         "Float gallery: the gallery is embedded by the float model, the probes by this one.",
@@ -160,7 +169,7 @@ def _operating(paired: PairedFigures) -> list[Section]:
         return _decided(paired)
     rows, decided = [], []
     for far, one in paired.at.items():
-        shift = f"{_number(one.shift, '+.4f')} {_interval(one.shift, 1, 4)}"
+        shift = f"{_number(one.shift, '+.4f')} {interval(one.shift, 1, 4)}"
         kept = _number(one.kept_far, ".1e"), _percent(one.kept_tar.value)
         rows.append((far, _number(one.float_threshold), _number(one.threshold), shift, *kept))
         decided += [_decision_row(far, one.own), _decision_row("  kept", one.kept)]
@@ -204,7 +213,7 @@ def _drift(paired: PairedFigures) -> list[Section]:
 
 def _drift_row(name: str, one: DriftFigures) -> tuple[str, ...]:
     cells = (NOTHING if value is None else f"{value:+.4f}" for value in map(one.percentiles.get, ("1", "50", "99")))
-    return (name, f"{_number(one.mean, '+.4f')} {_interval(one.mean, 1, 4)}", f"{one.std:.4f}", *cells)
+    return (name, f"{_number(one.mean, '+.4f')} {interval(one.mean, 1, 4)}", f"{one.std:.4f}", *cells)
 
 
 def _changed(paired: PairedFigures) -> list[Section]:
@@ -220,27 +229,6 @@ def _changed(paired: PairedFigures) -> list[Section]:
     ]
     headings = ("pair", "kind", "float", "this")
     return [_section(CHANGED, "Pairs that changed most", (), headings, rows)] if rows else []
-
-
-def _groups(found: Evaluation) -> list[Section]:
-    fars = [key.partition("@")[2] for one in found.groups.values() for key in one.figures if key.startswith("tar_lost")]
-    far = "1e-4" if "1e-4" in fars else min(fars, key=float, default="")
-    rows, skipped = [], []
-    for name, one in found.groups.items():
-        if one.skipped:
-            skipped.append(f"{clean(name, LONGEST_NAME)}: no figures, {clean(one.skipped)}")
-            continue
-        lost = _lost_and_gap(one.figures, one.gaps, f"tar_lost@{far}")
-        mean = one.figures.get("cosine_mean")
-        rows.append((clean(name, LONGEST_NAME), f"{one.people:,}", cosine(mean.value if mean else None), *lost))
-    headings = ("group", "people", "cosine", f"TAR@{far} lost (95 %)", "more than all (95 %)")
-    said = ("Pairs within each group; losses in points.", *skipped)
-    return [_section("evaluation-groups", "Groups", said, headings, rows)] if found.groups else []
-
-
-def _lost_and_gap(figures: Mapping[str, Figure], gaps: Mapping[str, Figure], key: str) -> list[str]:
-    found = (figures.get(key), gaps.get(key))
-    return [NOTHING if one is None else f"{points(one)} {_interval(one, 100, 2)}" for one in found]
 
 
 def _conditions(found: Evaluation) -> Section:
@@ -265,9 +253,3 @@ def _share(value: float | None) -> str:
 
 def _number(one: Figure, form: str = ".4f") -> str:
     return NOTHING if one.value is None else f"{one.value:{form}}"
-
-
-def _interval(one: Figure, scale: float, digits: int) -> str:
-    if one.low is None or one.high is None:
-        return ""
-    return f"({scale * one.low:.{digits}f} to {scale * one.high:.{digits}f})"

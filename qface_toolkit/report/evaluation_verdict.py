@@ -9,6 +9,8 @@ from qface_toolkit.scoring.apart import FEW_GENUINE, error_rate_of, tells_apart
 
 LONGEST_NAME = 34
 MAIN_FAR = "1e-4"
+UNEVEN = 1.25
+"""How many times the average loss in cosine a group's may be before that is an alarm, for certain."""
 PREPARATION = (
     "Check how images are prepared: mean, standard deviation and colour order (--set model.mean=, model.std=, "
     "model.color=) must be those of the training, and the crops must be aligned and framed as there (model.crop=)"
@@ -182,16 +184,41 @@ def _reached(found: Evaluation, rate: str) -> str:
 
 
 def _worst_group(found: Evaluation) -> tuple[Said, ...]:
+    """Return which group's embeddings change most, and which loses most of the rate: an average hides both."""
+    ratios = _known(found, "loss_ratio")
+    if len(ratios) < 2:
+        return _worst_rate(found)
+    name, worst = max(ratios.items(), key=lambda one: one[1].value or 0.0)
+    mean, person = (_value(found.groups[name].figures.get(key)) for key in ("cosine_mean", "cosine_worst_person"))
+    times = f"{worst.value:.2f} times"
+    bounds = "" if worst.low is None else f" (95 %: {worst.low:.2f} to {worst.high:.2f})"
+    told = (
+        f"Of {len(ratios)} groups of people, {clean(name, LONGEST_NAME)} loses most: {times} the average loss in "
+        f"cosine{bounds}, a mean of {cosine(mean)} and {cosine(person)} for its worst person."
+    )
+    return (Said(told, alarm=worst.low is not None and worst.low > UNEVEN), *_worst_rate(found))
+
+
+def _worst_rate(found: Evaluation) -> tuple[Said, ...]:
     keys = {key.partition("@")[2]: key for one in found.groups.values() for key in one.figures if "tar_lost@" in key}
     far = _main_far(keys)
-    known = {name: one.figures.get(f"tar_lost@{far}") for name, one in found.groups.items()}
-    lost = {name: one for name, one in known.items() if one is not None and one.value is not None}
+    lost = _known(found, f"tar_lost@{far}")
     if not lost:
         return ()
     name, worst = max(lost.items(), key=lambda one: one[1].value or 0.0)
     one = clean(name, LONGEST_NAME)
     which = f"Of {len(lost)} groups of people, {one} fares worst: it" if len(lost) > 1 else f"The group {one}"
     return (Said(f"{which} {loss_said(worst)} of TAR@{far}{bound_said(worst)}."),)
+
+
+def _known(found: Evaluation, figure: str) -> dict[str, Figure]:
+    """Return a figure of each group that has it."""
+    figures = {name: one.figures.get(figure) for name, one in found.groups.items()}
+    return {name: one for name, one in figures.items() if one is not None and one.value is not None}
+
+
+def _value(figure: Figure | None) -> float | None:
+    return None if figure is None else figure.value
 
 
 def _meaning(rate: str) -> tuple[Said, ...]:
@@ -217,3 +244,10 @@ def data_said(found: Evaluation) -> str:
 def points(one: Figure) -> str:
     """Return a difference of rates in percentage points, without its unit."""
     return NOTHING if one.value is None else f"{100 * one.value:.2f}".replace("-0.00", "0.00")
+
+
+def interval(one: Figure, scale: float, digits: int) -> str:
+    """Return the ends of a figure's interval in brackets, or nothing where there is none."""
+    if one.low is None or one.high is None:
+        return ""
+    return f"({scale * one.low:.{digits}f} to {scale * one.high:.{digits}f})"

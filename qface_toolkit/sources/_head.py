@@ -94,7 +94,7 @@ def set_up(identity: Identity, shot: Shot, rng: np.random.Generator, canvas: Can
         nose_v=near_v,
         inside=inside,
         head=coverage(inside, 1.4),
-        skin=_skin_colour(identity.face, shot.outfit.tan),
+        skin=skin_colour(identity.face, shot.outfit.tan),
         albedo=np.zeros((3, *canvas.shape), np.float32),
         height=blank,
         gloss=blank.copy(),
@@ -132,7 +132,8 @@ def _outline(u: Plane, v: Plane, face: Face) -> Plane:
     return width
 
 
-def _skin_colour(face: Face, tan: float) -> Colour:
+def skin_colour(face: Face, tan: float = 0.0) -> Colour:
+    """Return the colour of a face's skin, in linear light."""
     place = min(max(face.tone + tan, 0.0), 0.999) * (len(TONES) - 1)
     colour = mixed(TONES[int(place)], TONES[int(place) + 1], place - int(place))
     return tinted(colour, (1 + 0.05 * face.undertone, 1.0, 1 - 0.1 * face.undertone))

@@ -16,7 +16,7 @@ from qface_toolkit.framing import STANDARD, Frame
 from qface_toolkit.sources._base import Crop, Provenance
 from qface_toolkit.sources._camera import lit, photographed
 from qface_toolkit.sources._features import draw_features
-from qface_toolkit.sources._head import draw_head, set_up
+from qface_toolkit.sources._head import draw_head, set_up, skin_colour
 from qface_toolkit.sources._identity import Attributes, Identity, draw_identity
 from qface_toolkit.sources._outfit import (
     draw_background,
@@ -118,6 +118,12 @@ def draw(seed: int, index: int, identity: Identity, frame: Frame = STANDARD) -> 
     draw_glasses(scene)
     draw_hat(scene)
     return photographed(scene, lit(scene))
+
+
+def drawn_skin(seed: int, number: int, attributes: Attributes) -> tuple[float, float, float]:
+    """Return the colour of the skin of identity `number` of this seed, before any light: RGB as displayed, 0..255."""
+    red, green, blue = skin_colour(_identity(seed, number, attributes).face)
+    return 255 * red**0.5, 255 * green**0.5, 255 * blue**0.5
 
 
 def version_warnings() -> tuple[str, ...]:

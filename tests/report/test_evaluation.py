@@ -215,6 +215,29 @@ def test_the_worst_group_stands_beside_the_mean():
     assert "between 4.00 and 20.00 with 95 % confidence" in told
 
 
+@pytest.mark.parametrize(("low", "alarm"), [(1.2, False), (1.3, True)])
+def test_the_group_whose_embeddings_change_most_comes_first(low, alarm):
+    def figures(ratio, mean, person):
+        return {
+            "loss_ratio": Figure(value=ratio, low=low if ratio > 1 else 0.8, high=2.0),
+            "cosine_mean": Figure(value=mean),
+            "cosine_worst_person": Figure(value=person),
+        }
+
+    groups = {
+        "dark": GroupFigures(images=50, people=12, figures=figures(1.61, 0.995, 0.97)),
+        "light": GroupFigures(images=50, people=12, figures=figures(0.9, 0.997, 0.99)),
+        "few": GroupFigures(images=3, people=2, skipped="2 people, and 10 are needed"),
+    }
+    found = evaluation({"tar_lost@1e-2": Figure(value=0.03)}, groups=groups)
+    told = next(one for one in said(found) if "dark" in one)
+    assert told.startswith("ALARM: ") == alarm
+    assert "Of 2 groups of people, dark loses most: 1.61 times the average loss in cosine" in told
+    assert "a mean of 0.9950 and 0.9700 for its worst person" in told
+    shown = printed(found)
+    assert "1.61 (" in shown and max(map(len, shown.splitlines())) <= 80
+
+
 def test_one_group_is_not_called_the_worst_of_one():
     groups = {"north": GroupFigures(images=50, people=12, figures={"tar_lost@1e-2": Figure(value=0.01)})}
     assert said(evaluation({"tar_lost@1e-2": Figure(value=0.03)}, groups=groups))[1].startswith("The group north loses")

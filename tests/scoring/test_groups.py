@@ -5,8 +5,8 @@ import pytest
 
 from qface_toolkit.errors import MeasurementError
 from qface_toolkit.scoring.compare import compare_models
-from qface_toolkit.scoring.groups import measure_groups
-from qface_toolkit.scoring.resampling import draw_people, estimates
+from qface_toolkit.scoring.groups import losses_by_group, measure_groups
+from qface_toolkit.scoring.resampling import cosine_figures, draw_people, estimates
 
 FARS = (1e-2, 0.1)
 
@@ -35,12 +35,50 @@ def test_a_group_is_measured_on_its_images_alone():
     assert set(found["odd"].figures) == {
         "cosine_mean",
         "cosine_p1",
+        "cosine_min",
+        "cosine_worst_person",
+        "loss_ratio",
         "tar_lost@1e-2",
         "tar_lost@1e-1",
         "mixed_tar_lost@1e-2",
         "mixed_tar_lost@1e-1",
     }
-    assert found["odd"].figures == {name: alone[name] for name in found["odd"].figures}
+    assert {name: one for name, one in found["odd"].figures.items() if name != "loss_ratio"} == {
+        name: alone[name] for name in found["odd"].figures if name != "loss_ratio"
+    }
+
+
+def test_the_ratio_of_losses_tells_who_loses_more():
+    owners, reference, other = people()
+    comparison = compare_models(reference, other, owners, draw_people(40, 50), FARS)
+    found = measure_groups(comparison, groups_of(owners), FARS, names=("odd", "nobody", "even"))
+    assert list(found) == ["odd", "even"]
+    odd, even = (found[name].figures["loss_ratio"] for name in ("odd", "even"))
+    lost = {name: 1 - one.figures["cosine_mean"].value for name, one in found.items()}
+    assert odd.value == pytest.approx(2 * lost["odd"] / (lost["odd"] + lost["even"]))
+    assert odd.low > 1.25 > 1 > even.high
+
+
+def test_the_worst_person_is_the_lowest_mean_of_one():
+    owners = np.repeat(np.arange(4), 2)
+    cosines = np.array([1, 1, 0.9, 0.8, 0.99, 0.5, 1, 1])
+    reference, other = np.eye(2)[np.zeros(8, int)], np.stack([cosines, np.sqrt(1 - cosines**2)], 1)
+    value, drawn = cosine_figures((reference, other), owners, draw_people(4, 200))["cosine_worst_person"]
+    assert value == pytest.approx(0.745)
+    assert {round(float(one), 3) for one in drawn} == {0.745, 0.85, 1.0}
+
+
+def test_losses_by_group_leave_out_whoever_is_few_or_in_none():
+    owners = np.repeat(np.arange(30), 4)
+    cosines = np.where(owners < 10, 0.98, 0.99)
+    groups = ["dark" if owner < 10 else "light" if owner < 25 else "few" if owner < 28 else "" for owner in owners]
+    found = {one.name: one for one in losses_by_group(cosines, owners, groups, draw_people(30), least_people=8)}
+    assert found.keys() == {"dark", "light"} and found["dark"].people == 10
+    assert found["dark"].cosine_mean == pytest.approx(0.98)
+    assert found["dark"].loss_ratio.value == pytest.approx(0.02 / (0.04 / 3))
+    assert found["dark"].loss_ratio.low < 1.5 < found["dark"].loss_ratio.high
+    same = losses_by_group(np.ones(120), owners, groups, draw_people(30), least_people=8)
+    assert {one.loss_ratio.value for one in same} == {1.0}
 
 
 def test_gaps_tell_who_loses_more():

@@ -298,7 +298,7 @@ def test_a_set_too_small_for_any_rate_has_all_other_figures():
     comparison = compare_models(reference, other, owners, draw_people(9, 5), (1e-6,))
     found = measure_paired(comparison)
     assert (comparison.unsupported, found.at) == (("1e-6",), {})
-    assert set(found.figures) == {"cosine_mean", "cosine_p1", "cosine_min"}
+    assert set(found.figures) == {"cosine_mean", "cosine_p1", "cosine_min", "cosine_worst_person"}
     assert found.genuine_drift.mean.low < found.genuine_drift.mean.high
 
 
