@@ -2,6 +2,7 @@
 
     make bench                  # the shared checkpoints and faces where they are, the demo model otherwise
     make bench BENCH=--quick    # the demo model in a few minutes
+    make bench BENCH="--others FOLDER"   # the networks of a folder that others.py knows, too
     python benchmarks/head_to_head.py prelu=FILE.ckpt relu6=FILE.pt --faces PEOPLE --pairs PAIRS.bin --work DIR
 
 All contenders of a model are made from the same float.onnx, scored on the same images and timed in turns in one
@@ -27,6 +28,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # torch's idle threads must
 
 import numpy as np
 from load_once import weigh
+from others import facts_of, networks_in
 from peers import Effort, Made, Materials, Peer, all_peers
 from peers.ours import compressed
 from plot import write_plot
@@ -55,7 +57,8 @@ def main() -> None:
     scored = open_faces(wanted.faces, wanted.pairs, wanted.folds) if wanted.faces else draw_faces(wanted.people)
     result = kept_result(wanted.save, scored) if wanted.keep else {"scored": scored.about, "models": {}, "rows": []}
     for name, path in wanted.models.items():
-        race = Race(name, load_model(path) if path else random_network(name), scored, wanted)
+        model = load_model(path, overrides=facts_of(path)) if path else random_network(name)
+        race = Race(name, model, scored, wanted)
         rows = race.rows()
         result["rows"] = [row for row in result["rows"] if row["model"] != name] + rows
         result["models"][name] = {
@@ -208,6 +211,7 @@ def read_arguments() -> argparse.Namespace:
     """Return the options, with the models and faces to take where none are named."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="*", metavar="NAME[=FILE]", help="an architecture's name alone: random weights")
+    parser.add_argument("--others", type=Path, help="a folder of other networks, see others.py")
     parser.add_argument("--faces", type=Path, help="a folder of aligned images for each person")
     parser.add_argument("--pairs", type=Path, help="a .bin file of pairs of the same images")
     parser.add_argument("--folds", type=int, default=5)
@@ -235,6 +239,7 @@ def read_arguments() -> argparse.Namespace:
             "relu6": SHARED / "models/mobilefacenet_relu6_112.pt",
         }
         wanted.faces, wanted.pairs = SHARED / "faces/people", SHARED / "faces/pairs.bin"
+    named |= networks_in(wanted.others) if wanted.others else {}
     wanted.models = named or {"demo": "demo"}
     return wanted
 

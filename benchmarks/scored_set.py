@@ -20,14 +20,18 @@ from qface_toolkit.evaluation import (
     FaceImages,
     PairSet,
     PeopleSet,
+    drawn_tones,
     embed_images,
     read_pairs,
     read_people,
     synthetic_people,
+    tones_of_photographs,
 )
 from qface_toolkit.framing import STANDARD, Frame
 from qface_toolkit.models import ModelSpec
+from qface_toolkit.scoring.agreement import row_cosines
 from qface_toolkit.scoring.compare import compare_models
+from qface_toolkit.scoring.groups import LEAST_PEOPLE, losses_by_group
 from qface_toolkit.scoring.identities import make_pairs
 from qface_toolkit.scoring.pair_list import Pairs, measure_pair_list
 from qface_toolkit.scoring.resampling import Draws, Figures, cosine_figures, draw_people, estimates
@@ -40,12 +44,13 @@ FAR, MOST = 1e-4, 10
 class Faces:
     """Who is on which image: `owners` [N] are whole numbers from 0, `compared` the rows that TAR is taken over.
 
-    `pairs` are those of a verification set, by row, where there is one.
+    `pairs` are those of a verification set, by row, where there is one. `tones` [N] are those of the images.
     """
 
     owners: np.ndarray
     compared: np.ndarray
     pairs: Pairs | None = None
+    tones: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -128,7 +133,9 @@ def _rows_of(found: PairSet, people: PeopleSet) -> Pairs:
 
 
 def _scored(people: PeopleSet, pairs: Pairs | None) -> ScoredSet:
-    faces = Faces(people.owners, first_of_each(people.owners), pairs)
+    groups = drawn_tones(people) if people.description["kind"] == "drawings" else tones_of_photographs(people)
+    tones = tuple(groups.names[group] if group >= 0 else "" for group in groups.of_image)
+    faces = Faces(people.owners, first_of_each(people.owners), pairs, tones)
     compared = {"compared": len(faces.compared), "most_images_a_person": MOST}
     shown = {} if pairs is None else {"pairs": len(pairs.same), "folds": pairs.folds}
     return ScoredSet(people.images, faces, people.description | compared | shown)
@@ -159,12 +166,24 @@ def score(reference: np.ndarray, other: np.ndarray, faces: Faces, draws: int) ->
 
     What TAR loses comes with its interval, from `draws` draws of people.
     """
-    found = measure_faces(reference, other, faces, draw_people(int(faces.owners.max()) + 1, draws), (FAR,))
+    drawn = draw_people(int(faces.owners.max()) + 1, draws)
+    found = measure_faces(reference, other, faces, drawn, (FAR,))
     lost = found["tar_lost@1e-4"]
     figures: dict[str, Any] = {
         name: round(found[name].value, 6)
-        for name in ("cosine_mean", "cosine_p1", "cosine_min", "pair_accuracy")
+        for name in ("cosine_mean", "cosine_p1", "cosine_min", "cosine_worst_person", "pair_accuracy")
         if name in found
     }
+    figures |= _tones(row_cosines(reference, other), faces, drawn)
     interval = {"value": round(lost.value, 6), "low": round(lost.low, 6), "high": round(lost.high, 6)}
     return figures | {"tar": {"1e-4": round(found["tar@1e-4"].value, 6)}, "tar_lost": {"1e-4": interval}}
+
+
+def _tones(cosines: np.ndarray, faces: Faces, draws: Draws) -> dict[str, Any]:
+    """Return the skin tone that loses most and its loss against the average, with the interval."""
+    groups = losses_by_group(cosines, faces.owners, faces.tones, draws, LEAST_PEOPLE)
+    worst = max(groups, key=lambda one: one.loss_ratio.value, default=None)
+    if worst is None:
+        return {}
+    ratio = {end: round(getattr(worst.loss_ratio, end), 4) for end in ("value", "low", "high")}
+    return {"worst_tone": {"name": worst.name, "people": worst.people, "loss_ratio": ratio}}
