@@ -51,9 +51,13 @@ ActivationBits = Annotated[StrictInt, Field(ge=4, le=8)]
 
 
 class WeightScheme(_Block):
-    """How weights are quantized: 2 to 8 bits, one symmetric scale for each output channel."""
+    """How weights are quantized: 2 to 8 bits, one symmetric scale for each output channel.
+
+    `depthwise` is the width of depthwise kernels, where it is another: they are few numbers, and lose most.
+    """
 
     bits: WeightBits = 8
+    depthwise: WeightBits | None = None
     symmetric: Literal[True] = True
     per: Literal["channel"] = "channel"
 

@@ -29,6 +29,7 @@ ROW = {
     "images_per_s_batch_8": 999.6,
     "cosine_mean": 0.99,
     "cosine_p1": 0.98,
+    "worst_tone": {"name": "ITA below -30", "people": 20, "loss_ratio": {"value": 1.2, "low": 1.1, "high": 1.3}},
     "pair_accuracy": 0.9875,
     "tar": {"1e-4": 0.9},
 }
@@ -59,6 +60,7 @@ def test_a_row_says_every_figure():
         "",
         "1000",
         "0.9900 / 0.9800",
+        "1.20",
         "98.75",
         "90.00",
         "1.5",

@@ -15,7 +15,7 @@ from qface_toolkit.quantize.model import load_quantized
 from qface_toolkit.quantize.plan import LAYERS
 from qface_toolkit.quantize.scheme import activation_qparams
 from qface_toolkit.quantize.target import ONNX
-from qface_toolkit.quantize.weights import weight_grid
+from qface_toolkit.quantize.weights import is_depthwise, weight_grid
 
 WIDTHS = ("scheme.weights.bits=4", "scheme.layers=[{match: linear1_conv, weights: 8}, {match: '*conv*', weights: 3}]")
 
@@ -87,3 +87,21 @@ def test_layers_that_are_not_there_are_told_before_anything_is_read(tmp_path):
 def test_other_widths_are_refused(scheme, tmp_path):
     with pytest.raises(RecipeError, match=r"scheme\.\w+\.bits: should be (less|greater) than or equal to"):
         pipeline.plan_job("demo", sets=[f"scheme.{scheme}"])
+
+
+def test_depthwise_kernels_may_have_a_width_of_their_own(checkpoint):
+    job = pipeline.plan_job(checkpoint, recipe="w4a8")
+    convolutions = [node for node in job.canonical.graph.nodes if operation(node) == "conv"]
+    wide = {node.name for node in convolutions if is_depthwise(module(node))}
+    assert wide and {node.name for node in convolutions if job.scheme.weight_bits(node.name) == 8} == wide
+    same = pipeline.plan_job(checkpoint, recipe="w4a8", sets=["scheme.weights.depthwise=null"])
+    assert {same.scheme.weight_bits(node.name) for node in convolutions} == {4}
+    first = sorted(wide)[0]
+    own = pipeline.plan_job(checkpoint, recipe="w4a8", sets=[f"scheme.layers=[{{match: {first}, weights: 5}}]"])
+    assert own.scheme.weight_bits(first) == 5, "an entry of its own counts first"
+
+
+@pytest.mark.parametrize("bits", ["1", "9", "wide"])
+def test_a_width_of_depthwise_kernels_that_no_file_holds_is_refused(checkpoint, bits):
+    with pytest.raises(RecipeError, match=r"scheme\.weights\.depthwise"):
+        pipeline.plan_job(checkpoint, sets=[f"scheme.weights.depthwise={bits}"])

@@ -19,7 +19,7 @@ from qface_toolkit.pipeline._refusals import check_scheme, check_simulation
 from qface_toolkit.pipeline._speed import check_speed
 from qface_toolkit.pipeline._times import find_form_tables
 from qface_toolkit.quantize.image_input import input_convolution
-from qface_toolkit.quantize.scheme import Scheme
+from qface_toolkit.quantize.weights import scheme_for
 from qface_toolkit.recipe import Recipe, load_recipe
 from qface_toolkit.result.job import Job
 from qface_toolkit.sources import find_set
@@ -60,7 +60,7 @@ def plan_job(
     steps = steps_of(wanted)
     for step in steps:
         METHODS.get(step.method).check(step.options, canonical)
-    scheme = Scheme.from_plain(wanted.scheme.model_dump())
+    scheme = scheme_for(wanted.scheme.model_dump(), canonical)
     check_scheme(scheme, canonical)
     for name in wanted.backends:
         BACKENDS.get(name).check(name, scheme, canonical)

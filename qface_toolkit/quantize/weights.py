@@ -1,7 +1,8 @@
 """The codes and scales of a layer's weights for one target: the one place where a kernel's limits meet them."""
 
-from dataclasses import dataclass
-from typing import cast
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -9,13 +10,14 @@ import torch
 from torch import fx, nn
 
 from qface_toolkit.canonical.edit import depthwise
-from qface_toolkit.canonical.graph import module
+from qface_toolkit.canonical.graph import module, operation
 from qface_toolkit.quantize.compact import TABLE, places, table_scales
 from qface_toolkit.quantize.scheme import (
     ACTIVATION_MAX,
     EIGHT_BITS,
     SAFE_WEIGHT_MAX,
     SMALLEST_SCALE,
+    LayerScheme,
     Scheme,
     scales_that_hold_bias,
     weight_codes,
@@ -135,6 +137,22 @@ def missing_channels(layer: nn.Conv2d | nn.Linear) -> int:
 def is_depthwise(layer: nn.Module) -> bool:
     """Tell whether a convolution gives each channel its own kernel; ONNX Runtime sums those in 32 bits everywhere."""
     return isinstance(layer, nn.Conv2d) and 1 < layer.groups == layer.in_channels == layer.out_channels
+
+
+def scheme_for(plain: Mapping[str, Any], network: fx.GraphModule) -> Scheme:
+    """Return the scheme that a recipe's plain values describe for a canonical network: see WeightScheme.
+
+    Raises:
+        ValueError: if a width or a kind of grid is not supported.
+    """
+    weights = dict(plain["weights"])
+    bits = weights.pop("depthwise", None)
+    scheme = Scheme.from_plain({**plain, "weights": weights})
+    if bits is None:
+        return scheme
+    convolutions = (node for node in network.graph.nodes if operation(node) == "conv")
+    own = tuple(LayerScheme(node.name, weights=bits) for node in convolutions if is_depthwise(module(node)))
+    return replace(scheme, layers=(*scheme.layers, *own))
 
 
 def is_affine(layer: nn.Module) -> bool:

@@ -15,6 +15,7 @@ from qface_toolkit.models import FloatModel
 from qface_toolkit.quantize.forms import FormTables
 from qface_toolkit.quantize.scheme import Scheme
 from qface_toolkit.quantize.target import Deployment
+from qface_toolkit.quantize.weights import scheme_for
 from qface_toolkit.recipe import Recipe, Step
 from qface_toolkit.result.folder import fingerprint_of
 from qface_toolkit.sources import find_set
@@ -66,7 +67,7 @@ class Job:
     @property
     def scheme(self) -> Scheme:
         """Return the widths that the recipe begins with."""
-        return Scheme.from_plain(self.recipe.scheme.model_dump())
+        return scheme_for(self.recipe.scheme.model_dump(), self.canonical)
 
     @property
     def deployment(self) -> Deployment:
