@@ -59,7 +59,9 @@ def verdict(report: Report, evaluation: Evaluation | None = None) -> tuple[Said,
     faceless = judged is None or judged.data.kind == "drawings"
     unknown = (Said(NOT_MEASURED),) if faceless else ()
     first = first_alarms(report)
-    found = (_size_said(artifact), _speed_said(report, artifact), *_agreement_said(artifact), *accuracy, *unknown)
+    tones = () if judged is not None and judged.groups else tuple(_tones_said(artifact.agreement))
+    agreement = (*_agreement_said(artifact), *tones)
+    found = (_size_said(artifact), _speed_said(report, artifact), *agreement, *accuracy, *unknown)
     return (*first, *sorted((said for said in found if said not in first), key=lambda said: not said.alarm))
 
 
@@ -205,12 +207,11 @@ def _agreement_said(artifact: ArtifactFigures) -> Iterator[Said]:
         lowest = f"lowest of {found.images} drawings: {cosine(found.cosine_min)}"
         mean = f"a mean cosine of {cosine(found.cosine_mean)}, where 1 is no difference"
         yield Said(f"Its embeddings agree with the float model's to {mean} ({lowest}).")
-        yield from _tones_said(found)
 
 
-def _tones_said(found: AgreementFigures) -> Iterator[Said]:
+def _tones_said(found: AgreementFigures | None) -> Iterator[Said]:
     """Return which drawn people lose most, if that is for certain more than the average."""
-    worst = max(found.tones, key=lambda one: one.loss_ratio, default=None)
+    worst = max(found.tones if found else (), key=lambda one: one.loss_ratio, default=None)
     if worst is not None and worst.low > UNEVEN:
         told = f"Drawn people of {clean(worst.tone)} skin lose {worst.loss_ratio:.2f} times what all lose on average"
         fix = "Measure real people of all tones before this goes to production: qface evaluate DIR --faces PEOPLE"

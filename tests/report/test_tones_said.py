@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+from test_evaluation import evaluation
 
 from qface_toolkit.evidence.skin import LEAST_PEOPLE, tone_losses
+from qface_toolkit.report.evaluation import Figure, GroupFigures
 from qface_toolkit.report.summary import verdict
 
 
@@ -21,6 +23,19 @@ def test_a_tone_that_loses_more_for_certain_is_an_alarm(values, make, low, alarm
     assert bool(told) == alarm
     if alarm:
         assert told[0].alarm and "qface evaluate DIR --faces PEOPLE" in told[0].text
+
+
+def test_groups_of_real_people_stand_in_the_place_of_drawn_ones(values, make):
+    values["artifacts"][1]["agreement"]["tones"] = tones(1.4)
+    report = make(values)
+    own = next(one for one in report.artifacts if one.name == "int8.x86.onnx")
+    ratio = {"loss_ratio": Figure(value=1.05, low=1.0, high=1.1)}
+    groups = {name: GroupFigures(images=50, people=12, figures=ratio) for name in ("dark", "light")}
+    judged = evaluation({"tar_lost@1e-2": Figure(value=0.0)}, groups=groups)
+    judged = judged.model_copy(update={"model": judged.model.model_copy(update={"sha256": own.sha256})})
+    said = [one.text for one in verdict(report, judged)]
+    assert any("dark loses most: 1.05 times" in one for one in said)
+    assert not any("Drawn people of dark skin" in one for one in said)
 
 
 def test_a_report_without_tones_says_nothing_of_them(values, make):
