@@ -122,3 +122,15 @@ def finished_onnx(made_once):
     from helpers import compress_tiny
 
     return made_once.folder("finished-onnx", lambda folder: compress_tiny(folder, "onnx-x86"))
+
+
+@pytest.fixture
+def planned(checkpoint, tmp_path):
+    """Return a function that plans a job for the tiny checkpoint by a recipe's text and settings."""
+    from qface_toolkit.pipeline import plan_job
+
+    def plan(text, *sets):
+        (tmp_path / "mine.yaml").write_text(text)
+        return plan_job(checkpoint, recipe=str(tmp_path / "mine.yaml"), sets=sets)
+
+    return plan

@@ -20,15 +20,6 @@ RECIPE = "version: 1\ncalibration: {count: 64, batch_size: 16}\nsteps: [calibrat
 WANTED = 0.9995
 
 
-@pytest.fixture
-def planned(checkpoint, tmp_path):
-    def plan(text, *sets):
-        (tmp_path / "mine.yaml").write_text(text)
-        return pipeline.plan_job(checkpoint, recipe=str(tmp_path / "mine.yaml"), sets=sets)
-
-    return plan
-
-
 def compressed(checkpoint, folder, *sets):
     (folder / "mine.yaml").write_text(RECIPE)
     with pytest.MonkeyPatch.context() as patch:

@@ -4,21 +4,11 @@ import pytest
 from helpers import measure_quickly, run_here
 from test_budget import RECIPE
 
-from qface_toolkit import pipeline
 from qface_toolkit.errors import RecipeError
 from qface_toolkit.report import misses_floor, read_report
 from qface_toolkit.result.manifest import read_manifest
 
 FLOOR = RECIPE + "budget: {floor_cosine: 0.97}\n"
-
-
-@pytest.fixture
-def planned(checkpoint, tmp_path):
-    def plan(text, *sets):
-        (tmp_path / "mine.yaml").write_text(text)
-        return pipeline.plan_job(checkpoint, recipe=str(tmp_path / "mine.yaml"), sets=sets)
-
-    return plan
 
 
 def steps(job):

@@ -14,12 +14,9 @@ SETS = ("model.input_size=[32, 32]", "model.mean=127.5", "model.std=127.5", "mod
 
 
 @pytest.fixture
-def planned(checkpoint, tmp_path):
-    def plan(*sets, recipe=RECIPE):
-        (tmp_path / "mine.yaml").write_text(recipe)
-        return pipeline.plan_job(checkpoint, recipe=str(tmp_path / "mine.yaml"), sets=sets)
-
-    return plan
+def planned(planned):
+    """Return a function that plans a job by settings alone."""
+    return lambda *sets, recipe=RECIPE: planned(recipe, *sets)
 
 
 def test_a_job_knows_what_its_file_should_take(planned):

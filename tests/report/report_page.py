@@ -1,6 +1,10 @@
-"""Read a page as a browser would, strictly: every element that opens closes, in order."""
+"""Read a page as a browser would, strictly: every element that opens closes, in order; and a screen of 80 columns."""
 
 from html.parser import HTMLParser
+
+from rich.console import Console
+
+from qface_toolkit.report import render
 
 VOID = frozenset({"meta", "img", "br", "hr", "link", "input"})
 
@@ -49,3 +53,11 @@ class Page(HTMLParser):
 
     def headings(self):
         return [int(tag[1]) for tag, _ in self.elements if tag in ("h1", "h2", "h3", "h4", "h5", "h6")]
+
+
+def shown(report):
+    """Return what the terminal shows of a report."""
+    console = Console(width=80, color_system=None)
+    with console.capture() as captured:
+        console.print(render(report))
+    return captured.get()

@@ -1,10 +1,10 @@
 """What is said first of a damaged file, what the exit code is, and what a check says of it."""
 
 import pytest
-from rich.console import Console
+from report_page import shown
 
 from qface_toolkit.gate.accuracy import floor_findings
-from qface_toolkit.report import misses_floor, render, to_markdown
+from qface_toolkit.report import misses_floor, to_markdown
 from qface_toolkit.report.model_card import to_model_card
 from qface_toolkit.report.summary import verdict
 
@@ -15,13 +15,6 @@ def with_floor(values, floor, mean=0.93):
     values["recipe"]["values"]["budget"] = {"floor_cosine": floor}
     values["artifacts"][1]["agreement"]["cosine_mean"] = mean
     return values
-
-
-def shown(report):
-    console = Console(width=80, color_system=None)
-    with console.capture() as captured:
-        console.print(render(report))
-    return captured.get()
 
 
 def test_the_first_line_names_the_file_and_what_to_do(values, make):

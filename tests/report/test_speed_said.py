@@ -1,9 +1,9 @@
 """What is said first where int8 does not pay: on the page, the screen and the card, with the file to ship instead."""
 
 import pytest
-from rich.console import Console
+from report_page import shown
 
-from qface_toolkit.report import misses_speed, render, to_markdown
+from qface_toolkit.report import misses_speed, to_markdown
 from qface_toolkit.report.model_card import to_model_card
 from qface_toolkit.report.summary import speed_alarm, verdict
 
@@ -18,13 +18,6 @@ def slower(values, share=0.8):
 def wanting(values, speed, **budget):
     values["recipe"]["values"]["budget"] = {"times_faster": speed, **budget}
     return values
-
-
-def shown(report):
-    console = Console(width=80, color_system=None)
-    with console.capture() as captured:
-        console.print(render(report))
-    return captured.get()
 
 
 def test_the_first_line_names_the_file_to_ship(values, make):
