@@ -229,6 +229,23 @@ def test_a_job_stopped_behind_the_allocation_goes_on_to_the_same_files(checkpoin
 
 
 @pytest.mark.slow
+def test_a_budget_a_little_below_the_widest_file_is_filled(checkpoint, tmp_path, monkeypatch):
+    """The bytes of a layer are estimates, by which the widest file seems to fit."""
+    monkeypatch.setattr(sys.modules[__name__], "RECIPE", ALLOCATED)
+
+    def packed(share):
+        folder = tmp_path / f"{share}"
+        folder.mkdir()
+        made = compressed(checkpoint, folder, f"budget.bytes={share}").report.artifacts
+        return next(one for one in made if one.quantized)
+
+    widest = packed(0.9)
+    assert widest.weight_bits_mean == 8
+    narrower = packed(round(widest.size_ratio, 4))
+    assert 7 < narrower.weight_bits_mean < 8 and narrower.size_ratio > 0.9 * widest.size_ratio
+
+
+@pytest.mark.slow
 def test_a_file_that_later_steps_made_too_large_is_refused(checkpoint, tmp_path, monkeypatch):
     monkeypatch.setattr(sys.modules[__name__], "RECIPE", ALLOCATED)
     monkeypatch.setattr(allocate, "MARGIN", -0.1)

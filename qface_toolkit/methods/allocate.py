@@ -201,7 +201,8 @@ class _Allocating:
                 best = found
             if 0 <= left <= CLOSE * limit:
                 break
-            budget += left
+            # What does not fit may have been estimated far below the budget: less than that estimate is what helps.
+            budget = left + (budget if left > 0 else min(budget, found.size_bytes))
         return best or self._smallest(limit)
 
     def _smallest(self, limit: int) -> Allocation:
