@@ -31,8 +31,8 @@ def steps_of(recipe: Recipe) -> tuple[Step, ...]:
 def _placed_steps(recipe: Recipe) -> list[Placed]:
     """Return a recipe's steps with what its budget adds: widths behind the last ranges, layers in float at the end.
 
-    A budget steers the step that gives widths, whatever that wants itself. A floor adds nothing where layers are
-    chosen anyway, nor where nothing can be kept in float: there it is judged and no more.
+    A budget steers the step that gives widths, whatever that wants itself. A floor adds nothing where widths or layers
+    are chosen anyway, nor where nothing can be kept in float: there it is judged and no more.
     """
     placed = [(f"steps.{number}.{step.method}", step) for number, step in enumerate(recipe.steps)]
     budget = recipe.budget
@@ -40,8 +40,8 @@ def _placed_steps(recipe: Recipe) -> list[Placed]:
         place = 1 + max((number for number, (_, step) in enumerate(placed) if gives(step, "ranges")), default=-1)
         placed.insert(place, ("budget.bytes", step_giving("widths", bytes=budget.bytes)))
     if any(gives(step, "widths") for _, step in placed):
-        placed = [(where, _steered(step, budget)) for where, step in placed]
-    elif budget.cosine_mean is not None:
+        return [(where, _steered(step, budget)) for where, step in placed]
+    if budget.cosine_mean is not None:
         placed.append(("budget.cosine_mean", step_giving("kept", cosine_mean=budget.cosine_mean)))
     if budget.floor_cosine is not None and _can_be_mended(recipe, placed):
         placed.append(("budget.floor_cosine", step_giving("mended", cosine_mean=budget.floor_cosine)))

@@ -36,5 +36,8 @@ def floor_alarm(report: Report) -> Said | None:
     kept = len(report.budget.kept) if report.budget else 0
     tried = f" Keeping {kept} layers in float did not mend it." if kept else ""
     what = f"Damaged, do not ship: {names}. A mean cosine of {means} to the float model on drawings"
-    fix = "Try --recipe int8-best, or keep more layers in float: --set budget.cosine_mean=0.99"
+    fix = (
+        "Try --recipe int8-best, or keep more layers in float: --set budget.cosine_mean=0.99; --set "
+        "budget.floor_cosine=null takes it as it is"
+    )
     return Said(f"{what} is below budget.floor_cosine, {floor_of(report):g}.{tried} {fix}.", alarm=True)
