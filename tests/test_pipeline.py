@@ -14,7 +14,7 @@ import onnxruntime
 import pytest
 import torch
 from finished_folders import intact
-from helpers import EMBEDDING, contents, fill_disk
+from helpers import EMBEDDING, SMALL_SETS, contents, fill_disk
 from onnx import TensorProto
 from safetensors.numpy import load_file
 from tiers import in_tiers
@@ -301,7 +301,7 @@ def test_golden_vectors_are_what_the_runtime_gives(name, result):
 @pytest.fixture(scope="module")
 def again(checkpoint, tmp_path_factory):
     out = tmp_path_factory.mktemp("again") / "out"
-    report = qf.compress(checkpoint, out=out, recipe="int8-fast", sets=[COUNT])
+    report = qf.compress(checkpoint, out=out, recipe="int8-fast", sets=SMALL_SETS)
     return SimpleNamespace(report=report, read=qf.read_report(out / "report.json"), contents=contents(out))
 
 
