@@ -3,6 +3,7 @@
     make bench                  # the shared checkpoints and faces where they are, the demo model otherwise
     make bench BENCH=--quick    # the demo model in a few minutes
     make bench BENCH="--others FOLDER"   # the networks of a folder that others.py knows, too
+    make bench BENCH="--others FOLDER --peers MinMax,performance"   # beside two kinds of peers alone
     python benchmarks/head_to_head.py prelu=FILE.ckpt relu6=FILE.pt --faces PEOPLE --pairs PAIRS.bin --work DIR
 
 All contenders of a model are made from the same float.onnx, scored on the same images and timed in turns in one
@@ -95,7 +96,7 @@ class Race:
     def rows(self) -> list[dict[str, Any]]:
         """Return the rows of the table: made, then scored, then timed together."""
         float_file = self.float_file()
-        peers = [(f"{peer.name}, {peer.images}", peer) for peer in all_peers(self.wanted.effort)]
+        peers = [(f"{peer.name}, {peer.images}", peer) for peer in all_peers(self.wanted.effort) if self.races(peer)]
         rows: dict[str, dict[str, Any]] = {}
         for key, peer in peers:
             if peer.images == "faces" and not self.wanted.faces:
@@ -109,6 +110,11 @@ class Race:
             print(self.name, key, rows[key], flush=True)
         self.time(rows)
         return list(rows.values())
+
+    def races(self, peer: Peer) -> bool:
+        """Tell whether a contender runs: float files and ours always, others where nobody chose among them."""
+        chosen = self.wanted.peers
+        return not chosen or peer.by in ("float", "qface_toolkit") or any(word in peer.name for word in chosen)
 
     def float_file(self) -> Path:
         """Return float.onnx, which every recipe writes."""
@@ -223,6 +229,7 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--processes", type=int, help="that load each file, for load time and memory")
     parser.add_argument("--recipes", default=",".join(THOROUGH.recipes))
+    parser.add_argument("--peers", type=lambda given: given.split(","), help="words of the names of those that run")
     parser.add_argument("--steps", default=",".join(map(str, THOROUGH.steps)), help="of the distilled reference's grid")
     parser.add_argument("--rates", default=",".join(map(str, THOROUGH.rates)), help="of the distilled reference's grid")
     wanted = parser.parse_args()
