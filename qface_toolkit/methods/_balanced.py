@@ -16,12 +16,16 @@ FARTHEST = 20.0
 
 
 def balanced_start(
-    reach: torch.Tensor, readers: Iterable[tuple[torch.Tensor, torch.Tensor]], free: torch.Tensor
+    reach: torch.Tensor,
+    readers: Iterable[tuple[torch.Tensor, torch.Tensor]],
+    free: torch.Tensor,
+    tensors: Iterable[torch.Tensor] = (),
 ) -> torch.Tensor:
     """Return the log factor of each class, [classes]; 0 for those that are not `free`.
 
     `reach` [classes] is the largest magnitude that any channel of a class has. `readers` are the layers whose outputs
     read several channels with one scale: the magnitudes of their weights [O, I] and the class of each, [O, I].
+    `tensors` are the classes of each tensor's channels, [C]: where some are bound, the others are balanced with them.
     """
     seen, column = reach > 0, torch.zeros_like(reach)
     for magnitudes, classes in readers:
@@ -32,8 +36,12 @@ def balanced_start(
     read = column > 0
     alive = torch.where(read, (column / reach).sqrt(), 1 / reach)
     factors = torch.where(seen, alive, torch.where(read, column, 1.0)).log()
-    known = free & (seen | read)
-    if not bool(known.any()):
+    known = seen | read
+    if not bool((free & known).any()):
         return torch.zeros_like(reach)
-    middle = factors[known].median()
-    return torch.where(known, (factors - middle).clamp(-FARTHEST, FARTHEST), 0.0)
+    middle = factors[free & known].median().repeat(len(reach))
+    for classes in tensors:
+        bound = classes[~free[classes] & known[classes]]
+        if bound.numel():
+            middle[classes] = factors[bound].median()
+    return torch.where(free & known, (factors - middle).clamp(-FARTHEST, FARTHEST), 0.0)

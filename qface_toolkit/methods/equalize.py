@@ -196,7 +196,8 @@ def _start(classes: ChannelClasses, tensors: list[_Tensor], weights: list[_Weigh
         reach = reach.scatter_reduce(0, tensor.classes, largest, "amax")
     readers = [(one.magnitudes, by_input(one.layer, one.classes)) for one in weights if one.magnitudes.shape[1] > 1]
     free = torch.isneginf(classes.lowest) & torch.isposinf(classes.highest)
-    return balanced_start(reach, [(one, of.reshape(-1, one.shape[1]).expand_as(one)) for one, of in readers], free)
+    expanded = [(one, of.reshape(-1, one.shape[1]).expand_as(one)) for one, of in readers]
+    return balanced_start(reach, expanded, free, [tensor.classes for tensor in tensors])
 
 
 def _ends(tensors: list[_Tensor], factors: torch.Tensor, owners: int) -> torch.Tensor:

@@ -1,10 +1,15 @@
 """Where equalization begins, and that its result does not depend on how a function is written."""
 
+import math
+
 import pytest
 import torch
 from quantized import run, small_network, smooth_images
 from rewritten_networks import REWRITES, killed, rewritten
+from torch import nn
 
+from qface_toolkit.analysis.channels import channel_classes, scaled
+from qface_toolkit.canonical.canonicalise import canonicalise
 from qface_toolkit.integer.simulate import embed_as_integers
 from qface_toolkit.methods import METHODS, Context
 from qface_toolkit.methods._balanced import FARTHEST, balanced_start
@@ -53,6 +58,16 @@ def test_bound_classes_stay_and_all_are_finite():
     assert found[1] == 0.0 and torch.isfinite(found).all() and found.abs().max() <= FARTHEST
 
 
+def test_free_channels_are_balanced_with_bound_ones_of_their_tensor():
+    reach, weights = torch.tensor([2.0, 0.5, 3.0]), torch.tensor([[0.3, 0.2, 0.4]])
+    free, together = torch.tensor([True, True, False]), [torch.arange(3)]
+    classes = torch.arange(3).expand(1, 3)
+    before = balanced_start(reach, [(weights, classes)], free, together)
+    larger = torch.tensor([1e3, 1e3, 1.0])
+    after = balanced_start(reach * larger, [(weights / larger, classes)], free, together)
+    assert torch.allclose(after + larger.log(), before, atol=1e-5)
+
+
 def test_nothing_to_scale_is_nothing_scaled():
     assert start([0.0, 0.0], [[0.0, 0.0]]).tolist() == [0.0, 0.0]
 
@@ -72,6 +87,22 @@ def lost(network, size, seen, unseen, expected):
     return 1 - float(row_cosines(embed_as_integers(made(network, size, seen), ONNX, unseen), expected).mean())
 
 
+class Joined(nn.Module):
+    """Free channels beside others that are bound by what makes them."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 16, 3, stride=2, padding=1), nn.PReLU(16))
+        self.bound = nn.Sequential(nn.Conv2d(16, 16, 3, padding=1), nn.ReLU6())
+        self.free = nn.Sequential(nn.Conv2d(16, 16, 3, padding=1), nn.PReLU(16))
+        self.body = nn.Sequential(nn.Conv2d(32, 32, 3, stride=2, padding=1), nn.PReLU(32), nn.Conv2d(32, 32, 3))
+        self.tail = nn.Sequential(nn.PReLU(32), nn.Flatten(), nn.Linear(32 * 36, 16))
+
+    def forward(self, x):
+        x = self.stem(x)
+        return self.tail(self.body(torch.cat((self.bound(x), self.free(x)), 1)))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("layout", ["mobilefacenet", "mbf", "iresnet", "mobilefacenet-relu6"])
 def test_the_result_does_not_depend_on_how_the_function_is_written(layout):
@@ -86,3 +117,17 @@ def test_the_result_does_not_depend_on_how_the_function_is_written(layout):
         before = plain if number % 3 else lost(same, size, seen, unseen, expected)
         found.append(lost(other, size, seen, unseen, expected) - before)
     assert max(map(abs, found)) < 0.001, found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("factor", [1e-3, 1e3])
+def test_channels_beside_bound_ones_may_be_written_as_large_as_one_likes(factor):
+    torch.manual_seed(3)
+    network, size = Joined().eval(), (32, 32)
+    seen, unseen = smooth_images(size, 64), smooth_images(size, 128, seed=5)
+    plain, expected = canonicalise(network, size), run(network, unseen)
+    classes = channel_classes(plain, size)
+    free = torch.isneginf(classes.lowest) & torch.isposinf(classes.highest)
+    other = scaled(plain, classes, torch.where(free, math.log(factor), 0.0))
+    before, after = (lost(one, size, seen, unseen, expected) for one in (plain, other))
+    assert abs(after - before) < 0.001, (before, after)
