@@ -32,37 +32,44 @@ def reaching(model: QuantizedModel, seen: Statistics, target: Target) -> dict[st
         members.setdefault(plan.tensors[name].owner, []).append(name)
     ranges = dict(model.ranges)
     for owner in members.keys() - {plan.owners()[0], *plan.fixed}:
-        cost = _Cost(model.levels_of(owner, target).steps)
+        limits = plan.clamps.get(owner, (-math.inf, math.inf))
+        cost = _Cost(model.levels_of(owner, target).steps, ranges[owner], limits)
         for name in members[owner]:
-            low, high = plan.clamps.get(owner, (-math.inf, math.inf))
-            cost.add(seen.values[name], seen.sensitivity[name], math.prod(shapes[name][2:]), (low, high))
-        ranges[owner] = cost.best(ranges[owner], plan.clamps.get(owner, (-math.inf, math.inf)))
+            cost.add(seen.values[name], seen.sensitivity[name], math.prod(shapes[name][2:]))
+        ranges[owner] = cost.best()
     return ranges
 
 
-class _Cost:
-    """What a range is predicted to cost, by rounding and by clipping what was seen and what may come."""
+_ALIKE = 1e-3
+"""Share of a range by which the same value may differ from one measurement to another."""
 
-    def __init__(self, steps: int) -> None:
-        self.steps = steps
+
+class _Cost:
+    """What a range is predicted to cost, by rounding and by clipping what may come beside what an observer holds."""
+
+    def __init__(self, steps: int, seen: Range, limits: tuple[float, float]) -> None:
+        self.steps, self.seen, self.limits = steps, seen, limits
         self.values: list[torch.Tensor] = []
         self.weights: list[torch.Tensor] = []
         self.rounded = 0.0
 
-    def add(self, values: torch.Tensor, sensitivity: torch.Tensor, pixels: int, limits: tuple[float, float]) -> None:
-        """Add a tensor: the quantiles of its channels [C, levels], their sensitivity [C], and its pixels."""
-        further = values * (1 + pixels**-0.5)
-        shares = sensitivity[:, None] * quantile_shares() / 2
-        self.values += [values.clamp(*limits), further.clamp(*limits)]
-        self.weights += [shares, shares]
+    def add(self, values: torch.Tensor, sensitivity: torch.Tensor, pixels: int) -> None:
+        """Add a tensor: the quantiles of its channels [C, levels], their sensitivity [C], and its pixels.
+
+        What an observer clips on purpose, by more than float sums differ, stays clipped and says nothing here.
+        """
+        (low, high), (lowest, highest) = (self.seen.low, self.seen.high), self.limits
+        held = (values - values.clamp(low, high)).abs() <= _ALIKE * (high - low)
+        self.values.append((values * (1 + pixels**-0.5)).clamp(lowest, highest))
+        self.weights.append(sensitivity[:, None] * quantile_shares() / 2 * held)
         self.rounded += float(sensitivity.sum())
 
-    def best(self, seen: Range, limits: tuple[float, float]) -> Range:
+    def best(self) -> Range:
         """Return the cheapest range around the one seen: its upper end, its lower one, then both again."""
-        low, high = seen.low, seen.high
+        (low, high), (lowest, highest) = (self.seen.low, self.seen.high), self.limits
         for _ in range(2):
-            high = min((min(seen.high * by, limits[1]) for by in WIDER), key=lambda end: self.of(low, end))
-            low = min((max(seen.low * by, limits[0]) for by in WIDER), key=lambda end: self.of(end, high))
+            high = min((min(self.seen.high * by, highest) for by in WIDER), key=lambda end: self.of(low, end))
+            low = min((max(self.seen.low * by, lowest) for by in WIDER), key=lambda end: self.of(end, high))
         return Range(low, high)
 
     def of(self, low: float, high: float) -> float:

@@ -16,11 +16,12 @@ from qface_toolkit.quantize.target import ONNX
 OPEN = (-np.inf, np.inf)
 
 
-def cheapest(pixels, sensitivity=1.0, values=None, steps=255):
+def cheapest(pixels, sensitivity=1.0, values=None, steps=255, held=None):
     values = torch.linspace(-1, 2, len(LEVELS)).expand(4, -1) if values is None else values
-    cost = _Cost(steps)
-    cost.add(values, torch.full((len(values),), sensitivity), pixels, OPEN)
-    return cost.best(Range(float(values.min()), float(values.max())), OPEN)
+    held = Range(float(values.min()), float(values.max())) if held is None else held
+    cost = _Cost(steps, held, OPEN)
+    cost.add(values, torch.full((len(values),), sensitivity), pixels)
+    return cost.best()
 
 
 def test_a_single_pixel_goes_far_and_many_pixels_stay():
@@ -37,6 +38,12 @@ def test_the_fewer_pixels_the_further():
 
 def test_coarse_grids_go_less_far():
     assert cheapest(1, steps=15).high < cheapest(1, steps=255).high
+
+
+def test_what_an_observer_clips_of_many_pixels_stays_clipped():
+    cut = Range(-0.7, 1.4)
+    assert cheapest(112 * 112, held=cut) == cut
+    assert cheapest(1, held=cut).high > 1.4
 
 
 def test_a_dead_tensor_keeps_its_range():
