@@ -21,13 +21,19 @@ Losses = Mapping[tuple[str, str], float]
 """(kind, name) of a quantizer -> what it loses alone."""
 
 
-def ranked_layers(model: QuantizedModel, found: Sensitivity) -> Iterator[tuple[str, ...]]:
-    """Yield layers to keep, in groups, the largest gain for its time first, until there are no more that gain."""
-    ensure_shapes(model.network, model.spec.input_size, model.spec.channels)
+def ranked_layers(model: QuantizedModel, found: Sensitivity, share: float = 1.0) -> Iterator[tuple[str, ...]]:
+    """Yield layers to keep, in groups, the largest gain for its time first, until there are no more that gain.
+
+    All of them together take no greater `share` of the multiplications.
+    """
+    shares = multiplied_shares(model)
     nodes = {node.name: node for node in model.network.graph.nodes}
     losses: Losses = {(one.kind, one.name): one.loss_alone for one in found.quantizers}
     groups, kept = _groups(nodes, losses), dict[str, None]()
     while groups:
+        # All layers together may sum up to a little more than one.
+        left_over = share + 1e-9 - sum(shares[name] for name in kept)
+        groups = [group for group in groups if sum(shares[name] for name in group if name not in kept) <= left_over]
         left = _loss(model.network, nodes, losses, kept)
         best: tuple[str, ...] = ()
         gain = 0.0

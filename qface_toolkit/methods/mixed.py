@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from qface_toolkit.analysis.sensitivity import affordable_images, measure_sensitivity
 from qface_toolkit.methods._base import Context, Method
 from qface_toolkit.methods._held_out import HeldOut, held_out_count
-from qface_toolkit.methods._ranking import multiplied_shares, ranked_layers
+from qface_toolkit.methods._ranking import ranked_layers
 from qface_toolkit.methods._services import Reference
 from qface_toolkit.quantize.model import QuantizedModel
 
@@ -81,16 +81,11 @@ class _Search:
         return self.model.with_kept(chosen)
 
     def _layers(self) -> Iterator[tuple[str, ...]]:
-        """Yield the groups of layers to keep, in order, as long as they take no greater share than they may."""
+        """Return the groups of layers to keep, in order, that take no greater share than they may."""
         target, model = self.context.target, self.model
         count = max(affordable_images(model, target, RANKING_IMAGES, RANKING_BUDGET), FEWEST_IMAGES)
-        shares, taken = multiplied_shares(model), 0.0
-        for group in ranked_layers(model, measure_sensitivity(model, target, self.held_out.images[:count])):
-            taken += sum(shares[name] for name in group)
-            if taken <= self.float_share:
-                yield group
-            else:
-                taken -= sum(shares[name] for name in group)
+        found = measure_sensitivity(model, target, self.held_out.images[:count])
+        return ranked_layers(model, found, self.float_share)
 
     def _has(self, number: int, layers: Iterator[tuple[str, ...]]) -> bool:
         """Tell whether there are so many groups of layers, after adding them to `kept`."""

@@ -5,13 +5,14 @@ import torch
 from quantized import calibrated, small_model, smooth_images
 from torch import nn
 
+from qface_toolkit.analysis.sensitivity import measure_sensitivity
 from qface_toolkit.methods import METHODS, Context
 from qface_toolkit.methods._held_out import HeldOut
-from qface_toolkit.methods._ranking import multiplied_shares
+from qface_toolkit.methods._ranking import multiplied_shares, ranked_layers
 from qface_toolkit.quantize.scheme import Range
 from qface_toolkit.quantize.target import ONNX
 
-MEND = METHODS.get("mend")
+MEND, MIXED = METHODS.get("mend"), METHODS.get("mixed")
 
 
 def context(images):
@@ -46,6 +47,27 @@ def test_what_costs_no_time_comes_first(damaged):
     after = mended(model, images, cosine_mean=0.98)
     assert held_out.cautious_cosine(after) >= 0.98
     assert not after.plan.kept
+
+
+def test_a_little_more_than_the_floor_is_wanted(damaged, monkeypatch):
+    model, images = damaged
+    asked = []
+    monkeypatch.setattr(HeldOut, "cautious_cosine", lambda self, model: 0.981)
+    monkeypatch.setattr(type(MIXED), "run", lambda self, model, options, context: asked.append(options) or model)
+    mended(model, images, cosine_mean=0.98)
+    assert asked[0].cosine_mean == pytest.approx(0.982)
+    mended(model, images, cosine_mean=0.978)
+    assert len(asked) == 1
+
+
+def test_layers_too_large_for_the_share_count_for_nothing(damaged):
+    """What is left out is no layer in float for those that are ranked after it."""
+    model, images = damaged
+    found, shares = measure_sensitivity(model, ONNX, images[:8]), multiplied_shares(model)
+    ranked = [*ranked_layers(model, found, 0.2)]
+    assert 0 < sum(shares[name] for group in ranked for name in group) <= 0.2
+    assert all(group for group in ranked)
+    assert {name for group in ranked_layers(model, found) for name in group} == {*shares}
 
 
 def test_layers_in_float_are_the_last_resort_and_few(damaged):
