@@ -184,19 +184,32 @@ def _reached(found: Evaluation, rate: str) -> str:
 
 
 def _worst_group(found: Evaluation) -> tuple[Said, ...]:
-    """Return which group's embeddings change most, and which loses most of the rate: an average hides both."""
+    """Return which group's embeddings change most, and which loses most of the rate: an average hides both.
+
+    If some lose for certain too much more than the average, it is the one of which this is surest.
+    """
     ratios = _known(found, "loss_ratio")
-    if len(ratios) < 2:
+    if not ratios:
         return _worst_rate(found)
-    name, worst = max(ratios.items(), key=lambda one: one[1].value or 0.0)
+    harmed = {name: one for name, one in ratios.items() if (one.low or 0.0) > UNEVEN}
+    most = max(ratios, key=lambda name: ratios[name].value or 0.0)
+    name = max(harmed, key=lambda name: harmed[name].low or 0.0, default=most)
+    worst = ratios[name]
     mean, person = (_value(found.groups[name].figures.get(key)) for key in ("cosine_mean", "cosine_worst_person"))
     times = f"{worst.value:.2f} times"
     bounds = "" if worst.low is None else f" (95 %: {worst.low:.2f} to {worst.high:.2f})"
+    one = clean(name, LONGEST_NAME)
+    which = f"Of {len(ratios)} groups of people, {one}" if len(ratios) > 1 else f"The group {one}"
     told = (
-        f"Of {len(ratios)} groups of people, {clean(name, LONGEST_NAME)} loses most: {times} the average loss in "
+        f"{which} loses {'most: ' if name == most and len(ratios) > 1 else ''}{times} the average loss in "
         f"cosine{bounds}, a mean of {cosine(mean)} and {cosine(person)} for its worst person."
     )
-    return (Said(told, alarm=worst.low is not None and worst.low > UNEVEN), *_worst_rate(found))
+    return (Said(told, alarm=bool(harmed)), *_worst_rate(found))
+
+
+def knows_groups(found: Evaluation) -> bool:
+    """Tell whether any group had people enough for what it loses in cosine."""
+    return bool(_known(found, "loss_ratio"))
 
 
 def _worst_rate(found: Evaluation) -> tuple[Said, ...]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from qface_toolkit.report.artifacts import artifact_of, main_artifact
 from qface_toolkit.report.evaluation import Evaluation
-from qface_toolkit.report.evaluation_verdict import UNEVEN, evaluation_verdict
+from qface_toolkit.report.evaluation_verdict import UNEVEN, evaluation_verdict, knows_groups
 from qface_toolkit.report.figures import clean, cosine, megabytes, percent, runtime_name, threads
 from qface_toolkit.report.floor import floor_alarm
 from qface_toolkit.report.page import Said
@@ -59,7 +59,7 @@ def verdict(report: Report, evaluation: Evaluation | None = None) -> tuple[Said,
     faceless = judged is None or judged.data.kind == "drawings"
     unknown = (Said(NOT_MEASURED),) if faceless else ()
     first = first_alarms(report)
-    tones = () if judged is not None and judged.groups else tuple(_tones_said(artifact.agreement))
+    tones = () if judged is not None and knows_groups(judged) else tuple(_tones_said(artifact.agreement))
     agreement = (*_agreement_said(artifact), *tones)
     found = (_size_said(artifact), _speed_said(report, artifact), *agreement, *accuracy, *unknown)
     return (*first, *sorted((said for said in found if said not in first), key=lambda said: not said.alarm))
@@ -210,8 +210,8 @@ def _agreement_said(artifact: ArtifactFigures) -> Iterator[Said]:
 
 
 def _tones_said(found: AgreementFigures | None) -> Iterator[Said]:
-    """Return which drawn people lose most, if that is for certain more than the average."""
-    worst = max(found.tones if found else (), key=lambda one: one.loss_ratio, default=None)
+    """Return which drawn people lose for certain more than the average, those for whom this is surest."""
+    worst = max(found.tones if found else (), key=lambda one: one.low, default=None)
     if worst is not None and worst.low > UNEVEN:
         told = f"Drawn people of {clean(worst.tone)} skin lose {worst.loss_ratio:.2f} times what all lose on average"
         fix = "Measure real people of all tones before this goes to production: qface evaluate DIR --faces PEOPLE"

@@ -238,6 +238,13 @@ def test_the_group_whose_embeddings_change_most_comes_first(low, alarm):
     assert "1.61 (" in shown and max(map(len, shown.splitlines())) <= 80
 
 
+def test_a_single_group_that_is_harmed_is_an_alarm():
+    ratio = {"loss_ratio": Figure(value=3.0, low=2.5, high=3.5), "cosine_mean": Figure(value=0.99)}
+    groups = {"north": GroupFigures(images=50, people=12, figures=ratio)}
+    told = [one for one in said(evaluation({"tar_lost@1e-2": Figure(value=0.03)}, groups=groups)) if "north" in one]
+    assert told[0].startswith("ALARM: The group north loses 3.00 times the average loss in cosine (95 %: 2.50 to 3.50)")
+
+
 def test_one_group_is_not_called_the_worst_of_one():
     groups = {"north": GroupFigures(images=50, people=12, figures={"tar_lost@1e-2": Figure(value=0.01)})}
     assert said(evaluation({"tar_lost@1e-2": Figure(value=0.03)}, groups=groups))[1].startswith("The group north loses")

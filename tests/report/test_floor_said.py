@@ -29,6 +29,22 @@ def test_the_first_line_names_the_file_and_what_to_do(values, make):
     assert card.split("\n---\n")[1].strip().splitlines()[2].startswith(f"> **Alarm:** {SAID}")
 
 
+def remedies(values, make, **budget):
+    values["recipe"]["values"]["budget"] |= budget
+    return verdict(make(values))[0].text.partition("Try ")[2]
+
+
+def test_remedies_are_what_can_be_done(values, make):
+    values = with_floor(values, 0.98)
+    assert "int8-best" in remedies(values, make)
+    assert "budget.cosine_mean=0.995" in remedies(values, make, cosine_mean=0.99)
+    assert "cosine_mean" not in remedies(values, make, cosine_mean=None, bytes=0.3)
+    values["recipe"]["name"] = "int8-best"
+    assert "int8-best" not in remedies(values, make, bytes=None)
+    values["artifacts"][1]["runtime"] = "torch"
+    assert "budget.cosine_mean" not in remedies(values, make)
+
+
 def test_damage_comes_before_speed_and_both_are_said(values, make):
     values["artifacts"][1]["times_faster_than_fast"] = 0.8
     first, second, *others = verdict(make(with_floor(values, 0.98)))
