@@ -15,6 +15,7 @@ import numpy as np
 from peers import Crops
 from runtimes import Run
 
+from qface_toolkit.errors import MeasurementError
 from qface_toolkit.evaluation import (
     Embedder,
     FaceImages,
@@ -34,7 +35,7 @@ from qface_toolkit.scoring.compare import compare_models
 from qface_toolkit.scoring.groups import LEAST_PEOPLE, losses_by_group
 from qface_toolkit.scoring.identities import make_pairs
 from qface_toolkit.scoring.pair_list import Pairs, measure_pair_list
-from qface_toolkit.scoring.resampling import Draws, Figures, cosine_figures, draw_people, estimates
+from qface_toolkit.scoring.resampling import Draws, Figures, cosine_figures, draw_people, estimates, worst_person
 from qface_toolkit.sources import pixel_sha256
 
 FAR, MOST = 1e-4, 10
@@ -133,12 +134,21 @@ def _rows_of(found: PairSet, people: PeopleSet) -> Pairs:
 
 
 def _scored(people: PeopleSet, pairs: Pairs | None) -> ScoredSet:
-    groups = drawn_tones(people) if people.description["kind"] == "drawings" else tones_of_photographs(people)
-    tones = tuple(groups.names[group] if group >= 0 else "" for group in groups.of_image)
+    tones = _tone_names(people)
     faces = Faces(people.owners, first_of_each(people.owners), pairs, tones)
     compared = {"compared": len(faces.compared), "most_images_a_person": MOST}
     shown = {} if pairs is None else {"pairs": len(pairs.same), "folds": pairs.folds}
     return ScoredSet(people.images, faces, people.description | compared | shown)
+
+
+def _tone_names(people: PeopleSet) -> tuple[str, ...]:
+    """Return the skin tone of each image; none where it cannot be told."""
+    try:
+        groups = drawn_tones(people) if people.description["kind"] == "drawings" else tones_of_photographs(people)
+    except MeasurementError as error:
+        print(f"no skin tones: {error.what}")
+        return ("",) * len(people.paths)
+    return tuple(groups.names[group] if group >= 0 else "" for group in groups.of_image)
 
 
 def first_of_each(owners: np.ndarray) -> np.ndarray:
@@ -154,7 +164,8 @@ def measure_faces(
     rows = faces.compared
     compared = compare_models(reference[rows], other[rows], faces.owners[rows], draws, fars)
     rates = {name: one for name, one in compared.samples.items() if "tar" in name}
-    found = estimates(cosine_figures((reference, other), faces.owners, draws) | rates)
+    person = {"cosine_worst_person": worst_person(row_cosines(reference, other), faces.owners, draws)}
+    found = estimates(cosine_figures((reference, other), faces.owners, draws) | person | rates)
     if faces.pairs is None:
         return found
     listed = measure_pair_list(reference, other, faces.pairs, faces.owners, draws).figures

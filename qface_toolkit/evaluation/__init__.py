@@ -9,7 +9,7 @@ from qface_toolkit.evaluation.pairs import PairSet, check_kinds, read_pairs
 from qface_toolkit.evaluation.people import PeopleSet, read_people
 from qface_toolkit.evaluation.suite import SUITE_KEYS, PublishedRow, Suite, find_suite, published_rows
 from qface_toolkit.evaluation.synthetic import synthetic_people
-from qface_toolkit.evaluation.tones import BY_TONE, angles_of_drawn, drawn_tones, tones_of_photographs
+from qface_toolkit.evaluation.tones import BY_TONE, drawn_tones, tones_of_photographs
 
 __all__ = [
     "BATCH",
@@ -25,7 +25,6 @@ __all__ = [
     "Rows",
     "Suite",
     "align",
-    "angles_of_drawn",
     "check_kinds",
     "synthetic_people",
     "drawn_tones",

@@ -21,7 +21,7 @@ _FORM = "write one line for each image, or for each person's folder: its name, a
 
 @dataclass(frozen=True)
 class Groups:
-    """The groups' names, sorted, and each image's group as a number from 0; -1 where it has none."""
+    """The groups' names in the order in which they are shown, and each image's group by its place; -1 for none."""
 
     names: tuple[str, ...]
     of_image: npt.NDArray[np.intp]

@@ -6,9 +6,8 @@ from qface_toolkit.errors import MeasurementError
 from qface_toolkit.evaluation.groups import Groups
 from qface_toolkit.evaluation.people import PeopleSet
 from qface_toolkit.evaluation.synthetic import HELD_OUT
-from qface_toolkit.scoring.skin_tone import TONES, Angles, angle_of, to_lab, tones_of, typology_angle
+from qface_toolkit.scoring.skin_tone import TONES, angles_of_drawn, tones_of, typology_angle
 from qface_toolkit.sources import find_set
-from qface_toolkit.sources.procedural import drawn_skin
 
 BY_TONE = "ita"
 """What a user writes in place of a table."""
@@ -38,12 +37,5 @@ def tones_of_photographs(people: PeopleSet) -> Groups:
 
 
 def drawn_tones(people: PeopleSet) -> Groups:
-    """Return the group of each drawing of `synthetic_people` by the skin that its person was drawn with."""
-    return Groups(_NAMES, tones_of(angles_of_drawn(len(people.people)))[people.owners])
-
-
-def angles_of_drawn(count: int) -> Angles:
-    """Return the typology angle of the skin of the first so many identities of the held-out drawings, [count]."""
-    drawn = find_set(HELD_OUT)
-    skins = np.array([drawn_skin(drawn.seed, number, drawn.parameters["attributes"]) for number in range(count)])
-    return np.array([angle_of(lab) for lab in to_lab(skins)])
+    """Return the group of each drawing of `synthetic_people`, of its own seed, by the skin of its person."""
+    return Groups(_NAMES, tones_of(angles_of_drawn(find_set(HELD_OUT), len(people.people)))[people.owners])

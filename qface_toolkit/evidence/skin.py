@@ -6,9 +6,8 @@ import numpy.typing as npt
 from qface_toolkit.result.golden import HELD_OUT
 from qface_toolkit.scoring.groups import GroupLoss, losses_by_group
 from qface_toolkit.scoring.resampling import draw_people
-from qface_toolkit.scoring.skin_tone import angle_of, broad_tone, to_lab
+from qface_toolkit.scoring.skin_tone import angles_of_drawn, broad_tone
 from qface_toolkit.sources import find_set
-from qface_toolkit.sources.procedural import drawn_skin
 
 LEAST_PEOPLE = 8
 """Drawn people of a tone: every one has eight pictures in as many lights."""
@@ -19,6 +18,5 @@ def tone_losses(cosines: npt.NDArray[np.float64]) -> tuple[GroupLoss, ...]:
     drawn = find_set(HELD_OUT)
     owners = np.arange(len(cosines)) // int(drawn.parameters["images_per_identity"])
     people = int(owners[-1]) + 1
-    skins = [drawn_skin(drawn.seed, number, drawn.parameters["attributes"]) for number in range(people)]
-    tones = np.array([broad_tone(angle_of(lab)) for lab in to_lab(skins)])
+    tones = np.array([broad_tone(angle) for angle in angles_of_drawn(drawn, people)])
     return losses_by_group(cosines, owners, tones[owners].tolist(), draw_people(people), LEAST_PEOPLE)

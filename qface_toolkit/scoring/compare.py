@@ -11,6 +11,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from qface_toolkit.scoring.agreement import row_cosines
 from qface_toolkit.scoring.blocks import EveryPair, PairCounts, Progress
 from qface_toolkit.scoring.both_models import (
     Changes,
@@ -23,7 +24,7 @@ from qface_toolkit.scoring.both_models import (
 from qface_toolkit.scoring.drawn import FIELDS, DrawnPeople, Figures, drawn_tar, joint_figures
 from qface_toolkit.scoring.embeddings import Floats, Owners
 from qface_toolkit.scoring.rates import FARS, far_key, supported
-from qface_toolkit.scoring.resampling import Draws, Samples, cosine_figures
+from qface_toolkit.scoring.resampling import Draws, Samples, cosine_figures, worst_person
 from qface_toolkit.scoring.separation import Separation, Spread
 
 
@@ -73,7 +74,9 @@ class Comparison:
         rates = {name: (whole[:, at], drawn[:, :, at]) for name in ("float_tar", "tar") for at in [FIELDS.index(name)]}
         mixed = drawn_tar(*self.mixed, self._draws, self.fars)
         rates["mixed_tar"] = mixed[0], mixed[1:]
-        found = cosine_figures((self.reference, self.other), self.owners, self.draws)
+        sides = (self.reference, self.other)
+        found = cosine_figures(sides, self.owners, self.draws)
+        found["cosine_worst_person"] = worst_person(row_cosines(*sides), self.owners, self.draws)
         before = rates["float_tar"]
         for name, (whole, drawn) in rates.items():
             found |= self._named(name, whole, drawn)

@@ -16,6 +16,8 @@ Drawn = npt.NDArray[np.float64]
 """A figure of every draw of the people, [draws]."""
 
 LEAST_PEOPLE = 10
+SMALLEST_LOSS = 1e-6
+"""A mean loss in cosine below which two models are the same, and no group can lose more than another."""
 _LOSSES = ("cosine_", "tar_lost@", "mixed_tar_lost@")
 
 
@@ -80,10 +82,11 @@ def _group(everybody: Comparison, rows: Owners, fars: Sequence[float], least_peo
 
 
 def _ratio(group: tuple[float, Drawn], everybody: tuple[float, Drawn]) -> tuple[float, Drawn]:
-    """Return the ratio of two mean losses, of the set and of every draw; no loss at all is no difference."""
+    """Return the ratio of two mean losses, by their mean cosines, of the set and of every draw; NaN stays."""
     (value, drawn), (whole, all_drawn) = group, everybody
-    ratios = np.divide(1 - drawn, 1 - all_drawn, out=np.ones_like(drawn), where=all_drawn < 1)
-    return (1 - value) / (1 - whole) if whole < 1 else 1.0, ratios
+    if 1 - whole < SMALLEST_LOSS:
+        return 1.0, np.ones_like(drawn)
+    return (1 - value) / (1 - whole), (1 - drawn) / np.maximum(1 - all_drawn, SMALLEST_LOSS)
 
 
 def _losses(comparison: Comparison) -> Samples:
@@ -107,16 +110,21 @@ def losses_by_group(
 
     `cosines` [N] are those of the images, `owners` [N] whose they are by numbers from 0, `draws` [draws, people].
     """
-    labels, people = np.array(groups), draws.shape[1]
-    lost, images = np.bincount(owners, 1 - cosines, people), np.bincount(owners, minlength=people)
-    everybody = float((1 - cosines).mean()), (draws @ lost) / (draws @ images)
-    found = []
+    labels, found = np.array(groups), []
+    everybody = _mean_of_draws(cosines, owners, draws)
     for name in dict.fromkeys(labels.tolist()):
-        members = np.isin(np.arange(people), owners[labels == name])
-        if name and members.sum() >= least_people:
-            counted = draws * members
-            mean, weight = float((1 - cosines[labels == name]).mean()), counted @ images
-            drawn = np.divide(counted @ lost, weight, out=np.full(len(draws), np.nan), where=weight > 0)
-            ratio = estimate(mean / everybody[0] if everybody[0] else 1.0, drawn / np.maximum(everybody[1], 1e-12))
-            found.append(GroupLoss(str(name), int(members.sum()), 1 - mean, ratio))
+        rows = np.flatnonzero(labels == name)
+        members = len(np.unique(owners[rows]))
+        if name and members >= least_people:
+            own = _mean_of_draws(cosines[rows], owners[rows], draws)
+            found.append(GroupLoss(str(name), members, own[0], estimate(*_ratio(own, everybody))))
     return tuple(found)
+
+
+def _mean_of_draws(cosines: Floats, owners: Owners, draws: Draws) -> tuple[float, Drawn]:
+    """Return the mean cosine of images, and of those in each draw of their people; NaN where a draw has none."""
+    people = draws.shape[1]
+    summed, images = np.bincount(owners, cosines, people), np.bincount(owners, minlength=people)
+    weight = draws @ images
+    drawn = np.divide(draws @ summed, weight, out=np.full(len(draws), np.nan), where=weight > 0)
+    return float(cosines.mean()), drawn

@@ -55,12 +55,11 @@ def cosine_figures(sides: tuple[Floats, Floats], owners: npt.NDArray[np.intp], d
     whole = measure_agreement(*sides)
     drawn = drawn_cosines(row_cosines(*sides), owners, draws)
     values = {"cosine_mean": whole.cosine_mean, "cosine_p1": whole.cosine_p1, "cosine_min": whole.cosine_min}
-    found: Samples = {name: (value, row) for (name, value), row in zip(values.items(), drawn, strict=True)}
-    return found | {"cosine_worst_person": _worst_person(row_cosines(*sides), owners, draws)}
+    return {name: (value, row) for (name, value), row in zip(values.items(), drawn, strict=True)}
 
 
-def _worst_person(cosines: Floats, owners: npt.NDArray[np.intp], draws: Draws) -> tuple[float, npt.NDArray[np.float64]]:
-    """Return the lowest mean of a person's cosines, of all people and of those in each draw."""
+def worst_person(cosines: Floats, owners: npt.NDArray[np.intp], draws: Draws) -> tuple[float, npt.NDArray[np.float64]]:
+    """Return the lowest mean of a person's cosines [N], of all people and of those in each draw."""
     people, places = np.unique(owners, return_inverse=True)
     means = np.bincount(places, cosines) / np.bincount(places)
     there = draws[:, people] > 0

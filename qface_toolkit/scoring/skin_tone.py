@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from qface_toolkit.sources import Crop
+from qface_toolkit.sources import Crop, NamedSet
+from qface_toolkit.sources.procedural import drawn_skin
 
 Angles = npt.NDArray[np.float64]
 """Typology angles in degrees, [N]; NaN where there is no skin to be seen."""
@@ -72,6 +73,12 @@ def to_lab(colours: npt.ArrayLike) -> npt.NDArray[np.float64]:
     bent = np.where(scaled > _BEND, np.cbrt(scaled), scaled / (3 * (6 / 29) ** 2) + 4 / 29)
     across = bent[:, :2] - bent[:, 1:]
     return np.stack([116 * bent[:, 1] - 16, 500 * across[:, 0], 200 * across[:, 1]], axis=1)
+
+
+def angles_of_drawn(drawn: NamedSet, count: int) -> Angles:
+    """Return the angle of the skin of the first so many identities of a set of drawings, [count]."""
+    skins = [drawn_skin(drawn.seed, number, drawn.parameters["attributes"]) for number in range(count)]
+    return np.array([angle_of(lab) for lab in to_lab(skins)])
 
 
 def broad_tone(angle: float) -> str:

@@ -5,8 +5,9 @@ import pytest
 from PIL import Image
 
 from qface_toolkit.errors import MeasurementError
-from qface_toolkit.evaluation import angles_of_drawn, drawn_tones, read_people, synthetic_people, tones_of_photographs
-from qface_toolkit.scoring.skin_tone import TONES
+from qface_toolkit.evaluation import drawn_tones, read_people, synthetic_people, tones_of_photographs
+from qface_toolkit.scoring.skin_tone import TONES, angles_of_drawn
+from qface_toolkit.sources import find_set
 
 LIGHT, DARK, GREY = (240, 205, 180), (90, 58, 42), (120, 120, 120)
 
@@ -45,4 +46,5 @@ def test_drawings_are_told_by_their_paint_and_span_all_tones():
     found = drawn_tones(drawn)
     people_of = np.bincount(found.of_image, minlength=len(TONES)) / 8
     assert people_of.sum() == 200 and people_of.min() >= 10
-    assert np.array_equal(angles_of_drawn(3), angles_of_drawn(200)[:3])
+    angles = angles_of_drawn(find_set("drawings-heldout"), 200)
+    assert np.array_equal(angles_of_drawn(find_set("drawings-heldout"), 3), angles[:3])

@@ -6,7 +6,7 @@ import pytest
 from qface_toolkit.errors import MeasurementError
 from qface_toolkit.scoring.compare import compare_models
 from qface_toolkit.scoring.groups import losses_by_group, measure_groups
-from qface_toolkit.scoring.resampling import cosine_figures, draw_people, estimates
+from qface_toolkit.scoring.resampling import Estimate, draw_people, estimates, worst_person
 
 FARS = (1e-2, 0.1)
 
@@ -62,8 +62,7 @@ def test_the_ratio_of_losses_tells_who_loses_more():
 def test_the_worst_person_is_the_lowest_mean_of_one():
     owners = np.repeat(np.arange(4), 2)
     cosines = np.array([1, 1, 0.9, 0.8, 0.99, 0.5, 1, 1])
-    reference, other = np.eye(2)[np.zeros(8, int)], np.stack([cosines, np.sqrt(1 - cosines**2)], 1)
-    value, drawn = cosine_figures((reference, other), owners, draw_people(4, 200))["cosine_worst_person"]
+    value, drawn = worst_person(cosines, owners, draw_people(4, 200))
     assert value == pytest.approx(0.745)
     assert {round(float(one), 3) for one in drawn} == {0.745, 0.85, 1.0}
 
@@ -79,6 +78,24 @@ def test_losses_by_group_leave_out_whoever_is_few_or_in_none():
     assert found["dark"].loss_ratio.low < 1.5 < found["dark"].loss_ratio.high
     same = losses_by_group(np.ones(120), owners, groups, draw_people(30), least_people=8)
     assert {one.loss_ratio.value for one in same} == {1.0}
+
+
+def test_only_the_images_of_a_group_count_for_it():
+    """One person may have images in several groups."""
+    owners = np.repeat(np.arange(20), 10)
+    dark = np.arange(200) % 10 == 0
+    cosines = np.where(dark, 0.9, 0.99)
+    [found] = losses_by_group(cosines, owners, np.where(dark, "dark", "").tolist(), draw_people(20), least_people=8)
+    lost = found.loss_ratio
+    assert lost.low == pytest.approx(lost.value) == pytest.approx(lost.high) == pytest.approx(0.1 / 0.019)
+
+
+def test_two_models_that_are_the_same_harm_nobody():
+    owners = np.repeat(np.arange(20), 4)
+    groups = ["dark" if owner < 10 else "light" for owner in owners]
+    cosines = 1 - np.where(owners < 10, 4e-12, 1e-12)
+    for one in losses_by_group(cosines, owners, groups, draw_people(20), least_people=8):
+        assert one.loss_ratio == Estimate(1.0, 1.0, 1.0)
 
 
 def test_gaps_tell_who_loses_more():
