@@ -24,8 +24,20 @@ COLOURS = {
     "NNCF": "#047857",
     "torch.ao": "#7e22ce",
 }
-NETWORKS = {"prelu": "MobileFaceNet with PReLU", "relu6": "MobileFaceNet with ReLU6", "demo": "the demo model"}
-"""What to call the models that are there by default; others are called as the command line names them."""
+NETWORKS = {
+    "prelu": "MobileFaceNet with PReLU",
+    "relu6": "MobileFaceNet with ReLU6",
+    "demo": "the demo model",
+    "paddle_mobilefacenet128": "MobileFaceNet that Paddle exported",
+    "w600k_mbf_dequantised": "w600k_mbf, InsightFace's buffalo_s",
+    "mx_mobileface_V3": "MobileFace V3, from MXNet",
+    "mx_mobileface_V2": "MobileFace V2, from MXNet",
+    "faceapi_dlib_resnet": "dlib's ResNet, from face-api.js",
+    "edgeface_xxs": "EdgeFace XXS",
+}
+"""What to call the models that are there by default and those of others.py; others as the command line names them."""
+MOST_PANELS = 2
+"""The first models of a result are drawn; the tables have all."""
 TABLE_ONLY = ("float, torch", "quantize_static MinMax", "quantize_static Entropy", "NNCF mixed")
 REACH = 0.06
 """How far below the float model a point may lie and still be drawn."""
@@ -35,9 +47,10 @@ Point = tuple[str, str, bool, float, float]
 
 
 def points(result: Mapping[str, Any]) -> dict[str, list[Point]]:
-    """Return what is plotted, by model: everything that has a time and an accuracy."""
+    """Return what is plotted, by model: everything of the first that has a time and an accuracy."""
     found: dict[str, list[Point]] = {}
-    for row in result["rows"]:
+    drawn = [*dict.fromkeys(row["model"] for row in result["rows"])][:MOST_PANELS]
+    for row in (row for row in result["rows"] if row["model"] in drawn):
         if "failed" not in row and not row["simulation"] and row["name"] not in TABLE_ONLY:
             faces = row["images"] == "faces"
             label = f"{row['name']}{', real faces' if faces else ''}"

@@ -1,6 +1,7 @@
 """Recipes: every mistake at once with its key path, `--set`, defaults, and text that means harm."""
 
 import json
+import re
 import string
 
 import pytest
@@ -11,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from qface_toolkit import methods
 from qface_toolkit.errors import QFaceError, RecipeError, UnknownName
+from qface_toolkit.pipeline._budget import steps_of
 from qface_toolkit.recipe import Recipe, find_recipe, list_recipes, load_recipe, read_recipe
 from qface_toolkit.untrusted.yaml import read_yaml
 
@@ -65,6 +67,16 @@ def test_what_the_recipes_do():
     assert [step.method for step in shipped("int8").steps] == learned
     assert [step.method for step in shipped("int8-best").steps] == [*learned, "distill"]
     assert [step.method for step in shipped("int8-fast").steps] == ["equalize", "calibrate", "correct_bias"]
+
+
+@pytest.mark.parametrize("name", ["int8", "int8-fast", "int8-best", "w6a8", "w4a8", "w6a6", "small"])
+def test_what_a_recipe_says_of_its_cost_is_what_is_estimated(name):
+    said = re.search(r"some ([\d,]+) passes of an image", find_recipe(name).read_text())
+    recipe = shipped(name)
+    passes = sum(
+        methods.METHODS.get(step.method).passes(step.options, recipe.calibration.count) for step in steps_of(recipe)
+    )
+    assert passes == pytest.approx(int(said[1].replace(",", "")), rel=0.05)
 
 
 def test_unknown_name_suggests_the_closest():
