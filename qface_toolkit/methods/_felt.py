@@ -24,6 +24,8 @@ CAUTION = 4.0
 AT_ONCE = 8
 """Images of a pass: counting takes several times the memory of a tensor."""
 BINS = 512
+FARTHEST = 64.0
+"""How many times as far as the output an input is held, at most: beyond, a grid has nothing left for other channels."""
 ENDS = 81
 """Ends that are tried, from the lowest number to the lowest of the output."""
 
@@ -71,6 +73,7 @@ class _Below(fx.Interpreter):
         self.readers: Mapping[str, fx.Node] = {inputs(node)[0].name: node for node in prelus}
         self.counts = {node.name: torch.zeros(BINS, dtype=torch.float64) for node in prelus}
         self.numbers = dict.fromkeys(self.counts, 0)
+        self.far = dict.fromkeys(self.counts, 0.0)
 
     def run_node(self, n: fx.Node) -> object:
         """Run a node and count what it makes."""
@@ -80,27 +83,34 @@ class _Below(fx.Interpreter):
         return value
 
     def _count(self, prelu: fx.Node, value: torch.Tensor) -> None:
-        low, slopes = self._before(prelu).low, module(prelu).weight.detach()
+        low, slopes = self._lowest(prelu), module(prelu).weight.detach()
         weights = slopes.square().double().reshape(1, -1, *[1] * (value.dim() - 2)).expand(value.shape)
         below = value < 0
         places = (value[below] * (BINS / low)).long().clamp_(max=BINS - 1)
         self.counts[prelu.name] += torch.bincount(places, weights[below], minlength=BINS)
+        beyond = value < low
+        self.far[prelu.name] += float((weights[beyond] * (value[beyond] - low).double().square()).sum())
         self.numbers[prelu.name] += value.numel()
 
     def _before(self, prelu: fx.Node) -> Range:
         return self.model.ranges[self._owner(inputs(prelu)[0])]
+
+    def _lowest(self, prelu: fx.Node) -> float:
+        """Return the lowest end that is thought of."""
+        own = self.model.ranges[self._owner(prelu)]
+        return max(self._before(prelu).low, -FARTHEST * max(-own.low, own.high))
 
     def _owner(self, node: fx.Node) -> str:
         return self.model.plan.tensors[node.name].owner
 
     def felt(self, prelu: fx.Node) -> Felt:
         """Return the best range of a PReLU's input."""
-        before, own = self._before(prelu), self.model.ranges[self._owner(prelu)]
+        before, own, lowest = self._before(prelu), self.model.ranges[self._owner(prelu)], self._lowest(prelu)
         counts, whole = self.counts[prelu.name].numpy() / self.numbers[prelu.name], hull([before, own])
-        centres = (np.arange(BINS) + 0.5) / BINS * before.low
+        centres, far = (np.arange(BINS) + 0.5) / BINS * lowest, self.far[prelu.name] / self.numbers[prelu.name]
         best: tuple[float, float, float] | None = None
-        for low in np.linspace(before.low, own.low, ENDS):
-            clipped = float((counts * np.maximum(low - centres, 0) ** 2).sum())
+        for low in np.linspace(lowest, own.low, ENDS):
+            clipped = far + float((counts * np.maximum(low - centres, 0) ** 2).sum())
             error = rounding_noise(Range(float(low), whole.high)) + CAUTION * clipped
             best = min(best or (error, float(low), clipped), (error, float(low), clipped))
         assert best is not None, "one end at least was tried"

@@ -32,6 +32,9 @@ from qface_toolkit.quantize.weights import Width
 PULL = 1e-6
 """Loss for a squared move of a log factor, which keeps channels that say nothing where they start."""
 
+FELT = 1e-12
+"""Loss in cosine by all of a channel, below which nobody would notice were it not there."""
+
 
 class Options(BaseModel):
     """Options of `equalize`."""
@@ -189,10 +192,15 @@ def _layers(model: QuantizedModel, classes: ChannelClasses, seen: Statistics) ->
 
 
 def _start(classes: ChannelClasses, tensors: list[_Tensor], weights: list[_Weights]) -> torch.Tensor:
-    """Return the log factors [classes] to begin with; those that are bound by what stands around begin at one."""
+    """Return the log factors [classes] to begin with; those that are bound by what stands around begin at one.
+
+    A channel that the embedding does not feel at all has no reach, however much or little it does: scaled up to where
+    others reach, one that was as good as dead would drown them in whatever else is read with it.
+    """
     reach = torch.zeros(len(classes.lowest))
     for tensor in tensors:
         largest = torch.maximum(tensor.values[:, 0].abs(), tensor.values[:, -1].abs())
+        largest = torch.where(tensor.sensitivity * largest**2 > FELT, largest, 0.0)
         reach = reach.scatter_reduce(0, tensor.classes, largest, "amax")
     readers = [(one.magnitudes, by_input(one.layer, one.classes)) for one in weights if one.magnitudes.shape[1] > 1]
     free = torch.isneginf(classes.lowest) & torch.isposinf(classes.highest)

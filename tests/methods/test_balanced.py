@@ -4,12 +4,13 @@ import math
 
 import pytest
 import torch
-from quantized import run, small_network, smooth_images
+from quantized import calibrated, run, small_network, smooth_images
 from rewritten_networks import REWRITES, killed, rewritten
 from torch import nn
 
 from qface_toolkit.analysis.channels import channel_classes, scaled
 from qface_toolkit.canonical.canonicalise import canonicalise
+from qface_toolkit.canonical.graph import inputs, operation
 from qface_toolkit.integer.simulate import embed_as_integers
 from qface_toolkit.methods import METHODS, Context
 from qface_toolkit.methods._balanced import FARTHEST, balanced_start
@@ -131,3 +132,28 @@ def test_channels_beside_bound_ones_may_be_written_as_large_as_one_likes(factor)
     other = scaled(plain, classes, torch.where(free, math.log(factor), 0.0))
     before, after = (lost(one, size, seen, unseen, expected) for one in (plain, other))
     assert abs(after - before) < 0.001, (before, after)
+
+
+def with_a_silent_channel(slope, bias):
+    """Return a network one of whose channels is always below zero, and what its PReLU's output is read by."""
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 16, 3, stride=2), nn.PReLU(16), nn.Conv2d(16, 32, 7, groups=16), nn.Flatten()]
+    network = nn.Sequential(*layers, nn.Linear(32 * 81, 16)).eval()
+    with torch.no_grad():
+        network[0].bias[0], network[1].weight[0] = bias, slope
+    return network
+
+
+def test_a_channel_that_is_as_good_as_dead_is_not_made_loud():
+    size = (32, 32)
+    model = made(canonicalise(with_a_silent_channel(1e-20, -5.0), size), size, smooth_images(size, 32))
+    weights = [module.bias for module in model.network.modules() if isinstance(module, nn.Conv2d)]
+    assert max(float(bias.detach().abs().max()) for bias in weights) < 1e3
+
+
+def test_an_input_that_reaches_far_leaves_others_their_grid():
+    size = (32, 32)
+    model = calibrated(with_a_silent_channel(1e-3, -5e3), size, smooth_images(size, 32))
+    prelu = next(node for node in model.network.graph.nodes if operation(node) == "prelu")
+    before, behind = model.ranges[inputs(prelu)[0].name], model.ranges[prelu.name]
+    assert -64.001 * max(-behind.low, behind.high) <= before.low <= behind.low
