@@ -32,7 +32,6 @@ from qface_toolkit.sources._sets import find_set
 from qface_toolkit.verifier import TRUSTED_COSINE
 
 HERE = str(Path(qf.__file__).parent)
-COUNT = "calibration.count=16"
 DEFAULT_BACKENDS = ("onnx-x86", "onnx-arm", "torch-x86", "torch-qnnpack")
 ARTIFACTS = {"int8.x86.onnx", "int8.arm.onnx", "int8.x86.ts", "int8.qnnpack.ts"}
 REPORT = {"report.json", "report.md", "report.html", "model_card.md", "sensitivity.svg"}
@@ -363,7 +362,7 @@ def test_export_of_something_else(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS.names())
 def test_every_backend_can_stand_alone(backend, checkpoint, tmp_path):
-    qf.compress(checkpoint, out=tmp_path / "out", recipe="int8-fast", sets=[COUNT], backends=[backend])
+    qf.compress(checkpoint, out=tmp_path / "out", recipe="int8-fast", sets=SMALL_SETS, backends=[backend])
     (figures,) = (one for one in qf.read_report(tmp_path / "out" / "report.json").artifacts if one.quantized)
     assert figures.name == BACKENDS.get(backend).artifact
     simulated = figures.simulation_agreement.cosine_mean

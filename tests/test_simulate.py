@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from finished_folders import intact
-from helpers import run_here, tiny_network
+from helpers import SMALL_SETS, run_here, tiny_network
 
 import qface_toolkit as qf
 from qface_toolkit import pipeline
@@ -55,9 +55,7 @@ def result(checkpoint, tmp_path_factory):
 def beside(checkpoint, tmp_path_factory):
     """Return a result of ours that has a file for a runtime and the simulation of the same model."""
     out = tmp_path_factory.mktemp("beside") / "out"
-    qf.compress(
-        checkpoint, out=out, recipe="int8-fast", sets=["calibration.count=16"], backends=["onnx-x86", "simulation"]
-    )
+    qf.compress(checkpoint, out=out, recipe="int8-fast", sets=SMALL_SETS, backends=["onnx-x86", "simulation"])
     return out
 
 
