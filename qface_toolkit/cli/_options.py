@@ -80,7 +80,8 @@ class Choice(click.Choice[str]):
 def look_at(*models: str | Path | None, scripts: bool = True) -> None:
     """Refuse a model's file that is none by its first bytes, before torch is imported, which takes seconds.
 
-    `scripts` tells whether TorchScript programs, and folders of results, will do.
+    `scripts` tells whether TorchScript programs, and folders of results, will do. A folder that training wrote always
+    does, since it stands for its student.
     """
     for model in models:
         if model is not None and str(model) != "demo" and not (scripts and Path(model).is_dir()):

@@ -7,7 +7,7 @@ function that reads the plan off keys and shapes, and `ENTRIES`. `iresnet.py` is
 
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import nn
@@ -40,6 +40,33 @@ class Plan(Hashable, Protocol):
 
     def build(self) -> nn.Module:
         """Return the network with fresh weights; its state-dict keys are exactly the checkpoint's."""
+        ...
+
+
+@runtime_checkable
+class ScalablePlan(Plan, Protocol):
+    """A plan that knows the narrower and wider relatives of its network."""
+
+    def scaled(self, width: float) -> Plan:
+        """Return the plan with so many times the channels; 1 gives the plan itself. The embedding keeps its size."""
+        ...
+
+
+@runtime_checkable
+class ToldPlan(Plan, Protocol):
+    """A plan that holds what keys and shapes do not show, so that texts must say it beside the weights."""
+
+    @property
+    def texts(self) -> dict[str, str]:
+        """What must be said, by its key; nothing of a published network."""
+        ...
+
+    def as_told(self, texts: Mapping[str, str]) -> Plan:
+        """Return the plan as texts beside the weights, which may be a stranger's, say it is.
+
+        Raises:
+            CheckpointError: if they say what cannot be.
+        """
         ...
 
 
@@ -79,6 +106,11 @@ class Architecture:
 
 
 ARCHITECTURES: Registry[Architecture] = Registry("architecture", "qface_toolkit.models")
+
+
+def scaled_channels(channels: int, width: float, *, step: int = 8) -> int:
+    """Return so many times the channels, as a multiple of `step` and at least that; 1 leaves them as they are."""
+    return channels if width == 1 else max(step, int(channels * width / step + 0.5) * step)
 
 
 def count_children(shapes: Shapes, prefix: str) -> int:

@@ -12,10 +12,11 @@ from qface_toolkit.errors import CheckpointError
 from qface_toolkit.models._match import Match, differing_error, match
 from qface_toolkit.models._model import FloatModel, check_runs
 from qface_toolkit.models._plausible import check_preprocessing
-from qface_toolkit.models._spec import PREPROCESSING, PROVENANCE, ModelSpec
+from qface_toolkit.models._spec import PREPROCESSING, ModelSpec
 from qface_toolkit.models._state import State, drop_heads, flatten_state, to_float32, under_one_word
+from qface_toolkit.models._stated import stated_beside_weights, with_facts
 from qface_toolkit.models.onnx import load_onnx
-from qface_toolkit.untrusted.formats import place_of, suffix_of
+from qface_toolkit.untrusted.formats import file_of, place_of, suffix_of
 from qface_toolkit.untrusted.weights import open_checkpoint, read_weights
 
 DEMO = "demo"
@@ -30,9 +31,12 @@ _DEMO_FILE = Path(__file__).with_name("demo.safetensors")
 def load_model(path: str | Path, *, name: str | None = None, overrides: Mapping[str, Any] | None = None) -> FloatModel:
     """Load a checkpoint (.pth, .pt, .ckpt, .safetensors, .onnx, or the word `demo`) as a float32 network in eval mode.
 
-    No code of the file is run. The architecture is recognised from keys and shapes unless `name` gives it; every
-    weight of the network comes from the file. An ONNX file brings its network with it, whatever that is, and `name`
-    says only what it must be recognised as. `overrides` replaces facts of the spec; see `ModelSpec.override`.
+    A folder stands for the STUDENT_FILE in it. No code of the file is run. The architecture is recognised from keys and
+    shapes unless `name` gives it; every weight of the network comes from the file. An ONNX file brings its network with
+    it, whatever that is, and `name` says only what it must be recognised as.
+
+    `overrides` replaces facts of the spec; see `ModelSpec.override`. They go before what the metadata of a safetensors
+    file say (see `student_metadata`), and those before what the architecture was published with.
 
     Raises:
         CheckpointError: if the file cannot be read, trusted or recognised, or its weights are incomplete.
@@ -40,7 +44,7 @@ def load_model(path: str | Path, *, name: str | None = None, overrides: Mapping[
         RecipeError: listing the overrides that are wrong.
         UnknownName: if there is no architecture called `name`.
     """
-    file = _demo_file() if str(path) == DEMO else Path(path)
+    file = _demo_file() if str(path) == DEMO else file_of(Path(path))
     with open_checkpoint(file) as (stream, form):
         if suffix_of(form, file) == ".onnx":
             return load_onnx(stream, file, name=name, overrides=overrides)
@@ -48,18 +52,26 @@ def load_model(path: str | Path, *, name: str | None = None, overrides: Mapping[
         state = flatten_state(loaded, where=place_of(file, form), size_bytes=os.fstat(stream.fileno()).st_size)
         stream.seek(0)
         sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
-    found, state = _complete_match(state, name)
+    found, state = _complete_match(state, name, metadata)
     state = to_float32(state)
-    facts = {key: metadata[key] for key in PROVENANCE if key in metadata}
-    published = _published_spec(found)
-    spec = published.override({**facts, **(overrides or {})})
-    network = _build(found, state)
-    if spec.input_shape != (3, *found.plan.input_size):
-        check_runs(network, spec, where=str(file))
-    given, expected = overrides or {}, published.preprocessing
-    check_preprocessing(spec, given, network=network, expected=expected, where=str(file))
-    caution = _caution(found, given)
+    network, given, stated = _build(found, state), overrides or {}, stated_beside_weights(metadata)
+    spec = _spec_of(network, found, given, stated, where=str(file))
+    caution = _caution(found, {**stated, **given})
     return FloatModel(network, spec, sha256, (*state.notes, *caution), caution)
+
+
+def _spec_of(
+    network: torch.nn.Module, found: Match, given: Mapping[str, Any], stated: Mapping[str, Any], *, where: str
+) -> ModelSpec:
+    """Return the facts as they are given, or else stated by the file, or else published, if the network suits them."""
+    plan = found.plan
+    published = ModelSpec(plan.name, plan.input_size, plan.embedding_size, **found.architecture.facts)
+    expected = with_facts(published, given={}, stated=stated, otherwise={}, where=where)
+    spec = expected.override(given)
+    if spec.input_shape != published.input_shape:
+        check_runs(network, spec, where=where)
+    check_preprocessing(spec, given, network=network, expected=expected.preprocessing, where=where)
+    return spec
 
 
 def _demo_file() -> Path:
@@ -70,11 +82,11 @@ def _demo_file() -> Path:
     return _DEMO_FILE
 
 
-def _complete_match(state: State, name: str | None) -> tuple[Match, State]:
+def _complete_match(state: State, name: str | None, texts: Mapping[str, str]) -> tuple[Match, State]:
     """Return the architecture that the state is complete for, looking under a word before its keys if need be."""
-    found, left = closest = _without_heads(state, name)
+    found, left = closest = _without_heads(state, name, texts)
     for narrower in () if not found.difference else _narrower(state):
-        other = _without_heads(narrower, name)
+        other = _without_heads(narrower, name, texts)
         if len(other[0].difference) < len(closest[0].difference):
             closest = other
     found, left = closest
@@ -106,10 +118,14 @@ def _no_backbone(state: State) -> CheckpointError:
     )
 
 
-def _without_heads(state: State, name: str | None) -> tuple[Match, State]:
-    found = match(state.shapes(), name=name)
-    left = drop_heads(state, found.difference.unexpected, found.plan.embedding_size)
-    return (found, left) if left is state else (match(left.shapes(), name=name), left)
+def _without_heads(state: State, name: str | None, texts: Mapping[str, str]) -> tuple[Match, State]:
+    try:
+        found = match(state.shapes(), name=name, texts=texts)
+        left = drop_heads(state, found.difference.unexpected, found.plan.embedding_size)
+        return (found, left) if left is state else (match(left.shapes(), name=name, texts=texts), left)
+    except CheckpointError as error:
+        error.where = error.where or state.where
+        raise
 
 
 def _narrower(state: State, depth: int = 3) -> Iterator[State]:
@@ -118,15 +134,10 @@ def _narrower(state: State, depth: int = 3) -> Iterator[State]:
         yield from _narrower(inside, depth - 1)
 
 
-def _published_spec(found: Match) -> ModelSpec:
-    plan = found.plan
-    return ModelSpec(plan.name, plan.input_size, plan.embedding_size, **found.architecture.facts)
-
-
-def _caution(found: Match, given: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return what to know of a preprocessing that is taken from the layout, unless the user gives it."""
+def _caution(found: Match, known: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what to know of a preprocessing that is taken from the layout, unless the user or the file says it."""
     told = found.architecture.caution
-    return (told,) if told and not set(given) & set(PREPROCESSING) else ()
+    return (told,) if told and not set(known) & set(PREPROCESSING) else ()
 
 
 def _build(found: Match, state: State) -> torch.nn.Module:

@@ -2,12 +2,13 @@
 
 import functools
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 
 from qface_toolkit.errors import CheckpointError
-from qface_toolkit.models._architecture import ARCHITECTURES, Architecture, Plan, Shapes
+from qface_toolkit.models._architecture import ARCHITECTURES, Architecture, Plan, Shapes, ToldPlan
 from qface_toolkit.models._spelling import Spelling
 
 _SHOWN = 12
@@ -45,17 +46,19 @@ class Match:
     difference: Difference
 
 
-def match(shapes: Shapes, *, name: str | None = None) -> Match:
+def match(shapes: Shapes, *, name: str | None = None, texts: Mapping[str, str] | None = None) -> Match:
     """Return the architecture these shapes belong to, and the nearest one where none or several could read them.
 
-    The difference of the match may hold unexpected keys: classifier heads are for the caller to judge.
+    The difference of the match may hold unexpected keys: classifier heads are for the caller to judge. `texts` stand
+    beside the weights, and may say what shapes do not show; see `ToldPlan`.
 
     Raises:
+        CheckpointError: if `texts` say what cannot be.
         UnknownName: if `name` is given and is that of no architecture.
     """
     candidates = [ARCHITECTURES.get(name)] if name else list(ARCHITECTURES.entries().values())
     readers = {architecture.read: architecture for architecture in candidates}
-    matches = [found for architecture in readers.values() if (found := _read(architecture, shapes))]
+    matches = [found for architecture in readers.values() if (found := _read(architecture, shapes, texts or {}))]
     return min(matches, key=lambda found: len(found.difference)) if matches else _nearest(shapes, candidates)
 
 
@@ -87,9 +90,11 @@ def differing_error(found: Match, shapes: Shapes, *, name: str | None, where: st
     return CheckpointError("\n".join(filter(None, said)), where=where, fix=fix)
 
 
-def _read(architecture: Architecture, shapes: Shapes) -> Match | None:
+def _read(architecture: Architecture, shapes: Shapes, texts: Mapping[str, str]) -> Match | None:
     try:
         plan = architecture.read(shapes)
+        if isinstance(plan, ToldPlan):
+            plan = plan.as_told(texts)
         needed = needed_shapes(plan)
     except (LookupError, ValueError, ArithmeticError):
         return None

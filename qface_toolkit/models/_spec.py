@@ -1,9 +1,5 @@
-"""What must be known of a face model beside its weights; it travels with the model so that it is never guessed.
+"""What must be known of a face model beside its weights; it travels with the model so that it is never guessed."""
 
-A file says it in words: in an ONNX file's metadata, or beside a TorchScript program.
-"""
-
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, TypeGuard, get_args
@@ -13,13 +9,14 @@ import numpy.typing as npt
 
 from qface_toolkit.errors import CheckpointError, RecipeError
 from qface_toolkit.framing import CROP_NAMES, CROP_SIZE, STANDARD, CropName, Frame, luma
-from qface_toolkit.untrusted.reading import printable
 
 SMALLEST_SIDE, LARGEST_SIDE = 4, 256
 """Of an input, in pixels; what is smaller shows no face, and what is larger is no network for one."""
 
 SHORTEST_EMBEDDING = 4
 """Of numbers; fewer are an age, a sex or a score, and do not tell people apart."""
+LONGEST_EMBEDDING = 4096
+"""Of a network that is built here; one that comes with its weights may have more."""
 
 Color = Literal["rgb", "bgr", "gray"]
 COLORS: tuple[Color, ...] = get_args(Color)
@@ -231,69 +228,3 @@ def _fitted(values: PerChannel, channels: int) -> PerChannel:
 
 def _is_number(value: object) -> TypeGuard[int | float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _ABSURD
-
-
-_VALUES = {"mean": "model.mean=MEAN", "std": "model.std=STD", "color": "model.color=rgb|bgr|gray"}
-_USUAL = (
-    "mean 127.5, std 127.5 or 128, rgb (most that were trained for faces; AdaFace likewise, bgr); "
-    "mean [123.675, 116.28, 103.53], std [58.395, 57.12, 57.375], rgb (the constants of ImageNet); "
-    "mean 0, std 255 (pixels brought to 0..1 and nothing else); mean 0, std 1 (pixels as they are)"
-)
-_LONGEST_FACT = 300
-_LONGEST_NAME = 60
-
-
-def stated_facts(metadata: Mapping[str, str]) -> dict[str, Any]:
-    """Return the preprocessing and provenance that texts under our own keys say, as `ModelSpec.override` takes them."""
-    facts: dict[str, Any] = {}
-    for key in (*PREPROCESSING, "crop", *PROVENANCE):
-        text = metadata.get(f"qface.{key}")
-        if text is None or len(text) > _LONGEST_FACT:
-            continue
-        facts[key] = _numbers(text) if key in ("mean", "std") else printable(text, _LONGEST_FACT)
-    return facts
-
-
-def stated_name(metadata: Mapping[str, str]) -> str:
-    """Return the model's name that a file says, which may be empty."""
-    return printable(metadata.get("qface.model", ""), _LONGEST_NAME)
-
-
-def missing_facts(*known: Mapping[str, Any]) -> list[str]:
-    """Return which of mean, std and color, the facts of how images are prepared, is in none of these."""
-    return [key for key in PREPROCESSING if not any(key in facts for facts in known)]
-
-
-def how_to_give(missing: Sequence[str]) -> str:
-    """Return how to give facts of the preprocessing, what they usually are, and what becomes of wrong ones."""
-    settings = " ".join(f"--set {_VALUES[key]}" for key in missing)
-    return (
-        f"give those of the training, which the model's authors state: {settings}. Do not guess; usual ones "
-        f"are: {_USUAL}. Wrong ones give a network that knows people worse or not at all: see how well it does with "
-        "`qface evaluate --faces`, which raises an alarm where it hardly does"
-    )
-
-
-def with_facts(
-    spec: ModelSpec, *, given: Mapping[str, Any], stated: Mapping[str, Any], otherwise: Mapping[str, Any]
-) -> ModelSpec:
-    """Return the spec with what the caller gives, before what the file states, before what is known otherwise.
-
-    Raises:
-        CheckpointError: if what the file states makes no sense.
-        RecipeError: listing what is wrong of what is given.
-    """
-    try:
-        spec = spec.override({**otherwise, **stated})
-    except RecipeError as error:
-        what = f"the file's metadata are wrong: {error.what}"
-        raise CheckpointError(what, fix="give the facts with --set") from error
-    return spec.override(given)
-
-
-def _numbers(text: str) -> object:
-    """Return what a metadata text holds as JSON; a text that is none is refused later, by its name."""
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return printable(text)

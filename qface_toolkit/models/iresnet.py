@@ -5,12 +5,12 @@ halves it.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
-from qface_toolkit.models._architecture import Architecture, Shapes, count_children
+from qface_toolkit.models._architecture import Architecture, Shapes, count_children, scaled_channels
 
 _TOTAL_STRIDE = 16
 _STAGES = ("layer1", "layer2", "layer3", "layer4")
@@ -40,6 +40,11 @@ class IResNetPlan:
     def build(self) -> nn.Module:
         """Return the network with fresh weights."""
         return IResNet(self)
+
+    def scaled(self, width: float) -> "IResNetPlan":
+        """Return the plan with so many times the channels."""
+        stem, *widths = (scaled_channels(channels, width) for channels in (self.stem, *self.widths))
+        return replace(self, stem=stem, widths=tuple(widths))
 
 
 class Block(nn.Module):

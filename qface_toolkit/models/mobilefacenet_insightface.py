@@ -11,15 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from qface_toolkit.models._architecture import Architecture, Shapes, count_children
-from qface_toolkit.models.mobilefacenet import (
-    Bottleneck,
-    ConvUnit,
-    LinearUnit,
-    MobileFaceNetPlan,
-    conv,
-    global_kernel,
-    published_bottlenecks,
-)
+from qface_toolkit.models._bottlenecks import Bottleneck, MobileFaceNetPlan, global_kernel, published_bottlenecks
+from qface_toolkit.models.mobilefacenet import ConvUnit, LinearUnit, conv
 
 _QUANTFACE_STAGES = (("conv_23", "conv_3"), ("conv_34", "conv_4"), ("conv_45", "conv_5"))
 

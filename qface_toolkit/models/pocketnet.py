@@ -1,51 +1,56 @@
 """PocketNet (Boutros et al., 2021, arXiv 2108.10710): cells found by architecture search, stacked in two widths.
 
 All published PocketNets share one genotype; the number of cells, their width and the embedding's size differ. A cell
-sees the outputs of the two cells before it; four nodes, each the sum of two operations, are joined to its output.
+sees the outputs of the two cells before it; four nodes, each the sum of two operations, are joined to its output. Keys
+and shapes do not show what a node sees, so a network of other cells must be said beside its weights.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
-from qface_toolkit.models._architecture import Architecture, Shapes, count_children
+from qface_toolkit.models._architecture import Architecture, Shapes, count_children, scaled_channels
+from qface_toolkit.models._genotype import (
+    GENOTYPE_KEY,
+    KERNELS,
+    NORMAL,
+    REDUCE,
+    Genotype,
+    genotype_mark,
+    genotype_text,
+    parse_genotype,
+)
 
 _STEM_MULTIPLIER = 4
 _NODES = 4
 
-Genotype = tuple[tuple[tuple[str, int], tuple[str, int]], ...]
-"""For each node its two operations, as (name, input); inputs 0 and 1 are the cells before, 2.. are earlier nodes."""
-
-_NORMAL: Genotype = (
-    (("dw_conv_3x3", 0), ("dw_conv_1x1", 1)),
-    (("dw_conv_3x3", 2), ("dw_conv_5x5", 0)),
-    (("dw_conv_3x3", 3), ("dw_conv_3x3", 0)),
-    (("dw_conv_3x3", 4), ("skip_connect", 0)),
-)
-_REDUCE: Genotype = (
-    (("dw_conv_3x3", 1), ("dw_conv_7x7", 0)),
-    (("skip_connect", 2), ("dw_conv_5x5", 1)),
-    (("max_pool_3x3", 0), ("skip_connect", 2)),
-    (("max_pool_3x3", 0), ("max_pool_3x3", 1)),
-)
-
 
 @dataclass(frozen=True)
 class PocketNetPlan:
-    """Width of the first cell, number of cells, width of the tail and size of the embedding."""
+    """Width of the first cell, number of cells, size of the embedding, width of the tail, and what both cells are."""
 
     width: int
     cells: int
     embedding_size: int
     head: int = 512
+    normal: Genotype = NORMAL
+    reduce: Genotype = REDUCE
 
     @property
     def name(self) -> str:
-        """The paper's name, or one after width and cells for a network that is not in it."""
-        size = {(16, 18): "s", (32, 9): "m"}.get((self.width, self.cells), f"{self.width}x{self.cells}")
+        """The paper's name, or one after width, cells and genotype for a network that is not in it."""
+        size = f"{self.width}x{self.cells}"
+        if self.has_other_cells:
+            return f"pocketnet-{size}-{self.embedding_size}-{genotype_mark(self.normal, self.reduce)}"
+        size = {(16, 18): "s", (32, 9): "m"}.get((self.width, self.cells), size)
         return f"pocketnet-{size}-{self.embedding_size}"
+
+    @property
+    def has_other_cells(self) -> bool:
+        """Whether the genotype is not the published one."""
+        return (self.normal, self.reduce) != (NORMAL, REDUCE)
 
     @property
     def input_size(self) -> tuple[int, int]:
@@ -55,6 +60,27 @@ class PocketNetPlan:
     def build(self) -> nn.Module:
         """Return the network with fresh weights."""
         return PocketNet(self)
+
+    def scaled(self, width: float) -> "PocketNetPlan":
+        """Return the plan with so many times the channels, in the cells and in the tail."""
+        cell = scaled_channels(self.width, width, step=4)
+        return replace(self, width=cell, head=scaled_channels(self.head, width))
+
+    @property
+    def texts(self) -> dict[str, str]:
+        """The genotype, where it is not the published one."""
+        return {GENOTYPE_KEY: genotype_text(self.normal, self.reduce)} if self.has_other_cells else {}
+
+    def as_told(self, texts: Mapping[str, str]) -> "PocketNetPlan":
+        """Return the plan with the genotype that a file's metadata say.
+
+        Raises:
+            CheckpointError: listing the mistakes in that genotype.
+        """
+        if GENOTYPE_KEY not in texts:
+            return self
+        normal, reduce = parse_genotype(texts[GENOTYPE_KEY])
+        return replace(self, normal=normal, reduce=reduce)
 
 
 class _DWConv(nn.Module):
@@ -75,12 +101,12 @@ class _DWConv(nn.Module):
         return y
 
 
-class _MaxPool(nn.Module):
-    """Max pooling over 3 x 3 and BatchNorm."""
+class _Pool(nn.Module):
+    """Pooling over 3 x 3 and BatchNorm."""
 
-    def __init__(self, channels: int, stride: int) -> None:
+    def __init__(self, channels: int, pool: nn.Module) -> None:
         super().__init__()
-        self.pool = nn.MaxPool2d(3, stride, padding=1)
+        self.pool = pool
         self.bn = nn.BatchNorm2d(channels)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -120,9 +146,18 @@ def _depthwise(kernel: int) -> Callable[[int, int], nn.Module]:
     return operation
 
 
+def _max_pool(channels: int, stride: int) -> nn.Module:
+    return _Pool(channels, nn.MaxPool2d(3, stride, padding=1))
+
+
+def _avg_pool(channels: int, stride: int) -> nn.Module:
+    return _Pool(channels, nn.AvgPool2d(3, stride, padding=1, count_include_pad=False))
+
+
 _OPERATIONS: dict[str, Callable[[int, int], nn.Module]] = {
-    **{f"dw_conv_{kernel}x{kernel}": _depthwise(kernel) for kernel in (1, 3, 5, 7)},
-    "max_pool_3x3": _MaxPool,
+    **{f"dw_conv_{kernel}x{kernel}": _depthwise(kernel) for kernel in KERNELS},
+    "max_pool_3x3": _max_pool,
+    "avg_pool_3x3": _avg_pool,
     "skip_connect": _skip,
 }
 
@@ -130,9 +165,10 @@ _OPERATIONS: dict[str, Callable[[int, int], nn.Module]] = {
 class Cell(nn.Module):
     """Four nodes on the outputs of the two cells before; the output joins them."""
 
-    def __init__(self, before: int, last: int, width: int, *, reduces: bool, after_reduction: bool) -> None:
+    def __init__(
+        self, before: int, last: int, width: int, genotype: Genotype, *, reduces: bool, after_reduction: bool
+    ) -> None:
         super().__init__()
-        genotype = _REDUCE if reduces else _NORMAL
         self.preproc0 = _FactorizedReduce(before, width) if after_reduction else _DWConv(before, width, 1)
         self.preproc1 = _DWConv(last, width, 1)
         self.dag = nn.ModuleList(
@@ -155,6 +191,7 @@ class PocketNet(nn.Module):
 
     def __init__(self, plan: PocketNetPlan) -> None:
         super().__init__()
+        self.plan = plan
         stem = _STEM_MULTIPLIER * plan.width
         self.stem = nn.Sequential(nn.Conv2d(3, stem, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(stem))
         self.cells = nn.ModuleList()
@@ -162,7 +199,8 @@ class PocketNet(nn.Module):
         for place in range(plan.cells):
             reduces = place in (plan.cells // 3, 2 * plan.cells // 3, plan.cells - 1)
             width *= 2 if reduces else 1
-            self.cells.append(Cell(before, last, width, reduces=reduces, after_reduction=after_reduction))
+            genotype = plan.reduce if reduces else plan.normal
+            self.cells.append(Cell(before, last, width, genotype, reduces=reduces, after_reduction=after_reduction))
             before, last, after_reduction = last, _NODES * width, reduces
         self.tail = _tail(last, plan.head, plan.embedding_size)
 

@@ -25,7 +25,7 @@ from qface_toolkit.models import (
 )
 from qface_toolkit.models.onnx import GIVEN_TO_THE_READER
 from qface_toolkit.runtimes import FLOAT_ARTIFACT
-from qface_toolkit.untrusted.formats import SAVED_MODEL, folder_error, such_as
+from qface_toolkit.untrusted.formats import SAVED_MODEL, file_of, folder_error, such_as
 from qface_toolkit.untrusted.settings import apply_setting
 
 
@@ -62,8 +62,10 @@ def read_facts(sets: Sequence[str]) -> dict[str, Any]:
 def result_files(model: str | Path) -> tuple[Path, Path] | None:
     """Return the file of a result that this machine would deploy, and its float reference; None for anything else.
 
+    A folder that training wrote is none: it stands for its student.
+
     Raises:
-        ArtifactError: if a folder is no result, or holds nothing to run.
+        ArtifactError: if a folder is neither, or holds nothing to run.
     """
     folder = Path(model)
     if not folder.is_dir():
@@ -73,6 +75,8 @@ def result_files(model: str | Path) -> tuple[Path, Path] | None:
     if (folder / SAVED_MODEL).is_file():
         raise folder_error(folder, ArtifactError)
     if not there or not (folder / FLOAT_ARTIFACT).is_file():
+        if file_of(folder) != folder:
+            return None
         what = "there is no compressed model in this folder"
         fix = f"give a folder that `qface compress` wrote, or a model's file{such_as(folder)}"
         raise ArtifactError(what, where=str(folder), fix=fix)
@@ -82,12 +86,14 @@ def result_files(model: str | Path) -> tuple[Path, Path] | None:
 def open_embedder(model: str | Path | FloatModel, wanted: Wanted) -> Embedder:
     """Open a checkpoint, an ONNX file, an archive of ours or a float model for embedding; none of its code is run.
 
+    A folder that training wrote stands for its student.
+
     Raises:
         QFaceError: if it cannot be read, trusted, recognised or run, or does not say how images are prepared.
     """
     if isinstance(model, FloatModel):
         return _of_network(model.with_facts(wanted.facts), model.spec.name)
-    path = Path(model)
+    path = file_of(Path(model))
     runner = runner_of(path)
     if runner is None:
         return _of_network(load_model(model, name=wanted.name, overrides=wanted.facts), path.name)

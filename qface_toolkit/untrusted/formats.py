@@ -24,8 +24,10 @@ LARGEST_BYTES = 8 << 30
 _HEAD = 512
 SAVED_MODEL = "saved_model.pb"
 """The file by which the folder of a TensorFlow SavedModel is known."""
+STUDENT_FILE = "student.safetensors"
+"""The file by which a folder that `qface train` wrote is known, and for which the folder stands."""
 LEGACY_MAGIC = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
-_MODELS = (".onnx", ".pth", ".pt", ".ckpt", ".safetensors")
+MODEL_ENDINGS = (".onnx", ".pth", ".pt", ".ckpt", ".safetensors")
 _SOURCE = "give the float checkpoint (.pth, .pt, .ckpt, .safetensors) or the ONNX file that it was made from"
 _UNPACK = "unpack it, and give the file of the model inside"
 _TF2ONNX = "convert it to ONNX and give that: python -m tf2onnx.convert --{flag} {name} --output model.onnx{more}"
@@ -119,12 +121,20 @@ _NOUNS = {
 }
 
 
+def file_of(path: Path) -> Path:
+    """Return the student of a folder that training wrote; any other path as it is."""
+    return path / STUDENT_FILE if path.is_dir() and (path / STUDENT_FILE).is_file() else path
+
+
 def check_model_file(path: Path, *, kind: type[QFaceError] = CheckpointError, scripts: bool = True) -> Form:
     """Return in which form a model's file is; `scripts` tells whether TorchScript programs will do.
+
+    A folder stands for its student; see `file_of`.
 
     Raises:
         QFaceError: of this kind, if it is no file or of a form that is not read here, with what to do instead.
     """
+    path = file_of(path)
     if path.is_dir():
         raise folder_error(path, kind)
     with open_file(path, LARGEST_BYTES, noun="model" if scripts else "checkpoint", kind=kind) as stream:
@@ -238,7 +248,7 @@ def _zip_form(stream: BufferedReader) -> Form | Words:
         return "a Keras file (.keras)", "convert it to ONNX by tf2onnx.convert.from_keras, and give that"
     if names and all(name.endswith(".npy") for name in names):
         return "an archive of NumPy's arrays (.npz)", _SOURCE
-    held = [printable(name) for name in names if name.lower().endswith(_MODELS)]
+    held = [printable(name) for name in names if name.lower().endswith(MODEL_ENDINGS)]
     inside = (
         f"unpack it, and give {held[0]!r} inside"
         if held
@@ -264,7 +274,7 @@ def such_as(folder: Path) -> str:
 def model_in(folder: Path) -> Path | None:
     """Return the file in a folder that is probably meant as the model; a result's is its float model."""
     try:
-        names = sorted(entry.name for entry in folder.iterdir() if entry.name.lower().endswith(_MODELS))
+        names = sorted(entry.name for entry in folder.iterdir() if entry.name.lower().endswith(MODEL_ENDINGS))
     except OSError:
         return None
     first = "float.onnx" if "float.onnx" in names else next(iter(names), None)

@@ -17,15 +17,8 @@ from qface_toolkit.errors import CheckpointError
 from qface_toolkit.models._architecture import ARCHITECTURES, Architecture, Plan
 from qface_toolkit.models._match import needed_shapes
 from qface_toolkit.models._plausible import check_preprocessing
-from qface_toolkit.models._spec import (
-    PREPROCESSING,
-    ModelSpec,
-    how_to_give,
-    missing_facts,
-    stated_facts,
-    stated_name,
-    with_facts,
-)
+from qface_toolkit.models._spec import PREPROCESSING, ModelSpec
+from qface_toolkit.models._stated import how_to_give, missing_facts, stated_facts, stated_name, with_facts
 from qface_toolkit.models.onnx.reading import OnnxFile
 
 _UNSEEN = (nn.BatchNorm2d, nn.BatchNorm1d, nn.Dropout, nn.Identity, nn.Flatten, nn.AdaptiveAvgPool2d)
