@@ -1,5 +1,10 @@
 """Where calibration images come from: one file a kind. No kind imports torch before a set of it is opened."""
 
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
 from qface_toolkit.sources._ahead import DrawnAhead, draw
 from qface_toolkit.sources._base import (
     SOURCES,
@@ -15,6 +20,9 @@ from qface_toolkit.sources._base import (
 from qface_toolkit.sources._sets import NamedSet, contact_sheet, find_set, list_sets, set_names, write_set
 from qface_toolkit.sources.folder import listed_crops
 
+if TYPE_CHECKING:
+    from qface_toolkit.sources._identity import Attributes
+
 __all__ = [
     "SOURCES",
     "Crop",
@@ -27,6 +35,7 @@ __all__ = [
     "Source",
     "contact_sheet",
     "draw",
+    "drawn_traits",
     "find_set",
     "list_sets",
     "listed_crops",
@@ -35,3 +44,10 @@ __all__ = [
     "set_names",
     "write_set",
 ]
+
+
+def drawn_traits(seed: int, identities: int, attributes: "Attributes") -> npt.NDArray[np.float32]:
+    """Return how the first identities of a seed look: attributes as shares of their ranges, [identities, K], -1..1."""
+    from qface_toolkit.sources._identity import draw_identity, traits
+
+    return np.stack([traits(draw_identity(seed, number, attributes)) for number in range(identities)])
