@@ -18,6 +18,7 @@ LONGEST_TEXT = 300
 LONGEST_KIND = 30
 _ALMOST_ONE = 0.999995
 _SMALLEST_LOSS = 1e-5
+_LONGEST_SECONDS = 36e6
 
 
 class Block(BaseModel):
@@ -68,6 +69,22 @@ def cosine(value: float | None) -> str:
 def percent(value: float) -> str:
     """Return a rate in percent."""
     return f"{100 * value:.1f} %"
+
+
+def duration(seconds: float) -> str:
+    """Return a time in its two largest units."""
+    if seconds >= _LONGEST_SECONDS:
+        return f"{seconds:.2g} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"
+
+
+def training_loss(value: float) -> str:
+    """Return a loss that is trained on; it may be of any size."""
+    return f"{value:.4f}" if value == 0 or 0.001 <= abs(value) < 1000 else f"{value:.3g}"
 
 
 def fine_cosine(value: float, *, exact: bool = False) -> str:

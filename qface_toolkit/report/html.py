@@ -14,6 +14,7 @@ import jinja2
 from markupsafe import Markup
 from PIL import Image
 
+from qface_toolkit.environment import Environment
 from qface_toolkit.errors import ArtifactError
 from qface_toolkit.report.evaluation import Evaluation
 from qface_toolkit.report.figures import clean
@@ -22,6 +23,9 @@ from qface_toolkit.report.page import Notes, Photo, Plot
 from qface_toolkit.report.schema import CalibrationUsed, Report
 from qface_toolkit.report.sections import report_sections
 from qface_toolkit.report.summary import verdict
+from qface_toolkit.report.training import TRAINING, Training
+from qface_toolkit.report.training_sections import training_sections
+from qface_toolkit.report.training_verdict import training_cards, training_signs, training_verdict
 
 PAGE = "report.html"
 SHEET_SIDE = 960
@@ -52,18 +56,35 @@ def to_html(report: Report, *, calibration_png: bytes | None = None, evaluation:
         ArtifactError: if the contact sheet is no picture.
     """
     sheet = _sheet(calibration_png, report.calibration) if calibration_png is not None else None
-    return (
-        _environment()
-        .get_template(PAGE)
-        .render(
-            name=clean(report.source.name, 80),
-            verdict=verdict(report, evaluation),
-            cards=cards(report, evaluation),
-            signs=signs(report, evaluation),
-            sections=report_sections(report, evaluation, sheet or _HIDDEN),
-            version=clean(report.environment.versions.get("qface_toolkit", ""), 40),
-        )
+    return _rendered(
+        report.environment,
+        name=clean(report.source.name, 80),
+        made="compressed",
+        source="report.json",
+        verdict=verdict(report, evaluation),
+        cards=cards(report, evaluation),
+        signs=signs(report, evaluation),
+        sections=report_sections(report, evaluation, sheet or _HIDDEN),
     )
+
+
+def training_html(training: Training) -> str:
+    """Return the page of a training; the same training gives the same page."""
+    return _rendered(
+        training.environment,
+        name=clean(training.student.name, 80),
+        made="trained",
+        source=TRAINING,
+        verdict=training_verdict(training),
+        cards=training_cards(training),
+        signs=training_signs(training),
+        sections=training_sections(training),
+    )
+
+
+def _rendered(made_by: Environment, **shown: object) -> str:
+    version = clean(made_by.versions.get("qface_toolkit", ""), 40)
+    return _environment().get_template(PAGE).render(version=version, **shown)
 
 
 def _environment() -> jinja2.Environment:

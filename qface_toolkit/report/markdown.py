@@ -1,4 +1,4 @@
-"""Markdown of sections: report.md, evaluation.md and a suite's page; nothing from outside can be markup or HTML."""
+"""Markdown of sections: report.md, evaluation.md and the like; nothing from outside can be markup or HTML."""
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,6 +12,9 @@ from qface_toolkit.report.schema import Report
 from qface_toolkit.report.sections import report_sections
 from qface_toolkit.report.suite import TITLES, Suite, suite_sections
 from qface_toolkit.report.summary import verdict
+from qface_toolkit.report.training import Training
+from qface_toolkit.report.training_sections import training_sections
+from qface_toolkit.report.training_verdict import training_verdict
 
 LONGEST_SENTENCE = 4000
 _MARKUP = re.compile(r"[\\`*_\[\]|~#]")
@@ -34,6 +37,12 @@ def evaluation_markdown(found: Evaluation) -> str:
     return markdown_page(
         f"{found.model.name} on {found.data.name}", evaluation_verdict(found), evaluation_sections(found)
     )
+
+
+def training_markdown(training: Training) -> str:
+    """Return the report of a training as Markdown, without its curves, which only the page has room for."""
+    sections = [one for one in training_sections(training) if not one.page_only]
+    return markdown_page(f"{training.student.name}, trained", training_verdict(training), sections)
 
 
 def suite_markdown(suite: Suite) -> str:

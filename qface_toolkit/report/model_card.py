@@ -49,17 +49,12 @@ def to_model_card(report: Report, evaluation: Evaluation | None = None) -> str:
         _licence(report),
         files_section(report),
     )
-    front = yaml.safe_dump(_front_matter(report, evaluation), sort_keys=False, allow_unicode=True, width=10_000)
-    title = f"{report.source.name}, {_kind(report)}"
-    return f"---\n{front}---\n\n{markdown_page(title, verdict(report, evaluation), sections)}"
+    page = markdown_page(f"{report.source.name}, {_kind(report)}", verdict(report, evaluation), sections)
+    return card_text(_front_matter(report, evaluation), page)
 
 
 def _front_matter(report: Report, evaluation: Evaluation | None) -> dict[str, Any]:
-    licence = clean(report.source.spec.license)
-    known = licence.lower() if licence.lower() in (*_HUB_LICENCES, "unknown") else "other"
-    front: dict[str, Any] = {"license": known}
-    if known == "other":
-        front["license_name"] = licence
+    front = licence_front(report.source.spec.license)
     simulated = _kind(report) == _SIMULATED
     tags, library = (_TAGS[:3], "pytorch") if simulated else (_TAGS, "onnxruntime")
     front |= {"library_name": library, "pipeline_tag": "image-feature-extraction", "tags": list(tags)}
@@ -67,6 +62,19 @@ def _front_matter(report: Report, evaluation: Evaluation | None) -> dict[str, An
     if metrics:
         front["model-index"] = [{"name": f"{clean(report.source.name)} {_kind(report)}", "results": metrics}]
     return front
+
+
+def licence_front(licence: str) -> dict[str, Any]:
+    """Return the lines of a front matter that name a licence, under a name that a hub knows."""
+    licence = clean(licence)
+    known = licence.lower() if licence.lower() in (*_HUB_LICENCES, "unknown") else "other"
+    return {"license": known, **({"license_name": licence} if known == "other" else {})}
+
+
+def card_text(front: dict[str, Any], page: str) -> str:
+    """Return a card: its front matter as YAML, then its page."""
+    head = yaml.safe_dump(front, sort_keys=False, allow_unicode=True, width=10_000)
+    return f"---\n{head}---\n\n{page}"
 
 
 def _kind(report: Report) -> str:
@@ -84,16 +92,17 @@ def _metrics(report: Report, evaluation: Evaluation | None) -> Iterator[dict[str
     artifact = main_artifact(report)
     if artifact is not None and artifact.agreement is not None:
         what = {"type": "drawings", "name": f"held-out drawings ({artifact.agreement.images})"}
-        yield _result(what, {"cosine_mean": artifact.agreement.cosine_mean})
+        yield hub_result(what, {"cosine_mean": artifact.agreement.cosine_mean})
     if evaluation is not None:
         every, listed = evaluation.figures.every_pair, evaluation.figures.pair_list
         rates = {f"tar@{far}": tar for far, tar in every.rates.tar.items()} if every else {}
         rates |= {"pair_accuracy": listed.pair_accuracy} if listed else {}
         if rates:
-            yield _result({"type": evaluation.data.kind, "name": clean(evaluation.data.name)}, rates)
+            yield hub_result({"type": evaluation.data.kind, "name": clean(evaluation.data.name)}, rates)
 
 
-def _result(dataset: dict[str, str], figures: dict[str, float]) -> dict[str, Any]:
+def hub_result(dataset: dict[str, str], figures: dict[str, float]) -> dict[str, Any]:
+    """Return figures on one set of images as a hub lists them."""
     metrics = [{"type": name, "name": name, "value": round(value, 6)} for name, value in figures.items()]
     return {"task": {"type": "image-feature-extraction"}, "dataset": dataset, "metrics": metrics}
 

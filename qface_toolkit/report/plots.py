@@ -36,10 +36,10 @@ _WORTH_A_NAME = 0.4
 _LETTER, _LINE = 0.017, 0.19
 """How wide a letter is, as a share of the plot, and how high a line, as a share of the highest bar."""
 
-_GREY, _BLUE, _ORANGE = "#555555", "#0072b2", "#d55e00"
+GREY, BLUE, ORANGE = "#555555", "#0072b2", "#d55e00"
 """Grey, and two of Okabe and Ito's colours, which colour-blind people can tell apart."""
 
-_COLORS = {"activation": _BLUE, "weights": _ORANGE}
+_COLORS = {"activation": BLUE, "weights": ORANGE}
 _LOWEST_FRR = 1e-4
 Draw = Callable[[Sequence[Any]], None]
 """What draws on axes, one below or beside the other."""
@@ -67,20 +67,20 @@ def quantizers_picture(
 
 def cost_picture(names: Sequence[str], kilobytes: list[float], milliseconds: list[float] | None) -> bytes:
     """Return the bytes of each layer above, and its milliseconds, where they were measured, below."""
-    panels = [("kilobytes", kilobytes, _GREY)]
+    panels = [("kilobytes", kilobytes, GREY)]
     if milliseconds is not None:
-        panels.append(("milliseconds", milliseconds, _BLUE))
-    return _stacked(partial(_draw_bars, panels=panels, names=names), len(panels))
+        panels.append(("milliseconds", milliseconds, BLUE))
+    return stacked(partial(_draw_bars, panels=panels, names=names), len(panels))
 
 
 def cosine_picture(names: Sequence[str], cosines: Sequence[float], drops: Sequence[float]) -> bytes:
     """Return each tensor's cosine to float, in order of execution, and how far each falls by itself."""
-    return _stacked(partial(_draw_cosines, names=names, cosines=cosines, drops=drops), 2)
+    return stacked(partial(_draw_cosines, names=names, cosines=cosines, drops=drops), 2)
 
 
 def histogram_picture(counts: Sequence[int], edges: Sequence[float], mean: float, percentile: float) -> bytes:
     """Return how many images have which cosine, with the mean and the 1st percentile."""
-    return _stacked(partial(_draw_histogram, counts=counts, edges=edges, mean=mean, percentile=percentile), 1)
+    return stacked(partial(_draw_histogram, counts=counts, edges=edges, mean=mean, percentile=percentile), 1)
 
 
 def evaluation_plot(found: Evaluation, kind: str = "svg") -> bytes | None:
@@ -102,7 +102,7 @@ def _without_warnings(draw: Callable[[], bytes]) -> bytes:
         return draw()
 
 
-def _stacked(draw: Draw, panels: int) -> bytes:
+def stacked(draw: Draw, panels: int) -> bytes:
     """Return a plot of panels one below the other."""
     return _without_warnings(partial(_picture, draw, (panels, 1), SIZE, _BARE_STYLE, "svg"))
 
@@ -148,11 +148,11 @@ def _draw_bars(axes: Sequence[Any], panels: Sequence[tuple[str, list[float], str
 
 def _draw_cosines(axes: Sequence[Any], names: Sequence[str], cosines: Sequence[float], drops: Sequence[float]) -> None:
     above, below = axes
-    above.plot(range(len(names)), cosines, color=_BLUE, marker=".", markersize=4, linewidth=1)
+    above.plot(range(len(names)), cosines, color=BLUE, marker=".", markersize=4, linewidth=1)
     above.set_ylabel("cosine to float")
     above.grid(True, axis="y", alpha=0.4)
     above.ticklabel_format(useOffset=False)
-    below.bar(range(len(names)), drops, width=0.85, color=_ORANGE)
+    below.bar(range(len(names)), drops, width=0.85, color=ORANGE)
     below.set(ylabel="drop by itself", xlabel="tensors in order of execution")
     below.margins(x=0.01, y=0.25)
     _label_largest(below, drops, names)
@@ -162,10 +162,10 @@ def _draw_histogram(
     axes: Sequence[Any], counts: Sequence[int], edges: Sequence[float], mean: float, percentile: float
 ) -> None:
     only = axes[0]
-    only.stairs(counts, edges, fill=True, color=_BLUE)
-    only.axvline(mean, color=_ORANGE, linewidth=1.5, label=f"mean {cosine(mean)}")
+    only.stairs(counts, edges, fill=True, color=BLUE)
+    only.axvline(mean, color=ORANGE, linewidth=1.5, label=f"mean {cosine(mean)}")
     below = f"1 % lie below {cosine(percentile)}"
-    only.axvline(percentile, color=_GREY, linewidth=1.5, linestyle="--", label=below)
+    only.axvline(percentile, color=GREY, linewidth=1.5, linestyle="--", label=below)
     only.set(xlabel="cosine to the float model", ylabel="images")
     only.ticklabel_format(useOffset=False)
     only.locator_params(axis="x", nbins=6)
@@ -240,9 +240,9 @@ def _evaluation_drawings(found: Evaluation) -> dict[str, Callable[[Any], None]]:
 def _curves(found: Evaluation) -> Iterator[tuple[str, str, EveryPairFigures]]:
     """Yield label, colour and figures of each curve, the float model's first."""
     if found.reference and found.reference_figures and found.reference_figures.every_pair:
-        yield f"{clean(found.reference.name, 30)} (float)", _GREY, found.reference_figures.every_pair
+        yield f"{clean(found.reference.name, 30)} (float)", GREY, found.reference_figures.every_pair
     if found.figures.every_pair:
-        yield clean(found.model.name, 30), _BLUE, found.figures.every_pair
+        yield clean(found.model.name, 30), BLUE, found.figures.every_pair
 
 
 def _histograms(found: Evaluation) -> Iterator[tuple[str, HistogramFigures]]:
@@ -263,7 +263,7 @@ def _draw_det(axes: Any, curves: list[tuple[str, str, EveryPairFigures]]) -> Non
 
 def _draw_scores(axes: Any, histograms: list[tuple[str, HistogramFigures]]) -> None:  # noqa: ANN401 - matplotlib's
     for name, one in histograms:
-        for kind, counts, color in (("genuine", one.genuine, _BLUE), ("impostor", one.impostor, _ORANGE)):
+        for kind, counts, color in (("genuine", one.genuine, BLUE), ("impostor", one.impostor, ORANGE)):
             dashed = "--" if name == "float" and len(histograms) > 1 else "-"
             density = np.asarray(counts) / max(sum(counts), 1) / np.diff(one.edges)
             label = kind if len(histograms) == 1 else f"{kind}, {name}"

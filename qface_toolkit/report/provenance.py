@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import yaml
 
+from qface_toolkit.environment import Environment
 from qface_toolkit.framing import CROP_SIZE
 from qface_toolkit.report.figures import clean, runtime_name, threads
 from qface_toolkit.report.page import Code, Facts, Notes, Photo, Section, Table
@@ -37,12 +38,11 @@ def calibration(used: CalibrationUsed, shown: Photo | Notes | None) -> Section:
 def loading(report: Report) -> Section:
     """Return how to run each file."""
     codes = [Code(clean(one.name), "\n".join(loading_code(one, report))) for one in report.artifacts]
-    return Section("loading", "How to load each file", (input_said(report),), codes)
+    return Section("loading", "How to load each file", (input_said(report.source.spec),), codes)
 
 
-def input_said(report: Report) -> str:
+def input_said(spec: SpecFacts) -> str:
     """Return what the model takes and gives."""
-    spec = report.source.spec
     height, width = spec.input_size
     colour = "gray (ITU-R 601)" if spec.color == "gray" else f"colour order {spec.color}"
     return (
@@ -118,7 +118,7 @@ def provenance(report: Report) -> Section:
     parts = (
         Section("source", "The model", blocks=(_source(report),)),
         files_section(report),
-        Section("environment", "The machine", blocks=(_machine(report),)),
+        Section("environment", "The machine", blocks=(machine_facts(report.environment, report.peak_memory_bytes),)),
         Section("recipe", "The recipe", blocks=(_recipe(report), Code("all its values", recipe))),
         Section("steps", "The time it took", blocks=(Table("Steps of the job", ("step", "seconds"), [*steps, total]),)),
     )
@@ -147,8 +147,8 @@ def _source(report: Report) -> Facts:
     )
 
 
-def _machine(report: Report) -> Facts:
-    machine = report.environment
+def machine_facts(machine: Environment, peak_memory_bytes: int) -> Facts:
+    """Return what a job ran on."""
     known = sorted(machine.versions.items())
     versions = ", ".join(f"{clean(name, 40)} {clean(version, 40)}" for name, version in known)
     return Facts(
@@ -157,7 +157,7 @@ def _machine(report: Report) -> Facts:
             ("flags", clean(" ".join(machine.cpu_flags)) or "none"),
             ("system", f"{clean(machine.os)}, Python {clean(machine.python)}, {threads(machine.threads)}"),
             ("versions", versions),
-            ("peak memory", f"{report.peak_memory_bytes / 2**20:.0f} MiB"),
+            ("peak memory", f"{peak_memory_bytes / 2**20:.0f} MiB"),
         )
     )
 

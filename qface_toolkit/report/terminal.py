@@ -1,4 +1,5 @@
-"""What the terminal shows: the figures at the end of `qface compress`, an evaluation, and what each quantizer costs.
+"""What the terminal shows: the figures at the end of `qface compress`, an evaluation, a training, and what each
+quantizer costs.
 
 All of it fits 80 columns, is plain in a pipe, and ends with the verdict, as a terminal is read from its end.
 """
@@ -33,9 +34,13 @@ from qface_toolkit.report.schema import Report, VerificationBlock
 from qface_toolkit.report.sensitivity import HEADINGS, SensitivityBlock, sensitivity_said, worst_quantizers
 from qface_toolkit.report.suite import Suite, suite_sections
 from qface_toolkit.report.summary import first_alarms, ledger_line, verdict
+from qface_toolkit.report.training import Training
+from qface_toolkit.report.training_sections import epochs_table
+from qface_toolkit.report.training_verdict import training_cards, training_verdict
 
 LONGEST_NAME = 22
 QUANTIZERS_SHOWN = 40
+EPOCHS_SHOWN, RATES_SHOWN = 10, 2
 ALARM = "bold red"
 _COLUMNS = {
     "MB": "MB",
@@ -80,8 +85,21 @@ def render_sensitivity(found: SensitivityBlock) -> RenderableType:
     return Group(shown, *more, Text(""), Text(sensitivity_said(found)))
 
 
-def alarms(found: Evaluation | Suite) -> list[str]:
-    """Return what must not be overlooked, for where an evaluation is not shown to a person."""
+def render_training(training: Training) -> RenderableType:
+    """Return the last epochs of a training, its main figures, and the verdict."""
+    shown = epochs_table(training, training.epochs[-EPOCHS_SHOWN:], RATES_SHOWN)
+    left = len(training.epochs) - EPOCHS_SHOWN
+    more = [Text(f"after {left} more {'epoch' if left == 1 else 'epochs'}", style="dim")] if left > 0 else []
+    table: list[RenderableType] = [*more]
+    table += [console_table(shown.headings, shown.words(), texts=shown.texts)] if shown.rows else []
+    figures = [Text(f"{card.title}: {card.figure} ({card.said})") for card in training_cards(training)]
+    return Group(*table, Text(""), *figures, Text(""), *told(training_verdict(training)))
+
+
+def alarms(found: Evaluation | Suite | Training) -> list[str]:
+    """Return what must not be overlooked, for where an evaluation or a training is not shown to a person."""
+    if isinstance(found, Training):
+        return [said.plain for said in training_verdict(found) if said.alarm]
     judged = found.evaluations.values() if isinstance(found, Suite) else (found,)
     return [said.plain for one in judged for said in evaluation_verdict(one) if said.alarm]
 

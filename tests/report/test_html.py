@@ -17,7 +17,7 @@ from qface_toolkit.report.schema import Report
 from qface_toolkit.report.summary import verdict
 
 SHA = "c" * 64
-PICTURES = {name: getattr(plots, name) for name in ("_stacked", "_beside", "quantizers_picture")}
+PICTURES = {name: getattr(plots, name) for name in ("stacked", "_beside", "quantizers_picture")}
 
 
 @pytest.fixture(scope="module", autouse=True)
