@@ -23,9 +23,10 @@ if TYPE_CHECKING:
         evaluate,
         export,
         inspect,
+        train,
         verify,
     )
-    from qface_toolkit.report import Evaluation, Report, read_report
+    from qface_toolkit.report import Evaluation, Report, Training, read_report
     from qface_toolkit.result.finished import Result, open_result
     from qface_toolkit.runtimes.fusion import Fusion
     from qface_toolkit.verifier import FileVerdict, Verification
@@ -45,6 +46,7 @@ _HOME = {
     "Report": "report",
     "Result": "result.finished",
     "Timed": "pipeline",
+    "Training": "report",
     "Verdict": "gate",
     "Verification": "verifier",
     "benchmark": "pipeline",
@@ -57,6 +59,7 @@ _HOME = {
     "load_model": "models",
     "open_result": "result.finished",
     "read_report": "report",
+    "train": "pipeline",
     "verify": "pipeline",
 }
 
@@ -73,6 +76,7 @@ __all__ = [
     "Report",
     "Result",
     "Timed",
+    "Training",
     "Verdict",
     "Verification",
     "benchmark",
@@ -85,6 +89,7 @@ __all__ = [
     "load_model",
     "open_result",
     "read_report",
+    "train",
     "verify",
 ]
 

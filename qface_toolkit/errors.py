@@ -8,6 +8,8 @@ QFaceError
 ├── ArtifactError          an output folder that cannot be written, resumed or read back
 ├── BackendUnavailable     a runtime or an engine that this machine does not have
 ├── MeasurementError       figures that cannot be computed from what was given
+├── TrainingError          a training that cannot begin or go on
+├── RanksError             processes of one job that do not fit together
 └── UnknownName            a name that no plug-in folder knows
 """
 
@@ -65,6 +67,14 @@ class BackendUnavailable(QFaceError):
 
 class MeasurementError(QFaceError):
     """Figures that cannot be computed from what was given."""
+
+
+class TrainingError(QFaceError):
+    """A training that cannot begin or go on."""
+
+
+class RanksError(QFaceError):
+    """Processes of one job that do not fit together."""
 
 
 class UnknownName(QFaceError):

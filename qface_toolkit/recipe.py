@@ -164,7 +164,7 @@ class Recipe(_Block):
 
 def list_recipes() -> dict[str, str]:
     """Return the names of the recipes that come with the package, each with the first line of its header comment."""
-    files = sorted(_folder().glob("*.yaml"))
+    files = sorted(recipe_folder().glob("*.yaml"))
     return {file.stem: read_text(file).partition("\n")[0].lstrip("# ").rstrip() for file in files}
 
 
@@ -178,10 +178,10 @@ def find_recipe(name_or_path: str) -> Path:
     path = Path(name_or_path)
     if path.suffix in {".yaml", ".yml"}:
         return path
-    names = tuple(file.stem for file in _folder().glob("*.yaml"))
+    names = tuple(file.stem for file in recipe_folder().glob("*.yaml"))
     if name_or_path not in names:
         raise unknown_name("recipe", name_or_path, names)
-    return _folder() / f"{name_or_path}.yaml"
+    return recipe_folder() / f"{name_or_path}.yaml"
 
 
 def read_file_of(path: Path) -> tuple[str, dict[str, Any]]:
@@ -198,7 +198,8 @@ def read_file_of(path: Path) -> tuple[str, dict[str, Any]]:
     return text, values
 
 
-def _folder() -> Path:
+def recipe_folder() -> Path:
+    """Return the folder that the package's recipes stand in."""
     inside = PACKAGE / "recipes"
     return inside if inside.is_dir() else PACKAGE.parent / "recipes"
 

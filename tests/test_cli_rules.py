@@ -129,6 +129,7 @@ CALLS = {
     "inspect --sensitivity": ("out", "--sensitivity"),
     "verify": ("out",),
     "synth": ("noise", "--count", "2"),
+    "train": ("mobilefacenet", "-t", "demo", "-d", "people", "-s", "width=0.125", "-s", "epochs=1", "-s", "batch_size=4"),
     "list": ("sets",),
     "recipes show": ("int8",),
     "recipes show --full": ("int8", "--full"),
@@ -143,6 +144,7 @@ KEYS = {
     "inspect --sensitivity": {"sensitivity"},
     "verify": {"trustworthy", "files"},
     "synth": {"kind", "sha256", "warnings"},
+    "train": {"student", "teachers", "epochs"},
     "list": {"sets"},
     "recipes show": {"version", "steps"},
     "recipes show --full": {"version", "steps", "target"},
@@ -165,7 +167,7 @@ def call(place, monkeypatch, capsys, tmp_path):
 
     def run(name, *more):
         words = name.partition(" --")[0]
-        out = ("--out", tmp_path / f"set{len(list(tmp_path.iterdir()))}") if words == "synth" else ()
+        out = ("--out", tmp_path / f"set{len(list(tmp_path.iterdir()))}") if words in ("synth", "train") else ()
         return SimpleNamespace(
             **dict(
                 zip(
@@ -183,7 +185,7 @@ def test_every_command_is_called():
     assert {name.partition(" --")[0] for name in CALLS} == set(SPEAKING)
 
 
-LONG = {"compress", "inspect --sensitivity"}
+LONG = {"compress", "inspect --sensitivity", "train"}
 """Calls that compute for half a second."""
 
 

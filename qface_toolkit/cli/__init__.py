@@ -22,6 +22,7 @@ from qface_toolkit.cli.inspect import inspect
 from qface_toolkit.cli.list import list_
 from qface_toolkit.cli.recipes import recipes
 from qface_toolkit.cli.synth import synth
+from qface_toolkit.cli.train import train
 from qface_toolkit.cli.verify import verify
 from qface_toolkit.errors import QFaceError
 
@@ -39,7 +40,7 @@ def main() -> None:
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
     except (KeyboardInterrupt, click.Abort):
-        left = "; what was finished is in OUT.partial (--resume)" if sys.argv[1:2] == ["compress"] else ""
+        left = "; what was finished is in OUT.partial (--resume)" if sys.argv[1:2] in (["compress"], ["train"]) else ""
         click.echo(f"interrupted{left}", err=True)
         sys.exit(130)
     except click.ClickException as error:
@@ -82,5 +83,18 @@ def qface() -> None:
     """
 
 
-for _command in (compress, evaluate, benchmark, inspect, verify, check, export, synth, list_, recipes, completion):
+for _command in (
+    compress,
+    evaluate,
+    benchmark,
+    inspect,
+    verify,
+    check,
+    export,
+    train,
+    synth,
+    list_,
+    recipes,
+    completion,
+):
     qface.add_command(_command)

@@ -118,16 +118,20 @@ def evaluate(
     look_at(model, options["reference"])
     look_at_facts(options["sets"])
     from qface_toolkit.pipeline import EvaluationSet, evaluate, evaluate_suite, write_evaluation, write_suite
+    from qface_toolkit.ranks import told_ranks
     from qface_toolkit.report import alarms, render_evaluation, render_suite
 
+    leads = told_ranks().leads
     options["command"] = shlex.join(["qface", *sys.argv[1:]])
     habits = {key: options.pop(key) for key in _HABITS}
     found: Any
-    with progress(quiet or as_json) as tell:
+    with progress(quiet or as_json or not leads) as tell:
         if suite is not None:
             found = evaluate_suite(model, suite[1], habits, tell=tell, **options)
         else:
             found = evaluate(model, EvaluationSet(**habits), tell=tell, **options)
+    if not leads:
+        return
     write, render = (write_suite, render_suite) if suite else (write_evaluation, render_evaluation)
     written = write(found, out, force=force) if out else ()
     if as_json:

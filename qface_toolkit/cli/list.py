@@ -28,6 +28,12 @@ def _recipes() -> list[Fact]:
     return [{"name": name, "about": about} for name, about in list_recipes().items()]
 
 
+def _trainings() -> list[Fact]:
+    from qface_toolkit.training.recipe import list_training_recipes
+
+    return [{"name": name, "about": about} for name, about in list_training_recipes().items()]
+
+
 def _sets() -> list[Fact]:
     from qface_toolkit.sources import find_set, list_sets
 
@@ -64,6 +70,7 @@ def _backends() -> list[Fact]:
 KINDS: dict[str, Callable[[], list[Fact]]] = {
     "models": _models,
     "recipes": _recipes,
+    "trainings": _trainings,
     "sets": _sets,
     "sources": _sources,
     "methods": _methods,
@@ -76,14 +83,18 @@ def _first_line(entry: object) -> str:
 
 
 @click.command(
-    "list", cls=Command, short_help="List models, recipes, sets, sources, methods or backends.", no_args_is_help=True
+    "list",
+    cls=Command,
+    short_help="List models, recipes, trainings, sets, sources, methods or backends.",
+    no_args_is_help=True,
 )
 @click.argument("kind", type=Choice(tuple(KINDS)), metavar="KIND")
 @voice_options
 def list_(kind: str, as_json: bool, quiet: bool) -> None:
     """List what there is of a KIND, each name with a few words.
 
-    KIND is models, recipes, sets (of calibration images), sources, methods or backends.
+    KIND is models, recipes, trainings (recipes of `qface train`), sets (of calibration images), sources, methods or
+    backends.
 
     \b
     qface list models

@@ -15,6 +15,7 @@ from qface_toolkit.errors import MeasurementError
 from qface_toolkit.evaluation._base import Embedder, FaceImages, Rows
 from qface_toolkit.evaluation._cache import EmbeddingCache
 from qface_toolkit.framing import Frame
+from qface_toolkit.ranks import ALONE, Ranks
 from qface_toolkit.sources import Crop
 
 BATCH = 8
@@ -35,9 +36,12 @@ def embed_images(
     threads: int = 1,
     cache: Path | None = None,
     progress: Progress | None = None,
+    ranks: Ranks = ALONE,
 ) -> Rows:
     """Return the embeddings of all images, float32 [N, D], in their order; see `stream_embeddings`."""
-    parts = stream_embeddings(embedder, images, flip=flip, batch=batch, threads=threads, cache=cache, progress=progress)
+    parts = stream_embeddings(
+        embedder, images, flip=flip, batch=batch, threads=threads, cache=cache, progress=progress, ranks=ranks
+    )
     rows: Rows = np.empty((0, 0), np.float32)
     for start, part in parts:
         if not len(rows):
@@ -55,12 +59,14 @@ def stream_embeddings(
     threads: int = 1,
     cache: Path | None = None,
     progress: Progress | None = None,
+    ranks: Ranks = ALONE,
 ) -> Iterator[tuple[int, Rows]]:
     """Give the embeddings a few at a time, in order: the first row's index, and float32 [n, D], not normalised.
 
     With `flip` the mirrored image's embedding is added to each (insightface's verification protocol). The model gets at
     most `batch` images at once. `threads` threads decode and preprocess ahead of it; `progress` is called in the
-    caller's own thread. `cache` is a folder to find and keep embeddings in.
+    caller's own thread. `cache` is a folder to find and keep embeddings in. Of several ranks each embeds its part, and
+    is given all.
 
     Raises:
         MeasurementError: if there are no images, one cannot be read, the model returns anything else than one row of
@@ -72,19 +78,36 @@ def stream_embeddings(
     store = None if cache is None else EmbeddingCache(cache, embedder, flip=flip)
     step = batch * -(-_PORTION // batch)
     portions = [range(at, min(at + step, len(images))) for at in range(0, len(images), step)]
-    loaded = _ahead(lambda portion: _load(model, images, portion, store), portions, threads)
+    loaded = _ahead(lambda portion: _load(model, images, portion, store), portions[ranks.rank :: ranks.size], threads)
     try:
         with closing(loaded):
-            for one in loaded:
-                rows = model.complete(one)
-                _keep(store, one, rows)
-                yield one.indices.start, rows
-                if progress is not None:
-                    progress(one.indices.stop, len(images))
+            for at in range(0, len(portions), ranks.size):
+                one = next(loaded, None)
+                rows = np.empty((0, 0), np.float32) if one is None else model.complete(one)
+                if one is not None:
+                    _keep(store, one, rows)
+                together = portions[at : at + ranks.size]
+                for indices, part in zip(together, _of_all_ranks(rows, together, ranks), strict=True):
+                    yield indices.start, part
+                    if progress is not None:
+                        progress(indices.stop, len(images))
     finally:
         # What was computed before an error, or before the caller stopped, need not be computed again.
         if store is not None:
             store.close()
+
+
+def _of_all_ranks(rows: Rows, portions: list[range], ranks: Ranks) -> list[Rows]:
+    """Return the rows of portions that lie beside each other, of which each rank has embedded one, or the last none."""
+    if ranks.size == 1:
+        return [rows]
+    import torch
+
+    width = int(ranks.max(torch.tensor(rows.shape[1])))
+    padded = torch.zeros(len(portions[0]), width)
+    padded[: len(rows), : rows.shape[1]] = torch.from_numpy(rows)
+    told = ranks.gather(padded).numpy()
+    return [told[place, : len(indices)] for place, indices in enumerate(portions)]
 
 
 @dataclass(frozen=True)

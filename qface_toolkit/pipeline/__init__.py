@@ -11,6 +11,8 @@ from qface_toolkit.pipeline._planning import plan_job, read_full_recipe
 from qface_toolkit.pipeline._sensitivity import sensitivity
 from qface_toolkit.pipeline._speed import Expected, expect
 from qface_toolkit.pipeline._suite import evaluate_suite, write_suite
+from qface_toolkit.pipeline._train import run_training, train
+from qface_toolkit.pipeline._training_plan import TrainingPlan, plan_training
 from qface_toolkit.pipeline._verify import verify
 from qface_toolkit.result.job import Job, Tell, silent
 
@@ -21,6 +23,7 @@ __all__ = [
     "Expected",
     "Tell",
     "Timed",
+    "TrainingPlan",
     "benchmark",
     "check",
     "compress",
@@ -35,10 +38,13 @@ __all__ = [
     "layers_beside_float",
     "measure_beside",
     "plan_job",
+    "plan_training",
     "read_full_recipe",
     "run_job",
+    "run_training",
     "sensitivity",
     "silent",
+    "train",
     "verify",
     "write_evaluation",
     "write_suite",

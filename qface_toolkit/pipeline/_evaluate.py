@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from qface_toolkit.methods import Progress
 from qface_toolkit.models import FloatModel
 from qface_toolkit.pipeline._protocols import Judged, judge_pairs, judge_people
 from qface_toolkit.pipeline._templates import judge_templates
+from qface_toolkit.ranks import ALONE, Ranks, joined_ranks
 from qface_toolkit.report.evaluation import EvaluatedData, EvaluatedModel, Evaluation
 from qface_toolkit.report.evaluation_sections import PLOT
 from qface_toolkit.report.markdown import evaluation_markdown
@@ -93,14 +94,38 @@ def evaluate(
 
     `model` is a checkpoint, an .onnx file, an archive of ours, or a result's folder, which stands for the file that
     this machine would deploy and is compared with its own float.onnx. `sets` are KEY=VALUE strings of the models'
-    facts (model.mean=127.5), `cache` a folder that keeps embeddings for the next time.
+    facts (model.mean=127.5), `cache` a folder that keeps embeddings for the next time. Under torchrun every process
+    calls this with the same arguments, embeds its share of the images, and is told what rank 0 found.
 
     Raises:
         QFaceError: whatever the user can mend.
     """
     threads = threads or usable_cores()
     set_determinism(seed, threads)
-    wanted = Wanted(read_facts(sets), name, threads=threads)
+    with joined_ranks() as ranks:
+        work = _open_models(model, reference, evaluation_set, read_facts(sets), name, threads)
+        work = replace(work, cache=Path(cache) if cache else None, seed=seed, tell=tell, ranks=ranks)
+        try:
+            found = work.evaluation(command)
+        except _Follows:
+            return Evaluation.model_validate_json(ranks.tell(b""))
+        ranks.tell(found.model_dump_json().encode())
+        return found
+
+
+class _Follows(Exception):
+    """This process has embedded its share: rank 0 judges."""
+
+
+def _open_models(
+    model: str | Path | FloatModel,
+    reference: str | Path | FloatModel | None,
+    evaluation_set: EvaluationSet,
+    facts: dict[str, Any],
+    name: str | None,
+    threads: int,
+) -> "_Work":
+    wanted = Wanted(facts, name, threads=threads)
     found = None if isinstance(model, FloatModel) else result_files(model)
     if found is not None:
         model, reference = found[0], reference or found[1]
@@ -110,23 +135,7 @@ def evaluate(
         raise MeasurementError(what, where=str(evaluation_set.groups), fix=fix)
     like = None if beside is None else beside.spec
     opened = open_embedder(model, Wanted(wanted.facts, name, like, threads))
-    work = _Work(opened, beside, evaluation_set, Path(cache) if cache else None, threads, seed, tell)
-    data, flip, judged = work.judged()
-    return Evaluation(
-        model=_facts(opened),
-        reference=_facts(beside) if beside else None,
-        data=_data(data),
-        flip=flip,
-        draws=evaluation_set.draws if judged.paired else 0,
-        figures=judged.figures,
-        reference_figures=judged.reference,
-        paired=judged.paired,
-        groups=judged.groups,
-        notes=(*opened.notes, *judged.notes),
-        seconds=work.seconds,
-        environment=record_environment(seed, threads),
-        command=command,
-    )
+    return _Work(opened, beside, evaluation_set, threads)
 
 
 def _deployed(reference: str | Path | FloatModel) -> str | Path | FloatModel:
@@ -152,11 +161,31 @@ class _Work:
     model: Embedder
     reference: Embedder | None
     evaluation_set: EvaluationSet
-    cache: Path | None
     threads: int
-    seed: int
-    tell: Tell
+    cache: Path | None = None
+    seed: int = 0
+    tell: Tell = silent
+    ranks: Ranks = ALONE
     seconds: dict[str, float] = field(default_factory=dict)
+
+    def evaluation(self, command: str) -> Evaluation:
+        """Return what came out, with what it was found by."""
+        data, flip, judged = self.judged()
+        return Evaluation(
+            model=_facts(self.model),
+            reference=_facts(self.reference) if self.reference else None,
+            data=_data(data),
+            flip=flip,
+            draws=self.evaluation_set.draws if judged.paired else 0,
+            figures=judged.figures,
+            reference_figures=judged.reference,
+            paired=judged.paired,
+            groups=judged.groups,
+            notes=(*self.model.notes, *judged.notes),
+            seconds=self.seconds,
+            environment=record_environment(self.seed, self.threads),
+            command=command,
+        )
 
     @contextmanager
     def step(self, name: str, told: str) -> Iterator[Progress]:
@@ -228,16 +257,23 @@ class _Work:
                 draws=self.evaluation_set.draws,
                 seed=self.seed,
                 progress=progress,
+                ranks=self.ranks,
             )
+        if not self.ranks.leads:
+            raise _Follows
         return found.description, flip, judged
 
     def _embedded(self, images: FaceImages, flip: bool) -> tuple[Rows, Rows | None]:
         reference = None if self.reference is None else self._embed(self.reference, images, flip)
-        return self._embed(self.model, images, flip), reference
+        rows = self._embed(self.model, images, flip)
+        if not self.ranks.leads:
+            raise _Follows
+        return rows, reference
 
     def _embed(self, embedder: Embedder, images: FaceImages, flip: bool) -> Rows:
         with self.step("embed", f"embed {len(images):,} images with {embedder.name}") as progress:
-            return embed_images(embedder, images, flip=flip, threads=self.threads, cache=self.cache, progress=progress)
+            shared: dict[str, Any] = {"threads": self.threads, "cache": self.cache, "ranks": self.ranks}
+            return embed_images(embedder, images, flip=flip, progress=progress, **shared)
 
 
 def write_evaluation(found: Evaluation, folder: Path, *, force: bool = False) -> tuple[Path, ...]:

@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from qface_toolkit.errors import QFaceError
+from qface_toolkit.errors import QFaceError, RanksError
 from qface_toolkit.evaluation import find_suite, published_rows
 from qface_toolkit.models import FloatModel
 from qface_toolkit.pipeline._evaluate import EvaluationSet, evaluate
+from qface_toolkit.ranks import told_ranks
 from qface_toolkit.report.markdown import suite_markdown
 from qface_toolkit.report.suite import PublishedFigures, Suite
 from qface_toolkit.result.writing import write_together
@@ -31,6 +32,11 @@ def evaluate_suite(
     Raises:
         QFaceError: if there is no set to judge it on, or each of them has a mistake.
     """
+    if told_ranks().size > 1:
+        # A set that one process cannot read would leave the others waiting.
+        raise RanksError(
+            "a suite is judged by one process", fix="give one set at a time to several, by --pairs or --ijb"
+        )
     found = find_suite(Path(folder))
     kept = {key: value for key, value in habits.items() if key in _KEPT}
     wanted = {key: EvaluationSet(pairs=path, **kept) for key, path in found.pairs.items()}

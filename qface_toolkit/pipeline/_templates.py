@@ -8,6 +8,7 @@ import numpy.typing as npt
 from qface_toolkit.evaluation import Embedder, IjbSet, stream_embeddings
 from qface_toolkit.methods import Progress
 from qface_toolkit.pipeline._protocols import Judged
+from qface_toolkit.ranks import Ranks
 from qface_toolkit.report.evaluation import ModelFigures, PairedFigures, TemplateFigures, plain_figures
 from qface_toolkit.scoring.pair_list import Pairs, people_of_pairs
 from qface_toolkit.scoring.resampling import draw_people
@@ -28,6 +29,7 @@ def judge_templates(
     draws: int,
     seed: int,
     progress: Progress,
+    ranks: Ranks,
 ) -> Judged:
     """Embed every image with each model, sum them up to templates and compare the listed ones.
 
@@ -38,7 +40,9 @@ def judge_templates(
     def summed(embedder: Embedder) -> Templates:
         # Raw norms and detector scores weigh the images: mode N1 D1 of insightface's script, as the papers report.
         sums = TemplateSums(found.templates, found.media, norm="keep", detector_scores=found.detector)
-        parts = stream_embeddings(embedder, found.images, flip=flip, cache=cache, threads=threads, progress=progress)
+        parts = stream_embeddings(
+            embedder, found.images, flip=flip, cache=cache, threads=threads, progress=progress, ranks=ranks
+        )
         for _, rows in parts:
             sums.add(rows)
         return sums.finish()

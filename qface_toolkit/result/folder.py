@@ -4,7 +4,6 @@ Everything is written to OUT.partial. Each finished step is noted in progress.js
 it wrote, so that the same job can go on after a kill. The folder gets its name last, when its manifest is in it.
 """
 
-import contextlib
 import hashlib
 import json
 import os
@@ -17,6 +16,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from qface_toolkit.errors import ArtifactError
+from qface_toolkit.result._strangers import PROGRESS, refuse_strangers
 from qface_toolkit.result.manifest import (
     MANIFEST,
     NAME,
@@ -33,7 +33,6 @@ from qface_toolkit.result.manifest import (
 )
 from qface_toolkit.untrusted.json import read_json, write_json
 from qface_toolkit.untrusted.writing import (
-    UNFINISHED,
     disk_errors,
     lock_folder,
     remove_all_but,
@@ -50,8 +49,6 @@ __all__ = [
     "fingerprint_of",
     "read_manifest",
 ]
-
-PROGRESS = "progress.json"
 
 
 class _DoneStep(BaseModel):
@@ -165,6 +162,27 @@ class OutputFolder:
         with disk_errors(self.partial):
             self._save()
 
+    def adopt(self, name: str) -> None:
+        """Count a file as written that another process of the same job wrote."""
+        self._unmarked[name] = record_of(self.path(name))
+
+    def latest(self, kind: str) -> str | None:
+        """Return the last step that is done whose name begins with a word."""
+        return next((one.name for one in reversed(self._progress.steps) if one.name.startswith(f"{kind} ")), None)
+
+    def forget(self, step: str) -> None:
+        """Take a step back that a later one stands for, and its files away.
+
+        Raises:
+            ArtifactError: if the disk does not let us.
+        """
+        gone = {name for one in self._progress.steps if one.name == step for name in one.files}
+        self._progress.steps = [one for one in self._progress.steps if one.name != step]
+        with disk_errors(self.partial):
+            self._save()
+            for name in gone - self._progress.files().keys():
+                self.path(name).unlink(missing_ok=True)
+
     def notes(self, step: str) -> dict[str, Any]:
         """Return what was noted with a step that is done."""
         return {one.name: one.notes for one in self._progress.steps}[step]
@@ -202,7 +220,7 @@ class OutputFolder:
         if not self._force:
             fix = "choose another --out, or --force to replace it"
             raise ArtifactError("the output folder exists", where=str(self.out), fix=fix)
-        _refuse_strangers(self.out)
+        refuse_strangers(self.out)
 
     def _open_partial(self, resume: bool) -> None:
         if not self.partial.exists():
@@ -211,7 +229,7 @@ class OutputFolder:
             fix = "--resume to go on with it, --force to start over"
             raise ArtifactError("there is unfinished work for this folder", where=str(self.partial), fix=fix)
         else:
-            _refuse_strangers(self.partial)
+            refuse_strangers(self.partial)
         self._lock = lock_folder(self.partial)
         try:
             if resume:
@@ -273,19 +291,3 @@ def _read_progress(path: Path) -> _Progress:
         return _Progress.model_validate(read_json(path))
     except ValidationError as error:
         raise damaged(path, error) from error
-
-
-def _refuse_strangers(folder: Path) -> None:
-    """Raise unless a folder is one of ours or holds nothing, so that no --force deletes somebody's home."""
-    if folder.is_dir() and all(entry.name.startswith(UNFINISHED) for entry in folder.iterdir()):
-        return
-    for name in (PROGRESS, MANIFEST):
-        if (folder / name).is_file() and _is_signed(folder / name):
-            return
-    raise ArtifactError("this was not made by qface and is not replaced", where=str(folder), fix="choose another --out")
-
-
-def _is_signed(path: Path) -> bool:
-    with contextlib.suppress(ArtifactError):
-        return read_json(path).get("made_by") == SIGNATURE
-    return False

@@ -1,0 +1,67 @@
+"""Who teaches: checkpoints by name or pattern, looked at before a training begins and opened one at a time."""
+
+import glob
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from qface_toolkit.errors import TrainingError
+from qface_toolkit.models import FloatModel, ModelSpec, load_model
+
+GivenTeacher = str | Path | FloatModel
+_PATTERN = re.compile(r"[*?\[]")
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """One teacher: its name in a report, the hash of its file, its facts, and how to open it."""
+
+    name: str
+    sha256: str
+    spec: ModelSpec
+    open: Callable[[], FloatModel]
+
+
+def find_teachers(given: Sequence[GivenTeacher]) -> list[Teacher]:
+    """Return the teachers that are named, patterns in the order of the numbers in their files' names.
+
+    Raises:
+        TrainingError: if a pattern names nothing, or teachers' embeddings differ in size.
+        CheckpointError: if one cannot be read.
+    """
+    teachers = [_looked_at(one) for name in given for one in _expanded(name)]
+    sizes = {teacher.spec.embedding_size for teacher in teachers}
+    if len(sizes) > 1:
+        what = f"the teachers' embeddings have {', '.join(map(str, sorted(sizes)))} numbers"
+        raise TrainingError(what, fix="give snapshots of one network")
+    return teachers
+
+
+def _expanded(given: GivenTeacher) -> Sequence[GivenTeacher]:
+    if isinstance(given, FloatModel) or not _PATTERN.search(str(given)) or Path(given).exists():
+        return [given]
+    found = sorted(glob.glob(str(given)), key=_by_number)  # noqa: PTH207 - a pattern may begin anywhere
+    if not found:
+        raise TrainingError("no file has such a name", where=str(given), fix="check the pattern of --teacher")
+    return found
+
+
+def _by_number(name: str) -> list[int | str]:
+    """Return a key by which epoch-9 comes before epoch-10: texts and numbers by turns, so that they compare."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
+
+
+def _looked_at(given: GivenTeacher) -> Teacher:
+    """Return a teacher; a file is opened once to see what it is, and again when it is its turn."""
+    if isinstance(given, FloatModel):
+        return Teacher(given.spec.name, given.source_sha256, given.spec, lambda: given)
+    model = load_model(given)
+    name = str(given) if str(given) == "demo" else Path(given).name
+    return Teacher(name, model.source_sha256, model.spec, lambda: _same(load_model(given), model.source_sha256, given))
+
+
+def _same(model: FloatModel, sha256: str, given: str | Path) -> FloatModel:
+    if model.source_sha256 != sha256:
+        raise TrainingError("a teacher's file has changed since the training began", where=str(given), fix="start anew")
+    return model

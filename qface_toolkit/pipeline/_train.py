@@ -1,0 +1,163 @@
+"""Train a student from teachers, labels or both: plan, open the images, learn, and write what came out.
+
+Every process that torchrun started runs this; rank 0 has the folder and writes.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from qface_toolkit.datasets import FaceData, Opening, hold_out, open_data
+from qface_toolkit.environment import set_determinism
+from qface_toolkit.models import STUDENT_FILE, FloatModel, student_bytes
+from qface_toolkit.pipeline._course import make_course
+from qface_toolkit.pipeline._teachers import GivenTeacher
+from qface_toolkit.pipeline._training_folder import TrainingFolder
+from qface_toolkit.pipeline._training_plan import TrainingPlan, code_sha256, plan_training
+from qface_toolkit.pipeline._training_report import Learnt, origin_of, told, training_pages
+from qface_toolkit.ranks import Ranks, joined_ranks
+from qface_toolkit.report import Training
+from qface_toolkit.result.folder import WORK, OutputFolder
+from qface_toolkit.result.job import Tell, silent
+from qface_toolkit.training.held_out import HeldOut, read_held_out
+from qface_toolkit.training.pupil import slow
+
+_DRAWN = "draw"
+
+
+def train(
+    student: str | Path | FloatModel,
+    *,
+    teachers: Sequence[GivenTeacher] = (),
+    data: str | Path,
+    out: str | Path,
+    recipe: str = "kd",
+    sets: Sequence[str] = (),
+    seed: int = 0,
+    threads: int | None = None,
+    force: bool = False,
+    resume: bool = False,
+    tell: Tell = silent,
+) -> Training:
+    """Train a student and write it, with everything about the training, to the folder `out`.
+
+    `student` is an architecture's name, a genotype's YAML file, a checkpoint to go on from, or a FloatModel. `teachers`
+    are checkpoints, or patterns of snapshots. `data` is a set's name or YAML, a folder of crops or of one folder an
+    identity, a .rec file, or a pattern of tar shards. `recipe` is a training recipe's name or file, `sets` change it.
+    Under torchrun every process calls this with the same arguments.
+
+    Raises:
+        QFaceError: whatever the user can mend; `out` is then absent, or what it was before.
+    """
+    plan = plan_training(student, teachers=teachers, data=data, recipe=recipe, sets=sets, seed=seed, threads=threads)
+    return run_training(plan, Path(out), force=force, resume=resume, tell=tell)
+
+
+def run_training(
+    plan: TrainingPlan, out: Path, *, force: bool = False, resume: bool = False, tell: Tell = silent
+) -> Training:
+    """Do a planned training; see `train`."""
+    with joined_ranks("cuda" if plan.device.type == "cuda" else "cpu") as ranks:
+        ranks.check_same("installation of qface_toolkit", code_sha256(), plan.device.type)
+        ranks.check_same("job", plan.fingerprint(ranks.size), plan.device.type)
+        set_determinism(plan.seed, plan.threads)
+        with _folder(plan, out, ranks, force=force, resume=resume) as (partial, folder):
+            return _Run(plan, ranks, partial, folder, tell if ranks.leads else silent).done()
+
+
+@contextmanager
+def _folder(
+    plan: TrainingPlan, out: Path, ranks: Ranks, *, force: bool, resume: bool
+) -> Iterator[tuple[Path, OutputFolder | None]]:
+    """Give the folder that the work is done in, and on rank 0 what writes there."""
+    if not ranks.leads:
+        ranks.wait()
+        yield out.with_name(f"{out.name}.partial"), None
+        return
+    # A process that torchrun starts again after one died is to go on, whatever it was told at first.
+    again = resume or ranks.restarts > 0
+    with OutputFolder(out, fingerprint=plan.fingerprint(ranks.size), force=force, resume=again) as folder:
+        ranks.wait()
+        yield folder.partial, folder
+
+
+@dataclass
+class _Run:
+    """A training under way, on one rank."""
+
+    plan: TrainingPlan
+    ranks: Ranks
+    partial: Path
+    folder: OutputFolder | None
+    tell: Tell
+
+    def done(self) -> Training:
+        """Learn, and write what came out; return the report."""
+        learnt_from, held_out, tested = self._images()
+        plan = self.plan
+        keeper = TrainingFolder(
+            self.partial,
+            self.folder,
+            self.ranks,
+            plan.student,
+            images_sha256=learnt_from.fingerprint(),
+            snapshots=plan.recipe.snapshots,
+        )
+        course = make_course(plan, learnt_from, held_out, self.ranks, keeper, self.tell("learn"))
+        why = course.run()
+        slow(course.pupil.network)
+        model = replace(plan.student, network=course.pupil.network.cpu())
+        learnt = Learnt(course, learnt_from, tested, why, student_bytes(model, origin_of(plan)))
+        report = told(plan, self.ranks, learnt)
+        if self.folder is not None:
+            self._finish(self.folder, learnt, report)
+        self.ranks.wait()
+        return report
+
+    def _finish(self, folder: OutputFolder, learnt: Learnt, report: Training) -> None:
+        self.tell("write the student and its report")
+        folder.write(STUDENT_FILE, learnt.weights)
+        for name, page in training_pages(report).items():
+            folder.write(name, page)
+        folder.mark("written")
+        folder.finish({"seed": self.plan.seed, "threads": self.plan.threads, "versions": report.environment.versions})
+
+    def _images(self) -> tuple[FaceData, HeldOut | None, int]:
+        """Return the images to learn from, those that are held out, and how many these are."""
+        data = self._opened()
+        self.ranks.check_same("images", data.fingerprint(), self.plan.device.type)
+        wanted = self.plan.recipe.data.held_out
+        if not wanted:
+            return data, None, 0
+        train, held = hold_out(data, count=wanted, identities=wanted, seed=self.plan.seed)
+        return train, read_held_out(held), len(held)
+
+    def _opened(self) -> FaceData:
+        """Return the data; what has to be drawn is drawn once, by rank 0, and kept for a resumed run."""
+        if not self.ranks.leads:
+            self.ranks.wait()
+        progress = self.tell("open the images")
+        options, teachers = self.plan.recipe.data, self.plan.teachers
+        opening = Opening(
+            count=options.count,
+            seed=options.seed,
+            images_per_identity=options.images_per_identity,
+            cache=options.cache or self.partial / WORK,
+            threads=self.plan.threads,
+            model=teachers[0].open() if teachers else None,
+            progress=progress,
+        )
+        data = open_data(self.plan.data, opening)
+        if self.folder is not None:
+            self._keep_drawn(self.folder)
+            self.ranks.wait()
+        return data
+
+    def _keep_drawn(self, folder: OutputFolder) -> None:
+        """Note what was drawn, so that a resumed run finds it."""
+        drawn = sorted((self.partial / WORK).glob("*.npy"))
+        if drawn and not folder.done(_DRAWN):
+            for file in drawn:
+                folder.adopt(f"{WORK}{file.name}")
+            folder.mark(_DRAWN)
