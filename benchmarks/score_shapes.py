@@ -1,6 +1,6 @@
-"""Compress the networks that train_shapes.py trained, and compare what is deployed with float on drawings held out.
+"""Compress networks that `qface train` trained on drawings, and compare what is deployed with float on held-out ones.
 
-    python benchmarks/score_shapes.py --work /tmp/shapes --save benchmarks/results/shapes.json
+    python benchmarks/score_shapes.py /tmp/shapes/iresnet18 /tmp/shapes/pocketnet --save benchmarks/results/shapes.json
 
 Every figure is of int8.x86.onnx as ONNX Runtime runs it, on the 1,600 drawings of `drawings-heldout`: 200 people whose
 attribute values neither training nor calibration used.
@@ -14,12 +14,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from train_shapes import SHAPES, Shape
 
 import qface_toolkit as qf
 from qface_toolkit.backends._onnxruntime import open_onnx
 from qface_toolkit.environment import record_environment, usable_cores
 from qface_toolkit.models import FloatModel
+from qface_toolkit.report import read_training
+from qface_toolkit.report.training import TRAINING
 from qface_toolkit.runtimes import FLOAT_ARTIFACT as FLOAT
 from qface_toolkit.scoring.agreement import measure_agreement
 from qface_toolkit.scoring.identities import verify_identities
@@ -53,9 +54,10 @@ def score(model: FloatModel, folder: Path, recipe: str, crops: Crop, labels: npt
     }
 
 
-def training(shape: Shape) -> dict[str, Any]:
+def training(folder: Path) -> dict[str, Any]:
     """Return how a network was trained, as plain values."""
-    return asdict(shape) | {"plan": {"of": type(shape.plan).__name__} | asdict(shape.plan)}
+    report = read_training(folder / TRAINING)
+    return {"command": report.command, "recipe": report.recipe, "images": report.images, "seconds": report.seconds}
 
 
 def row(name: str, recipe: str, scores: dict[str, Any]) -> str:
@@ -74,20 +76,19 @@ def save(file: Path, results: dict[str, Any]) -> None:
 def main() -> None:
     """Score every network with every recipe, and keep the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, required=True, help="the folder that train_shapes.py wrote to")
+    parser.add_argument("folder", type=Path, nargs="+", help="what `qface train` wrote")
     parser.add_argument("--recipe", action="append", help="int8-fast and int8 if not given; may be given again")
-    parser.add_argument("--network", choices=sorted(SHAPES), action="append", help="both if not given")
     parser.add_argument("--save", type=Path)
     wanted = parser.parse_args()
     named = find_set("drawings-heldout")
     crops = load_crops(named.open())
     labels = np.arange(len(crops)) // named.parameters["images_per_identity"]
     results: dict[str, Any] = {}
-    for name in wanted.network or SHAPES:
-        model = qf.load_model(wanted.work / f"{name}.safetensors")
-        results[name] = {"training": training(SHAPES[name]), "weights_sha256": model.source_sha256, "recipes": {}}
+    for folder in wanted.folder:
+        name, model = folder.name, qf.load_model(folder)
+        results[name] = {"training": training(folder), "weights_sha256": model.source_sha256, "recipes": {}}
         for recipe in wanted.recipe or ("int8-fast", "int8"):
-            scores = score(model, wanted.work / f"{name}-{Path(recipe).stem}", recipe, crops, labels)
+            scores = score(model, folder.with_name(f"{name}-{Path(recipe).stem}"), recipe, crops, labels)
             results[name]["recipes"][recipe] = scores
             print(row(name, recipe, scores), flush=True)
             if wanted.save:  # after each: the next may take minutes

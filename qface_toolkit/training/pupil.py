@@ -79,12 +79,34 @@ class QuickSequence(nn.Sequential):
             if place + 1 < len(layers) and _joins(layers[place], layers[place + 1]):
                 first, second = cast(nn.Conv2d, layers[place]), cast(nn.Conv2d, layers[place + 1])
                 weight = second.weight * first.weight.view(1, -1, 1, 1)
-                x = functional.conv2d(x, weight, stride=first.stride)
+                x = functional.conv2d(_every(x, first.stride), weight)
                 place += 2
             else:
                 x = layers[place](x)
                 place += 1
         return x
+
+
+class StridedPixels(nn.Conv2d):
+    """A strided convolution of single pixels as one of every second pixel: the same, without what it skips.
+
+    torch 2.13 crashes in the gradient of the other one, of fewer than 16 channels that lie last.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [N, C, H, W] to [N, C', H/stride, W/stride]."""
+        return functional.conv2d(_every(x, self.stride), self.weight, self.bias)
+
+
+def _every(x: Tensor, stride: tuple[int, ...]) -> Tensor:
+    return x if stride == (1, 1) else x[:, :, :: stride[0], :: stride[1]]
+
+
+def _strides(module: nn.Module) -> bool:
+    """Tell whether this is a strided convolution of single pixels."""
+    if type(module) is not nn.Conv2d or module.groups != 1 or module.stride == (1, 1):
+        return False
+    return module.kernel_size == (1, 1) and module.padding == (0, 0)
 
 
 def _joins(first: nn.Module, second: nn.Module) -> bool:
@@ -103,6 +125,8 @@ def quicken(network: nn.Module) -> None:
             module.__class__ = QuickPReLU
         elif type(module) is nn.Sequential and any(map(_joins, list(module)[:-1], list(module)[1:])):
             module.__class__ = QuickSequence
+        elif _strides(module):
+            module.__class__ = StridedPixels
 
 
 def slow(network: nn.Module) -> None:
@@ -112,6 +136,8 @@ def slow(network: nn.Module) -> None:
             module.__class__ = nn.PReLU  # type: ignore[assignment]
         elif isinstance(module, QuickSequence):
             module.__class__ = nn.Sequential  # type: ignore[assignment]
+        elif isinstance(module, StridedPixels):
+            module.__class__ = nn.Conv2d  # type: ignore[assignment]
 
 
 def settled(network: nn.Module, *, last: bool) -> nn.Module:
