@@ -7,6 +7,7 @@ import pickle
 import shutil
 import subprocess
 import sys
+import tarfile
 from functools import partial
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from documents import PAGES, README, arguments, blocks, shows, title
 from evaluation.ijb_files import write_protocol
 from helpers import measure_quickly, run_here, write_tiny
 from PIL import Image
+from record_files import insightface, write_records
 from torch import nn
 
 from qface_toolkit.backends import BACKENDS
@@ -28,7 +30,7 @@ from qface_toolkit.evidence import collect
 from qface_toolkit.gate import open_report, update_baseline
 from qface_toolkit.methods import METHODS
 from qface_toolkit.models import ARCHITECTURES, from_module
-from qface_toolkit.pipeline import _check, _evaluate, read_full_recipe
+from qface_toolkit.pipeline import _check, _evaluate, read_full_recipe, train
 from qface_toolkit.scoring.identities import verify_identities
 from qface_toolkit.sources import SOURCES, find_set
 
@@ -89,6 +91,7 @@ def desk(tmp_path_factory, finished):
     onnx.save(silent, folder / "backbone.onnx")
     _write_networks_of_other_sizes(folder)
     _write_faces(folder)
+    _write_training(folder)
     write_protocol(folder / "IJBC")
     (folder / "sets").mkdir()
     shutil.copy(folder / "lfw.bin", folder / "sets" / "lfw.bin")
@@ -131,6 +134,26 @@ def _write_photo(folder, crop):
         shutil.copy(path, folder / "crops" / f"{path.parent.name}-{path.name}")
 
 
+def _write_training(folder):
+    """Write the people as RecordIO and as shards, and a student of the backbone with two snapshots, under each name."""
+    people = [[path.read_bytes() for path in sorted(own.iterdir())] for own in sorted((folder / "people").iterdir())]
+    write_records(folder / "train.rec", insightface(people))
+    (folder / "shards").mkdir()
+    for number, half in enumerate((people[:6], people[6:])):
+        with tarfile.open(folder / "shards" / f"train-{number:03}.tar", "w") as shard:
+            for label, own in enumerate(half, 6 * number):
+                for at, image in enumerate(own):
+                    for suffix, data in (("png", image), ("cls", str(label).encode())):
+                        member = tarfile.TarInfo(f"{label:02}-{at}.{suffix}")
+                        member.size = len(data)
+                        shard.addfile(member, io.BytesIO(data))
+    given = {"teachers": [folder / "backbone.pth"], "data": folder / "crops", "threads": 1}
+    sets = ["width=0.125", "embedding_size=32", "epochs=2", "batch_size=18"]
+    train("mobilefacenet", **given, sets=sets, out=folder / "student")
+    for name in ("big", "middle"):
+        shutil.copytree(folder / "student", folder / name)
+
+
 @pytest.fixture
 def at_desk(desk, tmp_path, monkeypatch):
     """Work on a copy of the desk, with few images to measure on."""
@@ -152,8 +175,8 @@ def unpacked(at_desk, tmp_path, monkeypatch):
     added = []
 
     def unpack(page):
-        for block in blocks(page, "yaml", "python"):
-            if block.language == "yaml" and block.name:
+        for block in blocks(page, "yaml", "text", "python"):
+            if block.language != "python" and block.name:
                 Path(block.name).write_text(block.text)
             elif block.language == "python" and block.name:
                 added.append(_add_module(block, tmp_path, monkeypatch))
@@ -190,9 +213,24 @@ def quick_steps(args):
     return [part for one in sets for part in ("--set", one)]
 
 
+def quick_training(args):
+    """Return settings by which a student learns in a second from the desk's teachers, whose embeddings are short."""
+    sets = ["batch_size=18", "teacher.projection=true"]
+    sets += [f"epochs={2 if any('*' in arg for arg in args) else 1}"]
+    if args[0] in ARCHITECTURES.names():
+        sets += ["width=0.125"]
+    if "drawings" in args:
+        sets += ["data.count=36", "data.images_per_identity=2"]
+    if any(arg.startswith("data.held_out=") for arg in args) or "drawn-people" in args:
+        sets += ["data.held_out=2"]
+    return [part for one in sets for part in ("--set", one)]
+
+
 def prepared(line):
     """Return the arguments of a line, made quick; results that it writes are made anew."""
     command, *args = arguments(line)
+    if command == "train":
+        args += [*quick_training(args), "--threads", "1", *([] if "--resume" in args else ["--force"])]
     if command == "compress":
         args += quick_steps(args) + ([] if "--dry-run" in args else ["--force"])
         args += [] if "demo" in args or {"--recipe", "--backend"} & set(args) else ["--backend", "onnx-x86"]
@@ -258,6 +296,7 @@ def test_the_snippets_of_a_page_run_one_after_the_other(page, at_desk, unpacked)
             continue
         heard = io.StringIO()
         quick = block.text.replace("calibration.count=256", "calibration.count=16")
+        quick = quick.replace("sets=few)", "sets=few, threads=1)")
         with contextlib.redirect_stdout(heard):
             exec(compile(quick, title(page), "exec"), names)
         assert block.said is None or heard.getvalue() == block.said

@@ -93,4 +93,7 @@ def train(
         return
     show(render_training(report))
     if not quiet:
-        click.echo(f"\nEverything is in {out} - start with {out / 'report.html'}, or: qface compress {out} --out int8")
+        rounded = report.recipe["quantize"]
+        recipe = f" --recipe {rounded['recipe']}" if rounded else ""
+        click.echo(f"\nEverything is in {out} - start with {out / 'report.html'}, then make it int8:")
+        click.echo(f"qface compress {out} --out int8{recipe}")

@@ -31,7 +31,7 @@ from qface_toolkit.models._spec import (
 from qface_toolkit.models._stated import how_to_give, missing_facts, stated_facts, stated_name, with_facts
 from qface_toolkit.models._student import NARROWEST, WIDEST, build_student, open_student
 from qface_toolkit.models._student_file import student_bytes, student_metadata
-from qface_toolkit.untrusted.formats import STUDENT_FILE
+from qface_toolkit.untrusted.formats import ROUNDED_FILE, STUDENT_FILE
 
 __all__ = [
     "ARCHITECTURES",
@@ -41,6 +41,7 @@ __all__ = [
     "SHORTEST_EMBEDDING",
     "SIDES",
     "SMALLEST_SIDE",
+    "ROUNDED_FILE",
     "STUDENT_FILE",
     "WIDEST",
     "Architecture",

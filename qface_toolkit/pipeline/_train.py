@@ -10,8 +10,9 @@ from pathlib import Path
 
 from qface_toolkit.datasets import FaceData, Opening, hold_out, open_data
 from qface_toolkit.environment import set_determinism
-from qface_toolkit.models import STUDENT_FILE, FloatModel, student_bytes
+from qface_toolkit.models import ROUNDED_FILE, STUDENT_FILE, FloatModel, student_bytes
 from qface_toolkit.pipeline._course import make_course
+from qface_toolkit.pipeline._rounded import Rounded, rounded
 from qface_toolkit.pipeline._teachers import GivenTeacher
 from qface_toolkit.pipeline._training_folder import TrainingFolder
 from qface_toolkit.pipeline._training_plan import TrainingPlan, code_sha256, plan_training
@@ -95,7 +96,7 @@ class _Run:
     def done(self) -> Training:
         """Learn, and write what came out; return the report."""
         learnt_from, held_out, tested = self._images()
-        plan = self.plan
+        plan, learnt_through = self.plan, self._rounded()
         keeper = TrainingFolder(
             self.partial,
             self.folder,
@@ -104,20 +105,33 @@ class _Run:
             images_sha256=learnt_from.fingerprint(),
             snapshots=plan.recipe.snapshots,
         )
-        course = make_course(plan, learnt_from, held_out, self.ranks, keeper, self.tell("learn"))
+        student = plan.student if learnt_through is None else replace(plan.student, network=learnt_through.network)
+        planned = replace(plan, student=student)
+        course = make_course(planned, learnt_from, held_out, self.ranks, keeper, self.tell("learn"))
         why = course.run()
-        slow(course.pupil.network)
-        model = replace(plan.student, network=course.pupil.network.cpu())
-        learnt = Learnt(course, learnt_from, tested, why, student_bytes(model, origin_of(plan)))
+        slow(course.pupil.network.cpu())
+        if learnt_through is None:
+            written = STUDENT_FILE, student_bytes(student, origin_of(plan))
+        else:
+            written = ROUNDED_FILE, learnt_through.onnx(origin_of(plan))
+        learnt = Learnt(course, learnt_from, tested, why, *written)
         report = told(plan, self.ranks, learnt)
         if self.folder is not None:
             self._finish(self.folder, learnt, report)
         self.ranks.wait()
         return report
 
+    def _rounded(self) -> Rounded | None:
+        """Return the student as int8 will compute it, if it is to learn so."""
+        quantize, plan = self.plan.recipe.quantize, self.plan
+        if quantize is None:
+            return None
+        self.tell("set the ranges that the student learns with")
+        return rounded(plan.student, quantize.recipe, seed=plan.seed, threads=plan.threads)
+
     def _finish(self, folder: OutputFolder, learnt: Learnt, report: Training) -> None:
         self.tell("write the student and its report")
-        folder.write(STUDENT_FILE, learnt.weights)
+        folder.write(learnt.name, learnt.weights)
         for name, page in training_pages(report).items():
             folder.write(name, page)
         folder.mark("written")

@@ -1,9 +1,10 @@
 """A training, all questions answered before anything is written: who learns, from whom, and what of."""
 
+import copy
 import hashlib
 import importlib.resources
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
@@ -75,7 +76,7 @@ def plan_training(
     """
     read = load_training_recipe(recipe, sets)
     opened = _student(student, read, seed)
-    found = tuple(find_teachers(teachers))
+    found = tuple(find_teachers(teachers or _own_self(student, opened, read)))
     plan = TrainingPlan(
         student=opened,
         started_from=Path(student).name if isinstance(student, str | Path) and Path(student).is_file() else "",
@@ -98,6 +99,14 @@ def _student(student: str | Path | FloatModel, recipe: TrainingRecipe, seed: int
     size, width = recipe.embedding_size, recipe.width
     facts: Mapping[str, Any] = recipe.model
     return open_student(str(student), width=width, embedding_size=size, seed=seed, overrides=facts)
+
+
+def _own_self(student: str | Path | FloatModel, opened: FloatModel, recipe: TrainingRecipe) -> list[GivenTeacher]:
+    """Return who teaches a student that learns to be rounded and was given no teacher: itself, as it is now."""
+    if recipe.quantize is None:
+        return []
+    named = isinstance(student, str | Path) and Path(student).exists()
+    return [student if named else replace(opened, network=copy.deepcopy(opened.network))]
 
 
 def _check_teachers(plan: TrainingPlan) -> None:

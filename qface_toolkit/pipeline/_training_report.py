@@ -22,13 +22,14 @@ _PAGE = "report.html"
 class Learnt:
     """A training at its end: the loop, what it learnt from, how many images were held out, why it ended, the weights.
 
-    `weights` is the student's checkpoint as bytes.
+    `weights` is the student's checkpoint as bytes, and `name` that of its file.
     """
 
     course: Course
     data: FaceData
     held_out: int
     why: str
+    name: str
     weights: bytes
 
 

@@ -14,6 +14,7 @@ from pydantic import (
     Field,
     StrictBool,
     StrictInt,
+    StrictStr,
     ValidationError,
     model_validator,
 )
@@ -129,11 +130,9 @@ class DataOptions(_Block):
 
 
 class Quantize(_Block):
-    """Learning to be int8: the last `epochs` go through the network as int8 computes, at a rate of its own."""
+    """Learning through the network as int8 computes it; `recipe` is the one of `compress` that will lower it."""
 
-    epochs: Annotated[StrictInt, Field(ge=1)] = 1
-    learning_rate: Positive = 1e-5
-    calibration: Annotated[StrictInt, Field(ge=1)] = 512
+    recipe: StrictStr = "born-int8"
 
 
 class TrainingRecipe(_Block):
@@ -170,7 +169,7 @@ class TrainingRecipe(_Block):
     def _fits_together(self) -> "TrainingRecipe":
         for wrong, what in (
             (self.optimizer.schedule == "step" and not self.optimizer.milestones, "schedule step needs milestones"),
-            (self.quantize is not None and self.quantize.epochs > self.epochs, "quantize.epochs are more than epochs"),
+            (self.quantize is not None and self.snapshots, "quantize leaves no snapshots: set snapshots to false"),
         ):
             if wrong:
                 raise ValueError(what)

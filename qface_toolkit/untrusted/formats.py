@@ -24,7 +24,7 @@ LARGEST_BYTES = 8 << 30
 _HEAD = 512
 SAVED_MODEL = "saved_model.pb"
 """The file by which the folder of a TensorFlow SavedModel is known."""
-STUDENT_FILE = "student.safetensors"
+STUDENT_FILE, ROUNDED_FILE = "student.safetensors", "student.onnx"
 """The file by which a folder that `qface train` wrote is known, and for which the folder stands."""
 LEGACY_MAGIC = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
 MODEL_ENDINGS = (".onnx", ".pth", ".pt", ".ckpt", ".safetensors")
@@ -122,8 +122,9 @@ _NOUNS = {
 
 
 def file_of(path: Path) -> Path:
-    """Return the student of a folder that training wrote; any other path as it is."""
-    return path / STUDENT_FILE if path.is_dir() and (path / STUDENT_FILE).is_file() else path
+    """Return the student of a folder that training wrote, which learnt rounded or not; any other path as it is."""
+    inside = [path / name for name in (STUDENT_FILE, ROUNDED_FILE)] if path.is_dir() else []
+    return next((file for file in inside if file.is_file()), path)
 
 
 def check_model_file(path: Path, *, kind: type[QFaceError] = CheckpointError, scripts: bool = True) -> Form:
