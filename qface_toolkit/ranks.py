@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Literal
 
+from qface_toolkit.environment import usable_cores
 from qface_toolkit.errors import RanksError
 
 if TYPE_CHECKING:
@@ -96,6 +97,8 @@ class Ranks:
 
 
 ALONE = Ranks()
+_BROKEN = ("closed by peer", "Connection reset", "Broken pipe", "gloo", "NCCL")
+"""What torch says where a process waits for one that is gone."""
 _PATIENCE = timedelta(days=1)
 """How long a rank waits for the others: rank 0 may draw, measure or judge for hours."""
 
@@ -116,6 +119,13 @@ def told_ranks() -> Ranks:
     return Ranks(rank, size, local, restarts)
 
 
+def threads_of_one() -> int:
+    """Return how many threads a process takes where nothing is said: the cores, shared by those on this machine."""
+    told = os.environ.get("LOCAL_WORLD_SIZE", "")
+    beside = int(told) if told.isdecimal() and told_ranks().size > 1 else 1
+    return max(1, usable_cores() // max(1, beside))
+
+
 @contextmanager
 def joined_ranks(device: Literal["cpu", "cuda"] = "cpu") -> Iterator[Ranks]:
     """Join the other processes for the block, if torchrun started any."""
@@ -133,5 +143,10 @@ def joined_ranks(device: Literal["cpu", "cuda"] = "cpu") -> Iterator[Ranks]:
     torch.distributed.init_process_group("nccl" if device == "cuda" else "gloo", timeout=_PATIENCE)
     try:
         yield ranks
+    except RuntimeError as error:
+        if not any(word in str(error) for word in _BROKEN):
+            raise
+        what = "another process of this job has ended"
+        raise RanksError(what, where=f"rank {ranks.rank}", fix="see what that one says") from error
     finally:
         torch.distributed.destroy_process_group()

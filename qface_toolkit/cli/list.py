@@ -17,7 +17,12 @@ def _models() -> list[Fact]:
     from qface_toolkit.models import ARCHITECTURES
 
     return [
-        {"name": name, "about": entry.source, "parameters": entry.count_parameters()}
+        {
+            "name": name,
+            "about": entry.source,
+            "parameters": entry.count_parameters(),
+            "embedding_size": entry.published.embedding_size,
+        }
         for name, entry in ARCHITECTURES.entries().items()
     ]
 
@@ -106,5 +111,5 @@ def list_(kind: str, as_json: bool, quiet: bool) -> None:
         return
     width = max(len(one["name"]) for one in found)
     for one in found:
-        size = f"{one['parameters']:>11,} parameters; " if "parameters" in one else ""
+        size = f"{one['parameters']:>11,} parameters, {one['embedding_size']} numbers; " if "parameters" in one else ""
         say_row(f"{one['name']:{width}}  ", size + one["about"])

@@ -33,5 +33,8 @@ def show(name: str, full: bool, as_json: bool, quiet: bool) -> None:
         values = read_full_recipe(name)
         click.echo(json.dumps(values) if as_json else yaml.safe_dump(values, sort_keys=False), nl=as_json)
         return
-    text, values = read_file_of(find_recipe(name))
+    from qface_toolkit.training.recipe import find_training_recipe, list_training_recipes
+
+    trains = name in list_training_recipes()
+    text, values = read_file_of(find_training_recipe(name) if trains else find_recipe(name))
     click.echo(json.dumps(values) if as_json else text, nl=as_json)

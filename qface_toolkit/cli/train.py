@@ -96,4 +96,4 @@ def train(
         rounded = report.recipe["quantize"]
         recipe = f" --recipe {rounded['recipe']}" if rounded else ""
         click.echo(f"\nEverything is in {out} - start with {out / 'report.html'}, then make it int8:")
-        click.echo(f"qface compress {out} --out int8{recipe}")
+        click.echo(f"qface compress {shlex.quote(str(out))} --out int8{recipe}")

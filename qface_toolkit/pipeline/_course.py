@@ -83,13 +83,19 @@ def _wrapped(pupil: Pupil, plan: TrainingPlan, ranks: Ranks) -> nn.Module:
 
 
 def _check(plan: TrainingPlan, data: FaceData, ranks: Ranks, *, labelled: bool) -> None:
-    if not plan.teachers and not labelled:
-        why = "no teacher is given, and nothing says who is on an image"
+    losses = plan.recipe.loss
+    taught = plan.teachers and (losses.kd or losses.relation)
+    if not taught and not labelled:
+        why = "loss.kd and loss.relation are 0" if plan.teachers else "no teacher is given"
+        why += ", and loss.classes is 0" if data.identities else ", and nothing says who is on an image"
         fix = "give --teacher, or images with labels: one folder an identity, a .rec file, shards with .cls files"
         raise TrainingError(f"there is nothing to learn from: {why}", where=data.name, fix=fix)
     if labelled and data.identities < max(2, ranks.size):
         what = f"there are {data.identities} identities to tell apart, spread over {ranks.size} processes"
         raise TrainingError(what, where=data.name, fix="give more identities, or --set loss.classes=0")
+    if losses.traits and data.traits() is None:
+        what = "nothing is known of how the people on these images look"
+        raise TrainingError(what, where="loss.traits", fix="--set loss.traits=0, or give people who are drawn")
     if labelled and plan.recipe.augment.mix:
         what = "images into which others are blended belong to no identity"
         fix = "--set loss.classes=0 to learn from the teacher alone, or --set augment.mix=0"

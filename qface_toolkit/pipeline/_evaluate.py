@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from qface_toolkit.environment import record_environment, set_determinism, usable_cores
+from qface_toolkit.environment import record_environment, set_determinism
 from qface_toolkit.errors import MeasurementError
 from qface_toolkit.evaluation import (
     BY_TONE,
@@ -32,7 +32,7 @@ from qface_toolkit.methods import Progress
 from qface_toolkit.models import FloatModel
 from qface_toolkit.pipeline._protocols import Judged, judge_pairs, judge_people
 from qface_toolkit.pipeline._templates import judge_templates
-from qface_toolkit.ranks import ALONE, Ranks, joined_ranks
+from qface_toolkit.ranks import ALONE, Ranks, joined_ranks, threads_of_one
 from qface_toolkit.report.evaluation import EvaluatedData, EvaluatedModel, Evaluation
 from qface_toolkit.report.evaluation_sections import PLOT
 from qface_toolkit.report.markdown import evaluation_markdown
@@ -100,7 +100,7 @@ def evaluate(
     Raises:
         QFaceError: whatever the user can mend.
     """
-    threads = threads or usable_cores()
+    threads = threads or threads_of_one()
     set_determinism(seed, threads)
     with joined_ranks() as ranks:
         work = _open_models(model, reference, evaluation_set, read_facts(sets), name, threads)

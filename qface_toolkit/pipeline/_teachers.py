@@ -2,14 +2,16 @@
 
 import glob
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from qface_toolkit.errors import TrainingError
+from qface_toolkit.errors import QFaceError, TrainingError
 from qface_toolkit.models import FloatModel, ModelSpec, load_model
 
 GivenTeacher = str | Path | FloatModel
+_SNAPSHOT = re.compile(r"(epoch-\d+|student)\.")
 _PATTERN = re.compile(r"[*?\[]")
 
 
@@ -23,14 +25,16 @@ class Teacher:
     open: Callable[[], FloatModel]
 
 
-def find_teachers(given: Sequence[GivenTeacher]) -> list[Teacher]:
+def find_teachers(given: Sequence[GivenTeacher], facts: Mapping[str, Any]) -> list[Teacher]:
     """Return the teachers that are named, patterns in the order of the numbers in their files' names.
+
+    `facts` go before what the teachers' files say.
 
     Raises:
         TrainingError: if a pattern names nothing, or teachers' embeddings differ in size.
         CheckpointError: if one cannot be read.
     """
-    teachers = [_looked_at(one) for name in given for one in _expanded(name)]
+    teachers = [_looked_at(one, facts) for name in given for one in _expanded(name)]
     sizes = {teacher.spec.embedding_size for teacher in teachers}
     if len(sizes) > 1:
         what = f"the teachers' embeddings have {', '.join(map(str, sorted(sizes)))} numbers"
@@ -52,16 +56,28 @@ def _by_number(name: str) -> list[int | str]:
     return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
 
 
-def _looked_at(given: GivenTeacher) -> Teacher:
+def _looked_at(given: GivenTeacher, facts: Mapping[str, Any]) -> Teacher:
     """Return a teacher; a file is opened once to see what it is, and again when it is its turn."""
     if isinstance(given, FloatModel):
-        return Teacher(given.spec.name, given.source_sha256, given.spec, lambda: given)
-    model = load_model(given)
-    name = str(given) if str(given) == "demo" else Path(given).name
-    return Teacher(name, model.source_sha256, model.spec, lambda: _same(load_model(given), model.source_sha256, given))
+        model = given.with_facts(facts)
+        return Teacher(model.spec.name, model.source_sha256, model.spec, lambda: model)
+    model = _loaded(given, facts)
+    # A snapshot's name says nothing without that of the training it is of.
+    named = _SNAPSHOT.match(Path(given).name)
+    name = "/".join(Path(given).parts[-2 if named else -1 :])
+    return Teacher(name, model.source_sha256, model.spec, lambda: _same(_loaded(given, facts), model, given))
 
 
-def _same(model: FloatModel, sha256: str, given: str | Path) -> FloatModel:
-    if model.source_sha256 != sha256:
+def _loaded(given: str | Path, facts: Mapping[str, Any]) -> FloatModel:
+    try:
+        return load_model(given, overrides=facts)
+    except QFaceError as error:
+        if error.fix is not None:
+            error.fix = error.fix.replace("model.", "teacher.model.")
+        raise
+
+
+def _same(model: FloatModel, before: FloatModel, given: str | Path) -> FloatModel:
+    if model.source_sha256 != before.source_sha256:
         raise TrainingError("a teacher's file has changed since the training began", where=str(given), fix="start anew")
     return model

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from qface_toolkit.datasets import FaceData, Opening, hold_out, open_data
 from qface_toolkit.environment import set_determinism
+from qface_toolkit.errors import TrainingError
 from qface_toolkit.models import ROUNDED_FILE, STUDENT_FILE, FloatModel, student_bytes
 from qface_toolkit.pipeline._course import make_course
 from qface_toolkit.pipeline._rounded import Rounded, rounded
@@ -25,6 +26,9 @@ from qface_toolkit.training.held_out import HeldOut, read_held_out
 from qface_toolkit.training.pupil import slow
 
 _DRAWN = "draw"
+_DRAWN_KIND = "drawn"
+_HELD_SHARE, _MOST_HELD = 20, 256
+"""Where it is not said, one in so many identities or images is held out, and no more than this."""
 
 
 def train(
@@ -142,6 +146,8 @@ class _Run:
         data = self._opened()
         self.ranks.check_same("images", data.fingerprint(), self.plan.device.type)
         wanted = self.plan.recipe.data.held_out
+        if wanted is None:
+            wanted = min(_MOST_HELD, (data.identities or len(data)) // _HELD_SHARE)
         if not wanted:
             return data, None, 0
         train, held = hold_out(data, count=wanted, identities=wanted, seed=self.plan.seed)
@@ -163,6 +169,9 @@ class _Run:
             progress=progress,
         )
         data = open_data(self.plan.data, opening)
+        if data.kind != _DRAWN_KIND and (options.count or options.seed is not None or options.images_per_identity):
+            what = "data.count, data.seed and data.images_per_identity are for sets that are drawn"
+            raise TrainingError(what, where=self.plan.data, fix="leave them out, or give a smaller set of images")
         if self.folder is not None:
             self._keep_drawn(self.folder)
             self.ranks.wait()

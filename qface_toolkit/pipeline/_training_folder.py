@@ -71,7 +71,7 @@ class TrainingFolder:
         """Keep the network of an epoch as a checkpoint of its own, and return its name; see Keeper."""
         if not self.snapshots:
             return ""
-        name = f"epoch-{epoch:03d}.safetensors"
+        name = _snapshot_name(epoch)
         if self.folder is None:
             return name
         if self.folder.done(f"{_EPOCH} {epoch}"):
@@ -81,6 +81,15 @@ class TrainingFolder:
         self.folder.write(name, student_bytes(model, f"epoch {epoch} of a training by qface"))
         self.folder.mark(f"{_EPOCH} {epoch}")
         return name
+
+    def kept(self) -> str:
+        """Return where the last snapshot stands, or an empty text; see Keeper."""
+        latest = self.folder.latest(_EPOCH) if self.folder else None
+        return "" if latest is None else str(self.partial / _snapshot_name(int(latest.partition(" ")[2])))
+
+
+def _snapshot_name(epoch: int) -> str:
+    return f"epoch-{epoch:03d}.safetensors"
 
 
 def _state_name(step: int, rank: int) -> str:

@@ -12,10 +12,10 @@ from typing import Any
 import torch
 
 from qface_toolkit import __version__
-from qface_toolkit.environment import usable_cores
 from qface_toolkit.errors import TrainingError
 from qface_toolkit.models import FloatModel, open_student
 from qface_toolkit.pipeline._teachers import GivenTeacher, Teacher, find_teachers
+from qface_toolkit.ranks import threads_of_one
 from qface_toolkit.result.folder import fingerprint_of
 from qface_toolkit.training.rates import first_epochs
 from qface_toolkit.training.recipe import TrainingRecipe, load_training_recipe
@@ -76,7 +76,7 @@ def plan_training(
     """
     read = load_training_recipe(recipe, sets)
     opened = _student(student, read, seed)
-    found = tuple(find_teachers(teachers or _own_self(student, opened, read)))
+    found = tuple(find_teachers(teachers or _own_self(student, opened, read), read.teacher.model))
     plan = TrainingPlan(
         student=opened,
         started_from=Path(student).name if isinstance(student, str | Path) and Path(student).is_file() else "",
@@ -85,7 +85,7 @@ def plan_training(
         data=str(data),
         recipe=read,
         seed=seed,
-        threads=threads or usable_cores(),
+        threads=threads or threads_of_one(),
         device=_device(read.device),
         command=command,
     )

@@ -70,7 +70,7 @@ def told(plan: TrainingPlan, ranks: Ranks, learnt: Learnt) -> Training:
         ranks=ranks.size,
         device=_device(plan.device),
         environment=record_environment(plan.seed, plan.threads),
-        notes=plan.student.notes,
+        notes=tuple(note for note in plan.student.notes if not note.startswith("not trained")),
     )
 
 

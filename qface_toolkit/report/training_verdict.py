@@ -20,6 +20,9 @@ _REAL = {
     None: (False, "nothing tells whether it learnt from real faces: the images are the user's own"),
 }
 
+_TELLING_STEPS = 100
+"""Fewer steps say nothing of whether a loss falls."""
+
 
 def kept_epoch(training: Training) -> EpochEnd | None:
     """Return the end of the epoch whose weights were kept, if an epoch ended at all."""
@@ -122,7 +125,7 @@ def _reached(training: Training, end: EpochEnd | None) -> str:
 
 def _alarms(training: Training) -> Iterator[str]:
     span = loss_span(training)
-    if span is not None and span[1] >= span[0]:
+    if span is not None and span[1] >= span[0] and training.steps >= _TELLING_STEPS:
         what = f"from {training_loss(span[0])} to {training_loss(span[1])}"
         yield f"The loss did not fall: it went {what}. Check the learning rate and the images before you use this."
     if skipped_share(training) > MOST_SKIPPED:

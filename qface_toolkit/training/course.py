@@ -44,6 +44,10 @@ class Keeper(Protocol):
         """Keep the network of an epoch, counted from 1, and return its file's name, empty if it is not kept."""
         ...
 
+    def kept(self) -> str:
+        """Return where the last snapshot stands, or an empty text."""
+        ...
+
 
 @dataclass
 class Course:
@@ -155,9 +159,10 @@ class Course:
         if wrong or not math.isfinite(gradient):
             named = f"the loss ({', '.join(wrong)})" if wrong else "the gradient"
             what = f"{named} is not a finite number any more in step {self.history.step + 1} (epoch {batch.epoch + 1})"
+            kept = self.keeper.kept()
             fix = (
-                "the weights of the last checkpoint are kept: begin again from them, or from the start, with a lower "
-                "optimizer.learning_rate, a longer optimizer.warmup_epochs or a smaller optimizer.clip"
+                f"begin again from {kept or 'the start'} with a lower optimizer.learning_rate, a longer "
+                "optimizer.warmup_epochs or a smaller optimizer.clip"
             )
             raise TrainingError(what, fix=fix)
 

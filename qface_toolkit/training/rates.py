@@ -56,7 +56,7 @@ def first_epochs(teachers: int, epochs: int, options: Teachers) -> tuple[int, ..
         what = f"there are {teachers} teachers for {epochs} epochs"
         fix = (
             "give one for each epoch, or say when they begin: --set teacher.spread=true, or "
-            f"--set 'teacher.from_epochs=[1, …]' with {teachers} numbers"
+            f"--set 'teacher.from_epochs=[1, 5]' with {teachers} numbers"
         )
         raise TrainingError(what, fix=fix)
     return tuple(range(1, epochs + 1))

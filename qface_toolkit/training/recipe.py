@@ -62,11 +62,13 @@ class Teachers(_Block):
     """How teachers take turns: one an epoch, from these epochs on (counted from 1), or spread evenly over all epochs.
 
     `projection` puts a linear map behind a student whose embedding is of another size; it is dropped at the end.
+    `model` holds facts of the teachers to override, such as mean.
     """
 
     from_epochs: tuple[Annotated[StrictInt, Field(ge=1)], ...] = ()
     spread: StrictBool = False
     projection: StrictBool = False
+    model: dict[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _in_order(self) -> "Teachers":
@@ -117,14 +119,15 @@ class Augment(_Block):
 class DataOptions(_Block):
     """What is taken of the data: `count`, `images_per_identity` and `seed` are for sets that are drawn.
 
-    `held_out` is never learnt from and measured after each epoch: identities where there are labels, otherwise images.
+    `held_out` is never learnt from and measured after each epoch: so many identities where there are labels, otherwise
+    images; if it is not said, a twentieth of them.
     `cache` is a folder that keeps what was drawn for other trainings; without it, drawings go when a training ends.
     """
 
     count: Annotated[StrictInt, Field(ge=1)] | None = None
     images_per_identity: Annotated[StrictInt, Field(ge=1)] | None = None
     seed: Annotated[StrictInt, Field(ge=0)] | None = None
-    held_out: Annotated[StrictInt, Field(ge=0)] = 0
+    held_out: Annotated[StrictInt, Field(ge=0)] | None = None
     cache: Path | None = None
     workers: Annotated[StrictInt, Field(ge=1, le=256)] = 2
 
@@ -169,6 +172,7 @@ class TrainingRecipe(_Block):
     def _fits_together(self) -> "TrainingRecipe":
         for wrong, what in (
             (self.optimizer.schedule == "step" and not self.optimizer.milestones, "schedule step needs milestones"),
+            (self.patience is not None and self.data.held_out == 0, "patience needs data.held_out above 0"),
             (self.quantize is not None and self.snapshots, "quantize leaves no snapshots: set snapshots to false"),
         ):
             if wrong:

@@ -82,7 +82,8 @@ def worded(error: ValidationError, schema: type[BaseModel], *prefix: str) -> lis
             mistakes.append(f"{path}: this key is missing")
         else:
             what = one["msg"].removeprefix("Value error, ").removeprefix("Input ")
-            mistakes.append(f"{path}: {what} (it is {shown(one['input'])})")
+            told = f" (it is {shown(one['input'])})" if one["loc"] else ""
+            mistakes.append(f"{path}: {what}{told}")
     return mistakes
 
 

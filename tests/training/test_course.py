@@ -4,9 +4,10 @@ import json
 
 import pytest
 import torch
+from tiers import in_tiers
 from tiny_student import STEPS, STUDENT, options, people
 
-from qface_toolkit.errors import ArtifactError, CalibrationError, RecipeError, TrainingError
+from qface_toolkit.errors import ArtifactError, CalibrationError, QFaceError, RecipeError, TrainingError
 from qface_toolkit.models import load_model
 from qface_toolkit.pipeline import train
 from qface_toolkit.training.state import read_state, state_bytes
@@ -67,7 +68,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_does_not(whole, crops, t
     assert other.student.sha256 != whole[1].student.sha256
 
 
-@pytest.mark.parametrize("steps", range(1, STEPS + 1))
+@pytest.mark.parametrize("steps", in_tiers(range(1, STEPS + 1), fast=[3, 5]))
 def test_a_kill_costs_nothing(steps, whole, crops, tmp_path):
     out = tmp_path / "out"
     with pytest.raises(Killed):
@@ -80,6 +81,7 @@ def test_a_kill_costs_nothing(steps, whole, crops, tmp_path):
     assert resumed.resumed == (1 if steps > 2 else 0)
 
 
+@pytest.mark.slow
 def test_an_average_survives_a_kill_too(crops, tmp_path):
     averaged = options(crops, "average=0.9", "optimizer.name=adamw")
     found = train(STUDENT, out=tmp_path / "whole", **averaged)
@@ -106,6 +108,7 @@ def test_images_that_changed_meanwhile_are_refused(tmp_path):
         train(STUDENT, out=tmp_path / "out", resume=True, **options(crops))
 
 
+@pytest.mark.slow
 def test_patience_keeps_the_best_epoch(crops, tmp_path):
     # A rate at which it only gets worse after the first epoch.
     wild = options(crops, "epochs=6", "patience=2", "optimizer.learning_rate=2.0", "optimizer.schedule=constant")
@@ -137,6 +140,7 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_state(crops, tmp_path
     assert train(STUDENT, out=tmp_path / "out", resume=True, **options(crops)).resumed == 1
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_told_and_costs_nothing(crops, whole, tmp_path, monkeypatch):
     from helpers import fill_disk
 
@@ -165,8 +169,8 @@ def test_each_snapshot_teaches_its_epoch(whole, crops, tmp_path):
     pattern = str(whole[0] / "epoch-*.safetensors")
     report = train(STUDENT, out=tmp_path / "out", **options(crops, teachers=(pattern,)))
     assert [(one.name, one.from_epoch) for one in report.teachers] == [
-        ("epoch-001.safetensors", 1),
-        ("epoch-002.safetensors", 2),
+        ("out/epoch-001.safetensors", 1),
+        ("out/epoch-002.safetensors", 2),
     ]
     with pytest.raises(TrainingError, match="2 teachers for 3 epochs"):
         train(STUDENT, out=tmp_path / "long", **options(crops, "epochs=3", teachers=(pattern,)))
@@ -210,6 +214,7 @@ def test_broken_images_are_skipped_counted_and_named(tmp_path):
     assert report.skipped_count == 1 and "person1/3.png" in report.skipped[0].why
 
 
+@pytest.mark.slow
 def test_hardly_an_image_that_can_be_read_ends_it(tmp_path):
     crops = people(tmp_path / "people", images=30)
     for file in sorted(crops.glob("person[0-3]/*.png")):
@@ -238,3 +243,42 @@ def test_a_state_runs_no_code():
     torch.save({"tensors": Evil(), "values": "{}"}, buffer, pickle_module=pickle)
     with pytest.raises(ArtifactError, match="damaged"):
         read_state(buffer.getvalue(), "state.pt")
+
+
+def test_without_being_told_a_twentieth_is_held_out(tmp_path):
+    crops = people(tmp_path / "people", identities=2, images=40)
+    report = train(STUDENT, out=tmp_path / "out", **options(crops / "person0", "data.held_out=null", "epochs=1"))
+    assert (report.data.examples, report.data.held_out) == (38, 2)
+
+
+@pytest.mark.parametrize(
+    ("sets", "error", "words"),
+    [
+        (("loss.kd=0", "loss.classes=0"), TrainingError, "loss.kd and loss.relation are 0, and loss.classes is 0"),
+        (("data.count=5",), TrainingError, "for sets that are drawn"),
+        (("loss.traits=1",), TrainingError, "how the people on these images look"),
+        (("patience=2", "data.held_out=0"), RecipeError, "patience needs data.held_out"),
+    ],
+)
+def test_what_would_be_ignored_is_refused(sets, error, words, crops, tmp_path):
+    with pytest.raises(error, match=words):
+        train(STUDENT, out=tmp_path / "out", **options(crops, *sets))
+
+
+def test_a_teacher_that_does_not_say_how_images_are_prepared_is_told(crops, tmp_path):
+    import onnx
+
+    from qface_toolkit.backends import float_files
+    from qface_toolkit.canonical.canonicalise import canonicalise
+
+    demo = load_model("demo")
+    silent = onnx.load_from_string(
+        float_files()[0].write(demo, canonicalise(demo.network, demo.spec.input_size), {"origin": "nowhere"})
+    )
+    onnx.save(silent, tmp_path / "silent.onnx")
+    given = options(crops, "epochs=1", teachers=(tmp_path / "silent.onnx",))
+    with pytest.raises(QFaceError, match=r"teacher\.model\.mean=MEAN"):
+        train(STUDENT, out=tmp_path / "out", **given)
+    told = ("teacher.model.mean=127.5", "teacher.model.std=128", "teacher.model.color=rgb")
+    report = train(STUDENT, out=tmp_path / "out", **{**given, "sets": (*given["sets"], *told)})
+    assert report.teachers[0].name == "silent.onnx"
