@@ -40,6 +40,7 @@ def test_what_is_no_cosine_is_refused(planned, value):
         planned(FLOOR, f"budget.floor_cosine={value}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("floor", "code"), [("0.5", 0), ("0.9999", 1)])
 def test_a_damaged_file_ends_with_one_and_a_whole_folder(checkpoint, tmp_path, monkeypatch, capsys, floor, code):
     measure_quickly(monkeypatch)

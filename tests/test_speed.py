@@ -53,6 +53,7 @@ def test_what_is_no_speed_is_refused(planned, value):
         planned(f"budget.times_faster={value}")
 
 
+@pytest.mark.slow
 def test_the_report_puts_the_prediction_beside_the_measurement(planned, tmp_path, monkeypatch):
     measure_quickly(monkeypatch)
     job = planned()

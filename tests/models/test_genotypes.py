@@ -83,6 +83,7 @@ def test_other_cells_come_back_from_their_file(text, tmp_path):
     assert student_bytes(loaded, "drawn") == path.read_bytes()
 
 
+@pytest.mark.slow
 def test_other_cells_are_traced_and_made_canonical(other):
     images = torch.randn(2, 3, 112, 112, generator=torch.Generator().manual_seed(0))
     network = other.network.eval()

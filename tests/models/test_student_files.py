@@ -48,6 +48,7 @@ def folder(model, tmp_path):
     return place
 
 
+@pytest.mark.slow
 def test_the_same_model_gives_the_same_bytes_in_every_process(model):
     found = subprocess.run([sys.executable, "-c", PROGRAM], check=True, capture_output=True, text=True).stdout.strip()
     assert found == hashlib.sha256(student_bytes(model, "drawn")).hexdigest()
@@ -185,6 +186,7 @@ def test_commands_take_the_folder(folder, monkeypatch, capsys):
     assert f"qface compress {folder / STUDENT_FILE} --out DIR" in told
 
 
+@pytest.mark.slow
 def test_a_result_goes_before_a_student_in_the_same_folder(finished, tmp_path):
     place = tmp_path / "both"
     place.mkdir()

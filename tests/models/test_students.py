@@ -67,6 +67,7 @@ def test_every_width_is_recognised_again(name):
         assert found.architecture.facts == ARCHITECTURES.get(name).facts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [0.1, 0.33, 0.6, 1.1, 2.7, 4])
 @pytest.mark.parametrize("name", ["pocketnet-s-128", "mobilefacenet", "mobilefacenet-mbf", "iresnet18"])
 def test_odd_widths_are_recognised_and_run(name, width):
@@ -104,6 +105,7 @@ def test_facts_are_the_architectures_and_not_those_of_its_weights():
     assert not model.network.training
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["pocketnet-s-128", "pocketnet-m-128"])
 def test_signals_neither_vanish_nor_explode(name):
     network = build_student(name).network.train()
@@ -189,6 +191,7 @@ def test_opens_a_checkpoint_as_it_is(tmp_path):
     assert open_student("demo").spec == load_model("demo").spec
 
 
+@pytest.mark.slow
 def test_a_network_that_weights_do_not_bring_back_is_refused_before_training(finished):
     with pytest.raises(CheckpointError, match="of no architecture known here by its weights' names"):
         open_student(str(finished / "out" / "float.onnx"))

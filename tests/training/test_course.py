@@ -61,6 +61,7 @@ def test_the_student_is_a_checkpoint_like_others(whole):
     assert all(torch.equal(value, last[key]) for key, value in model.network.state_dict().items())
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bytes_and_another_does_not(whole, crops, tmp_path):
     again = train(STUDENT, out=tmp_path / "again", **options(crops))
     assert again.student.sha256 == whole[1].student.sha256
@@ -68,7 +69,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_does_not(whole, crops, t
     assert other.student.sha256 != whole[1].student.sha256
 
 
-@pytest.mark.parametrize("steps", in_tiers(range(1, STEPS + 1), fast=[3, 5]))
+@pytest.mark.parametrize("steps", in_tiers(range(1, STEPS + 1), fast=[5]))
 def test_a_kill_costs_nothing(steps, whole, crops, tmp_path):
     out = tmp_path / "out"
     with pytest.raises(Killed):
@@ -99,6 +100,7 @@ def test_unfinished_work_of_another_training_is_refused(crops, tmp_path):
         train(STUDENT, out=tmp_path / "out", **options(crops))
 
 
+@pytest.mark.slow
 def test_images_that_changed_meanwhile_are_refused(tmp_path):
     crops = people(tmp_path / "people")
     with pytest.raises(Killed):
@@ -123,6 +125,7 @@ def test_patience_keeps_the_best_epoch(crops, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_no_number_stops_and_keeps_the_last_state(crops, tmp_path, monkeypatch):
     from qface_toolkit.training import lesson
 
@@ -158,6 +161,7 @@ def test_without_labels_the_teacher_is_enough(crops, tmp_path):
     assert report.epochs[-1].cosine_mean is None
 
 
+@pytest.mark.slow
 def test_without_a_teacher_labels_are_enough(crops, tmp_path):
     report = train(STUDENT, out=tmp_path / "out", **options(crops, "epochs=1", teachers=()))
     assert report.teachers == () and report.points[-1].parts.keys() == {"classes", "accuracy"}
@@ -165,6 +169,7 @@ def test_without_a_teacher_labels_are_enough(crops, tmp_path):
         train(STUDENT, out=tmp_path / "none", **options(crops / "person0", "data.held_out=0", teachers=()))
 
 
+@pytest.mark.slow
 def test_each_snapshot_teaches_its_epoch(whole, crops, tmp_path):
     pattern = str(whole[0] / "epoch-*.safetensors")
     report = train(STUDENT, out=tmp_path / "out", **options(crops, teachers=(pattern,)))
@@ -176,6 +181,7 @@ def test_each_snapshot_teaches_its_epoch(whole, crops, tmp_path):
         train(STUDENT, out=tmp_path / "long", **options(crops, "epochs=3", teachers=(pattern,)))
 
 
+@pytest.mark.slow
 def test_another_size_of_embedding_needs_a_projection(crops, tmp_path):
     small = ("embedding_size=64", "epochs=1")
     with pytest.raises(TrainingError, match="has 128 numbers, and the student's 64"):
@@ -186,6 +192,7 @@ def test_another_size_of_embedding_needs_a_projection(crops, tmp_path):
     assert model.spec.embedding_size == 64 and not any("projection" in key for key in model.network.state_dict())
 
 
+@pytest.mark.slow
 def test_a_checkpoint_goes_on(whole, crops, tmp_path):
     report = train(whole[0] / "student.safetensors", out=tmp_path / "out", **options(crops, "width=1", "epochs=1"))
     assert report.student.started_from == "student.safetensors" and report.student.name == whole[1].student.name
@@ -207,6 +214,7 @@ def test_what_does_not_fit_is_refused_and_leaves_nothing(sets, error, words, cro
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_broken_images_are_skipped_counted_and_named(tmp_path):
     crops = people(tmp_path / "people", images=8)
     (crops / "person1" / "3.png").write_bytes(b"\x89PNG no image")
@@ -245,6 +253,7 @@ def test_a_state_runs_no_code():
         read_state(buffer.getvalue(), "state.pt")
 
 
+@pytest.mark.slow
 def test_without_being_told_a_twentieth_is_held_out(tmp_path):
     crops = people(tmp_path / "people", identities=2, images=40)
     report = train(STUDENT, out=tmp_path / "out", **options(crops / "person0", "data.held_out=null", "epochs=1"))
@@ -265,6 +274,7 @@ def test_what_would_be_ignored_is_refused(sets, error, words, crops, tmp_path):
         train(STUDENT, out=tmp_path / "out", **options(crops, *sets))
 
 
+@pytest.mark.slow
 def test_a_teacher_that_does_not_say_how_images_are_prepared_is_told(crops, tmp_path):
     import onnx
 
