@@ -266,6 +266,10 @@ def test_without_being_told_a_twentieth_is_held_out(tmp_path):
         (("loss.kd=0", "loss.classes=0"), TrainingError, "loss.kd and loss.relation are 0, and loss.classes is 0"),
         (("data.count=5",), TrainingError, "for sets that are drawn"),
         (("loss.traits=1",), TrainingError, "how the people on these images look"),
+        pytest.param(
+            *(("device=cuda",), TrainingError, "no GPU that torch can use"),
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is one"),
+        ),
         (("patience=2", "data.held_out=0"), RecipeError, "patience needs data.held_out"),
     ],
 )

@@ -8,6 +8,7 @@ from rank_threads import in_threads
 from torch import nn
 from torch.nn import functional
 
+from qface_toolkit import ranks
 from qface_toolkit.errors import RanksError
 from qface_toolkit.models import build_student
 from qface_toolkit.ranks import ALONE, Ranks, told_ranks
@@ -119,8 +120,7 @@ def test_a_sample_of_identities_holds_the_batchs_own():
         centres = Centres(4, 1000, ranks, margin="arcface", seed=0)
         return centres.choose(labels, 0.1, [0, 6, 5]) + centres.mine.start, len(centres.mine)
 
-    for ranks in ([ALONE], [0, 1]):
-        found = [chosen(ALONE)] if len(ranks) == 1 else in_threads(2, chosen)
+    for found in ([chosen(ALONE)], in_threads(2, chosen)):
         rows = torch.cat([one[0] for one in found])
         assert set(labels.tolist()) <= set(rows.tolist())
         assert len(rows) == 100 and len(rows.unique()) == 100
@@ -186,3 +186,24 @@ def test_a_whole_network_over_ranks_learns_as_alone():
     spread = [sum(parts) for parts in zip(*in_threads(2, gradients), strict=True)]
     for parameter, found in zip(alone.parameters(), spread, strict=True):
         torch.testing.assert_close(found, parameter.grad, rtol=1e-9, atol=1e-12)
+
+
+def test_processes_of_one_machine_share_its_cores(monkeypatch):
+    monkeypatch.setattr(ranks, "usable_cores", lambda: 8)
+    assert ranks.threads_of_one() == 8
+    for name, value in (("TORCHELASTIC_RUN_ID", "x"), ("RANK", "0"), ("WORLD_SIZE", "6"), ("LOCAL_WORLD_SIZE", "3")):
+        monkeypatch.setenv(name, value)
+    assert ranks.threads_of_one() == 2
+
+
+def test_a_process_that_is_left_alone_says_so(monkeypatch):
+    """What torch says of a broken connection is no bug of ours."""
+    told = Ranks(1, 2)
+    monkeypatch.setattr(ranks, "told_ranks", lambda: told)
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: False)
+    monkeypatch.setattr(torch.distributed, "init_process_group", lambda *_, **__: None)
+    monkeypatch.setattr(torch.distributed, "destroy_process_group", lambda: None)
+    with pytest.raises(RanksError, match="another process of this job has ended"), ranks.joined_ranks():
+        raise RuntimeError("[gloo/transport/tcp/pair.cc:534] Connection closed by peer")
+    with pytest.raises(RuntimeError, match="shapes"), ranks.joined_ranks():
+        raise RuntimeError("shapes do not fit")
