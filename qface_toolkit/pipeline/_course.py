@@ -1,7 +1,9 @@
 """Put a planned training together: the pupil, its teachers, the images and the loop, on one rank."""
 
+import copy
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 
 from torch import nn
 
@@ -11,11 +13,12 @@ from qface_toolkit.pipeline._training_plan import TrainingPlan
 from qface_toolkit.ranks import Ranks
 from qface_toolkit.training.centres import Centres
 from qface_toolkit.training.course import Course, Keeper
+from qface_toolkit.training.features import map_channels
 from qface_toolkit.training.feed import Feed
 from qface_toolkit.training.held_out import HeldOut
 from qface_toolkit.training.lesson import Lesson, Place, Teacher
 from qface_toolkit.training.norms import over_ranks
-from qface_toolkit.training.pupil import Pupil, quicken
+from qface_toolkit.training.pupil import Pupil, Sizes, quicken
 
 
 def make_course(
@@ -36,7 +39,7 @@ def make_course(
     _check(plan, data, ranks, labelled=labelled)
     place = Place(plan.device, recipe.precision == "bfloat16", recipe.channels_last)
     traits = data.traits() if losses.traits else None
-    pupil = _pupil(plan, 0 if traits is None else traits.shape[1], ranks, place)
+    pupil = _pupil(plan, _sizes(plan, 0 if traits is None else traits.shape[1]), ranks, place)
     size = plan.student.spec.embedding_size
     centres = Centres(size, data.identities, ranks, margin=losses.margin, seed=plan.seed) if labelled else None
     feed = Feed(
@@ -53,7 +56,7 @@ def make_course(
         spec=plan.student.spec,
         place=place,
         ranks=ranks,
-        teacher=Teacher(lambda number: plan.teachers[number].open(), place) if plan.teachers else None,
+        teacher=_teacher(plan, place),
         centres=None if centres is None else centres.to(plan.device),
         traits=traits,
         seed=plan.seed,
@@ -61,9 +64,32 @@ def make_course(
     return Course(recipe, feed, lesson, pupil, plan.beginnings, held_out, ranks, keeper, progress)
 
 
-def _pupil(plan: TrainingPlan, traits: int, ranks: Ranks, place: Place) -> Pupil:
+def _teacher(plan: TrainingPlan, place: Place) -> Teacher | None:
+    if not plan.teachers:
+        return None
+    return Teacher(lambda number: plan.teachers[number].open(), place, maps=plan.recipe.loss.features > 0)
+
+
+def _sizes(plan: TrainingPlan, traits: int) -> Sizes:
+    """Return the sizes of what a student says while it learns.
+
+    Raises:
+        TrainingError: if feature maps are to be compared, and a network has none.
+    """
+    sizes = Sizes(plan.student.spec.embedding_size, plan.shown, traits)
+    if not plan.recipe.loss.features or not plan.teachers:
+        return sizes
+    taught = plan.teachers[0].open()
+    maps = [map_channels(copy.deepcopy(one.network), one.spec.input_shape) for one in (plan.student, taught)]
+    if not all(maps):
+        what = "a network has no feature map of more than one pixel to compare"
+        raise TrainingError(what, where=plan.teachers[0].name, fix="--set loss.features=0")
+    return replace(sizes, own_map=maps[0], shown_map=maps[1])
+
+
+def _pupil(plan: TrainingPlan, sizes: Sizes, ranks: Ranks, place: Place) -> Pupil:
     """Return the student's own network, not a copy of it, made quick and put where it will learn."""
-    pupil = Pupil(plan.student.network, plan.student.spec.embedding_size, plan.shown, traits, plan.seed)
+    pupil = Pupil(plan.student.network, sizes, plan.seed)
     quicken(pupil)
     over_ranks(pupil, ranks)
     place.send(pupil.train())

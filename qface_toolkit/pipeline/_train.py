@@ -23,7 +23,6 @@ from qface_toolkit.report import Training
 from qface_toolkit.result.folder import WORK, OutputFolder
 from qface_toolkit.result.job import Tell, silent
 from qface_toolkit.training.held_out import HeldOut, read_held_out
-from qface_toolkit.training.pupil import slow
 
 _DRAWN = "draw"
 _DRAWN_KIND = "drawn"
@@ -113,7 +112,7 @@ class _Run:
         planned = replace(plan, student=student)
         course = make_course(planned, learnt_from, held_out, self.ranks, keeper, self.tell("learn"))
         why = course.run()
-        slow(course.pupil.network.cpu())
+        course.pupil.alone().cpu()
         if learnt_through is None:
             written = STUDENT_FILE, student_bytes(student, origin_of(plan))
         else:

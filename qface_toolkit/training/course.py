@@ -258,7 +258,6 @@ class Course:
             network.load_state_dict(self.best)
         elif self.average is not None:
             network.load_state_dict(self.average.kept)
-        network.eval()
 
 
 def _optimizer(modules: list[nn.Module], options: Optimizer) -> torch.optim.Optimizer:

@@ -13,6 +13,7 @@ from qface_toolkit.models import FloatModel, ModelSpec
 from qface_toolkit.quantize.memory import channels_last
 from qface_toolkit.ranks import Ranks
 from qface_toolkit.training.centres import Centres, gathered
+from qface_toolkit.training.features import LastMap, map_distance
 from qface_toolkit.training.feed import Batch
 from qface_toolkit.training.losses import distance, relation
 from qface_toolkit.training.pupil import Said
@@ -51,8 +52,9 @@ class Place:
 class Teacher:
     """The teachers of a training, of whom one is in memory at a time."""
 
-    def __init__(self, load: Callable[[int], FloatModel], place: Place) -> None:
-        self._load, self._place = load, place
+    def __init__(self, load: Callable[[int], FloatModel], place: Place, *, maps: bool) -> None:
+        self._load, self._place, self._maps = load, place, maps
+        self._last: LastMap | None = None
         self._number: int | None = None
         self._model: FloatModel | None = None
 
@@ -61,6 +63,7 @@ class Teacher:
         if number != self._number:
             model = self._load(number)
             self._place.send(model.network.eval())
+            self._last = LastMap(model.network) if self._maps else None
             self._model, self._number = model, number
         return self
 
@@ -77,13 +80,16 @@ class Teacher:
         return self._model
 
     @torch.no_grad()
-    def says(self, batch: Batch, seen: Tensor, spec: ModelSpec) -> Tensor:
-        """Return the teacher's embeddings; `seen` are the images as a student of `spec` eats them."""
+    def says(self, batch: Batch, seen: Tensor, spec: ModelSpec) -> tuple[Tensor, Tensor | None]:
+        """Return the teacher's embeddings, and its last map if that is wanted.
+
+        `seen` are the images as a student of `spec` eats them.
+        """
         own = _eats(self.spec)
         images = seen if own == _eats(spec) else self._place.images(self.spec, batch)
         with self._place.autocast():
             found: Tensor = self.model.network(images)
-        return found.float()
+        return found.float(), None if self._last is None else self._last.take()
 
 
 def _eats(spec: ModelSpec) -> tuple[object, ...]:
@@ -126,12 +132,15 @@ class Lesson:
     def _from_teacher(self, batch: Batch, images: Tensor, said: Said) -> dict[str, Part]:
         if self.teacher is None:
             return {}
-        losses, wanted = self.recipe.loss, self.teacher.says(batch, images, self.spec)
+        losses = self.recipe.loss
+        wanted, seen = self.teacher.says(batch, images, self.spec)
         parts: dict[str, Part] = {"kd": (losses.kd, distance(said.shown, wanted, losses.distance))}
         if losses.relation:
             # Over all ranks' images: cosines of one part of the batch alone are another loss.
             found, others = gathered(said.shown, self.ranks), self.ranks.gather(wanted).flatten(0, 1)
             parts["relation"] = losses.relation, relation(found, others)
+        if said.features is not None and seen is not None:
+            parts["features"] = losses.features, map_distance(said.features, seen)
         return parts
 
     def _over_identities(self, batch: Batch, said: Said, passed: float, step: int) -> tuple[Tensor, Tensor]:

@@ -1,5 +1,6 @@
 """A student with what it needs while it learns and loses afterwards, and the few things that make it quick."""
 
+from dataclasses import dataclass
 from typing import NamedTuple, cast
 
 import torch
@@ -7,32 +8,63 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from qface_toolkit.quantize.memory import channels_last
+from qface_toolkit.training.features import LastMap
 
 
 class Said(NamedTuple):
-    """What a pupil makes of images: embeddings [N, D], what its teacher is shown [N, T], a guess at traits [N, K]."""
+    """What a pupil makes of images: embeddings [N, D], what its teacher is shown [N, T], a guess at traits [N, K].
+
+    `features` is its last feature map [N, C, H, W], as the teacher's has channels.
+    """
 
     embeddings: Tensor
     shown: Tensor
     traits: Tensor | None
+    features: Tensor | None
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What a pupil says has these sizes: embedding, what the teacher is shown, traits; channels of maps, 0 for none.
+
+    `own_map` are the network's own channels, `shown_map` the teacher's.
+    """
+
+    embedding: int
+    shown: int
+    traits: int = 0
+    own_map: int = 0
+    shown_map: int = 0
 
 
 class Pupil(nn.Module):
     """A network, a linear map to the size of the teacher's embeddings, and a linear guess at traits."""
 
-    def __init__(self, network: nn.Module, embedding_size: int, shown: int, traits: int, seed: int) -> None:
+    def __init__(self, network: nn.Module, sizes: Sizes, seed: int) -> None:
         super().__init__()
         self.network = network
+        self._last = LastMap(network) if sizes.own_map else None
+        same = sizes.shown == sizes.embedding
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.projection = nn.Linear(embedding_size, shown, bias=False) if shown != embedding_size else None
-            self.guess = nn.Linear(embedding_size, traits) if traits else None
+            self.projection = None if same else nn.Linear(sizes.embedding, sizes.shown, bias=False)
+            self.guess = nn.Linear(sizes.embedding, sizes.traits) if sizes.traits else None
+            self.map = nn.Conv2d(sizes.own_map, sizes.shown_map, 1) if sizes.own_map else None
 
     def forward(self, images: Tensor) -> Said:
         """Map images [N, C, H, W] to what the pupil says of them, in float32."""
         embeddings = self.network(images).float()
         shown = embeddings if self.projection is None else self.projection(embeddings)
-        return Said(embeddings, shown, None if self.guess is None else self.guess(embeddings))
+        traits = None if self.guess is None else self.guess(embeddings)
+        seen = None if self._last is None else self._last.take()
+        return Said(embeddings, shown, traits, None if self.map is None or seen is None else self.map(seen.float()))
+
+    def alone(self) -> nn.Module:
+        """Return the network in evaluation mode, as it was before it learnt but for its weights."""
+        if self._last is not None:
+            self._last.leave()
+        slow(self.network)
+        return self.network.eval()
 
 
 class _Slope(torch.autograd.Function):

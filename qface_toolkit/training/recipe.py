@@ -42,12 +42,14 @@ class Losses(_Block):
     of the batch's cosine matrices. `classes`: the cross entropy of the cosines to all identities times `scale`, after
     `margin` of `margin_width`; the margin grows within `margin_epochs`, the weight within `class_epochs`; `sample` is
     the share of other identities that a batch is held against. `traits`: the error of a linear guess at what drawn
-    people look like, which falls to nothing over the run.
+    people look like, which falls to nothing over the run. `features`: how far the last feature map is from the
+    teacher's.
     """
 
     kd: Weight = 100.0
     distance: DistanceName = "mse"
     relation: Weight = 0.0
+    features: Weight = 0.0
     classes: Weight = 1.0
     margin: MarginName = "arcface"
     margin_width: Annotated[float, Field(ge=0, lt=1.5)] = 0.5

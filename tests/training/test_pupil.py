@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from qface_toolkit.models import build_student
-from qface_toolkit.training.pupil import Pupil, QuickPReLU, QuickSequence, quicken, slow
+from qface_toolkit.training.pupil import Pupil, QuickPReLU, QuickSequence, Sizes, quicken, slow
 
 
 def shaken(network):
@@ -61,9 +61,9 @@ def test_one_slope_for_all_channels_learns_too():
 
 
 def test_a_projection_shows_the_teacher_another_size_and_is_no_part_of_the_network():
-    pupil = Pupil(nn.Linear(3, 8), 8, shown=5, traits=2, seed=0)
+    pupil = Pupil(nn.Linear(3, 8), Sizes(8, shown=5, traits=2), seed=0)
     said = pupil(torch.randn(4, 3))
     assert (said.embeddings.shape, said.shown.shape, said.traits.shape) == ((4, 8), (4, 5), (4, 2))
     assert set(pupil.network.state_dict()) == {"weight", "bias"}
-    again = Pupil(nn.Linear(3, 8), 8, shown=5, traits=2, seed=0)
+    again = Pupil(nn.Linear(3, 8), Sizes(8, shown=5, traits=2), seed=0)
     assert torch.equal(pupil.projection.weight, again.projection.weight)
