@@ -99,6 +99,8 @@ class Ranks:
 ALONE = Ranks()
 _BROKEN = ("closed by peer", "Connection reset", "Broken pipe", "gloo", "NCCL")
 """What torch says where a process waits for one that is gone."""
+_BEGINNING = timedelta(minutes=2)
+"""How long the ranks may take to find each other."""
 _PATIENCE = timedelta(days=1)
 """How long a rank waits for the others: rank 0 may draw, measure or judge for hours."""
 
@@ -140,7 +142,9 @@ def joined_ranks(device: Literal["cpu", "cuda"] = "cpu") -> Iterator[Ranks]:
         return
     if device == "cuda":
         torch.cuda.set_device(ranks.local)
-    torch.distributed.init_process_group("nccl" if device == "cuda" else "gloo", timeout=_PATIENCE)
+    # Beginning is quick, or never comes: then torchrun is to begin again.
+    torch.distributed.init_process_group("nccl" if device == "cuda" else "gloo", timeout=_BEGINNING)
+    torch.distributed.distributed_c10d._set_pg_timeout(_PATIENCE)
     try:
         yield ranks
     except RuntimeError as error:

@@ -55,7 +55,8 @@ def wheel(source, tmp_path_factory):
 
 def expected_files(source):
     code = {str(path.relative_to(source)) for path in (source / PACKAGE).rglob("*.py")}
-    data = {f"{PACKAGE}/{folder}/{path.name}" for folder, kind in DATA.items() for path in (source / folder).glob(kind)}
+    found = (path for folder, kind in DATA.items() for path in (source / folder).rglob(kind))
+    data = {f"{PACKAGE}/{path.relative_to(source)}" for path in found}
     return code | data | MODEL_FILES
 
 

@@ -41,7 +41,7 @@ def words(data, out, *more):
 
 def run(*command, **options):
     return subprocess.run(
-        [sys.executable, *map(str, command)], env=ENVIRONMENT, capture_output=True, text=True, timeout=300, **options
+        [sys.executable, *map(str, command)], env=ENVIRONMENT, capture_output=True, text=True, timeout=600, **options
     )
 
 
@@ -90,7 +90,7 @@ def test_a_kill_at_any_moment_costs_nothing(alone, crops, tmp_path):
 
 GENTLE = (
     *("epochs=2", "batch_size=16", "loss.distance=cosine", "loss.kd=1", "loss.scale=8", "snapshots=false"),
-    *("optimizer.learning_rate=0.001", "data.count=160", "data.images_per_identity=4"),
+    *("optimizer.learning_rate=0.001", "data.count=160", "data.images_per_identity=4", "data.held_out=0"),
 )
 """From a trained network, at a small rate: a fresh one is so steep that a rounding error grows fourfold a step."""
 
@@ -107,33 +107,6 @@ def test_two_processes_learn_what_one_learns(tmp_path):
     apart = max(abs(here - there) for here, there in zip(*curves, strict=True))
     assert apart <= 1e-5, apart
     assert json.loads((two / "training.json").read_bytes())["ranks"] == 2
-
-
-def test_a_process_that_dies_is_started_again_and_the_training_goes_on(crops, tmp_path):
-    """torchrun's agent starts all processes anew, and they go on from the last state."""
-    out, killer = tmp_path / "out", tmp_path / "killer.py"
-    # The second process kills itself the first time it has learnt five steps.
-    killer.write_text(
-        "import os, signal, sys\n"
-        "from qface_toolkit.training.course import Course\n"
-        "from qface_toolkit.cli import main\n"
-        "learn = Course._learn\n"
-        "def learn_and_die(self, batch):\n"
-        "    learn(self, batch)\n"
-        "    first = os.environ['TORCHELASTIC_RESTART_COUNT'] == '0'\n"
-        "    if first and self.ranks.rank == 1 and self.history.step == 5:\n"
-        "        os.kill(os.getpid(), signal.SIGKILL)\n"
-        "Course._learn = learn_and_die\n"
-        "sys.argv[0] = 'qface'\n"
-        "main()\n"
-    )
-    undisturbed = spread(*TRAIN, *words(crops, tmp_path / "whole"))
-    assert undisturbed.returncode == 0, undisturbed.stderr
-    done = spread(killer, "train", *words(crops, out), more=("--max-restarts=1",))
-    assert done.returncode == 0, done.stderr
-    report = read_training(out / "training.json")
-    assert report.resumed == 1
-    assert (out / "student.safetensors").read_bytes() == (tmp_path / "whole" / "student.safetensors").read_bytes()
 
 
 def test_processes_that_see_other_images_are_refused(crops, tmp_path):
