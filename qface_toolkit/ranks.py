@@ -4,9 +4,11 @@ torchrun tells a process its rank by its environment. Collectives run on gloo, a
 """
 
 import os
+import secrets
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Literal
 
@@ -15,6 +17,7 @@ from qface_toolkit.errors import RanksError
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from torch.distributed.distributed_c10d import Store
 
 
 @dataclass(frozen=True)
@@ -97,10 +100,13 @@ class Ranks:
 
 
 ALONE = Ranks()
-_BROKEN = ("closed by peer", "Connection reset", "Broken pipe", "gloo", "NCCL")
+_BROKEN = ("closed by peer", "wait timeout", "Connection reset", "Broken pipe", "gloo", "NCCL")
 """What torch says where a process waits for one that is gone."""
 _BEGINNING = timedelta(minutes=2)
 """How long the ranks may take to find each other."""
+_WORD = "qface/word"
+_ANSWER = timedelta(seconds=1)
+"""Where rank 0 lays down its word, and how long another one waits for the answer before it looks again."""
 _PATIENCE = timedelta(days=1)
 """How long a rank waits for the others: rank 0 may draw, measure or judge for hours."""
 
@@ -140,17 +146,64 @@ def joined_ranks(device: Literal["cpu", "cuda"] = "cpu") -> Iterator[Ranks]:
     if torch.distributed.is_initialized():
         yield ranks
         return
-    if device == "cuda":
-        torch.cuda.set_device(ranks.local)
-    # Beginning is quick, or never comes: then torchrun is to begin again.
-    torch.distributed.init_process_group("nccl" if device == "cuda" else "gloo", timeout=_BEGINNING)
-    torch.distributed.distributed_c10d._set_pg_timeout(_PATIENCE)
     try:
-        yield ranks
+        _begin(ranks, device)
+        # Of an agent on another machine this one may not know that it has begun anew.
+        restarts = int(ranks.max(torch.tensor(ranks.restarts, device=device)))
+        yield replace(ranks, restarts=restarts)
     except RuntimeError as error:
         if not any(word in str(error) for word in _BROKEN):
             raise
         what = "another process of this job has ended"
         raise RanksError(what, where=f"rank {ranks.rank}", fix="see what that one says") from error
     finally:
-        torch.distributed.destroy_process_group()
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+
+
+def _begin(ranks: Ranks, device: str) -> None:
+    """Connect the ranks, or fail within minutes, so that torchrun can begin again."""
+    import torch
+    from torch.distributed.rendezvous import rendezvous
+
+    if device == "cuda":
+        torch.cuda.set_device(ranks.local)
+    store, _, _ = next(iter(rendezvous("env://", timeout=_BEGINNING)))
+    met = meeting_place(store, ranks)
+    backend = "nccl" if device == "cuda" else "gloo"
+    torch.distributed.init_process_group(backend, store=met, rank=ranks.rank, world_size=ranks.size, timeout=_BEGINNING)
+    torch.distributed.distributed_c10d._set_pg_timeout(_PATIENCE)
+
+
+def meeting_place(store: "Store", ranks: Ranks, patience: timedelta = _BEGINNING) -> "Store":
+    """Return a part of the store that the ranks of this beginning share, and none of one that failed before.
+
+    torchrun's agent keeps its store when it begins anew, with the addresses of processes that are gone. So rank 0 lays
+    down a word that was never there, each other rank one of its own beneath it, and they look until the rank 0 whose
+    word they found has answered theirs: one that is gone does not.
+
+    Raises:
+        RuntimeError: if the others do not come in time.
+    """
+    from torch.distributed.distributed_c10d import PrefixStore
+
+    word, others = secrets.token_hex(16), [f"word of {rank}" for rank in range(1, ranks.size)]
+    if ranks.leads:
+        own = PrefixStore(word, store)
+        store.set(_WORD, word)
+        own.wait(others, patience)
+        for other in others:
+            own.set(own.get(other).decode(), "")
+        return own
+    end = time.monotonic() + patience.total_seconds()
+    while True:
+        # Not there before the first rank 0 comes; a dead one's until the next one comes.
+        store.wait([_WORD], patience)
+        own = PrefixStore(store.get(_WORD).decode(), store)
+        own.set(f"word of {ranks.rank}", word)
+        try:
+            own.wait([word], _ANSWER)
+            return own
+        except RuntimeError:
+            if time.monotonic() > end:
+                raise

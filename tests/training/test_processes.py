@@ -109,6 +109,33 @@ def test_two_processes_learn_what_one_learns(tmp_path):
     assert json.loads((two / "training.json").read_bytes())["ranks"] == 2
 
 
+def test_a_process_that_dies_is_started_again_and_the_training_goes_on(crops, tmp_path):
+    """torchrun's agent starts all processes anew, and they go on from the last state."""
+    out, killer = tmp_path / "out", tmp_path / "killer.py"
+    # The second process kills itself the first time it has learnt five steps.
+    killer.write_text(
+        "import os, signal, sys\n"
+        "from qface_toolkit.training.course import Course\n"
+        "from qface_toolkit.cli import main\n"
+        "learn = Course._learn\n"
+        "def learn_and_die(self, batch):\n"
+        "    learn(self, batch)\n"
+        "    first = os.environ['TORCHELASTIC_RESTART_COUNT'] == '0'\n"
+        "    if first and self.ranks.rank == 1 and self.history.step == 5:\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "Course._learn = learn_and_die\n"
+        "sys.argv[0] = 'qface'\n"
+        "main()\n"
+    )
+    undisturbed = spread(*TRAIN, *words(crops, tmp_path / "whole"))
+    assert undisturbed.returncode == 0, undisturbed.stderr
+    done = spread(killer, "train", *words(crops, out), more=("--max-restarts=1",))
+    assert done.returncode == 0, done.stderr
+    report = read_training(out / "training.json")
+    assert report.resumed == 1
+    assert (out / "student.safetensors").read_bytes() == (tmp_path / "whole" / "student.safetensors").read_bytes()
+
+
 def test_processes_that_see_other_images_are_refused(crops, tmp_path):
     there = people(tmp_path / "people0", identities=6, images=12)
     people(tmp_path / "people1", identities=6, images=11)

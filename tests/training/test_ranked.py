@@ -1,6 +1,9 @@
 """What is spread over ranks computes what one process computes: norms, directions of identities, gathered rows."""
 
 import copy
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 
 import pytest
 import torch
@@ -201,10 +204,32 @@ def test_a_process_that_is_left_alone_says_so(monkeypatch):
     told = Ranks(1, 2)
     monkeypatch.setattr(ranks, "told_ranks", lambda: told)
     monkeypatch.setattr(torch.distributed, "is_initialized", lambda: False)
-    monkeypatch.setattr(torch.distributed, "init_process_group", lambda *_, **__: None)
-    monkeypatch.setattr(torch.distributed, "destroy_process_group", lambda: None)
-    monkeypatch.setattr(torch.distributed.distributed_c10d, "_set_pg_timeout", lambda *_: None)
+    monkeypatch.setattr(ranks, "_begin", lambda *_: None)
+    monkeypatch.setattr(Ranks, "max", lambda _, tensor: tensor)
     with pytest.raises(RanksError, match="another process of this job has ended"), ranks.joined_ranks():
         raise RuntimeError("[gloo/transport/tcp/pair.cc:534] Connection closed by peer")
     with pytest.raises(RuntimeError, match="shapes"), ranks.joined_ranks():
         raise RuntimeError("shapes do not fit")
+
+
+def test_ranks_meet_where_others_met_before_and_are_gone():
+    """Whatever order they come in, and though the dead rank 0's word still lies there, with its answers."""
+    store = torch.distributed.HashStore()
+    for beginning in range(3):
+        late = beginning % 2
+        with ThreadPoolExecutor(3) as pool:
+            places = []
+            for rank in sorted(range(3), key=lambda rank: (rank == 0) == bool(late)):
+                places.append(pool.submit(ranks.meeting_place, store, Ranks(rank, 3), timedelta(seconds=20)))
+                time.sleep(0.1)
+            for number, place in enumerate(places):
+                place.result().set(f"{number}", f"{beginning}")
+            for place in places:
+                assert [place.result().get(f"{number}") for number in range(3)] == [f"{beginning}".encode()] * 3
+
+
+def test_ranks_that_do_not_come_are_not_waited_for():
+    store = torch.distributed.HashStore()
+    for rank in (0, 1):
+        with pytest.raises(RuntimeError, match=r"timeout"):
+            ranks.meeting_place(store, Ranks(rank, 3), timedelta(seconds=0.2))
