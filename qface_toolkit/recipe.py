@@ -24,7 +24,7 @@ from pydantic import (
 
 from qface_toolkit.errors import RecipeError
 from qface_toolkit.registry import unknown_name
-from qface_toolkit.untrusted.settings import apply_setting, closest, shown, worded
+from qface_toolkit.untrusted.settings import apply_setting, closest, mistakes_error, shown, worded
 from qface_toolkit.untrusted.yaml import as_written, read_text, read_yaml
 
 PACKAGE = Path(__file__).resolve().parent
@@ -164,24 +164,33 @@ class Recipe(_Block):
 
 def list_recipes() -> dict[str, str]:
     """Return the names of the recipes that come with the package, each with the first line of its header comment."""
-    files = sorted(recipe_folder().glob("*.yaml"))
-    return {file.stem: read_text(file).partition("\n")[0].lstrip("# ").rstrip() for file in files}
+    return headers(recipe_folder())
 
 
 def find_recipe(name_or_path: str) -> Path:
-    """Return the file of the recipe of this name, or the user's own file if it is a path that ends in .yaml.
+    """Return the file of the recipe of this name, or the user's own; see `named_file`."""
+    return named_file("recipe", name_or_path, recipe_folder())
+
+
+def headers(folder: Path) -> dict[str, str]:
+    """Return the names of a folder's YAML files, each with the first line of its header comment."""
+    files = sorted(folder.glob("*.yaml"))
+    return {file.stem: read_text(file).partition("\n")[0].lstrip("# ").rstrip() for file in files}
+
+
+def named_file(kind: str, name_or_path: str, folder: Path) -> Path:
+    """Return the YAML file of this name in a folder, or the user's own file if it is a path that ends in .yaml.
 
     Raises:
-        UnknownName: naming the closest recipe.
-        RecipeError: if the user's file is not there.
+        UnknownName: naming the closest one of this kind.
     """
     path = Path(name_or_path)
     if path.suffix in {".yaml", ".yml"}:
         return path
-    names = tuple(file.stem for file in recipe_folder().glob("*.yaml"))
+    names = tuple(file.stem for file in folder.glob("*.yaml"))
     if name_or_path not in names:
-        raise unknown_name("recipe", name_or_path, names)
-    return recipe_folder() / f"{name_or_path}.yaml"
+        raise unknown_name(kind, name_or_path, names)
+    return folder / f"{name_or_path}.yaml"
 
 
 def read_file_of(path: Path) -> tuple[str, dict[str, Any]]:
@@ -244,10 +253,8 @@ def read_recipe(
     except ValidationError as error:
         found += worded(error, Recipe)
     if found:
-        listed = "".join(f"\n  {mistake}" for mistake in found)
-        count = "one mistake" if len(found) == 1 else f"{len(found)} mistakes"
         fix = "correct each of the lines above; `qface recipes show int8 --full` prints every key"
-        raise RecipeError(f"the recipe holds {count}:{listed}", where=where, fix=fix)
+        raise mistakes_error(found, where, fix)
     return recipe
 
 

@@ -19,12 +19,9 @@ from pydantic import (
     model_validator,
 )
 
-from qface_toolkit.errors import RecipeError
-from qface_toolkit.recipe import recipe_folder
-from qface_toolkit.registry import unknown_name
+from qface_toolkit.recipe import headers, named_file, read_file_of, recipe_folder
 from qface_toolkit.training.losses import DistanceName, MarginName
-from qface_toolkit.untrusted.settings import apply_setting, worded
-from qface_toolkit.untrusted.yaml import read_text, read_yaml
+from qface_toolkit.untrusted.settings import apply_setting, mistakes_error, worded
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -188,23 +185,12 @@ class TrainingRecipe(_Block):
 
 def list_training_recipes() -> dict[str, str]:
     """Return the names of the training recipes of the package, each with the first line of its header comment."""
-    files = sorted(_folder().glob("*.yaml"))
-    return {file.stem: read_text(file).partition("\n")[0].lstrip("# ").rstrip() for file in files}
+    return headers(_folder())
 
 
 def find_training_recipe(name_or_path: str) -> Path:
-    """Return the file of the training recipe of this name, or the user's own if it is a path that ends in .yaml.
-
-    Raises:
-        UnknownName: naming the closest one.
-    """
-    path = Path(name_or_path)
-    if path.suffix in {".yaml", ".yml"}:
-        return path
-    names = tuple(file.stem for file in _folder().glob("*.yaml"))
-    if name_or_path not in names:
-        raise unknown_name("training recipe", name_or_path, names)
-    return _folder() / f"{name_or_path}.yaml"
+    """Return the file of the training recipe of this name, or the user's own; see `recipe.named_file`."""
+    return named_file("training recipe", name_or_path, _folder())
 
 
 def load_training_recipe(name_or_path: str, sets: Sequence[str] = ()) -> TrainingRecipe:
@@ -215,20 +201,14 @@ def load_training_recipe(name_or_path: str, sets: Sequence[str] = ()) -> Trainin
         RecipeError: listing every mistake with the path of its key.
     """
     path = find_training_recipe(name_or_path)
-    values = read_yaml(read_text(path, "training recipe", "give one of the package's by its name"), where=str(path))
-    if not isinstance(values, dict):
-        raise RecipeError(
-            "a recipe is a mapping of keys to values", where=str(path), fix="start from a copy of kd.yaml"
-        )
+    _, values = read_file_of(path)
     mistakes = [mistake for text in sets for mistake in apply_setting(values, text)]
     try:
         recipe = TrainingRecipe.model_validate(values)
     except ValidationError as error:
         mistakes += worded(error, TrainingRecipe)
     if mistakes:
-        listed = "".join(f"\n  {mistake}" for mistake in mistakes)
-        count = "one mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
-        raise RecipeError(f"the recipe holds {count}:{listed}", where=str(path), fix="correct each of the lines above")
+        raise mistakes_error(mistakes, str(path))
     return recipe
 
 

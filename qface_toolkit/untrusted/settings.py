@@ -87,6 +87,13 @@ def worded(error: ValidationError, schema: type[BaseModel], *prefix: str) -> lis
     return mistakes
 
 
+def mistakes_error(mistakes: Sequence[str], where: str, fix: str = "correct each of the lines above") -> RecipeError:
+    """Return the error that lists the mistakes of a recipe."""
+    listed = "".join(f"\n  {mistake}" for mistake in mistakes)
+    count = "one mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
+    return RecipeError(f"the recipe holds {count}:{listed}", where=where, fix=fix)
+
+
 def _keys_at(schema: type[BaseModel], path: Sequence[int | str]) -> Collection[str]:
     """Return the keys that the block at this path knows, as far as plain nesting goes."""
     for part in path:
