@@ -135,7 +135,7 @@ def _write_photo(folder, crop):
 
 
 def _write_training(folder):
-    """Write the people as RecordIO and as shards, and a student of the backbone with two snapshots, under each name."""
+    """Write the people as RecordIO and as shards, a student of the backbone under each name, and one born int8."""
     people = [[path.read_bytes() for path in sorted(own.iterdir())] for own in sorted((folder / "people").iterdir())]
     write_records(folder / "train.rec", insightface(people))
     (folder / "shards").mkdir()
@@ -152,6 +152,8 @@ def _write_training(folder):
     train("mobilefacenet", **given, sets=sets, out=folder / "student")
     for name in ("big", "middle"):
         shutil.copytree(folder / "student", folder / name)
+    sets = ["epochs=1", "batch_size=18"]
+    train(folder / "student", data=folder / "crops", threads=1, recipe="int8-qat", sets=sets, out=folder / "rounded")
 
 
 @pytest.fixture
