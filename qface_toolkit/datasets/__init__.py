@@ -51,6 +51,9 @@ def _unrecognised(source: str) -> CalibrationError:
     close = difflib.get_close_matches(source, names, n=1)
     fix = f"did you mean {close[0]}? Or " if close else ""
     what = "there is no training data of this name"
+    if Path(source).is_dir() and any(Path(source).glob("*.tar")):
+        pattern = str(Path(source) / "*.tar")
+        return CalibrationError("this is a folder of tar shards", where=source, fix=f"name them: --data {pattern!r}")
     if Path(source).is_dir():
         what = "the folder holds neither aligned crops nor folders of them"
     elif Path(source).exists():

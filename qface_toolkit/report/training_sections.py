@@ -40,9 +40,8 @@ def training_sections(training: Training) -> list[Section]:
 def course_section(training: Training) -> Section:
     """Return the epochs, and which one was kept."""
     last = training.epochs[-1].epoch if training.epochs else 0
-    ended = (
-        f"The training ended after {last} epochs ({clean(training.finished)})" if last else "No epoch came to its end"
-    )
+    lasted = "one epoch" if last == 1 else f"{last} epochs"
+    ended = f"The training ended after {lasted} ({clean(training.finished)})" if last else "No epoch came to its end"
     end = kept_epoch(training)
     said = [f"{ended}; {f'the weights of epoch {end.epoch}' if end else 'the last weights'} were kept."]
     if any(map(is_judged, training.epochs)):

@@ -273,10 +273,11 @@ def such_as(folder: Path) -> str:
 
 
 def model_in(folder: Path) -> Path | None:
-    """Return the file in a folder that is probably meant as the model; a result's is its float model."""
+    """Return the file in a folder that is probably meant as the model: a result's float model, a training's student."""
     try:
         names = sorted(entry.name for entry in folder.iterdir() if entry.name.lower().endswith(MODEL_ENDINGS))
     except OSError:
         return None
-    first = "float.onnx" if "float.onnx" in names else next(iter(names), None)
+    known = (name for name in ("float.onnx", STUDENT_FILE, ROUNDED_FILE) if name in names)
+    first = next(known, next(iter(names), None))
     return folder / first if first else None

@@ -20,7 +20,7 @@ def apply_setting(values: dict[str, Any], text: str) -> list[str]:
     key, equals, written = text.partition("=")
     parts = key.strip().split(".")
     if not equals or not all(parts):
-        return [f"--set {text[:60]!r}: write it as KEY=VALUE, such as calibration.count=64"]
+        return [f"--set {text[:60]!r}: write it as KEY=VALUE, with an equals sign"]
     try:
         value = read_yaml(written, where=key)
         if parts[0] == "steps" and len(parts) > 2:

@@ -49,6 +49,11 @@ def refused(path, words):
     return caught.value
 
 
+def test_a_folder_of_shards_is_told_its_pattern(shards):
+    assert refused(shards, "a folder of tar shards").fix == f"name them: --data '{shards}/*.tar'"
+    assert len(open_data(f"{shards}/*.tar")) == 5
+
+
 def test_what_webdataset_writes_is_read(tmp_path):
     from webdataset import TarWriter
 

@@ -141,6 +141,14 @@ def test_what_no_runtime_runs_is_to_be_compressed_first(tmp_path):
         assert f"qface compress {path} --out DIR" in raised.value.fix
 
 
+def test_a_student_is_meant_before_its_snapshots(tmp_path):
+    for name in ("epoch-001.safetensors", "student.safetensors"):
+        write_tiny(tmp_path / name)
+    with pytest.raises(ArtifactError, match="nothing to inspect") as raised:
+        qf.inspect(tmp_path)
+    assert f"qface compress {tmp_path / 'student.safetensors'} --out DIR" in raised.value.fix
+
+
 class Small(nn.Module):
     def __init__(self):
         super().__init__()
