@@ -4,7 +4,7 @@
 
 A MobileFaceNet learns drawn people; then PocketNetS-128 at half width learns the same people three times over, with as
 many images each, from three seeds. All are judged on `drawings-heldout`: people whose attribute values were never used.
-Whatever is in --work is not made again, and a training that was stopped goes on.
+Whatever is in --work is not made again, a training that was stopped goes on, and each seed is saved.
 """
 
 import argparse
@@ -25,13 +25,15 @@ from qface_toolkit.sources import Crop, find_set, load_crops
 STUDENT, WIDTH = "pocketnet-s-128", 0.5
 EPOCHS = 3
 SEEDS = (0, 1, 2)
-PEOPLE, IMAGES = 600, 8
+PEOPLE, IMAGES = 300, 8
 DATA = (f"data.count={PEOPLE * IMAGES}", f"data.images_per_identity={IMAGES}", "data.seed=1", "data.held_out=20")
 STUDIES = (
     *(f"width={WIDTH}", f"epochs={EPOCHS}", "batch_size=16", "loss.margin_epochs=1", "loss.class_epochs=0.5"),
     *("optimizer.name=adamw", "optimizer.learning_rate=0.003", "optimizer.weight_decay=0.01"),
 )
-TEACHER = ("width=0.25", f"epochs={4 * EPOCHS}", "loss.margin_epochs=4", "loss.class_epochs=2")
+SLOWER = 5
+"""How many epochs of the teacher's stand in one snapshot."""
+TEACHER = ("width=0.25", f"epochs={SLOWER * EPOCHS}", "loss.margin_epochs=4", "loss.class_epochs=2")
 STUDENTS_T = 4.303
 """The 97.5 % point of Student's distribution for the mean of three."""
 PART = 100
@@ -71,6 +73,17 @@ def difference(there: list[float], here: list[float]) -> dict[str, float]:
     return {"gain": mean(gains), "half_width": half}
 
 
+def compared(figures: dict[str, list[dict[str, float]]]) -> dict[str, Any]:
+    """Return what each way gains over the one before it, over seeds."""
+    return {
+        f"{better} over {than}": {
+            key: difference([one[key] for one in figures[better]], [one[key] for one in figures[than]])
+            for key in ("pair_accuracy", "tar_1e-3")
+        }
+        for better, than in (("one teacher", "labels"), ("a teacher an epoch", "one teacher"))
+    }
+
+
 def main() -> None:
     """Train, judge, compare."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -82,8 +95,11 @@ def main() -> None:
     crops = load_crops(named.open())
     labels = np.arange(len(crops)) // named.parameters["images_per_identity"]
     teacher = learnt(wanted.work, "teacher", "mobilefacenet", 100, TEACHER, [])
+    values: dict[str, Any] = {"environment": record_environment(0, usable_cores()).model_dump(mode="json")}
+    values["teacher"] = judged(teacher, crops, labels)
+    print("teacher", values["teacher"], flush=True)
     # As many snapshots as the student has epochs: each stands for a part of what the teacher learnt in.
-    steps = [teacher / f"epoch-{4 * (epoch + 1):03d}.safetensors" for epoch in range(EPOCHS)]
+    steps = [teacher / f"epoch-{SLOWER * (epoch + 1):03d}.safetensors" for epoch in range(EPOCHS)]
     ways = {"labels": [], "one teacher": [teacher / "student.safetensors"], "a teacher an epoch": steps}
     figures: dict[str, list[dict[str, float]]] = {way: [] for way in ways}
     curves: dict[str, Any] = {}
@@ -95,23 +111,10 @@ def main() -> None:
             report = read_training(folder / "training.json")
             curves[name] = {"seconds": report.seconds, "points": [[one.step, one.loss] for one in report.points]}
             print(name, figures[way][-1], f"{report.seconds:.0f} s", flush=True)
-    compared = {
-        f"{better} over {than}": {
-            key: difference([one[key] for one in figures[better]], [one[key] for one in figures[than]])
-            for key in ("pair_accuracy", "tar_1e-3")
-        }
-        for better, than in (("one teacher", "labels"), ("a teacher an epoch", "one teacher"))
-    }
-    print(json.dumps(compared, indent=1))
-    if wanted.save:
-        values = {
-            "environment": record_environment(0, usable_cores()).model_dump(mode="json"),
-            "teacher": judged(teacher, crops, labels),
-            "figures": figures,
-            "compared": compared,
-            "curves": curves,
-        }
-        wanted.save.write_text(json.dumps(values, indent=1) + "\n")
+        values |= {"figures": figures, "compared": compared(figures) if seed else {}, "curves": curves}
+        if wanted.save:
+            wanted.save.write_text(json.dumps(values, indent=1) + "\n")
+    print(json.dumps(values["compared"], indent=1))
 
 
 if __name__ == "__main__":
