@@ -68,6 +68,43 @@ def test_nothing_has_the_final_name_before_the_end(out, partial):
         assert not out.exists()
 
 
+def leave_steps(out):
+    """Leave unfinished work of two steps of which one rests on the other, and one between them that stands alone."""
+    with OutputFolder(out, fingerprint=JOB) as folder:
+        for name, alone in (("first 1", False), ("picture 1", True), ("last 2", False)):
+            folder.write(name.replace(" ", "-") + ".bin", name.encode())
+            folder.mark(name, alone=alone)
+
+
+@pytest.mark.parametrize(
+    ("gone", "left"),
+    [
+        ("picture-1", {"first 1", "last 2"}),
+        ("first-1", {"picture 1"}),
+        ("last-2", {"first 1", "picture 1"}),
+    ],
+)
+def test_a_step_that_stands_alone_takes_none_with_it(gone, left, out, partial):
+    leave_steps(out)
+    (partial / f"{gone}.bin").unlink()
+    with OutputFolder(out, fingerprint=JOB, resume=True) as folder:
+        assert {name for name in ("first 1", "picture 1", "last 2") if folder.done(name)} == left
+
+
+def test_nothing_is_resumed_without_what_is_vital_and_nothing_lost(out, partial):
+    leave_steps(out)
+    (partial / "last-2.bin").write_bytes(b"changed")
+    before = names(partial)
+    for _ in range(2):
+        with pytest.raises(ArtifactError, match="a file of 'last 2' is missing or damaged"):
+            OutputFolder(out, fingerprint=JOB, resume=True, vital="last")
+        assert names(partial) == before
+    (partial / "last-2.bin").write_bytes(b"last 2")
+    (partial / "picture-1.bin").unlink()
+    with OutputFolder(out, fingerprint=JOB, resume=True, vital="last") as folder:
+        assert folder.done("last 2")
+
+
 def test_existing_folder_is_refused_and_kept(out):
     finish(out)
     with pytest.raises(ArtifactError, match=r"exists[\s\S]*--force"):

@@ -42,6 +42,7 @@ def read_index(path: Path, record_bytes: int, smallest: int) -> tuple[Numbers, N
     if len(twice):
         raise CalibrationError(f"the key {sorted_keys[twice[0]]} is there twice", where=str(path), fix=_FIX)
     _check_offsets(sorted_keys, places, record_bytes - smallest, path)
+    _check_apart(sorted_keys, places, path)
     return sorted_keys, places
 
 
@@ -82,3 +83,12 @@ def _check_offsets(keys: Numbers, offsets: Numbers, last: int, path: Path) -> No
     what = f"the offset of record {keys[wrong]}, {offsets[wrong]}, "
     what += "lies outside the file" if offsets[wrong] > last else "is not a multiple of 4"
     raise CalibrationError(what, where=str(path), fix=_FIX)
+
+
+def _check_apart(keys: Numbers, offsets: Numbers, path: Path) -> None:
+    """Refuse an index in which two records begin at one byte, which no writer makes."""
+    order = np.arange(len(offsets)) if (offsets[1:] >= offsets[:-1]).all() else np.argsort(offsets, kind="stable")
+    twice = np.flatnonzero(offsets[order[1:]] == offsets[order[:-1]])
+    if len(twice):
+        one, other = keys[order[twice[0] : twice[0] + 2]].tolist()
+        raise CalibrationError(f"the records {one} and {other} begin at the same byte", where=str(path), fix=_FIX)

@@ -28,6 +28,8 @@ SMALLEST = _WORDS.size + _HEADER.size
 _WHOLE, _FIRST, _MIDDLE, _LAST = range(4)
 _LENGTH = (1 << 29) - 1
 _CHUNK = 4096
+_MOST_PARTS = 64
+"""A body is cut where the magic number stands in it: once in a hundred thousand images."""
 _HEAD = np.dtype([("magic", "<u4"), ("length", "<u4"), ("flag", "<u4"), ("label", "<f4"), ("ids", "<u8", 2)])
 _FIX = "copy or download the .rec and the .idx again"
 
@@ -101,6 +103,8 @@ class Records:
                 raise self.broken(key, "is cut into parts that do not follow each other")
             parts.append(body)
             total += 4 + len(body)
+            if len(parts) > _MOST_PARTS:
+                raise self.broken(key, f"has more than {_MOST_PARTS} parts, as no image has")
             if total > LARGEST_BYTES:
                 raise self.broken(key, f"has more than {LARGEST_BYTES} bytes in its parts, more than any crop")
         return MAGIC.to_bytes(4, "little").join(parts)

@@ -15,7 +15,7 @@ from qface_toolkit.training.centres import Centres
 from qface_toolkit.training.course import Course, Keeper
 from qface_toolkit.training.features import map_channels
 from qface_toolkit.training.feed import Feed
-from qface_toolkit.training.held_out import HeldOut
+from qface_toolkit.training.held_out import HeldOut, tells_apart
 from qface_toolkit.training.lesson import Lesson, Place, Teacher
 from qface_toolkit.training.norms import over_ranks
 from qface_toolkit.training.pupil import Pupil, Sizes, quicken
@@ -64,6 +64,25 @@ def make_course(
     return Course(recipe, feed, lesson, pupil, plan.beginnings, held_out, ranks, keeper, progress)
 
 
+def check_patience(plan: TrainingPlan, held_out: FaceData | None) -> None:
+    """Refuse to wait for a better epoch where nothing says which one is.
+
+    Raises:
+        TrainingError: if no image is held out, or there is no teacher of the student's size and no pair to judge.
+    """
+    if plan.recipe.patience is None:
+        return
+    sizes = {teacher.spec.embedding_size for teacher in plan.teachers}
+    if held_out is None:
+        what, fix = "no image is held out, so that no epoch is known to be better", "--set data.held_out=N"
+    elif plan.student.spec.embedding_size not in sizes and not tells_apart(held_out):
+        what = "nothing says which epoch is better: no teacher's embedding has the student's size, and no pair is known"
+        fix = "hold out people with two images each, or --set patience=null"
+    else:
+        return
+    raise TrainingError(what, where="patience", fix=fix)
+
+
 def _teacher(plan: TrainingPlan, place: Place) -> Teacher | None:
     if not plan.teachers:
         return None
@@ -74,17 +93,20 @@ def _sizes(plan: TrainingPlan, traits: int) -> Sizes:
     """Return the sizes of what a student says while it learns.
 
     Raises:
-        TrainingError: if feature maps are to be compared, and a network has none.
+        TrainingError: if feature maps are to be compared, and a network has none or teachers have others.
     """
     sizes = Sizes(plan.student.spec.embedding_size, plan.shown, traits)
     if not plan.recipe.loss.features or not plan.teachers:
         return sizes
-    taught = plan.teachers[0].open()
-    maps = [map_channels(copy.deepcopy(one.network), one.spec.input_shape) for one in (plan.student, taught)]
-    if not all(maps):
+    own = map_channels(copy.deepcopy(plan.student.network), plan.student.spec.input_shape)
+    shown = {map_channels(one.open().network, one.spec.input_shape) for one in plan.teachers}
+    if not own or not all(shown):
         what = "a network has no feature map of more than one pixel to compare"
         raise TrainingError(what, where=plan.teachers[0].name, fix="--set loss.features=0")
-    return replace(sizes, own_map=maps[0], shown_map=maps[1])
+    if len(shown) > 1:
+        what = f"the teachers' last feature maps have {' and '.join(map(str, sorted(shown)))} channels"
+        raise TrainingError(what, fix="--set loss.features=0, or give snapshots of one network")
+    return replace(sizes, own_map=own, shown_map=shown.pop())
 
 
 def _pupil(plan: TrainingPlan, sizes: Sizes, ranks: Ranks, place: Place) -> Pupil:

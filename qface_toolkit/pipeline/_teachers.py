@@ -4,6 +4,7 @@ import glob
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,9 @@ def _looked_at(given: GivenTeacher, facts: Mapping[str, Any]) -> Teacher:
     # A snapshot's name says nothing without that of the training it is of.
     named = _SNAPSHOT.match(Path(given).name)
     name = "/".join(Path(given).parts[-2 if named else -1 :])
-    return Teacher(name, model.source_sha256, model.spec, lambda: _same(_loaded(given, facts), model, given))
+    sha256, spec = model.source_sha256, model.spec
+    # What opens it holds nothing of it: there may be dozens, and one is in memory at a time.
+    return Teacher(name, sha256, spec, partial(_loaded_again, given, facts, sha256))
 
 
 def _loaded(given: str | Path, facts: Mapping[str, Any]) -> FloatModel:
@@ -77,7 +80,8 @@ def _loaded(given: str | Path, facts: Mapping[str, Any]) -> FloatModel:
         raise
 
 
-def _same(model: FloatModel, before: FloatModel, given: str | Path) -> FloatModel:
-    if model.source_sha256 != before.source_sha256:
+def _loaded_again(given: str | Path, facts: Mapping[str, Any], sha256: str) -> FloatModel:
+    model = _loaded(given, facts)
+    if model.source_sha256 != sha256:
         raise TrainingError("a teacher's file has changed since the training began", where=str(given), fix="start anew")
     return model

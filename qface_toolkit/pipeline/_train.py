@@ -12,10 +12,10 @@ from qface_toolkit.datasets import FaceData, Opening, hold_out, open_data
 from qface_toolkit.environment import set_determinism
 from qface_toolkit.errors import TrainingError
 from qface_toolkit.models import ROUNDED_FILE, STUDENT_FILE, FloatModel, student_bytes
-from qface_toolkit.pipeline._course import make_course
+from qface_toolkit.pipeline._course import check_patience, make_course
 from qface_toolkit.pipeline._rounded import Rounded, rounded
 from qface_toolkit.pipeline._teachers import GivenTeacher
-from qface_toolkit.pipeline._training_folder import TrainingFolder
+from qface_toolkit.pipeline._training_folder import STATE, TrainingFolder
 from qface_toolkit.pipeline._training_plan import TrainingPlan, code_sha256, plan_training
 from qface_toolkit.pipeline._training_report import Learnt, origin_of, told, training_pages
 from qface_toolkit.ranks import Ranks, joined_ranks
@@ -81,7 +81,8 @@ def _folder(
         return
     # A process that torchrun starts again after one died is to go on, whatever it was told at first.
     again = resume or ranks.restarts > 0
-    with OutputFolder(out, fingerprint=plan.fingerprint(ranks.size), force=force, resume=again) as folder:
+    own = plan.fingerprint(ranks.size)
+    with OutputFolder(out, fingerprint=own, force=force, resume=again, vital=STATE) as folder:
         ranks.wait()
         yield folder.partial, folder
 
@@ -98,7 +99,7 @@ class _Run:
 
     def done(self) -> Training:
         """Learn, and write what came out; return the report."""
-        learnt_from, held_out, tested = self._images()
+        learnt_from, held_out = self._images()
         plan, learnt_through = self.plan, self._rounded()
         keeper = TrainingFolder(
             self.partial,
@@ -117,7 +118,7 @@ class _Run:
             written = STUDENT_FILE, student_bytes(student, origin_of(plan))
         else:
             written = ROUNDED_FILE, learnt_through.onnx(origin_of(plan))
-        learnt = Learnt(course, learnt_from, tested, why, *written)
+        learnt = Learnt(course, learnt_from, held_out, why, *written)
         report = told(plan, self.ranks, learnt)
         if self.folder is not None:
             self._finish(self.folder, learnt, report)
@@ -140,17 +141,19 @@ class _Run:
         folder.mark("written")
         folder.finish({"seed": self.plan.seed, "threads": self.plan.threads, "versions": report.environment.versions})
 
-    def _images(self) -> tuple[FaceData, HeldOut | None, int]:
-        """Return the images to learn from, those that are held out, and how many these are."""
+    def _images(self) -> tuple[FaceData, HeldOut | None]:
+        """Return the images to learn from, and on rank 0 those that are held out."""
         data = self._opened()
         self.ranks.check_same("images", data.fingerprint(), self.plan.device.type)
         wanted = self.plan.recipe.data.held_out
         if wanted is None:
             wanted = min(_MOST_HELD, (data.identities or len(data)) // _HELD_SHARE)
         if not wanted:
-            return data, None, 0
+            check_patience(self.plan, None)
+            return data, None
         train, held = hold_out(data, count=wanted, identities=wanted, seed=self.plan.seed)
-        return train, read_held_out(held), len(held)
+        check_patience(self.plan, held)
+        return train, read_held_out(held) if self.ranks.leads else None
 
     def _opened(self) -> FaceData:
         """Return the data; what has to be drawn is drawn once, by rank 0, and kept for a resumed run."""

@@ -13,7 +13,7 @@ from qface_toolkit.result.folder import WORK, OutputFolder
 from qface_toolkit.untrusted.reading import read_file
 from qface_toolkit.untrusted.writing import disk_errors, write_inside
 
-_STATE, _EPOCH = "state", "epoch"
+STATE, _EPOCH = "state", "epoch"
 
 
 class TrainingFolder:
@@ -46,7 +46,7 @@ class TrainingFolder:
 
     def _latest(self) -> str | None:
         """Return the last state's step on rank 0; of a training on other images there is none to go on from."""
-        latest = self.folder.latest(_STATE) if self.folder else None
+        latest = self.folder.latest(STATE) if self.folder else None
         if self.folder and latest and self.folder.notes(latest)["images"] != self.images_sha256:
             what = "the images are not those that this training began with"
             raise TrainingError(what, where=str(self.partial), fix="bring them back, or start over with --force")
@@ -60,10 +60,10 @@ class TrainingFolder:
         self.ranks.wait()
         if self.folder is None:
             return
-        before = self.folder.latest(_STATE)
+        before = self.folder.latest(STATE)
         for rank in range(self.ranks.size):
             self.folder.adopt(_state_name(step, rank))
-        self.folder.mark(f"{_STATE} {step}", {"images": self.images_sha256})
+        self.folder.mark(f"{STATE} {step}", {"images": self.images_sha256})
         if before is not None:
             self.folder.forget(before)
 
@@ -79,7 +79,7 @@ class TrainingFolder:
             self.folder.forget(f"{_EPOCH} {epoch}")
         model = replace(self.student, network=network)
         self.folder.write(name, student_bytes(model, f"epoch {epoch} of a training by qface"))
-        self.folder.mark(f"{_EPOCH} {epoch}")
+        self.folder.mark(f"{_EPOCH} {epoch}", alone=True)
         return name
 
     def kept(self) -> str:

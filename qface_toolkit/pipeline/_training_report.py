@@ -14,20 +14,21 @@ from qface_toolkit.report import Training, training_bytes, training_card, traini
 from qface_toolkit.report.training import TRAINING, EpochEnd, Point, Skipped, Teacher, TrainedModel, TrainingData
 from qface_toolkit.result.names import CARD, TEXT
 from qface_toolkit.training.course import Course
+from qface_toolkit.training.held_out import HeldOut
 
 _PAGE = "report.html"
 
 
 @dataclass(frozen=True)
 class Learnt:
-    """A training at its end: the loop, what it learnt from, how many images were held out, why it ended, the weights.
+    """A training at its end: the loop, what it learnt from, what was held out, why it ended, the weights.
 
     `weights` is the student's checkpoint as bytes, and `name` that of its file.
     """
 
     course: Course
     data: FaceData
-    held_out: int
+    held_out: HeldOut | None
     why: str
     name: str
     weights: bytes
@@ -49,7 +50,10 @@ def origin_of(plan: TrainingPlan) -> str:
 def told(plan: TrainingPlan, ranks: Ranks, learnt: Learnt) -> Training:
     """Return the report of a training."""
     course, history = learnt.course, learnt.course.history
-    broken = course.feed.broken
+    broken, held = course.feed.broken, learnt.held_out
+    notes = [note for note in plan.student.notes if not note.startswith("not trained")]
+    if held is not None and held.broken:
+        notes.append(f"{held.broken} of the images that were held out could not be read.")
     return Training(
         command=plan.command,
         student=_student(plan, learnt),
@@ -58,7 +62,7 @@ def told(plan: TrainingPlan, ranks: Ranks, learnt: Learnt) -> Training:
         recipe=plan.recipe.as_plain(),
         points=tuple(Point.model_validate(point) for point in history.points),
         epochs=tuple(EpochEnd.model_validate(end) for end in history.epochs),
-        skipped_count=len(broken.numbers),
+        skipped_count=_count(broken.numbers, len(learnt.data), ranks, plan.device),
         skipped=tuple(Skipped(name=f"image {index}", why=why) for index, why in sorted(broken.reasons.items())),
         finished=learnt.why,
         chosen_epoch=history.best_epoch if plan.recipe.patience and history.best_epoch else len(history.epochs),
@@ -70,8 +74,17 @@ def told(plan: TrainingPlan, ranks: Ranks, learnt: Learnt) -> Training:
         ranks=ranks.size,
         device=_device(plan.device),
         environment=record_environment(plan.seed, plan.threads),
-        notes=tuple(note for note in plan.student.notes if not note.startswith("not trained")),
+        notes=tuple(notes),
     )
+
+
+def _count(numbers: set[int], images: int, ranks: Ranks, device: torch.device) -> int:
+    """Return how many images are broken, as far as all ranks know; one may have been met by several."""
+    if ranks.size == 1:
+        return len(numbers)
+    met = torch.zeros(images, dtype=torch.uint8)
+    met[sorted(numbers)] = 1
+    return int(ranks.max(met.to(device)).sum())
 
 
 def _device(device: torch.device) -> str:
@@ -119,5 +132,5 @@ def _data(learnt: Learnt) -> TrainingData:
         identities=data.identities,
         sha256=data.fingerprint(),
         contains_no_real_face_data=data.contains_no_real_face_data,
-        held_out=learnt.held_out,
+        held_out=0 if learnt.held_out is None else len(learnt.held_out),
     )

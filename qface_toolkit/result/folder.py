@@ -11,27 +11,24 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
-
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from typing import Any
 
 from qface_toolkit.errors import ArtifactError
+from qface_toolkit.result._progress import DoneStep, Progress, read_progress
 from qface_toolkit.result._strangers import PROGRESS, refuse_strangers
 from qface_toolkit.result.manifest import (
     MANIFEST,
     NAME,
     SIGNATURE,
     WORK,
-    FileName,
     FileRecord,
     Manifest,
-    damaged,
     is_intact,
     read_manifest,
     record_of,
     record_of_bytes,
 )
-from qface_toolkit.untrusted.json import read_json, write_json
+from qface_toolkit.untrusted.json import write_json
 from qface_toolkit.untrusted.writing import (
     disk_errors,
     lock_folder,
@@ -51,27 +48,6 @@ __all__ = [
 ]
 
 
-class _DoneStep(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    name: str
-    files: dict[FileName, FileRecord]
-    notes: dict[str, Any]
-
-
-class _Progress(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    version: Literal[1] = 1
-    made_by: Literal["qface_toolkit"] = "qface_toolkit"
-    fingerprint: str
-    steps: list[_DoneStep] = Field(default_factory=list)
-
-    def files(self) -> dict[str, FileRecord]:
-        """Return what every file must be now: a later step may have written an earlier one's file again."""
-        return {name: record for step in self.steps for name, record in step.files.items()}
-
-
 def fingerprint_of(**inputs: object) -> str:
     """Return a hash of plain values (source sha256, recipe, seed, version…): the same inputs, the same fingerprint."""
     return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
@@ -83,10 +59,13 @@ class OutputFolder:
     Leaving the block before `finish` leaves OUT.partial for `resume`, or nothing if no step was done yet.
     """
 
-    def __init__(self, out: Path, *, fingerprint: str, force: bool = False, resume: bool = False) -> None:
+    def __init__(
+        self, out: Path, *, fingerprint: str, force: bool = False, resume: bool = False, vital: str = ""
+    ) -> None:
         """Open OUT.partial: a new one, or with `resume` the one that the same job left.
 
         `force` allows replacing a finished folder and throwing unfinished work away (unless `resume` is given too).
+        Steps whose names begin with the word `vital` are the work itself: without their files nothing is resumed.
 
         Raises:
             ArtifactError: if there is something in the way, or the place cannot be written.
@@ -98,7 +77,8 @@ class OutputFolder:
         self.partial = self.out.with_name(f"{self.out.name}.partial")
         self._aside = self.out.with_name(f".{self.out.name}.replaced")
         self._force = force
-        self._progress = _Progress(fingerprint=fingerprint)
+        self._vital = vital
+        self._progress = Progress(fingerprint=fingerprint)
         self._unmarked: dict[str, FileRecord] = {}
         self._lock: int | None = None
         with disk_errors(self.out):
@@ -148,8 +128,10 @@ class OutputFolder:
         """Tell whether a step was done, now or before the job was resumed."""
         return any(step == one.name for one in self._progress.steps)
 
-    def mark(self, step: str, notes: Mapping[str, Any] | None = None) -> None:
+    def mark(self, step: str, notes: Mapping[str, Any] | None = None, *, alone: bool = False) -> None:
         """Note that a step is done, with every file written since the last one and plain values worth keeping.
+
+        Nothing rests on a step that stands `alone`: without its files it is done again or missing, and no other is.
 
         Raises:
             ArtifactError: if the disk is full or does not let us.
@@ -157,7 +139,8 @@ class OutputFolder:
         """
         if self.done(step):
             raise ValueError(f"the step {step!r} was done before")
-        self._progress.steps.append(_DoneStep(name=step, files=self._unmarked, notes=dict(notes or {})))
+        done = DoneStep(name=step, files=self._unmarked, notes=dict(notes or {}), alone=alone)
+        self._progress.steps.append(done)
         self._unmarked = {}
         with disk_errors(self.partial):
             self._save()
@@ -245,14 +228,21 @@ class OutputFolder:
         path = self.partial / PROGRESS
         # Without it, the job ended before its first step did, or in the instant before the folder got its name.
         if path.exists():
-            found = _read_progress(path)
+            found = read_progress(path)
             if found.fingerprint != self._progress.fingerprint:
                 same = "give the same model, recipe, seed, threads and version to go on"
                 fix = f"{same}, or --force without --resume to start over"
                 raise ArtifactError("the unfinished work is that of another job", where=str(self.partial), fix=fix)
-            self._progress = found
-        while not all(self._is_ours(name, record) for name, record in self._progress.files().items()):
-            self._progress.steps.pop()
+            self._progress = found.whole(self._is_ours)
+            self._check_vital(found)
+
+    def _check_vital(self, before: Progress) -> None:
+        kept = {step.name for step in self._progress.steps}
+        lost = [one.name for one in before.steps if one.name not in kept and one.name.split(" ")[0] == self._vital]
+        if lost:
+            what = f"a file of {lost[-1]!r} is missing or damaged, and without it there is no going on"
+            fix = "bring it back, or copy out what is whole and start over with --force"
+            raise ArtifactError(what, where=str(self.partial), fix=fix)
 
     def _is_ours(self, name: str, record: FileRecord) -> bool:
         """Tell whether a file is what it was, and lies where it was: behind a link, there is no saying what it is."""
@@ -284,10 +274,3 @@ def _manifest_values(manifest: Mapping[str, Any], files: Mapping[str, Any]) -> d
     if taken := manifest.keys() & {*reserved, "files"}:
         raise ValueError(f"a manifest has keys of its own called {sorted(taken)}")
     return {**reserved, **manifest, "files": files}
-
-
-def _read_progress(path: Path) -> _Progress:
-    try:
-        return _Progress.model_validate(read_json(path))
-    except ValidationError as error:
-        raise damaged(path, error) from error

@@ -21,7 +21,7 @@ from qface_toolkit.training.held_out import Figures, HeldOut, embed, measure
 from qface_toolkit.training.history import History, Sums
 from qface_toolkit.training.lesson import Lesson
 from qface_toolkit.training.pupil import Pupil
-from qface_toolkit.training.rates import learning_rate, teacher_of
+from qface_toolkit.training.rates import learning_rate, same_teacher, teacher_of
 from qface_toolkit.training.recipe import Optimizer, TrainingRecipe
 from qface_toolkit.training.state import Average, Tree, plain_state, read_state, state_bytes
 
@@ -145,10 +145,10 @@ class Course:
     def _clip(self) -> float:
         """Cut the gradients, of all ranks' directions as well, to the recipe's length, and return what it was."""
         own = [parameter.grad for parameter in self.pupil.parameters() if parameter.grad is not None]
-        length = torch.stack([gradient.double().square().sum() for gradient in own]).sum()
+        length = torch.stack([_squared(gradient) for gradient in own]).sum()
         if self.lesson.centres is not None and self.lesson.centres.weight.grad is not None:
             own.append(self.lesson.centres.weight.grad)
-            length = length + self.ranks.sum(own[-1].double().square().sum())
+            length = length + self.ranks.sum(_squared(own[-1]))
         found = math.sqrt(float(length))
         if found > self.recipe.optimizer.clip:
             torch._foreach_mul_(own, self.recipe.optimizer.clip / found)
@@ -190,9 +190,7 @@ class Course:
         history, network = self.history, self._measured_network()
         figures = self._figures(network, epoch)
         name = self.keeper.snapshot(epoch + 1, network)
-        better = figures.score is not None and (history.best is None or figures.score > history.best)
-        if better:
-            history.best, history.best_epoch = figures.score, epoch + 1
+        if history.is_best(figures.score, epoch, anew=not same_teacher(history.best_epoch - 1, epoch, self.beginnings)):
             self.best = copy.deepcopy(plain_state(network)) if self.recipe.patience else {}
         end: dict[str, Any] = {"epoch": epoch + 1, "step": history.step, "loss": history.epoch_loss / self.feed.steps}
         end |= {"seconds": history.epoch_seconds, "snapshot": name, **asdict(figures)}
@@ -258,6 +256,12 @@ class Course:
             network.load_state_dict(self.best)
         elif self.average is not None:
             network.load_state_dict(self.average.kept)
+
+
+def _squared(gradient: Tensor) -> Tensor:
+    """Return the squared length of a gradient in float64, without a copy of it in float64."""
+    length: Tensor = torch.linalg.vector_norm(gradient, dtype=torch.float64)
+    return length.square()
 
 
 def _optimizer(modules: list[nn.Module], options: Optimizer) -> torch.optim.Optimizer:

@@ -26,6 +26,7 @@ _NAMED = 20
 _MOST_BROKEN = 0.1
 """The share of images that may be broken before there is no use in going on, once enough were read."""
 _ENOUGH = 100
+_MOST_TRIES = 200
 
 
 @dataclass(frozen=True)
@@ -130,20 +131,20 @@ class Feed:
         """Read the image that stands at a place of an epoch's order, and change it."""
         rng = np.random.default_rng([self.seed, 2, epoch, place])
         blends = rng.random() < self.augment.mix
-        other = self._read(int(order[int(rng.integers(len(order)))])).crop if blends else None
-        example = self._read(int(order[place]))
+        other = self._read(int(order[int(rng.integers(len(order)))]), rng).crop if blends else None
+        example = self._read(int(order[place]), rng)
         return Example(augmented(example.crop, self.augment, rng, other), example.label)
 
-    def _read(self, index: int) -> Example:
-        """Return an image; in the place of a broken one the next that is none."""
-        for further in range(len(self.data)):
-            number = (index + further) % len(self.data)
+    def _read(self, index: int, rng: np.random.Generator) -> Example:
+        """Return an image; in the place of a broken one any other: its neighbours may be broken as well."""
+        for _ in range(_MOST_TRIES):
             try:
-                example = self.data.example(number)
+                example = self.data.example(index)
             except CalibrationError as error:
-                self.broken.note(number, error)
+                self.broken.note(index, error)
                 if self.broken.hopeless:
                     break
+                index = int(rng.integers(len(self.data)))
             else:
                 self.broken.note_read()
                 return example

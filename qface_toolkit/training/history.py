@@ -37,6 +37,13 @@ class History:
     best_epoch: int = 0
     resumed: int = 0
 
+    def is_best(self, score: float | None, epoch: int, *, anew: bool) -> bool:
+        """Tell whether an epoch, counted from 0, is the best so far, and remember it; `anew`, of those from it on."""
+        if score is None or not (anew or self.best is None or score > self.best):
+            return False
+        self.best, self.best_epoch = score, epoch + 1
+        return True
+
     @classmethod
     def of(cls, values: Tree) -> "History":
         """Return what a state holds."""

@@ -15,9 +15,18 @@ from qface_toolkit.ranks import Ranks
 class RankNorm(nn.Module):
     """A BatchNorm of one or two dimensions whose statistics are those of all ranks; state and keys are the same."""
 
+    weight: Tensor
+    bias: Tensor
+
     def __init__(self, norm: nn.BatchNorm1d | nn.BatchNorm2d, ranks: Ranks) -> None:
         super().__init__()
-        self.weight, self.bias, self.eps, self.momentum = norm.weight, norm.bias, norm.eps, norm.momentum
+        self.eps, self.momentum = norm.eps, norm.momentum
+        for name, value in (("weight", 1.0), ("bias", 0.0)):
+            own = getattr(norm, name)
+            if own is None:
+                self.register_buffer(name, torch.full((norm.num_features,), value), persistent=False)
+            else:
+                self.register_parameter(name, own)
         for name in ("running_mean", "running_var", "num_batches_tracked"):
             self.register_buffer(name, getattr(norm, name))
         self.ranks = ranks

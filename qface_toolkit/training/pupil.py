@@ -54,10 +54,13 @@ class Pupil(nn.Module):
     def forward(self, images: Tensor) -> Said:
         """Map images [N, C, H, W] to what the pupil says of them, in float32."""
         embeddings = self.network(images).float()
-        shown = embeddings if self.projection is None else self.projection(embeddings)
-        traits = None if self.guess is None else self.guess(embeddings)
         seen = None if self._last is None else self._last.take()
-        return Said(embeddings, shown, traits, None if self.map is None or seen is None else self.map(seen.float()))
+        # What is compared has few numbers, and they are what is learnt from.
+        with torch.autocast(images.device.type, enabled=False):
+            shown = embeddings if self.projection is None else self.projection(embeddings)
+            traits = None if self.guess is None else self.guess(embeddings)
+            features = None if self.map is None or seen is None else self.map(seen.float())
+        return Said(embeddings, shown, traits, features)
 
     def alone(self) -> nn.Module:
         """Return the network in evaluation mode, as it was before it learnt but for its weights."""

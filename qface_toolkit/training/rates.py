@@ -65,3 +65,8 @@ def first_epochs(teachers: int, epochs: int, options: Teachers) -> tuple[int, ..
 def teacher_of(epoch: int, beginnings: Sequence[int]) -> int:
     """Return which teacher teaches in an epoch, counted from 0."""
     return sum(begins <= epoch + 1 for begins in beginnings) - 1
+
+
+def same_teacher(one: int, other: int, beginnings: Sequence[int]) -> bool:
+    """Tell whether two epochs have one teacher, or none: how close the student is to two cannot be compared."""
+    return not beginnings or teacher_of(one, beginnings) == teacher_of(other, beginnings)

@@ -100,12 +100,20 @@ def test_parts_that_do_not_follow_each_other_are_named(tmp_path):
         (part(first, 1), "cut short"),
         (part(first, 2), "begins with part 2"),
         (part(first, 5), "begins with part 5"),
+        (part(first, 1) + 100 * part(b"", 2) + part(b"", 3), "has more than 64 parts"),
     ):
         path.write_bytes(content)
         path.with_suffix(".idx").write_text("4\t0\n")
         with pytest.raises(CalibrationError, match=words) as caught:
             open_data(str(path)).example(0)
         assert caught.value.where == f"{path}, record 4"
+
+
+def test_records_that_begin_at_one_byte_are_refused(tmp_path):
+    path = write_records(tmp_path / "x.rec", [body(encoded(0), 0.0), body(encoded(1), 1.0)])
+    path.with_suffix(".idx").write_text("4\t0\n5\t0\n")
+    with pytest.raises(CalibrationError, match="the records 4 and 5 begin at the same byte"):
+        open_data(str(path))
 
 
 def test_a_broken_image_is_named_and_others_are_read(rec):

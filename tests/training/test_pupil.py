@@ -67,3 +67,15 @@ def test_a_projection_shows_the_teacher_another_size_and_is_no_part_of_the_netwo
     assert set(pupil.network.state_dict()) == {"weight", "bias"}
     again = Pupil(nn.Linear(3, 8), Sizes(8, shown=5, traits=2), seed=0)
     assert torch.equal(pupil.projection.weight, again.projection.weight)
+
+
+def test_what_is_compared_is_float32_where_the_network_is_in_halves():
+    pupil = Pupil(build_student("mobilefacenet", width=0.125).network, Sizes(256, 16, 5), 0).train()
+    with torch.autocast("cpu", torch.bfloat16):
+        said = pupil(torch.randn(2, 3, 112, 112))
+    assert {part.dtype for part in said if part is not None} == {torch.float32}
+    loss = nn.functional.mse_loss(said.shown, torch.randn(2, 16)) + nn.functional.mse_loss(
+        said.traits, torch.randn(2, 5)
+    )
+    loss.backward()
+    assert all(torch.isfinite(one.grad).all() for one in (pupil.projection.weight, pupil.guess.weight))

@@ -57,6 +57,37 @@ def test_norms_over_ranks_are_those_of_the_whole_batch(size):
     assert all(torch.equal(a, b) for one in found[1:] for a, b in zip(one[2], found[0][2], strict=True))
 
 
+def test_norms_without_weights_are_spread_too():
+    images = 2 + torch.randn(6, 5)
+    plain = nn.BatchNorm1d(5, affine=False)
+    wanted = plain(images)
+    keys = list(plain.state_dict())
+
+    def part(ranks):
+        norm = over_ranks(nn.Sequential(nn.BatchNorm1d(5, affine=False)), ranks)
+        assert [key.removeprefix("0.") for key in norm.state_dict()] == keys and not list(norm.parameters())
+        return norm(images.chunk(2)[ranks.rank]), norm.eval()(images)
+
+    found = in_threads(2, part)
+    torch.testing.assert_close(torch.cat([one[0] for one in found]), wanted, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(found[1][1], plain.eval()(images), rtol=1e-5, atol=1e-5)
+
+
+def test_norms_over_ranks_keep_float32_statistics_of_halves():
+    images = (5 + torch.randn(4, 3, 9, 9)).bfloat16()
+    plain = nn.BatchNorm2d(3)
+    wanted = plain(images)
+
+    def part(ranks):
+        norm = over_ranks(nn.BatchNorm2d(3), ranks)
+        return norm(images.chunk(2)[ranks.rank]), norm.running_mean
+
+    found = in_threads(2, part)
+    assert found[0][0].dtype == torch.bfloat16 == wanted.dtype
+    torch.testing.assert_close(found[0][1], plain.running_mean, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(torch.cat([one[0] for one in found]), wanted, rtol=2e-2, atol=2e-2)
+
+
 def test_norms_over_ranks_keep_their_keys_and_do_nothing_else_in_eval_mode():
     net = network()
     (ranked, _) = in_threads(2, lambda ranks: over_ranks(copy.deepcopy(net), ranks))
