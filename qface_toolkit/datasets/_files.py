@@ -32,14 +32,22 @@ class PlacedFile:
         """
         if not 0 <= length <= self.size - offset:
             raise self._short(offset + length)
-        try:
-            data = os.pread(self.descriptor, length, offset)
-        except OSError as error:
-            what = f"the file cannot be read: {error.strerror or error}"
-            raise CalibrationError(what, where=str(self.path), fix="look at the disk") from error
+        data = self.read_up_to(offset, length)
         if len(data) != length:
             raise self._short(offset + length)
         return data
+
+    def read_up_to(self, offset: int, most: int) -> bytes:
+        """Return `most` bytes, or as many as there are.
+
+        Raises:
+            CalibrationError: if the disk refuses.
+        """
+        try:
+            return os.pread(self.descriptor, most, offset)
+        except OSError as error:
+            what = f"the file cannot be read: {error.strerror or error}"
+            raise CalibrationError(what, where=str(self.path), fix="look at the disk") from error
 
     def read_each(self, offsets: list[int], length: int) -> bytes:
         """Return `length` bytes from each place, one after the other, with zeros where the file ends before."""

@@ -9,7 +9,8 @@ from qface_toolkit.sources import Crop
 from qface_toolkit.untrusted.images import decode
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
-FORMATS = ("BMP", "JPEG", "PNG", "WEBP")
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
+"""In the order in which they are tried."""
 
 LARGEST_BYTES = 1 << 25
 """Of one encoded crop inside a larger file; uncompressed, one of 112x112 pixels has 38 thousand."""

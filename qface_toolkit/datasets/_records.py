@@ -28,6 +28,8 @@ SMALLEST = _WORDS.size + _HEADER.size
 _WHOLE, _FIRST, _MIDDLE, _LAST = range(4)
 _LENGTH = (1 << 29) - 1
 _CHUNK = 4096
+_GUESS = 1 << 13
+"""Bytes that are read at once: nearly every crop is whole in them."""
 _MOST_PARTS = 64
 """A body is cut where the magic number stands in it: once in a hundred thousand images."""
 _HEAD = np.dtype([("magic", "<u4"), ("length", "<u4"), ("flag", "<u4"), ("label", "<f4"), ("ids", "<u8", 2)])
@@ -47,14 +49,28 @@ class Records:
             CalibrationError: naming the record, if it is damaged.
         """
         body = self._body(offset, key)
+        end, label = self._header(body, key)
+        listed = np.frombuffer(body[_HEADER.size : end], "<f4")
+        return listed if len(listed) else np.array([label], "<f4"), body[end:]
+
+    def image(self, offset: int, key: int) -> bytes:
+        """Return the bytes of a record's image, which may be none.
+
+        Raises:
+            CalibrationError: naming the record, if it is damaged.
+        """
+        body = self._body(offset, key)
+        return body[self._header(body, key)[0] :]
+
+    def _header(self, body: bytes, key: int) -> tuple[int, float]:
+        """Return where a record's labels end, and the one in its header."""
         if len(body) < _HEADER.size:
             raise self.broken(key, f"has {len(body)} bytes, fewer than its header")
         flag, label, _, _ = _HEADER.unpack_from(body)
         end = _HEADER.size + 4 * flag
         if end > len(body):
             raise self.broken(key, f"announces {flag} labels and has {len(body)} bytes")
-        labels = np.frombuffer(body, "<f4", flag, _HEADER.size) if flag else np.array([label], "<f4")
-        return labels, body[end:]
+        return end, label
 
     def first_labels(self, offsets: Numbers, keys: Keys, count: int) -> Iterator[Floats]:
         """Give the first `count` labels of each record, float32 [n, count], in chunks, with NaN where one has less.
@@ -114,7 +130,8 @@ class Records:
         left = self.file.size - offset - _WORDS.size
         if left < 0:
             raise self.broken(key, "is cut short: the file ends in it")
-        magic, word = _WORDS.unpack(self.file.read(offset, _WORDS.size))
+        begun = self.file.read_up_to(offset, _GUESS)
+        magic, word = _WORDS.unpack_from(begun.ljust(_WORDS.size, b"\0"))
         if magic != MAGIC:
             raise self.broken(key, f"does not begin with RecordIO's magic number at byte {offset}")
         length = word & _LENGTH
@@ -122,5 +139,7 @@ class Records:
             raise self.broken(key, f"announces {length} bytes where the file has {left} more")
         if length > LARGEST_BYTES:
             raise self.broken(key, f"announces {length} bytes, more than any crop has")
-        body = self.file.read(offset + _WORDS.size, length)
+        body = begun[_WORDS.size : _WORDS.size + length]
+        if len(body) < length:
+            body = self.file.read(offset + _WORDS.size, length)
         return word >> 29, body, offset + _WORDS.size + -(-length // 4) * 4

@@ -77,7 +77,7 @@ class RecordData:
 
     def example(self, index: int) -> Example:
         key = int(self._keys[index])
-        _, image = self._records.labels_and_image(int(self._offsets[index]), key)
+        image = self._records.image(int(self._offsets[index]), key)
         label = UNKNOWN if self._labels is None else int(self._labels[index])
         return Example(crop_of(image, f"{self._records.file.path}, record {key}"), label)
 
