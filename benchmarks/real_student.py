@@ -41,7 +41,8 @@ def judged(model: Path, pairs: Path, folder: Path) -> Any:  # noqa: ANN401 - wha
     """Return what an evaluation of a model on pairs says."""
     if not folder.exists():
         qface("evaluate", model, "--pairs", pairs, "--out", folder)
-    return json.loads((folder / "evaluation.json").read_text())
+    said = json.loads((folder / "evaluation.json").read_text())
+    return {key: said[key] for key in ("data", "flip", "draws", "figures", "reference_figures", "paired")}
 
 
 def learnt(student: Path) -> dict[str, Any]:
