@@ -17,8 +17,8 @@ def settle_process(*, spinning: bool = False) -> None:
     OpenMP's threads spin while they wait, and beside a busy process all of them then wait for the core that one of them
     lost: OMP_WAIT_POLICY is set unless the user has set it, which must happen before torch is imported. GNU's threads
     still spin for some microseconds, which most waits take: a training on a free machine was a fifth faster with it.
-    With `spinning` all stays as it is, for timing several threads. glibc gives every large tensor back to the system and
-    zeroes it anew; with larger batches that takes longer than the arithmetic.
+    With `spinning` all stays as it is, for timing several threads. glibc gives every large tensor back to the system
+    and zeroes it anew; with larger batches that takes longer than the arithmetic.
     """
     if not spinning and "OMP_WAIT_POLICY" not in os.environ:
         os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
