@@ -249,6 +249,7 @@ def test_a_budget_a_little_below_the_widest_file_is_filled(checkpoint, tmp_path,
 def test_a_file_that_later_steps_made_too_large_is_refused(checkpoint, tmp_path, monkeypatch):
     monkeypatch.setattr(sys.modules[__name__], "RECIPE", ALLOCATED)
     monkeypatch.setattr(allocate, "MARGIN", -0.1)
+    monkeypatch.setattr(allocate, "MARGIN_BITS", -64)
     with pytest.raises(RecipeError, match=r"packed.x86.onnx takes 0\.\d+ of float.onnx, and the budget is") as raised:
         compressed(checkpoint, tmp_path, "budget.bytes=0.5")
     assert "--set budget.bytes=0.4" in str(raised.value)

@@ -23,6 +23,7 @@ from qface_toolkit.analysis.widths import (
     weights_loss,
     widths_effort,
 )
+from qface_toolkit.canonical.graph import module
 from qface_toolkit.errors import RecipeError
 from qface_toolkit.methods._artifact_size import ArtifactSize, least_share
 from qface_toolkit.methods._base import Context, Method, Need
@@ -35,8 +36,8 @@ from qface_toolkit.quantize.scheme import EIGHT_BITS, WEIGHT_BITS
 MEASURING_BUDGET, FEWEST_IMAGES = 1.2e12, 4
 """Multiply-adds to measure losses with; a network too large for so many images has them predicted."""
 PREDICTION_IMAGES = 64
-MARGIN = 0.003
-"""Share of a budget that is left for what later steps may add: a bias that needs another byte."""
+MARGIN, MARGIN_BITS = 0.003, 3
+"""What is left for what later steps may add: a share of the budget, or so many bits a channel, for wider biases."""
 TRIES, CLOSE = 6, 0.001
 """Files written to come this close to the budget, as a share of it."""
 HALVINGS = 9
@@ -144,6 +145,7 @@ class _Allocating:
         sizes = context.service(FileSizes)
         self.size = ArtifactSize(model, options.widths, sizes.of if sizes else None)
         self.float_bytes = sizes.float_bytes if sizes else 0
+        self.spare = sum(len(module(node).weight) for node in rounded_layers(model)) * MARGIN_BITS // EIGHT_BITS
         self.found = self._found()
         self.choices = [self._choices(name) for name in self.names]
         self.cosines: dict[tuple[int, ...], float] = {}
@@ -180,7 +182,8 @@ class _Allocating:
         """Return the model with the widths that were chosen, and tell about them."""
         bytes_wanted, cosine_wanted = self.options.bytes, self.options.cosine_mean
         if bytes_wanted is not None:
-            chosen = self._within(math.floor(bytes_wanted * self.float_bytes * (1 - MARGIN)))
+            budget = bytes_wanted * self.float_bytes
+            chosen = self._within(math.floor(min(budget * (1 - MARGIN), budget - self.spare)))
         else:
             chosen = self._reaching(cosine_wanted or 0.0)
         if (record := self.context.service(Record)) is not None:
@@ -214,7 +217,7 @@ class _Allocating:
 
     def _too_small(self, closest: Allocation) -> RecipeError:
         size = self.size.of(self._bits(closest))
-        share = math.ceil(1000 * size / self.float_bytes / (1 - MARGIN)) / 1000
+        share = math.ceil(1000 * max(size / (1 - MARGIN), size + self.spare) / self.float_bytes) / 1000
         return RecipeError(
             f"a file of {self.options.bytes} of float.onnx is out of reach: the smallest is {share:.3f} "
             f"({size:,} bytes), whose mean cosine to the float model would be {self._cosine(closest):.3f}",

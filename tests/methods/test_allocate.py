@@ -30,6 +30,10 @@ def file_bytes(model):
     return 3000 + codes + unpacking + (0 if model.scheme.compact else 2000)
 
 
+def spare_bytes(model):
+    return sum(len(module(node).weight) for node in rounded_layers(model)) * allocate.MARGIN_BITS // 8
+
+
 SIZES = FileSizes(file_bytes, FLOAT_BYTES)
 
 
@@ -95,10 +99,12 @@ def test_no_uniform_width_of_the_same_bytes_is_as_good(model, images, shares, wi
 
 
 @pytest.mark.parametrize("share", in_tiers((0.09, 0.1, 0.11), fast=[0.1]))
-def test_the_file_is_within_the_budget_and_close_to_it(at, share):
+def test_the_file_is_within_the_budget_and_close_to_it(model, at, share):
+    """Later steps may widen each channel's bias: of many channels, that is more than a share of the budget."""
+    spare = spare_bytes(model)
+    assert spare > share * FLOAT_BYTES * allocate.MARGIN
     size = file_bytes(at(share))
-    assert size <= share * FLOAT_BYTES * (1 - allocate.MARGIN)
-    assert size > share * FLOAT_BYTES * 0.98
+    assert share * FLOAT_BYTES * 0.98 - spare < size <= share * FLOAT_BYTES - spare
 
 
 @pytest.mark.slow
@@ -135,7 +141,7 @@ def test_bytes_that_are_out_of_reach_are_refused_with_what_is_within(model, imag
     with pytest.raises(RecipeError, match=r"smallest is 0\.\d+ \(\d,\d+ bytes\).*mean cosine") as raised:
         allocated(model, images, bytes=round(shares[2] - 0.002, 4))
     smallest = float(str(raised.value).split("ask for ")[1].split(" ")[0])
-    assert smallest == pytest.approx(shares[2], abs=0.002)
+    assert shares[2] < smallest < shares[2] + 0.005
     assert np.median(widths_of(allocated(model, images, bytes=smallest))) == 2
 
 
@@ -143,7 +149,7 @@ def test_the_smallest_file_is_taken_where_the_estimate_says_too_much(model, imag
     """Sizes of layers are estimates: what alone tells that nothing fits is the smallest file itself."""
     estimated = allocate.ArtifactSize.of_layer
     monkeypatch.setattr(allocate.ArtifactSize, "of_layer", lambda *args: 2 * estimated(*args))
-    wanted = round(shares[2] / (1 - allocate.MARGIN), 4) + 1e-3
+    wanted = shares[2] + 0.005
     found = allocated(model, images, bytes=wanted)
     assert np.median(widths_of(found)) == 2 and file_bytes(found) <= wanted * FLOAT_BYTES
 
@@ -157,7 +163,7 @@ def test_a_cosine_is_reached_with_few_bytes(model, images):
     reached = values.mean() - values.std() / np.sqrt(len(values))
     assert wanted - 1e-6 <= reached < 1 - (1 - wanted) / 2.5
     assert told["widths"]["cosine_mean"] == pytest.approx(values.mean(), abs=1e-6)
-    same = allocated(model, images, bytes=file_bytes(found) / FLOAT_BYTES / (1 - allocate.MARGIN) + 1e-4)
+    same = allocated(model, images, bytes=(file_bytes(found) + spare_bytes(model)) / FLOAT_BYTES + 1e-4)
     assert mean_cosine(same, held_out) < 1 - (1 - wanted) / 3
 
 
