@@ -14,6 +14,7 @@ from typing import cast
 import torch
 from torch import fx, nn
 
+from qface_toolkit.analysis._union import Union
 from qface_toolkit.canonical.edit import by_input, ensure_shapes, shape_of
 from qface_toolkit.canonical.graph import inputs, module, operation
 from qface_toolkit.canonical.islands import Island
@@ -47,15 +48,14 @@ def channel_classes(network: fx.GraphModule, input_size: tuple[int, int], channe
     is the function of the network only while the channel stays below, which whoever chooses the factor must see to.
     """
     ensure_shapes(network, input_size, channels)
-    union = _Union()
+    union = Union()
     first: dict[str, list[int]] = {}
     for node in network.graph.nodes:
         if operation(node) != "output":
             first[node.name] = _channels(node, first, union)
-    heads = {name: [union.head(channel) for channel in channels] for name, channels in first.items()}
-    numbers = {head: number for number, head in enumerate(dict.fromkeys(sum(heads.values(), [])))}
-    of = {name: torch.tensor([numbers[head] for head in found]) for name, found in heads.items()}
-    lowest, highest = torch.full((len(numbers),), -torch.inf), torch.full((len(numbers),), torch.inf)
+    classes, count = union.numbered(first)
+    of = {name: torch.tensor(found) for name, found in classes.items()}
+    lowest, highest = torch.full((count,), -torch.inf), torch.full((count,), torch.inf)
     for node in network.graph.nodes:
         if operation(node) == "relu6":
             lowest[of[node.name]] = 0.0
@@ -64,7 +64,7 @@ def channel_classes(network: fx.GraphModule, input_size: tuple[int, int], channe
     return ChannelClasses(of, lowest, highest)
 
 
-def _channels(node: fx.Node, first: Mapping[str, list[int]], union: "_Union") -> list[int]:
+def _channels(node: fx.Node, first: Mapping[str, list[int]], union: Union) -> list[int]:
     """Return a number for each channel of a tensor: its source's, where it has the same factor."""
     sources = [first[source.name] for source in inputs(node)]
     kind = operation(node)
@@ -84,7 +84,7 @@ def _channels(node: fx.Node, first: Mapping[str, list[int]], union: "_Union") ->
     return sources[0] if kind in _PASS else union.more(shape_of(node)[1])
 
 
-def _moved(node: fx.Node, sources: list[list[int]], union: "_Union") -> list[int]:
+def _moved(node: fx.Node, sources: list[list[int]], union: Union) -> list[int]:
     """Return the numbers of a move's channels; none if it makes other channels of them."""
     move, before, after = module(node), shape_of(inputs(node)[0]), shape_of(node)
     options, channels = move.options, sources[0]
@@ -112,7 +112,7 @@ def _fixed(node: fx.Node) -> list[str]:
 
 def _keeps_channels(node: fx.Node) -> bool:
     sources = [list(range(shape_of(source)[1])) for source in inputs(node)]
-    return bool(_moved(node, sources, _Union(max(map(len, sources)))))
+    return bool(_moved(node, sources, Union(max(map(len, sources)))))
 
 
 def _scale_island(island: Island, read: torch.Tensor, written: torch.Tensor) -> None:
@@ -124,28 +124,6 @@ def _scale_island(island: Island, read: torch.Tensor, written: torch.Tensor) -> 
         leaving = island.constants if island.shifts_channels else []
     for constant in leaving:
         constant *= written.reshape(1, -1, *(1,) * (constant.dim() - 2))
-
-
-class _Union:
-    """Numbers that can be joined into sets."""
-
-    def __init__(self, count: int = 0) -> None:
-        self.parents = list(range(count))
-
-    def more(self, count: int) -> list[int]:
-        start = len(self.parents)
-        self.parents.extend(range(start, start + count))
-        return list(range(start, start + count))
-
-    def head(self, number: int) -> int:
-        while self.parents[number] != number:
-            self.parents[number] = self.parents[self.parents[number]]
-            number = self.parents[number]
-        return number
-
-    def join(self, one: int, other: int) -> None:
-        one, other = self.head(one), self.head(other)
-        self.parents[max(one, other)] = min(one, other)
 
 
 def scaled(network: fx.GraphModule, classes: ChannelClasses, log_factors: torch.Tensor) -> fx.GraphModule:
