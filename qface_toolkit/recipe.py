@@ -122,6 +122,8 @@ class Export(_Block):
 class Budget(_Block):
     """What a run must reach: a closeness of the embedding to the float model's, a size of the packed file, a speed.
 
+    `macs`, `ms_share`: the share that is left of the multiplications, or of the milliseconds that the table of operator
+    times gives for the first file; channels go until it is reached.
     `cosine_mean`: keep the fewest layers in float that reach it; where widths are allocated, the fewest bytes. `bytes`:
     the share of float.onnx that the packed file may take; widths are allocated for the least loss. `times_faster`: how
     many times as fast as float.fast.onnx the first file must be, measured; it steers nothing. `floor_cosine`: the mean
@@ -132,6 +134,8 @@ class Budget(_Block):
     bytes: Annotated[float, Field(strict=True, gt=0, lt=1)] | None = None
     times_faster: Annotated[float, Field(strict=True, gt=0, le=100)] | None = None
     floor_cosine: Annotated[float, Field(strict=True, gt=0, lt=1)] | None = None
+    macs: Annotated[float, Field(strict=True, gt=0, lt=1)] | None = None
+    ms_share: Annotated[float, Field(strict=True, gt=0, lt=1)] | None = None
 
 
 class Step(_Block):

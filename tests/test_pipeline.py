@@ -375,7 +375,8 @@ def test_distillation_changes_the_weights(checkpoint, result, tmp_path):
     recipe = tmp_path / "mine.yaml"
     recipe.write_text(
         "version: 1\ncalibration: {count: 48, batch_size: 7}\nbackends: [onnx-x86]\n"
-        "steps: [calibrate, distill: {epochs: 3, learning_rate: 0.0002, held_out_share: 0.25}]\n"
+        "steps: [calibrate, distill: {epochs: 3, held_out_share: 0.25, "
+        "optimizer: {name: adamw, learning_rate: 0.0002}}]\n"
     )
     report = qf.compress(checkpoint, out=tmp_path / "out", recipe=str(recipe))
     assert [step.name for step in report.steps][1:3] == ["1. calibrate", "2. distill"]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from qface_toolkit.datasets._base import DATASETS, UNKNOWN, Dataset, Example, FaceData, Opening
 from qface_toolkit.datasets._holding import hold_out
+from qface_toolkit.datasets._memory import MemoryData
 from qface_toolkit.errors import CalibrationError
 from qface_toolkit.sources import set_names
 
@@ -17,6 +18,7 @@ __all__ = [
     "Dataset",
     "Example",
     "FaceData",
+    "MemoryData",
     "Opening",
     "hold_out",
     "open_data",

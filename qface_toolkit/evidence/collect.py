@@ -17,6 +17,7 @@ from qface_toolkit.evidence.kept import Bench, budget_block
 from qface_toolkit.evidence.layers import cost_of
 from qface_toolkit.evidence.load import loads
 from qface_toolkit.evidence.parity import LAYER_IMAGES, parity_ledger
+from qface_toolkit.evidence.pruning import pruning_block
 from qface_toolkit.evidence.sensitivity import job_sensitivity
 from qface_toolkit.evidence.sizes import weigh
 from qface_toolkit.evidence.skin import tone_losses
@@ -111,6 +112,7 @@ def collect_evidence(
         sensitivity=sensitivity,
         budget=budget,
         allocation=allocation_block(job, path),
+        pruning=pruning_block(path),
         steps=tuple(StepTime(name=name, seconds=value) for name, value in seconds.items()),
         peak_memory_bytes=peak_memory_bytes(),
         commands=(job.command,) if job.command else (),

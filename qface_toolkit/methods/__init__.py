@@ -2,12 +2,14 @@
 
 from qface_toolkit.methods._base import Context, Gift, Inputs, Method, Model, Need, Progress
 from qface_toolkit.methods._running import METHODS, apply_method, check_steps, gives, step_giving, wanted_of
-from qface_toolkit.methods._services import FileSizes, Forms, Record, Reference, Source
+from qface_toolkit.methods._services import Crops, FileSizes, Foreseen, Forms, Record, Reference, Shelf, Source
 
 __all__ = [
     "METHODS",
     "Context",
+    "Crops",
     "FileSizes",
+    "Foreseen",
     "Forms",
     "Gift",
     "Inputs",
@@ -17,6 +19,7 @@ __all__ = [
     "Progress",
     "Record",
     "Reference",
+    "Shelf",
     "Source",
     "apply_method",
     "check_steps",

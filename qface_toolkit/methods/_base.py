@@ -20,17 +20,18 @@ Inputs = npt.NDArray[np.float32]
 Progress = Callable[[int, int], None]
 """Called with (work done, work in all) so that somebody can draw a bar."""
 
-Need = Literal["images", "ranges", "mixing", "packing", "budget", "source"]
-"""What must be there before a step: calibration images; ranges in the model; a first backend that can keep layers in
-float; one that packs weights below eight bits; a budget, which no step finds without being told one; and the float
-model as it came, BatchNorm and all."""
+Need = Literal["images", "crops", "ranges", "mixing", "packing", "budget", "less", "times", "source"]
+"""What must be there before a step: calibration images; those as they came, before preprocessing; ranges in the model;
+a first backend that can keep layers in float; one that packs weights below eight bits; a budget, of bytes or cosines or
+of what is to be left of a network, which no step finds without being told one; a first backend whose times are known;
+and the float model as it came, BatchNorm and all."""
 
-Gift = Literal["ranges", "widths", "kept", "mended", "simulation"]
-"""What a step adds to a model: ranges, widths of its own for each layer, layers that are kept in float, as few of them
-as a damaged model needs; or a simulation in its place, which no backend lowers.
+Gift = Literal["narrowed", "ranges", "widths", "kept", "mended", "simulation"]
+"""What a step makes of a model: fewer channels, ranges, widths of its own for each layer, layers that are kept in
+float, as few of them as a damaged model needs; or a simulation in its place, which no backend lowers.
 
-A recipe's budget sets the options `bytes` and `cosine_mean` of what gives widths, the latter of what
-keeps layers, and its floor that of what mends."""
+A recipe's budget sets the options `macs` and `ms_share` of what narrows, `bytes` and `cosine_mean` of what gives
+widths, the latter of what keeps layers, and its floor that of what mends."""
 
 Model = QuantizedModel | SimulatedModel
 """What a step leaves: a model for the next one and for backends, or a simulation."""

@@ -5,7 +5,7 @@ from typing import Any
 
 from qface_toolkit.errors import RecipeError
 from qface_toolkit.methods._base import Context, Gift, Method, Model, Need
-from qface_toolkit.methods._services import FileSizes, Source
+from qface_toolkit.methods._services import Crops, FileSizes, Foreseen, Source
 from qface_toolkit.quantize.model import QuantizedModel
 from qface_toolkit.recipe import Step
 from qface_toolkit.registry import Registry
@@ -14,6 +14,7 @@ METHODS: Registry[Method] = Registry("method", "qface_toolkit.methods")
 
 _NEEDS: Mapping[Need, tuple[str, str]] = {
     "images": ("calibration images", "ask for at least one: calibration.count"),
+    "crops": ("calibration images as they came", "put Crops among the services of its context"),
     "ranges": ("ranges", "put a calibrate step before it"),
     "mixing": (
         "a first backend that keeps layers in float, as only ONNX files can",
@@ -22,6 +23,11 @@ _NEEDS: Mapping[Need, tuple[str, str]] = {
     "packing": (
         "a packed file for its budget of bytes: others hold every weight in eight bits",
         "add --backend onnx-packed",
+    ),
+    "less": ("to be told what shall be left", "--set budget.macs=0.5 or --set budget.ms_share=0.6"),
+    "times": (
+        "a first backend whose times are known",
+        "name onnx-x86 or onnx-arm first in backends, or ask for multiplications: budget.macs",
     ),
     "source": ("the float model as it came", "put a Source among the services of its context"),
     "budget": ("a budget, of bytes or of a cosine", "--set budget.bytes=0.2 or --set budget.cosine_mean=0.99"),
@@ -46,9 +52,11 @@ def _there(model: QuantizedModel, context: Context) -> set[str]:
     """Return what a method will find."""
     there = {
         "images": len(context.inputs) > 0,
+        "crops": context.service(Crops) is not None,
         "ranges": set(model.ranges) == set(model.plan.owners()),
         "mixing": context.target.keeps_layers,
         "packing": context.service(FileSizes) is not None,
+        "times": context.service(Foreseen) is not None,
         "source": context.service(Source) is not None,
     }
     return {need for need, found in there.items() if found}

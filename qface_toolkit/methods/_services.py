@@ -4,11 +4,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from torch import fx
+
+from qface_toolkit.datasets import MemoryData
 from qface_toolkit.methods._base import Gift, Inputs
 from qface_toolkit.models import FloatModel
 from qface_toolkit.quantize.forms import FormTables
 from qface_toolkit.quantize.model import QuantizedModel
 from qface_toolkit.quantize.plan import Form
+from qface_toolkit.training.course import Keeper
 
 
 @dataclass(frozen=True)
@@ -20,10 +24,32 @@ class Forms:
 
 
 @dataclass(frozen=True)
+class Foreseen:
+    """The microseconds that the first file would take for each operation of a canonical network, by its tensor."""
+
+    of: Callable[[fx.GraphModule], Mapping[str, float]]
+
+
+@dataclass(frozen=True)
 class Reference:
-    """The model as it came, before any step changed its weights: embeddings [N, D] of `Inputs`."""
+    """The model as it came, before any step changed its weights: embeddings [N, D] of `Inputs`, and its network."""
 
     embed: Callable[[Inputs], Inputs]
+    network: fx.GraphModule | None = None
+
+
+@dataclass(frozen=True)
+class Crops:
+    """The calibration images as they are before a network's preprocessing."""
+
+    data: MemoryData
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """Where a step that is long keeps how far it is, for a job that is resumed."""
+
+    keeper: Keeper
 
 
 @dataclass(frozen=True)

@@ -34,8 +34,7 @@ def _placed_steps(recipe: Recipe) -> list[Placed]:
     A budget steers the step that gives widths, whatever that wants itself. A floor adds nothing where widths or layers
     are chosen anyway, nor where nothing can be kept in float: there it is judged and no more.
     """
-    placed = [(f"steps.{number}.{step.method}", step) for number, step in enumerate(recipe.steps)]
-    budget = recipe.budget
+    placed, budget = _narrowing(recipe), recipe.budget
     if budget.bytes is not None and not any(gives(step, "widths") for _, step in placed):
         place = 1 + max((number for number, (_, step) in enumerate(placed) if gives(step, "ranges")), default=-1)
         placed.insert(place, ("budget.bytes", step_giving("widths", bytes=budget.bytes)))
@@ -46,6 +45,25 @@ def _placed_steps(recipe: Recipe) -> list[Placed]:
     if budget.floor_cosine is not None and _can_be_mended(recipe, placed):
         placed.append(("budget.floor_cosine", step_giving("mended", cosine_mean=budget.floor_cosine)))
     return placed
+
+
+def _narrowing(recipe: Recipe) -> list[Placed]:
+    """Return a recipe's steps with what narrows the network first of all, and as far as the budget says."""
+    placed = [(f"steps.{number}.{step.method}", step) for number, step in enumerate(recipe.steps)]
+    wanted = {"macs": recipe.budget.macs, "ms_share": recipe.budget.ms_share}
+    if set(wanted.values()) == {None}:
+        return placed
+    if not any(gives(step, "narrowed") for _, step in placed):
+        name = next(f"budget.{key}" for key, value in wanted.items() if value is not None)
+        return [(name, step_giving("narrowed", **wanted)), *placed]
+    own = {**wanted, "bytes": None}
+    return [
+        (
+            where,
+            Step(method=step.method, options=step.options.model_copy(update=own)) if gives(step, "narrowed") else step,
+        )
+        for where, step in placed
+    ]
 
 
 def _can_be_mended(recipe: Recipe, placed: Sequence[Placed]) -> bool:
@@ -84,6 +102,9 @@ def check_budget(recipe: Recipe) -> None:
     if recipe.budget.bytes is not None and recipe.budget.cosine_mean is not None:
         what = "widths can be allocated for bytes or for a cosine, not for both"
         raise RecipeError(what, where="budget.bytes, budget.cosine_mean", fix="leave one of them: the other follows")
+    if recipe.budget.macs is not None and recipe.budget.ms_share is not None:
+        what = "channels can go by multiplications or by milliseconds, not by both"
+        raise RecipeError(what, where="budget.macs, budget.ms_share", fix="leave one of them")
     placed = _placed_steps(recipe)
     for gift, what in _ONCE.items():
         places = [where for where, step in placed if gives(step, gift)]
@@ -92,9 +113,11 @@ def check_budget(recipe: Recipe) -> None:
     first = recipe.backends[0]
     found: dict[Need, bool] = {
         "images": True,
+        "crops": True,
         "source": True,
         "mixing": BACKENDS.get(first).target.keeps_layers,
         "packing": bool(packed_backends(recipe)),
+        "times": BACKENDS.get(first).target.keeps_layers,
     }
     there = [need for need, is_there in found.items() if is_there]
     check_steps(placed, there, {"mixing": f"the first backend is {first}"})

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
-from torch import Tensor, nn
 
 from qface_toolkit.backends import BACKENDS, float_files
 from qface_toolkit.canonical.edit import ensure_shapes
@@ -19,26 +18,10 @@ from qface_toolkit.pipeline._planning import plan_job
 from qface_toolkit.quantize.forms import operator_table
 from qface_toolkit.quantize.groups import choose_groups
 from qface_toolkit.quantize.model import QuantizedModel, new_model
-from qface_toolkit.quantize.simulation import Simulation, prepare, with_weights
+from qface_toolkit.quantize.simulation import prepare, with_weights
 from qface_toolkit.result.job import Job
 from qface_toolkit.sources import find_set, load_crops
-
-
-class RoundedNetwork(nn.Module):
-    """A simulation as a network to train, which stays in evaluation mode: nothing in it may depend on the batch."""
-
-    def __init__(self, simulation: Simulation) -> None:
-        super().__init__()
-        self.simulation = simulation.eval()
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map images [N, C, H, W] to embeddings [N, D]."""
-        embeddings: Tensor = self.simulation(x)
-        return embeddings
-
-    def train(self, mode: bool = True) -> "RoundedNetwork":
-        """Stay in evaluation mode."""
-        return super().train(False)
+from qface_toolkit.training.rounded import RoundedNetwork
 
 
 @dataclass(frozen=True)

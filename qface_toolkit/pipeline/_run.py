@@ -32,6 +32,9 @@ from qface_toolkit.result.simulated import Simulated
 from qface_toolkit.sources import Crop, DrawnAhead, Manifest, contact_sheet, find_set, pixel_sha256
 from qface_toolkit.untrusted.limits import give_back_memory
 
+LOOKED_AT = 2048
+"""Images, the first ones, that are prepared for all steps at once; whoever trains on more prepares them as it goes."""
+
 
 class Run:
     """The steps of a job, each done once: what a stopped job has finished is read back when it is resumed."""
@@ -78,13 +81,14 @@ class Run:
         tables = form_tables(self.job, self.folder, self.step)
         original = self._original(tables)
         made: Made = Lowered(original.with_scheme(self.job.scheme), facts)
-        inputs, batch = self.job.model.spec.preprocess(crops), recipe.calibration.batch_size
-        target, services = BACKENDS.get(recipe.backends[0]).target, Services(self.job, original, self.folder, tables)
+        inputs, batch = self.job.model.spec.preprocess(crops[:LOOKED_AT]), recipe.calibration.batch_size
+        target = BACKENDS.get(recipe.backends[0]).target
+        services = Services(self.job, original, self.folder, tables, crops)
         for number, step in enumerate(self.job.steps):
             kind: type[Made] = Simulated if gives(step, "simulation") else Lowered
             with self.step(f"{number + 1}. {step.method}") as progress:
                 if progress is not None:
-                    context = Context(inputs, target, self.job.seed, batch, progress, services.of(step))
+                    context = Context(inputs, target, self.job.seed, batch, progress, services.of(step, number))
                     made = kind.of(apply_method(step.method, step.options, made.model, context), facts)
                     self._write(made.step_files(number))
             if progress is None:

@@ -73,6 +73,11 @@ def cost_picture(names: Sequence[str], kilobytes: list[float], milliseconds: lis
     return stacked(partial(_draw_bars, panels=panels, names=names), len(panels))
 
 
+def channels_picture(counts: Sequence[tuple[int, int]]) -> bytes:
+    """Return how many channels each layer had, and has, in order of execution."""
+    return stacked(partial(_draw_channels, counts=counts), 1)
+
+
 def cosine_picture(names: Sequence[str], cosines: Sequence[float], drops: Sequence[float]) -> bytes:
     """Return each tensor's cosine to float, in order of execution, and how far each falls by itself."""
     return stacked(partial(_draw_cosines, names=names, cosines=cosines, drops=drops), 2)
@@ -135,6 +140,15 @@ def _picture(
         buffer = io.BytesIO()
         figure.savefig(buffer, format=kind, metadata={"Date": None} if kind == "svg" else None)
     return buffer.getvalue()
+
+
+def _draw_channels(axes: Sequence[Any], counts: Sequence[tuple[int, int]]) -> None:
+    places = np.arange(len(counts))
+    axes[0].bar(places, [before for before, _ in counts], color="#dddddd", width=0.9, label="before")
+    axes[0].bar(places, [after for _, after in counts], color=BLUE, width=0.6, label="left")
+    axes[0].set_xlabel("layers, in order of execution")
+    axes[0].set_ylabel("channels")
+    axes[0].legend(frameon=False)
 
 
 def _draw_bars(axes: Sequence[Any], panels: Sequence[tuple[str, list[float], str]], names: Sequence[str]) -> None:

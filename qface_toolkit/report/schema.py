@@ -18,6 +18,7 @@ from qface_toolkit.report.cost import CostFigures
 from qface_toolkit.report.figures import Block, Count, Positive, Rate, Sha256
 from qface_toolkit.report.latency import LatencyFigures
 from qface_toolkit.report.parity import CodeFigures, LayerFigures, ParityBlock
+from qface_toolkit.report.pruning import PruningBlock
 from qface_toolkit.report.sensitivity import SensitivityBlock
 from qface_toolkit.runtimes import runtime_of
 
@@ -227,6 +228,7 @@ class Report(Block):
     sensitivity: SensitivityBlock | None = None
     budget: BudgetBlock | None = None
     allocation: AllocationBlock | None = None
+    pruning: PruningBlock | None = None
     steps: tuple[StepTime, ...]
     peak_memory_bytes: Count
     commands: tuple[str, ...]

@@ -11,6 +11,7 @@ from qface_toolkit.report.evaluation_sections import evaluation_section
 from qface_toolkit.report.page import Notes, Photo, Section
 from qface_toolkit.report.parity import parity_section, tensors_section
 from qface_toolkit.report.provenance import calibration, loading, provenance, repetition
+from qface_toolkit.report.pruning import pruning_section
 from qface_toolkit.report.schema import ArtifactFigures, CostFigures, Report
 from qface_toolkit.report.sensitivity import sensitivity_section
 from qface_toolkit.report.summary import belongs
@@ -32,6 +33,8 @@ def _gains(report: Report, evaluation: Evaluation | None) -> Iterator[Section]:
     yield figures_section(report)
     if has_sizes(report):
         yield sizes_section(report)
+    if report.pruning:
+        yield pruning_section(report.pruning)
     if report.budget:
         yield budget_section(report.budget)
     if report.allocation:

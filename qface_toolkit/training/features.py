@@ -1,8 +1,13 @@
-"""What a teacher sees where: the last feature map of a network, beside what it says of the whole face.
+"""What a teacher sees where: feature maps of a network, beside what it says of the whole face.
 
 A map holds forty times as many numbers as an embedding, so that an image teaches more. After FitNets (Romero et al.
-2015, section 2.2), on the last map instead of a middle one: it is what embeddings are made of, in any network.
+2015, section 2.2), on the last map instead of a middle one: it is what embeddings are made of, in any network. Of a
+student that was made of its teacher by taking channels out, every layer's input has its like in the teacher.
 """
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -40,6 +45,52 @@ class LastMap:
         """Leave the network alone from now on."""
         for hook in self._hooks:
             hook.remove()
+
+
+class Inputs:
+    """Remembers what some layers, by their paths, read in a network's pass; `channels` are taken of each, if any."""
+
+    def __init__(self, network: nn.Module, paths: Sequence[str], channels: Sequence[Tensor] = ()) -> None:
+        self._seen: dict[int, Tensor] = {}
+        self._channels = channels
+        self._hooks = [
+            network.get_submodule(path).register_forward_pre_hook(partial(self._read, number))
+            for number, path in enumerate(paths)
+        ]
+
+    def __deepcopy__(self, memo: dict[int, object]) -> "Inputs":
+        """Return one that remembers nothing, for a copy of the network."""
+        return Inputs(nn.Identity(), ())
+
+    def _read(self, number: int, module: nn.Module, given: tuple[Tensor, ...]) -> None:
+        self._seen[number] = given[0][:, self._channels[number]] if self._channels else given[0]
+
+    def take(self) -> tuple[Tensor, ...]:
+        """Return the inputs of the pass that is over, and forget them."""
+        found, self._seen = self._seen, {}
+        return tuple(found[number] for number in sorted(found))
+
+    def leave(self) -> None:
+        """Leave the network alone from now on."""
+        for hook in self._hooks:
+            hook.remove()
+
+
+@dataclass(frozen=True)
+class Likeness:
+    """Layers of a student, by their paths, whose inputs have their like among some channels of the teacher's."""
+
+    paths: tuple[str, ...]
+    channels: tuple[Tensor, ...]
+
+
+def error_share(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> Tensor:
+    """Return the mean over tensors of the squared error as a share of the squares that are wanted."""
+    shares = [
+        (one - other).square().mean() / other.square().mean().clamp_min(1e-12)
+        for one, other in zip(found, wanted, strict=True)
+    ]
+    return torch.stack(shares).mean()
 
 
 @torch.no_grad()

@@ -13,7 +13,7 @@ from qface_toolkit.models import FloatModel, ModelSpec
 from qface_toolkit.quantize.memory import channels_last
 from qface_toolkit.ranks import Ranks
 from qface_toolkit.training.centres import Centres, gathered
-from qface_toolkit.training.features import LastMap, map_distance
+from qface_toolkit.training.features import Inputs, LastMap, Likeness, error_share, map_distance
 from qface_toolkit.training.feed import Batch
 from qface_toolkit.training.losses import distance, relation
 from qface_toolkit.training.pupil import Said
@@ -52,9 +52,12 @@ class Place:
 class Teacher:
     """The teachers of a training, of whom one is in memory at a time."""
 
-    def __init__(self, load: Callable[[int], FloatModel], place: Place, *, maps: bool) -> None:
-        self._load, self._place, self._maps = load, place, maps
+    def __init__(
+        self, load: Callable[[int], FloatModel], place: Place, *, maps: bool, alike: Likeness | None = None
+    ) -> None:
+        self._load, self._place, self._maps, self._alike = load, place, maps, alike or Likeness((), ())
         self._last: LastMap | None = None
+        self._inputs = Inputs(nn.Identity(), ())
         self._number: int | None = None
         self._model: FloatModel | None = None
 
@@ -64,6 +67,7 @@ class Teacher:
             model = self._load(number)
             self._place.send(model.network.eval())
             self._last = LastMap(model.network) if self._maps else None
+            self._inputs = Inputs(model.network, self._alike.paths, self._alike.channels)
             self._model, self._number = model, number
         return self
 
@@ -91,6 +95,10 @@ class Teacher:
             found: Tensor = self.model.network(images)
         return found.float(), None if self._last is None else self._last.take()
 
+    def read(self) -> tuple[Tensor, ...]:
+        """Return what layers that have their like in the student read in the last pass."""
+        return self._inputs.take()
+
 
 def _eats(spec: ModelSpec) -> tuple[object, ...]:
     return spec.input_shape, spec.mean, spec.std, spec.color, spec.frame
@@ -98,7 +106,10 @@ def _eats(spec: ModelSpec) -> tuple[object, ...]:
 
 @dataclass
 class Lesson:
-    """What losses are made of; `model` maps images to what a pupil says, `traits` are known for every identity."""
+    """What losses are made of; `model` maps images to what a pupil says, `traits` are known for every identity.
+
+    `hints` is the weight of what the pupil's layers read that have their like in the teacher.
+    """
 
     recipe: TrainingRecipe
     model: nn.Module
@@ -109,6 +120,7 @@ class Lesson:
     centres: Centres | None
     traits: npt.NDArray[np.float32] | None
     seed: int
+    hints: float = 0.0
 
     def parts(self, batch: Batch, passed: float, step: int) -> tuple[dict[str, Part], Tensor | None]:
         """Return the parts of a batch's loss by name, and the share of it that was told right, if there are labels.
@@ -141,6 +153,8 @@ class Lesson:
             parts["relation"] = losses.relation, relation(found, others)
         if said.features is not None and seen is not None:
             parts["features"] = losses.features, map_distance(said.features, seen)
+        if said.read:
+            parts["hints"] = self.hints, error_share(said.read, self.teacher.read())
         return parts
 
     def _over_identities(self, batch: Batch, said: Said, passed: float, step: int) -> tuple[Tensor, Tensor]:

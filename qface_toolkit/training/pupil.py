@@ -1,5 +1,6 @@
 """A student with what it needs while it learns and loses afterwards, and the few things that make it quick."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, cast
 
@@ -8,19 +9,21 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from qface_toolkit.quantize.memory import channels_last
-from qface_toolkit.training.features import LastMap
+from qface_toolkit.training.features import Inputs, LastMap
 
 
 class Said(NamedTuple):
     """What a pupil makes of images: embeddings [N, D], what its teacher is shown [N, T], a guess at traits [N, K].
 
-    `features` is its last feature map [N, C, H, W], as the teacher's has channels.
+    `features` is its last feature map [N, C, H, W], as the teacher's has channels; `read` is what layers that have
+    their like in the teacher read.
     """
 
     embeddings: Tensor
     shown: Tensor
     traits: Tensor | None
     features: Tensor | None
+    read: tuple[Tensor, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -40,9 +43,11 @@ class Sizes:
 class Pupil(nn.Module):
     """A network, a linear map to the size of the teacher's embeddings, and a linear guess at traits."""
 
-    def __init__(self, network: nn.Module, sizes: Sizes, seed: int) -> None:
+    def __init__(self, network: nn.Module, sizes: Sizes, seed: int, alike: Sequence[str] = ()) -> None:
+        """Take a network; `alike` are the paths of layers whose inputs are told too."""
         super().__init__()
         self.network = network
+        self._inputs = Inputs(network, alike)
         self._last = LastMap(network) if sizes.own_map else None
         same = sizes.shown == sizes.embedding
         with torch.random.fork_rng(devices=[]):
@@ -60,10 +65,12 @@ class Pupil(nn.Module):
             shown = embeddings if self.projection is None else self.projection(embeddings)
             traits = None if self.guess is None else self.guess(embeddings)
             features = None if self.map is None or seen is None else self.map(seen.float())
-        return Said(embeddings, shown, traits, features)
+            read = tuple(one.float() for one in self._inputs.take())
+        return Said(embeddings, shown, traits, features, read)
 
     def alone(self) -> nn.Module:
         """Return the network in evaluation mode, as it was before it learnt but for its weights."""
+        self._inputs.leave()
         if self._last is not None:
             self._last.leave()
         slow(self.network)

@@ -21,7 +21,7 @@ from qface_toolkit.methods import (
 from qface_toolkit.quantize.target import ONNX, TORCH_X86
 from qface_toolkit.recipe import Step
 
-OPTIONS = {"allocate": [{}, {"bytes": 0.2}]}
+OPTIONS = {"allocate": [{}, {"bytes": 0.2}], "prune": [{}, {"macs": 0.5}, {"ms_share": 0.5}]}
 NEEDS = [
     (name, need, given)
     for name in METHODS.names()
@@ -34,6 +34,9 @@ FIXES = {
     "mixing": "onnx-x86",
     "packing": "--backend",
     "source": "Source",
+    "crops": "Crops",
+    "less": "budget.macs",
+    "times": "onnx-x86",
 }
 
 

@@ -73,7 +73,7 @@ def test_what_is_compared_is_float32_where_the_network_is_in_halves():
     pupil = Pupil(build_student("mobilefacenet", width=0.125).network, Sizes(256, 16, 5), 0).train()
     with torch.autocast("cpu", torch.bfloat16):
         said = pupil(torch.randn(2, 3, 112, 112))
-    assert {part.dtype for part in said if part is not None} == {torch.float32}
+    assert {part.dtype for part in said[:4] if part is not None} == {torch.float32}
     loss = nn.functional.mse_loss(said.shown, torch.randn(2, 16)) + nn.functional.mse_loss(
         said.traits, torch.randn(2, 5)
     )
