@@ -3,9 +3,10 @@
     python benchmarks/real_student.py --teacher FILE --crops FOLDER --pairs PAIRS.bin --work /tmp/student \\
       --save benchmarks/results/real_student.json
 
-PocketNetS-128 learns from the teacher by the recipe `few-crops`, without a label; student and teacher become int8. Both
-are judged on the pairs of real faces, which nothing was chosen by, and both int8 files are timed in turns. Every step
-is the command that users have; what is in --work is not made again, and a training that was stopped goes on.
+PocketNetS-128 learns from the teacher by the recipe `few-crops`, without a label; student and teacher become int8, and
+the student a packed file, too. All are judged on the pairs of real faces, which nothing was chosen by, and the files
+are timed in turns. Every step is the command that users have; what is in --work is not made again, and a training that
+was stopped goes on.
 """
 
 import argparse
@@ -21,7 +22,8 @@ from qface_toolkit.environment import record_environment, usable_cores
 STUDENT, RECIPE = "pocketnet-s-128", "few-crops"
 HELD_OUT = 149
 ROUNDS = 300
-FILE = "int8.x86.onnx"
+FILE, PACKED = "int8.x86.onnx", "packed.x86.onnx"
+SMALL = ("--recipe", "small", "--set", "budget.bytes=0.248", "--backend", "onnx-packed")
 
 
 def qface(*words: object) -> str:
@@ -84,16 +86,26 @@ def main() -> None:
     sets = ("--set", "embedding_size=128", "--set", f"data.held_out={HELD_OUT}", "--threads", usable_cores())
     student = made(work / "student", *words, *sets)
     lowered = made(work / "int8", "compress", student)
+    small = made(work / "small", "compress", student, *SMALL)
     beside = made(work / "teacher-int8", "compress", wanted.teacher, "--recipe", "int8-fast")
     values = {
         "environment": record_environment(0, usable_cores()).model_dump(mode="json"),
         "training": learnt(student),
-        "bytes": {name: (lowered / name).stat().st_size for name in (FILE, "float.onnx")},
+        "bytes": {
+            **{name: (lowered / name).stat().st_size for name in (FILE, "float.onnx")},
+            PACKED: (small / PACKED).stat().st_size,
+        },
         "student": judged(lowered, wanted.pairs, work / "judged"),
+        "packed": judged(small, wanted.pairs, work / "small-judged"),
         "teacher": judged(wanted.teacher, wanted.pairs, work / "teacher-judged"),
-        "times": timed(teacher=beside / FILE, student=lowered / FILE, student_float=lowered / "float.fast.onnx"),
+        "times": timed(
+            teacher=beside / FILE,
+            student=lowered / FILE,
+            student_packed=small / PACKED,
+            student_float=lowered / "float.fast.onnx",
+        ),
     }
-    print(json.dumps({key: values[key] for key in ("bytes", "student", "times")}, indent=1))
+    print(json.dumps({key: values[key] for key in ("bytes", "student", "packed", "times")}, indent=1))
     if wanted.save:
         wanted.save.write_text(json.dumps(values, indent=1) + "\n")
 
