@@ -36,7 +36,7 @@ from qface_toolkit.quantize.scheme import EIGHT_BITS, WEIGHT_BITS
 MEASURING_BUDGET, FEWEST_IMAGES = 1.2e12, 4
 """Multiply-adds to measure losses with; a network too large for so many images has them predicted."""
 PREDICTION_IMAGES = 64
-MARGIN, MARGIN_BITS = 0.003, 3
+MARGIN, MARGIN_BITS = 0.003, 5
 """What is left for what later steps may add: a share of the budget, or so many bits a channel, for wider biases."""
 TRIES, CLOSE = 6, 0.001
 """Files written to come this close to the budget, as a share of it."""
