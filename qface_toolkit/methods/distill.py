@@ -64,16 +64,17 @@ class Distill(Method):
 
         Raises:
             CalibrationError: if there are too few images to hold any out.
-            TrainingError: if there are fewer than a batch, or the loss is not finite any more.
+            TrainingError: if the loss is not finite any more.
         """
         images = len(context.inputs)
         held_out = round(options.held_out_share * images)
-        if not 0 < held_out < images:
+        if not 0 < held_out < images - 1:
             raise CalibrationError(
                 f"{images} images are too few to hold out a share of {options.held_out_share}",
                 fix="raise calibration.count",
             )
-        return Teaching(model, _recipe(options, context.batch_size), context, held_out).run(options.loss.hints)
+        batch = min(options.batch_size or context.batch_size, images - held_out)
+        return Teaching(model, _recipe(options, batch), context, held_out).run(options.loss.hints)
 
     def passes(self, options: Options, images: int) -> float:
         """Return forward and backward passes over what is learned, the teacher's, and those of what is held out."""
@@ -87,7 +88,7 @@ def _recipe(options: Options, batch_size: int) -> TrainingRecipe:
     return TrainingRecipe(
         version=1,
         epochs=options.epochs,
-        batch_size=options.batch_size or batch_size,
+        batch_size=batch_size,
         loss=losses,
         optimizer=options.optimizer,
         augment=options.augment,

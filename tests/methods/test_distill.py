@@ -127,6 +127,12 @@ def test_needs_an_image_to_hold_out(model, crops):
         DISTILL.run(model, DISTILL.options(), context(ONNX, crops[:1]))
 
 
+def test_fewer_images_than_a_batch_are_a_batch(model, crops):
+    few = context(ONNX, crops[:9], batch=32)
+    after = DISTILL.run(model, DISTILL.options(epochs=4, optimizer=rate(1e-3)), few)
+    assert any(not torch.equal(tensor, model.network.state_dict()[name]) for name, tensor in weights(after).items())
+
+
 def test_weights_that_get_no_better_stay(model, crops):
     """A rate that ruins the network leaves it as it was: what is best is kept, the beginning among it."""
     after = distilled(model, crops, epochs=2, optimizer={**rate(0.9), "schedule": "constant"})
