@@ -206,7 +206,7 @@ def read_file_of(path: Path) -> tuple[str, dict[str, Any]]:
     text = read_text(path, "recipe file", "run `qface list recipes` for names")
     values = read_yaml(text, where=str(path))
     if not isinstance(values, dict):
-        fix = "start from a copy of int8.yaml"
+        fix = "start from a copy of one of the package's: qface list recipes, qface list trainings"
         raise RecipeError("a recipe is a mapping of keys to values", where=str(path), fix=fix)
     return text, values
 
