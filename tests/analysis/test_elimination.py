@@ -3,19 +3,15 @@
 import numpy as np
 import pytest
 import torch
+from drawn_demo import demo_model, drawn_images, multiplications
 
 from qface_toolkit.analysis.elimination import find_orders
 from qface_toolkit.analysis.narrowing import FEWEST, narrow_to, smallest
 from qface_toolkit.analysis.removable import find_removable, narrowed
 from qface_toolkit.analysis.repair import repair
-from qface_toolkit.canonical.canonicalise import canonicalise
 from qface_toolkit.canonical.graph import module, operation
-from qface_toolkit.models import load_model
-from qface_toolkit.quantize.groups import shape_of_conv
-from qface_toolkit.quantize.model import embed, new_model
-from qface_toolkit.quantize.plan import LAYERS
+from qface_toolkit.quantize.model import embed
 from qface_toolkit.scoring.agreement import row_cosines
-from qface_toolkit.sources import find_set, load_crops
 
 pytestmark = pytest.mark.slow
 
@@ -26,14 +22,12 @@ def quiet(done, total):
 
 @pytest.fixture(scope="module")
 def model():
-    """A trained network: what channels say, and what the embedding feels of them, is real."""
-    demo = load_model("demo")
-    return new_model(canonicalise(demo.network, demo.spec.input_size), demo.spec)
+    return demo_model()
 
 
 @pytest.fixture(scope="module")
-def images(model):
-    return model.spec.preprocess(load_crops(find_set("drawings").with_(80, 5).open()))
+def images():
+    return drawn_images(80)
 
 
 @pytest.fixture(scope="module")
@@ -89,17 +83,12 @@ def test_a_channel_that_says_what_others_say_is_not_missed(model, images):
     assert order.losses[1] < order.losses[-1] / 1000
 
 
-def macs(network):
-    nodes = [node for node in network.graph.nodes if operation(node) in LAYERS]
-    return {node.name: shape_of_conv(node).multiply_adds for node in nodes}
-
-
 @pytest.mark.parametrize("share", [0.75, 0.4])
 def test_a_network_is_narrowed_to_a_share(model, removable, orders, share):
-    whole = sum(macs(model.network).values())
-    found = narrow_to(model.network, removable, orders, macs, share, 4)
+    whole = sum(multiplications(model.network).values())
+    found = narrow_to(model.network, removable, orders, multiplications, share, 4)
     small = narrowed(model.network, removable, found.gone(orders))
-    assert sum(macs(small).values()) == found.cost <= share * whole
+    assert sum(multiplications(small).values()) == found.cost <= share * whole
     assert found.cost > 0.8 * share * whole
     for order, lost in zip(orders, found.lost, strict=True):
         left = len(order.space.classes) - lost
@@ -108,21 +97,21 @@ def test_a_network_is_narrowed_to_a_share(model, removable, orders, share):
 
 def test_what_is_dear_goes_first(model, removable, orders):
     """The price decides, not the number of channels."""
-    whole, plain = macs(model.network), narrow_to(model.network, removable, orders, macs, 0.9, 4)
-    left = macs(narrowed(model.network, removable, plain.gone(orders)))
+    whole, plain = multiplications(model.network), narrow_to(model.network, removable, orders, multiplications, 0.9, 4)
+    left = multiplications(narrowed(model.network, removable, plain.gone(orders)))
     dear = next(order.space.name for order in orders if left[order.space.name] == whole[order.space.name])
 
     def priced(network):
-        return {name: value * (1000 if name == dear else 1) for name, value in macs(network).items()}
+        return {name: value * (1000 if name == dear else 1) for name, value in multiplications(network).items()}
 
     dearer = narrow_to(model.network, removable, orders, priced, 0.9, 4)
-    assert macs(narrowed(model.network, removable, dearer.gone(orders)))[dear] < 0.9 * whole[dear]
+    assert multiplications(narrowed(model.network, removable, dearer.gone(orders)))[dear] < 0.9 * whole[dear]
 
 
 def test_the_smallest_network_is_known_before(model, removable, orders):
-    least = smallest(model.network, removable, orders, macs)
-    assert least.cost < 0.5 * sum(macs(model.network).values()) and least.loss > 0.1
-    found = narrow_to(model.network, removable, orders, macs, 0.001, 4)
+    least = smallest(model.network, removable, orders, multiplications)
+    assert least.cost < 0.5 * sum(multiplications(model.network).values()) and least.loss > 0.1
+    found = narrow_to(model.network, removable, orders, multiplications, 0.001, 4)
     assert least.cost <= found.cost < 1.1 * least.cost
 
 

@@ -3,39 +3,33 @@
 from dataclasses import replace
 
 import pytest
+from drawn_demo import demo_model, drawn_images, multiplications
 from quantized import cosines, small_model, smooth_images
 
 import qface_toolkit as qf
-from qface_toolkit.canonical.canonicalise import canonicalise
 from qface_toolkit.canonical.edit import ensure_shapes
 from qface_toolkit.canonical.graph import module, operation
 from qface_toolkit.errors import RecipeError
 from qface_toolkit.methods import METHODS, Context, Foreseen, Record
-from qface_toolkit.models import load_model
-from qface_toolkit.quantize.groups import shape_of_conv
-from qface_toolkit.quantize.model import new_model
 from qface_toolkit.quantize.plan import LAYERS
 from qface_toolkit.quantize.target import ONNX
-from qface_toolkit.sources import find_set, load_crops
 
 PRUNE = METHODS.get("prune")
 
 
 @pytest.fixture(scope="module")
 def model():
-    demo = load_model("demo")
-    return new_model(canonicalise(demo.network, demo.spec.input_size), demo.spec)
+    return demo_model()
 
 
 @pytest.fixture(scope="module")
-def images(model):
-    return model.spec.preprocess(load_crops(find_set("drawings").with_(96, 5).open()))
+def images():
+    return drawn_images(96)
 
 
 def macs(model):
     ensure_shapes(model.network, model.spec.input_size)
-    layers = (node for node in model.network.graph.nodes if operation(node) in LAYERS)
-    return sum(shape_of_conv(node).multiply_adds for node in layers)
+    return sum(multiplications(model.network).values())
 
 
 def pruned(model, images, told=None, services=(), **options):
