@@ -30,6 +30,7 @@ from qface_toolkit.pipeline._course import make_course
 from qface_toolkit.pipeline._training_plan import TrainingPlan, plan_training
 from qface_toolkit.ranks import ALONE
 from qface_toolkit.report.training import read_training
+from qface_toolkit.training.course import Nowhere
 from qface_toolkit.training.losses import distance
 from qface_toolkit.training.pupil import quicken
 
@@ -40,24 +41,6 @@ SETS = ("epochs=1", f"batch_size={BATCH}", "loss.classes=0", "snapshots=false", 
 _PRECISIONS = ("float32", "bfloat16")
 _PLAIN = {"plain": False, "plain, quickened": True}
 """Loops to compare with: with the network as it is, and with what makes ours quick."""
-
-
-class Nowhere:
-    """Keeps nothing: what is timed is learning."""
-
-    def load(self) -> None:
-        """Return no state."""
-
-    def save(self, step: int, state: bytes) -> None:
-        """Drop a state."""
-
-    def snapshot(self, epoch: int, network: torch.nn.Module) -> str:
-        """Drop a snapshot."""
-        return ""
-
-    def kept(self) -> str:
-        """Return that nothing is kept."""
-        return ""
 
 
 def plan_for(student: str, folder: Path, threads: int, width: float, precision: str) -> TrainingPlan:

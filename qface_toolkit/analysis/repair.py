@@ -7,7 +7,6 @@ images say little, by as much as suits images that are held out; a layer that is
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -27,15 +26,6 @@ PULLS = (1e-4, 1e-2, 1.0)
 """Pulls that are tried, as shares of the mean square of what a layer reads."""
 MOST_BYTES = 700_000_000
 """Bytes of the tensors that are alive at once."""
-
-
-@dataclass(frozen=True)
-class Repaired:
-    """What repairing did to a layer: the squared error of its output on held-out images before and after, as shares."""
-
-    layer: str
-    before: float
-    after: float
 
 
 def images_for(network: fx.GraphModule, count: int) -> int:
@@ -75,8 +65,8 @@ def repair(
     seed: int,
     batch_size: int,
     progress: Callable[[int, int], None],
-) -> list[Repaired]:
-    """Solve the layers of `small` anew, in place, and return what that did to each.
+) -> None:
+    """Solve the layers of `small` anew, in place.
 
     `stays` says which channels of each of `whole`'s tensors `small` has, bool [C].
     """
@@ -89,7 +79,6 @@ def repair(
     goals = {node.name: _goal(node) for node in layers}
     places = {node.name: Places.enough(layer_of(node), shape_of(node), count, draw) for node in layers}
     wanted = _Wanted(whole, {goals[name].name: where for name, where in places.items()})
-    found: list[Repaired] = []
     with torch.no_grad():
         for start in range(0, len(images), batch_size):
             wanted.run(torch.from_numpy(images[start : start + batch_size]))
@@ -103,10 +92,9 @@ def repair(
                     other = next(one for one in inputs(goal) if one is not node)
                     rows = rows - places[node.name].of(live[other])
                 problem = _Problem(layer_of(node), live[inputs(node)[0]], rows, places[node.name], len(images))
-                found.append(Repaired(node.name, *problem.solve()))
+                problem.solve()
             walk.step(place, live, shown)
             progress(place + 1, len(walk.nodes))
-    return found
 
 
 def _goal(node: fx.Node) -> fx.Node:
@@ -137,10 +125,10 @@ class _Problem:
         self.learnt = _Moments(shown[:, learnt], targets[..., learnt])
         self.judged = self.learnt if judged is None else _Moments(shown[:, judged], targets[..., judged])
 
-    def solve(self) -> tuple[float, float]:
-        """Give the layer its best weights; return the error before and after."""
+    def solve(self) -> None:
+        """Give the layer its best weights."""
         now = matrix(self.layer)
-        before, best, chosen = self.judged.error(now), self.judged.error(now), None
+        best, chosen = self.judged.error(now), None
         for pull in PULLS:
             found = self.learnt.solved(now, pull)
             error = self.judged.error(found)
@@ -148,7 +136,6 @@ class _Problem:
                 best, chosen = error, found
         if chosen is not None:
             set_matrix(self.layer, chosen)
-        return before, best
 
 
 class _Moments:

@@ -14,7 +14,7 @@ from qface_toolkit.models import FloatModel
 from qface_toolkit.quantize.model import QuantizedModel
 from qface_toolkit.quantize.simulation import prepare, with_weights
 from qface_toolkit.ranks import ALONE
-from qface_toolkit.training.course import Course
+from qface_toolkit.training.course import Course, Nowhere
 from qface_toolkit.training.features import Likeness
 from qface_toolkit.training.feed import Feed
 from qface_toolkit.training.held_out import HeldOut, embed, measure, read_held_out
@@ -27,24 +27,6 @@ from qface_toolkit.training.rounded import RoundedNetwork
 LIKENESS_IMAGES = 16
 """Images that show which channels go together."""
 PLACE = Place(torch.device("cpu"), half=False, channels_last=True)
-
-
-class NoShelf:
-    """Keeps nothing: the training is begun anew."""
-
-    def load(self) -> None:
-        """Return no state."""
-
-    def save(self, step: int, state: bytes) -> None:
-        """Drop a state."""
-
-    def snapshot(self, epoch: int, network: nn.Module) -> str:
-        """Drop a snapshot."""
-        return ""
-
-    def kept(self) -> str:
-        """Return that nothing is kept."""
-        return ""
 
 
 class Teaching:
@@ -115,7 +97,7 @@ class Teaching:
             hints=hints,
         )
         feed = Feed(self.images, recipe.augment, batch_size=recipe.batch_size, seed=context.seed, ranks=ALONE)
-        keeper = shelf.keeper if shelf is not None else NoShelf()
+        keeper = shelf.keeper if shelf is not None else Nowhere()
         return Course(recipe, feed, lesson, pupil, (0,), held_out, ALONE, keeper, context.progress)
 
     def _likeness(self) -> Likeness:

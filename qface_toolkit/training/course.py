@@ -49,6 +49,24 @@ class Keeper(Protocol):
         ...
 
 
+class Nowhere:
+    """Keeps nothing: what was learnt is lost with the process."""
+
+    def load(self) -> None:
+        """Return no state."""
+
+    def save(self, step: int, state: bytes) -> None:
+        """Drop a state."""
+
+    def snapshot(self, epoch: int, network: nn.Module) -> str:
+        """Drop a snapshot."""
+        return ""
+
+    def kept(self) -> str:
+        """Return that nothing is kept."""
+        return ""
+
+
 @dataclass
 class Course:
     """One training, on one rank; `network` is the pupil's own, and is trained in place."""

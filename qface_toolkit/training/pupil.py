@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from qface_toolkit.quantize.memory import channels_last
 from qface_toolkit.training.features import Inputs, LastMap
 
 
@@ -180,10 +179,3 @@ def slow(network: nn.Module) -> None:
             module.__class__ = nn.Sequential  # type: ignore[assignment]
         elif isinstance(module, StridedPixels):
             module.__class__ = nn.Conv2d  # type: ignore[assignment]
-
-
-def settled(network: nn.Module, *, last: bool) -> nn.Module:
-    """Return a network in training mode, its channels last where that is wanted."""
-    if last:
-        channels_last(network)
-    return network.train()
